@@ -1,0 +1,66 @@
+# Each habit, defined once; CI and contributors call the same verbs. All of them work on a fresh clone.
+# The environment lives in .venv. Remove the folder to start afresh.
+
+PYTHON ?= python3
+BIN := .venv/bin
+BACKENDS := tensorflow jax torch
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# Two test processes share the cores, so each computes with one thread.
+WORKERS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+PYTEST := $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS)
+
+.PHONY: help install lint format test test-light test-heavy demo bench docs clean
+
+help: ## Show this list.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: .venv/dev ## Everything a contributor needs, in .venv.
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade 'pip>=25.1'
+
+# What the demo needs: the package and its lightest backend.
+.venv/demo: .venv/bin/python pyproject.toml
+	$(PIP) --editable '.[jax]'
+	touch $@
+
+# What lint, test and bench need: the pinned tools, all backends, and the peers to compare with.
+.venv/dev: .venv/bin/python pyproject.toml
+	$(PIP) --group dev --editable .
+	touch $@
+
+lint: .venv/dev ## Formatting, style, types, layers, dependencies.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry src
+
+format: .venv/dev ## Rewrite the files as ruff would have them.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: test-light test-heavy ## The whole suite, the heavy half once for each backend.
+
+test-light: .venv/dev
+	$(PYTEST) tests/light
+
+test-heavy: $(BACKENDS:%=test-heavy-%)
+
+test-heavy-%: .venv/dev
+	KERAS_BACKEND=$* $(PYTEST) tests/heavy
+
+demo: .venv/demo ## Build every small variant and print what it is and costs.
+	KERAS_BACKEND=jax $(BIN)/python examples/variants.py
+
+bench: .venv/dev ## Time this package against its peers; results go to benchmarks/results.
+	$(BIN)/python benchmarks/keras_models.py
+
+docs: .venv/dev ## Check that the documentation's examples run.
+	KERAS_BACKEND=jax $(PYTEST) tests/heavy/test_readme.py
+
+clean: ## Remove the environment and everything generated.
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

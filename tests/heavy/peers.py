@@ -1,0 +1,206 @@
+"""The same weights in our model and in a model that somebody else wrote.
+
+Weights are random for every parameter and of ordinary size, layer scale and GRN included: their
+initial values (1e-6 and 0) would hide a broken block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.model import build_model, canonical_variables
+from convnext.variants import VARIANTS, Variant
+from convnext.weights.canonical import parameter_shapes
+from convnext.weights.layouts import to_foreign
+
+Weights = dict[str, NDArray[np.float32]]
+FULL_DEPTH = [
+    *(f"convnext_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "small", "base")),
+    *(f"convnextv2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "small", "base")),
+]
+FULL_WIDTH = ["convnext_large", "convnext_xlarge", "convnextv2_large", "convnextv2_huge"]
+
+
+def under_test(name: str) -> Variant:
+    """The variant as it is, or with one block a stage where it is too large for a test."""
+    variant = VARIANTS[name]
+    return variant if name in FULL_DEPTH else replace(variant, depths=(1, 1, 1, 1))
+
+
+def random_weights(variant: Variant, num_classes: int = 1000, seed: int = 0, **options) -> Weights:
+    """A value for every parameter, by canonical name."""
+    rng = np.random.default_rng(seed)
+    shapes = parameter_shapes(variant, num_classes, **options)
+    return {name: _random(rng, name, shape) for name, shape in shapes.items()}
+
+
+def _random(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if name.endswith("dwconv.kernel"):
+        return values / 7
+    if name.endswith("kernel"):
+        return values / math.sqrt(math.prod(shape[:-1]))
+    if name.endswith("norm.gamma"):
+        return 1 + values / 4
+    if "layer_scale" in name or "grn" in name:
+        return values / 2
+    return values / 4
+
+
+def published_model(variant: Variant, **options) -> keras.Model:
+    """Our model with the family's own layer scale, ending in logits."""
+    defaults = {
+        "layer_scale_init_value": variant.layer_scale_init_value,
+        "classifier_activation": None,
+    }
+    return build_model(variant, **defaults | options)
+
+
+def fill(model: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    variables = canonical_variables(model)
+    assert variables.keys() == weights.keys()
+    for name, variable in variables.items():
+        variable.assign(weights[name])
+
+
+def pictures(*shape: int, seed: int = 1) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def relative_error(ours: object, theirs: object) -> float:
+    """Largest difference over the largest value."""
+    ours, theirs = as_numpy(ours), as_numpy(theirs)
+    assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def as_numpy(array: object) -> NDArray[np.float32]:
+    return np.asarray(keras.ops.convert_to_numpy(array), dtype=np.float32)
+
+
+def state_dict(weights: Weights, layout: str, variant: Variant):
+    import torch
+
+    foreign = to_foreign(weights, layout, variant)
+    return {name: torch.from_numpy(np.array(array, order="C")) for name, array in foreign.items()}
+
+
+def timm_model(variant: Variant, weights: Weights, num_classes: int = 1000):
+    """timm's model with these weights, loaded strictly."""
+    from timm.models.convnext import ConvNeXt
+
+    from convnext.weights.layouts.timm import CONV_MLP_SIZES
+
+    model = ConvNeXt(
+        num_classes=num_classes,
+        depths=variant.depths,
+        dims=variant.dims,
+        use_grn=variant.has_grn,
+        ls_init_value=None if variant.has_grn else 1e-6,
+        conv_mlp=variant.size in CONV_MLP_SIZES,
+    )
+    model.load_state_dict(state_dict(weights, "timm", variant), strict=True)
+    return model.eval()
+
+
+def timm_outputs(model, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Logits, pooled features and the four feature maps, channels last."""
+    import torch
+
+    maps: dict[str, NDArray[np.float32]] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module, args, output) -> None:
+            maps[name] = output.permute(0, 2, 3, 1).numpy()
+
+        return hook
+
+    hooks = [
+        stage.register_forward_hook(keep(f"stage_{i}")) for i, stage in enumerate(model.stages)
+    ]
+    with torch.inference_mode():
+        last = model.forward_features(torch.from_numpy(images).permute(0, 3, 1, 2))
+        outputs = {
+            "head_norm": model.forward_head(last, pre_logits=True).numpy(),
+            "head": model.forward_head(last).numpy(),
+        }
+    for hook in hooks:
+        hook.remove()
+    return maps | outputs
+
+
+def transformers_outputs(
+    variant: Variant, weights: Weights, images: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """The same from transformers."""
+    import torch
+    import transformers
+
+    v2 = "V2" if variant.has_grn else ""
+    config = getattr(transformers, f"ConvNext{v2}Config")(
+        hidden_sizes=list(variant.dims),
+        depths=list(variant.depths),
+        num_labels=len(weights["head.bias"]),
+        layer_norm_eps=1e-6,
+    )
+    model = getattr(transformers, f"ConvNext{v2}ForImageClassification")(config).eval()
+    model.load_state_dict(state_dict(weights, "huggingface", variant), strict=True)
+    with torch.inference_mode():
+        nchw = torch.from_numpy(images).permute(0, 3, 1, 2)
+        out = getattr(model, f"convnext{v2.lower()}")(nchw, output_hidden_states=True)
+        maps = {
+            f"stage_{i}": hidden.permute(0, 2, 3, 1).numpy()
+            for i, hidden in enumerate(out.hidden_states[1:])
+        }
+        logits = model.classifier(out.pooler_output)
+    return maps | {"head_norm": out.pooler_output.numpy(), "head": logits.numpy()}
+
+
+def our_outputs(model: keras.Model, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Everything a peer is compared in, by layer name, from a model that ends in logits."""
+    names = ["stage_0", "stage_1", "stage_2", "stage_3", "head_norm", "head"]
+    taps = keras.Model(model.input, [model.get_layer(name).output for name in names])
+    return dict(zip(names, taps.predict_on_batch(images), strict=True))
+
+
+def gradients(
+    model: keras.Model, images: NDArray[np.float32], towards: NDArray[np.float32]
+) -> Weights:
+    """Gradient of `sum(model(images) * towards)` for every parameter, by canonical name."""
+    variables = canonical_variables(model)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images, training=False) * towards)
+        found = tape.gradient(loss, [variable.value for variable in variables.values()])
+    elif backend == "torch":
+        import torch
+
+        outputs = model(torch.from_numpy(images), training=False)
+        (outputs * torch.from_numpy(towards)).sum().backward()
+        found = [variable.value.grad for variable in variables.values()]
+    else:
+        import jax
+
+        def loss_of(trainable):
+            outputs, _ = model.stateless_call(trainable, [], images, training=False)
+            return (outputs * towards).sum()
+
+        by_id = {
+            id(variable): gradient
+            for variable, gradient in zip(
+                model.trainable_variables,
+                jax.jit(jax.grad(loss_of))([v.value for v in model.trainable_variables]),
+                strict=True,
+            )
+        }
+        found = [by_id[id(variable)] for variable in variables.values()]
+    return {name: as_numpy(gradient) for name, gradient in zip(variables, found, strict=True)}
