@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 
@@ -18,25 +19,24 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _declared_torchvision_operators():
+@pytest.fixture(autouse=True)
+def _peers(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("upstream"):
+        request.getfixturevalue("importable_torchvision")
+
+
+@pytest.fixture(scope="session")
+def importable_torchvision():
     """Let torchvision import next to a PyTorch build that its compiled operators do not match.
 
-    There is no CPU build of torchvision everywhere; timm needs its transforms only. Declaring the
-    two operators that its import registers something for is enough.
+    There is no CPU build of torchvision everywhere, and timm needs its transforms only. Declaring
+    the two operators that its import registers something for is enough.
     """
-    try:
-        import torch
-    except ImportError:
-        yield
-        return
+    torch = pytest.importorskip("torch")
     library = torch.library.Library("torchvision", "DEF")
     for operator in ("nms", "qnms"):
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            import torchvision  # noqa: F401
-        except (ImportError, RuntimeError, OSError):
-            pass
-    yield
+        importlib.import_module("torchvision")
+    return library

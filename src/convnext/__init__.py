@@ -1,3 +1,56 @@
-"""ConvNeXt V1 and V2."""
+"""ConvNeXt V1 and V2: every published size and checkpoint, on TensorFlow, JAX and PyTorch.
+
+The names below are the public door. What needs Keras is imported when it is first used, so that
+listing checkpoints, converting weights and reading pictures never wait for a framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from convnext.errors import ConvNeXtError, MissingDependencyError
+from convnext.variants import VARIANTS, Variant
+
+if TYPE_CHECKING:
+    from convnext.create import create_convnext_v1, create_convnext_v2
+    from convnext.model import feature_maps
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "VARIANTS",
+    "ConvNeXtError",
+    "MissingDependencyError",
+    "Variant",
+    "create_convnext_v1",
+    "create_convnext_v2",
+    "feature_maps",
+]
+
+_LATE = {
+    "create_convnext_v1": "convnext.create",
+    "create_convnext_v2": "convnext.create",
+    "feature_maps": "convnext.model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'convnext' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(_LATE[name])
+    except ModuleNotFoundError as error:
+        if error.name != "keras":
+            raise
+        raise MissingDependencyError(
+            f"convnext.{name} needs Keras with the backend of your choice. Keras",
+            "tensorflow",
+            "jax",
+            "torch",
+        ) from error
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

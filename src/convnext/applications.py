@@ -101,8 +101,7 @@ def _model_function(function: str, variant: Variant) -> ModelFunction:
             x = head(x, num_classes=classes, activation=classifier_activation)
         else:
             x = _channels_as_configured(head(x, pooling=_known_pooling(pooling)))
-        inputs = images if input_tensor is None else keras.utils.get_source_inputs(images)
-        model = keras.Model(inputs, x, name=name)
+        model = keras.Model(keras.utils.get_source_inputs(images)[0], x, name=name)
         if weights is not None:
             _load(model, variant, weights)
         return model
@@ -169,8 +168,9 @@ def _input_shape(
         )
     if weights == "imagenet" and include_top and (height, width) != (DEFAULT_SIDE, DEFAULT_SIDE):
         raise ArgumentError(
-            f"weights='imagenet' with include_top=True takes {DEFAULT_SIDE}x{DEFAULT_SIDE} pictures, "
-            f"not input_shape={given!r}. convnext.create_convnext_v1 loads it at any size."
+            f"weights='imagenet' with include_top=True takes {DEFAULT_SIDE}x{DEFAULT_SIDE} "
+            f"pictures, not input_shape={given!r}. "
+            "convnext.create_convnext_v1 loads it at any size."
         )
     if any(side is not None and side < SMALLEST_PUBLISHED_SIDE for side in (height, width)):
         raise ArgumentError(
@@ -188,8 +188,8 @@ def _input_shape(
 def _checked_tensor(tensor: Any, weights: str | Path | None) -> Any:
     if not keras.backend.is_keras_tensor(tensor):
         raise ArgumentTypeError(
-            f"input_tensor is a Keras tensor such as keras.Input(...), not {type(tensor).__name__}. "
-            "Call the finished model on arrays."
+            f"input_tensor is a Keras tensor such as keras.Input(...), not "
+            f"{type(tensor).__name__}. Call the finished model on arrays."
         )
     channels = tensor.shape[1 if _is_channels_first() else -1]
     if weights == "imagenet" and channels != 3:
@@ -255,6 +255,9 @@ def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, fl
         )
     labels = labels_for("imagenet-1k")
     return [
-        [(labels[i].wnid, labels[i].name, row[i]) for i in row.argsort()[::-1][:top]]
+        [
+            (labels.wnids[i], labels.short(i).replace(" ", "_"), row[i])
+            for i in row.argsort()[::-1][:top]
+        ]
         for row in scores
     ]

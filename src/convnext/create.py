@@ -28,6 +28,7 @@ from convnext.variants import (
 __all__ = ["create_convnext_v1", "create_convnext_v2"]
 
 InputShape = tuple[int | None, int | None, int]
+Head = Literal["keep", "new"]
 Activation = str | Callable[[Any], Any] | None
 
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
@@ -47,19 +48,19 @@ def create_convnext_v1(  # noqa: PLR0913
     include_preprocessing: bool = False,
     head_init_scale: float = 1.0,
     weights: str | Path | None = None,
-    head: Literal["keep", "new"] = "keep",
+    head: Head = "keep",
     name: str | None = None,
 ) -> keras.Model:
     """A ConvNeXt V1 as a functional Keras model, channels last.
 
     Args:
-        variant: `"atto"`, `"femto"`, `"pico"`, `"nano"`, `"tiny"`, `"small"`, `"base"`, `"large"` or
-            `"xlarge"`.
+        variant: `"atto"`, `"femto"`, `"pico"`, `"nano"`, `"tiny"`, `"small"`, `"base"`, `"large"`
+            or `"xlarge"`.
         num_classes: Width of the classifier.
         input_shape: Height, width and channels. None means (224, 224, 3); (None, None, 3) takes
-            pictures of any size from 32 pixels on. For a small fixed size the strides are relaxed so
-            that the last feature map keeps at least 4 pixels on its short side; the parameters stay
-            the same, so published weights load at every size.
+            pictures of any size from 32 pixels on. For a small fixed size the strides are relaxed
+            so that the last feature map keeps at least 4 pixels on its short side; the parameters
+            stay the same, so published weights load at every size.
         include_top: Whether the model ends in the classifier.
         pooling: Without the top: `"avg"` or `"max"` for the normalised pooled vector, None for the
             last feature map.
@@ -112,7 +113,7 @@ def create_convnext_v2(  # noqa: PLR0913
     include_preprocessing: bool = False,
     head_init_scale: float = 1.0,
     weights: str | Path | None = None,
-    head: Literal["keep", "new"] = "keep",
+    head: Head = "keep",
     name: str | None = None,
 ) -> keras.Model:
     """A ConvNeXt V2 as a functional Keras model, channels last.
@@ -122,8 +123,8 @@ def create_convnext_v2(  # noqa: PLR0913
     (CC-BY-NC-4.0).
 
     Args:
-        variant: `"atto"`, `"femto"`, `"pico"`, `"nano"`, `"tiny"`, `"small"`, `"base"`, `"large"` or
-            `"huge"`.
+        variant: `"atto"`, `"femto"`, `"pico"`, `"nano"`, `"tiny"`, `"small"`, `"base"`, `"large"`
+            or `"huge"`.
         num_classes: See `create_convnext_v1`.
         input_shape: See `create_convnext_v1`.
         include_top: See `create_convnext_v1`.
@@ -176,7 +177,7 @@ def _create(  # noqa: PLR0913
     include_preprocessing: bool,
     head_init_scale: float,
     weights: str | Path | None,
-    head: str,
+    head: Head,
     name: str | None,
 ) -> keras.Model:
     variant = get_variant(family, size)
@@ -211,7 +212,7 @@ def _create(  # noqa: PLR0913
     return model
 
 
-def _fill(model: keras.Model, variant: str, weights: str | Path, head: str) -> None:
+def _fill(model: keras.Model, variant: str, weights: str | Path, head: Head) -> None:
     from convnext.weights.catalog import default_checkpoint
     from convnext.weights.load import load_weights
 
@@ -238,7 +239,7 @@ def _checked_shape(input_shape: InputShape | None) -> tuple[InputShape, Strides]
     elif min(fixed, default=SMALLEST_PUBLISHED_SIDE) < SMALLEST_PUBLISHED_SIDE:
         raise ArgumentError(
             f"input_shape={tuple(shape)!r} leaves a side open, so the published strides apply, and "
-            f"they need at least {SMALLEST_PUBLISHED_SIDE} pixels. Give both sides of a smaller picture."
+            f"they need at least {SMALLEST_PUBLISHED_SIDE} pixels. Give both sides if smaller."
         )
     else:
         strides = PUBLISHED_STRIDES

@@ -5,9 +5,9 @@
     │   └── UnknownNameError                a name that is not in a table; lists it and suggests
     ├── ArgumentTypeError (TypeError)       the wrong type of thing
     ├── ImageError (ValueError)             a picture that cannot be read or must not be
-    ├── MissingDependencyError (ImportError)   an extra that is not installed
+    ├── MissingDependencyError (ImportError)  an extra that is not installed
     ├── WeightsError (ValueError)
-    │   ├── WeightsFileError                a file that cannot be read: truncated, hostile, unknown format
+    │   ├── WeightsFileError                a file that is truncated, hostile or unknown
     │   └── WeightsMismatchError            a readable file that does not fit the model
     └── WeightsUnavailableError (OSError)   no source could deliver the file
 
@@ -69,13 +69,17 @@ class ImageError(ConvNeXtError, ValueError):
 
 
 class MissingDependencyError(ConvNeXtError, ImportError):
-    """Something that needs an extra which is not installed."""
+    """Something that needs an extra which is not installed.
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(
-            f"{what} is not installed. Install it with: pip install 'convnext[{extra}]'"
-        )
-        self.extra = extra
+    Args:
+        what: What is not installed.
+        *extras: The extras that bring it; any of them will do.
+    """
+
+    def __init__(self, what: str, *extras: str) -> None:
+        commands = " or ".join(f"pip install 'convnext[{extra}]'" for extra in extras)
+        super().__init__(f"{what} is not installed. Install it with: {commands}")
+        self.extras = extras
 
 
 class WeightsError(ConvNeXtError, ValueError):

@@ -27,7 +27,7 @@ __all__ = ["depthwise_conv"]
 POSITIONS_PER_STEP = 64
 
 
-@jax.custom_vjp
+@jax.custom_vjp  # type: ignore[untyped-decorator]
 def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve each channel with its own kernel, keeping the size.
 

@@ -138,7 +138,8 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return super().get_config() | {
+        return {
+            **super().get_config(),
             "kernel_size": self.kernel_size,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
@@ -182,7 +183,8 @@ class Linear(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return super().get_config() | {
+        return {
+            **super().get_config(),
             "units": self.units,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
@@ -229,7 +231,7 @@ class GRN(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return super().get_config() | {"epsilon": self.epsilon}
+        return {**super().get_config(), "epsilon": self.epsilon}
 
 
 @keras.saving.register_keras_serializable(package="convnext")
@@ -265,7 +267,7 @@ class LayerScale(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return super().get_config() | {"initial_value": self.initial_value}
+        return {**super().get_config(), "initial_value": self.initial_value}
 
 
 @keras.saving.register_keras_serializable(package="convnext")
@@ -307,4 +309,4 @@ class DropPath(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return super().get_config() | {"rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -39,7 +39,6 @@ from convnext.variants import (
 __all__ = [
     "Block",
     "build_model",
-    "canonical_variables",
     "encode",
     "feature_maps",
     "head",
@@ -87,7 +86,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         self.drop_path_rate = drop_path
         self.activation = keras.activations.get(activation)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the sublayers for inputs `(batch, height, width, dim)`."""
         dim = input_shape[-1]
         dtype = self.dtype_policy
@@ -134,7 +133,8 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return super().get_config() | {
+        return {
+            **super().get_config(),
             "grn": self.use_grn,
             "layer_scale": self.layer_scale_value,
             "drop_path": self.drop_path_rate,
@@ -325,18 +325,3 @@ def feature_maps(model: keras.Model) -> keras.Model:
         )
     outputs = [model.get_layer(name).output for name in wanted]
     return keras.Model(model.input, outputs, name=f"{model.name}_features")
-
-
-def canonical_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Every weight of a model by its canonical name, such as `stage_0_block_1.dwconv.kernel`.
-
-    The name is the path of the variable from its layer on, so it is the same however the model was
-    made: by a door, from a config, or inside another model.
-    """
-    named = {}
-    for layer in model.layers:
-        for variable in layer.weights:
-            path = variable.path.split("/")
-            inside = path[path.index(layer.name) :]
-            named[".".join(inside)] = variable
-    return named

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.model import build_model, canonical_variables
+from convnext.model import build_model
 from convnext.variants import VARIANTS, Variant
-from convnext.weights.canonical import parameter_shapes
+from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.layouts import to_foreign
 
 Weights = dict[str, NDArray[np.float32]]
@@ -116,7 +116,7 @@ def timm_outputs(model, images: NDArray[np.float32]) -> dict[str, NDArray[np.flo
     maps: dict[str, NDArray[np.float32]] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        def hook(module, args, output) -> None:
+        def hook(_module, _args, output) -> None:
             maps[name] = output.permute(0, 2, 3, 1).numpy()
 
         return hook
@@ -204,3 +204,29 @@ def gradients(
         }
         found = [by_id[id(variable)] for variable in variables.values()]
     return {name: as_numpy(gradient) for name, gradient in zip(variables, found, strict=True)}
+
+
+def backward(layer: keras.Layer, x: NDArray[np.float32], towards: NDArray[np.float32]) -> list:
+    """Gradients of `sum(layer(x) * towards)` for the input and then for each weight."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x) * towards)
+        return tape.gradient(loss, [x, *(weight.value for weight in layer.weights)])
+    if backend == "torch":
+        import torch
+
+        x = torch.from_numpy(x).requires_grad_()
+        (layer(x) * torch.from_numpy(towards)).sum().backward()
+        return [x.grad, *(weight.value.grad for weight in layer.weights)]
+    import jax
+
+    def loss_of(x, weights):
+        return (layer.stateless_call(weights, [], x)[0] * towards).sum()
+
+    of_x, of_weights = jax.grad(loss_of, (0, 1))(x, [weight.value for weight in layer.weights])
+    return [of_x, *of_weights]

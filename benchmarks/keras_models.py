@@ -1,0 +1,293 @@
+"""Times our Keras models beside keras.applications and timm, on every backend.
+
+Each contender lives in a process of its own, because frameworks in one process disturb each other.
+The processes take turns, one call a turn (A B C A B C ...), so that a change of the machine's speed
+meets all of them; what counts is the median and the ratio of medians inside one run.
+
+    python benchmarks/keras_models.py                 # everything, about half an hour
+    python benchmarks/keras_models.py forward-16 --only jax --rounds 5
+
+Results go to benchmarks/results/keras_models.csv, with the machine and the versions in each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "keras_models.csv"
+BACKENDS = ("tensorflow", "jax", "torch")
+PACKAGES = ("keras", "tensorflow-cpu", "jax", "torch", "timm", "numpy")
+THREADS = 2
+
+# task: (kind, pictures in a batch, side, precision)
+TASKS = {
+    "forward-1": ("forward", 1, 224, "float32"),
+    "forward-16": ("forward", 16, 224, "float32"),
+    "forward-16-at-64": ("forward", 16, 64, "float32"),
+    "step-16-at-64": ("step", 16, 64, "float32"),
+    "step-16": ("step", 16, 224, "float32"),
+    "forward-16-bfloat16": ("forward", 16, 224, "mixed_bfloat16"),
+    "build": ("build", 1, 224, "float32"),
+}
+
+
+def contenders(kind: str, precision: str) -> list[tuple[str, str]]:
+    """Who takes part: (library, backend)."""
+    pairs = [(library, b) for b in BACKENDS for library in ("convnext", "keras.applications")]
+    if precision == "mixed_bfloat16":
+        pairs = [(name, b) for b in BACKENDS for name in ("convnext", "convnext float32")]
+    if kind in ("forward", "step"):
+        pairs.append(("timm", "torch"))
+    return pairs
+
+
+# ---- in a contender's process
+
+
+def serve(library: str, backend: str, task: str) -> None:
+    """Build the model, then time one call for each line on standard input."""
+    kind, batch, side, precision = TASKS[task]
+    if library.endswith("float32"):
+        precision = "float32"
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    begun = time.perf_counter()
+    if library == "timm":
+        call = timm_call(kind, batch, side, precision)
+    else:
+        call = keras_call(library.split()[0], kind, batch, side, precision)
+    built = time.perf_counter()
+    call()
+    first = time.perf_counter()
+    report = {"build": built - begun, "first": first - built}
+    for _ in range(1 if kind == "build" else 2):
+        call()
+    print(json.dumps(report), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
+
+
+def keras_call(
+    library: str, kind: str, batch: int, side: int, precision: str
+) -> Callable[[], object]:
+    import keras
+    import numpy as np
+
+    keras.config.set_dtype_policy(precision)
+    images = np.random.default_rng(0).standard_normal((batch, side, side, 3), dtype=np.float32)
+    labels = np.arange(batch) % 1000
+    if library == "convnext":
+        # The published strides at every size, as keras.applications has them.
+        from convnext.applications import ConvNeXtTiny
+    else:
+        from keras.applications import ConvNeXtTiny
+    model = ConvNeXtTiny(weights=None, input_shape=(side, side, 3), include_preprocessing=False)
+    if kind == "step":
+        model.compile(keras.optimizers.AdamW(1e-4), "sparse_categorical_crossentropy")
+        return lambda: model.fit(images, labels, batch_size=batch, epochs=1, verbose=0)
+    return lambda: model.predict(images, batch_size=batch, verbose=0)
+
+
+def timm_call(kind: str, batch: int, side: int, precision: str) -> Callable[[], object]:
+    import torch
+
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import timm
+
+    torch.set_num_threads(THREADS)
+    model = timm.create_model("convnext_tiny")
+    images = torch.randn(batch, 3, side, side)
+    labels = torch.arange(batch) % 1000
+    half = torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16")
+    if kind == "forward":
+        model.eval()
+
+        def forward() -> object:
+            with torch.inference_mode(), half:
+                return model(images)
+
+        return forward
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+
+    def step() -> object:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    _keep.append(library)
+    return step
+
+
+_keep: list[object] = []
+
+
+# ---- in the process that keeps time
+
+
+class Contender:
+    """A process that runs one model when told to."""
+
+    def __init__(self, library: str, backend: str, task: str) -> None:
+        self.library, self.backend = library, backend
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", library, backend, task],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.report = self._answer()
+        self.seconds: list[float] = []
+        self.peak = 0.0
+
+    def turn(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        self.seconds.append(answer["seconds"])
+        self.peak = answer["peak"]
+
+    def _answer(self) -> dict[str, float]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        raise RuntimeError(f"{self.library} on {self.backend} ended early")
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def run(task: str, rounds: int, only: str | None) -> list[dict[str, object]]:
+    kind, batch, side, precision = TASKS[task]
+    chosen = [c for c in contenders(kind, precision) if only is None or c[1] == only]
+    started = [Contender(library, backend, task) for library, backend in chosen]
+    if kind != "build":
+        for number in range(rounds):
+            print(f"\r{task}: round {number + 1} of {rounds} ", end="", flush=True, file=sys.stderr)
+            for contender in started:
+                contender.turn()
+        print(file=sys.stderr)
+    rows = []
+    for contender in started:
+        contender.close()
+        seconds = contender.seconds
+        rows.append(
+            {
+                "task": task,
+                "library": contender.library,
+                "backend": contender.backend,
+                "precision": precision if "float32" not in contender.library else "float32",
+                "batch": batch,
+                "side": side,
+                "median_ms": round(1e3 * statistics.median(seconds), 1) if seconds else "",
+                "min_ms": round(1e3 * min(seconds), 1) if seconds else "",
+                "rounds": len(seconds),
+                "build_s": round(contender.report["build"], 2),
+                "first_call_s": round(contender.report["first"], 2),
+                "peak_mib": round(contender.peak) or "",
+                **where(),
+            }
+        )
+    return rows
+
+
+def where() -> dict[str, str]:
+    """The machine, the versions, the day."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return {
+        "machine": f"{_processor()}, {THREADS} threads",
+        "versions": "; ".join([f"python {platform.python_version()}", *found]),
+        "date": date.today().isoformat(),
+    }
+
+
+def _processor() -> str:
+    flags = ""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = next((x.split(":")[1].strip() for x in text.splitlines() if "model name" in x), "?")
+    flags = " AVX512-BF16" if "avx512_bf16" in text else ""
+    return name + flags
+
+
+def show(rows: list[dict[str, object]]) -> None:
+    """A table with each median and its ratio to ours on the same backend."""
+    for row in rows:
+        ours = next(
+            (r for r in rows if r["library"] == "convnext" and r["backend"] == row["backend"]), None
+        )
+        ratio = ""
+        if ours and row["median_ms"] and ours["median_ms"]:
+            ratio = f"{float(str(row['median_ms'])) / float(str(ours['median_ms'])):6.2f}x ours"
+        print(
+            f"{row['task']:20} {row['backend']:11} {row['library']:20} "
+            f"{row['median_ms']!s:>9} ms  build {row['build_s']!s:>6} s  "
+            f"first {row['first_call_s']!s:>6} s  peak {row['peak_mib']!s:>5} MiB  {ratio}"
+        )
+
+
+def save(rows: list[dict[str, object]]) -> None:
+    """Put the rows in place of earlier ones of the same tasks."""
+    tasks = {(row["task"], row["backend"]) for row in rows}
+    kept = []
+    if RESULTS.exists():
+        with RESULTS.open(newline="") as file:
+            kept = [r for r in csv.DictReader(file) if (r["task"], r["backend"]) not in tasks]
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*kept, *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="by default all")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", choices=BACKENDS, help="one backend")
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(*args.serve)
+        return
+    for task in args.tasks or TASKS:
+        rows = run(task, args.rounds, args.only)
+        show(rows)
+        save(rows)
+
+
+if __name__ == "__main__":
+    main()

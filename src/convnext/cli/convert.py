@@ -1,0 +1,77 @@
+"""`convnext convert`: weights from any layout and format into any other."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from convnext.errors import ArgumentError
+
+__all__ = ["add_parser", "run"]
+
+EXAMPLES = """\
+examples:
+  convnext convert convnext_tiny_1k_224_ema.pth tiny.safetensors
+  convnext convert tiny.safetensors pytorch_model.bin --to huggingface
+  convnext convert convnextv2_base.fcmae_ft_in1k base.safetensors --dtype float16
+  convnext convert my_model.keras model.h5 --to keras_applications
+
+IN is a file, a folder or the name of a published checkpoint; its layout is recognised. What OUT
+ends in decides the format: .safetensors, .pth, .npz or .h5.
+
+layouts:
+  convnext             our own names
+  facebook             the authors' checkpoints
+  fcmae                the authors' FCMAE training files (V2)
+  huggingface          transformers
+  timm                 timm
+  torchvision          torchvision (V1)
+  keras_applications   keras.applications (V1)
+  kecam                keras_cv_attention_models
+  tf_hub               the TF-Hub collection (V1; read only)
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="convert weights to another library's names or another file format",
+        description="Convert weights, tensor by tensor, and check what was written.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="IN", help="a file, a folder or a checkpoint's name")
+    parser.add_argument("target", metavar="OUT", type=Path, help="the file to write")
+    parser.add_argument("--from", dest="from_layout", metavar="LAYOUT", help="how IN is named")
+    parser.add_argument(
+        "--to",
+        dest="to_layout",
+        metavar="LAYOUT",
+        default="convnext",
+        help="how OUT is to be named (default: convnext)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        help="round to this float type (default: keep what IN has)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say what was written."""
+    if args.target.exists() and not args.overwrite:
+        raise ArgumentError(f"{args.target} is there already. Allow --overwrite, or name another.")
+    from convnext.weights.save import convert
+
+    report = convert(
+        args.source,
+        args.target,
+        from_layout=args.from_layout,
+        to_layout=args.to_layout,
+        dtype=args.dtype,
+    )
+    print(report)
+    return 0

@@ -1,0 +1,136 @@
+"""`convnext info`: all there is to know about one checkpoint, as text or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnext.cli.table import output_width
+
+if TYPE_CHECKING:
+    from convnext.images.recipe import Preprocess
+    from convnext.weights.catalog import Checkpoint
+
+__all__ = ["add_parser", "run"]
+
+EXAMPLES = """\
+examples:
+  convnext info convnextv2_tiny.fcmae_ft_in22k_in1k_384
+  convnext info convnext_base               the default checkpoint of an architecture
+  convnext info facebook/convnext-tiny-224  Hugging Face, TF-Hub, Keras and file names do, too
+  convnext info convnext_atto --json        the same facts for a program
+"""
+
+LABEL_WIDTH = 15
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "info",
+        help="show all about one checkpoint",
+        description="Show all about one checkpoint: sizes, accuracy, licence, input, sources.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", help="any name the checkpoint is known by")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show one checkpoint."""
+    from convnext.weights.catalog import get_checkpoint
+    from convnext.weights.download import cached
+
+    checkpoint = get_checkpoint(args.name)
+    file = cached(checkpoint)
+    if args.json:
+        print(json.dumps(_record(checkpoint, file), indent=2))
+    else:
+        print(_page(checkpoint, file, output_width()))
+    return 0
+
+
+def _record(row: Checkpoint, file: Path | None) -> dict[str, object]:
+    computed = {
+        "num_classes": row.num_classes,
+        "resolution": row.resolution,
+        "parameters": row.parameters,
+        "macs": row.macs,
+        "aliases": row.all_names[1:],
+        "file": str(file) if file else None,
+    }
+    return asdict(row) | computed
+
+
+def _page(row: Checkpoint, file: Path | None, width: int | None) -> str:
+    from convnext.variants import VARIANTS
+    from convnext.weights.catalog import licence_notice
+
+    variant = VARIANTS[row.variant]
+    entries = {
+        "architecture": [
+            f"{row.variant}: depths {_numbers(variant.depths)}; channels {_numbers(variant.dims)}"
+        ],
+        "parameters": [f"{row.parameters:,}"],
+        "multiply-adds": [f"{row.macs / 1e9:.2f} G at {row.resolution}x{row.resolution}"],
+        "classifier": [f"{row.num_classes:,} classes, {row.labels}" if row.labels else "none"],
+        "accuracy": _accuracy(row),
+        "preprocessing": [_preprocessing(row.preprocess)],
+        "licence": [licence_notice(row)],
+        "sources": [f"{source} ({source.layout} layout)" for source in row.sources],
+        "on this machine": [str(file) if file else "no"],
+        "also known as": [", ".join(name for name in row.all_names[1:] if "://" not in name)],
+    }
+    lines = [row.name]
+    for label, values in entries.items():
+        for index, value in enumerate(values):
+            head = "" if index else label
+            lines.extend(_wrapped(f"  {head:<{LABEL_WIDTH}}  ", value, width))
+    return "\n".join(lines)
+
+
+def _wrapped(head: str, value: str, width: int | None) -> list[str]:
+    if width is None:
+        return [head + value]
+    return textwrap.wrap(
+        value,
+        max(width, 2 * len(head)),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,  # an address that is cut cannot be followed
+        break_on_hyphens=False,
+    )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _accuracy(row: Checkpoint) -> list[str]:
+    accuracy = []
+    if row.top1 is not None:
+        accuracy.append(f"top-1 {row.top1:.1f} as the authors published")
+    if row.timm_top1 is not None:
+        accuracy.append(f"top-1 {row.timm_top1:.3f}, top-5 {row.timm_top5:.3f} as timm measured")
+    return accuracy or ["not published"]
+
+
+def _preprocessing(recipe: Preprocess) -> str:
+    size = f"{recipe.size}x{recipe.size}"
+    if recipe.mode == "squash":
+        resize = f"resize to {size} whatever the shape ({recipe.interpolation})"
+    else:
+        side = recipe.resized_side
+        resize = (
+            f"resize the short side to {side} ({recipe.interpolation}), crop {size} at the centre"
+        )
+    return (
+        f"{resize}; mean {_numbers(recipe.mean)}, std {_numbers(recipe.std)} on a scale of 0 to 1"
+    )

@@ -1,0 +1,72 @@
+"""The `convnext` command: finds the subcommand, and turns errors into one line and an exit code.
+
+Nothing slow is imported before a subcommand runs, so `convnext --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from convnext import __version__
+from convnext.cli import info, list_models
+from convnext.errors import ConvNeXtError
+
+__all__ = ["build_parser", "main"]
+
+COMMANDS = (list_models, info)
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
+EXIT_BROKEN_PIPE = 141  # as a shell reports a program whose reader went away
+
+EXAMPLES = """\
+examples:
+  convnext list                             every published checkpoint
+  convnext list "*.fcmae*" --size tiny      those of one recipe and size
+  convnext info convnextv2_tiny             sizes, accuracy, licence, sources
+  convnext info facebook/convnext-tiny-224  the same, by its Hugging Face name
+
+`convnext COMMAND --help` says more about a command.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every command in it."""
+    parser = argparse.ArgumentParser(
+        prog="convnext",
+        description="ConvNeXt V1 and V2: the published weights and what can be done with them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"convnext {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the return value is the exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except ConvNeXtError as error:
+        if args.debug:
+            traceback.print_exc()
+        else:
+            print(f"convnext: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("convnext: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go, and Python flushes it once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return code

@@ -1,0 +1,205 @@
+"""Many pictures, one after the other, from whatever holds them.
+
+Why it exists: lists, folders, patterns, archives and generators all become one stream of named
+pictures, read as they are asked for. Only names are held together, those of one folder, pattern or
+zip archive, so that a million pictures take no more memory than ten.
+It knows nothing of image formats beyond their file names.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+import numpy as np
+from PIL import Image
+
+from convnext.errors import ArgumentTypeError, ImageError
+from convnext.images.decode import Source
+from convnext.images.read import DEFAULT_LIMITS, Limits, Readable, is_url
+
+__all__ = ["ARCHIVE_SUFFIXES", "SUFFIXES", "Named", "Sources", "iterate"]
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".heic")
+)
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+_LONGEST_HEADER = 2**20  # of a member of a tar archive, in bytes
+
+
+class Named(NamedTuple):
+    """One picture of many.
+
+    Attributes:
+        id: Names it in results: its path or URL, the archive's path and its name in there joined
+            by a slash, or `"#3"` for the fourth of a list or generator if it has no name.
+        source: What `decode` takes, or the error that came up on the way to it.
+    """
+
+    id: str
+    source: Source | ImageError
+
+
+Sources = Source | Named | Iterable["Source | Named"]
+
+
+def iterate(sources: Sources, limits: Limits = DEFAULT_LIMITS) -> Iterator[Named]:
+    """Yield every picture, in order, without decoding any.
+
+    Args:
+        sources: One picture, or an iterable of pictures. Among them may be folders, patterns such
+            as `"photos/**/*.png"`, and archives (`ARCHIVE_SUFFIXES`). A folder stands for the files
+            below it that have one of `SUFFIXES`, sorted by the parts of their paths; hidden files
+            are left out, links to folders are not followed. An archive is read in place, in its own
+            order; nothing is ever unpacked to disk. To name a picture, give `Named(id, source)`.
+        limits: Of an archive's member, no more than `limits.bytes` (and one) are read.
+
+    Yields:
+        Pictures. Where a file, folder or archive fails, one item holds the error instead.
+
+    Raises:
+        ArgumentTypeError: Something is neither a picture nor an iterable.
+    """
+    return _expand(sources, "#0", limits)
+
+
+def _expand(sources: Sources, name: str, limits: Limits) -> Iterator[Named]:
+    if isinstance(sources, Named):
+        yield sources
+    elif isinstance(sources, str) and is_url(sources):
+        yield Named(sources, sources)
+    elif isinstance(sources, str | os.PathLike):
+        yield from _expand_path(Path(sources), limits)
+    elif isinstance(sources, bytes | bytearray | memoryview | Image.Image | Readable | np.ndarray):
+        yield Named(name, cast("Source", sources))
+    elif isinstance(sources, Iterable):
+        for position, source in enumerate(sources):
+            yield from _expand(source, f"#{position}", limits)
+    else:
+        raise ArgumentTypeError(
+            f"Cannot read pictures from {type(sources).__name__}: give paths, URLs, bytes, binary "
+            "file objects, PIL images or NumPy arrays, or an iterable of them."
+        )
+
+
+def _expand_path(path: Path, limits: Limits, may_match: bool = True) -> Iterator[Named]:
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        yield Named(path.as_posix(), ImageError(f"{path} cannot be read: {error}"))
+        return
+    if is_folder:
+        yield from _or_error(path, _walk(path), "holds no file that is named like a picture.")
+    elif may_match and not exists and glob.has_magic(str(path)):
+        yield from _or_error(path, _match(path, limits), "matches nothing.")
+    elif exists and path.name.lower().endswith(ARCHIVE_SUFFIXES):
+        members = _zip(path, limits) if path.suffix.lower() == ".zip" else _tar(path, limits)
+        yield from _or_error(path, members, "holds no file that is named like a picture.")
+    else:
+        yield Named(path.as_posix(), path)
+
+
+def _or_error(path: Path, found: Iterator[Named], problem: str) -> Iterator[Named]:
+    """What was found, or one error if that is nothing."""
+    empty = True
+    for named in found:
+        empty = False
+        yield named
+    if empty:
+        yield Named(path.as_posix(), ImageError(f"{path} {problem}"))
+
+
+def _is_picture(name: str) -> bool:
+    parts = name.split("/")
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and Path(parts[-1]).suffix.lower() in SUFFIXES
+
+
+def _walk(folder: Path) -> Iterator[Named]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        yield Named(folder.as_posix(), ImageError(f"{folder} cannot be read: {error}"))
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            yield from _walk(Path(entry))
+        elif _is_picture(entry.name):
+            yield Named(Path(entry).as_posix(), Path(entry))
+
+
+def _match(pattern: Path, limits: Limits) -> Iterator[Named]:
+    for name in sorted(glob.glob(str(pattern), recursive=True)):  # noqa: PTH207 (absolute ones too)
+        yield from _expand_path(Path(name), limits, may_match=False)
+
+
+def _zip(path: Path, limits: Limits) -> Iterator[Named]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if _is_picture(member.filename):
+                    yield Named(
+                        f"{path.as_posix()}/{member.filename}", _unzip(archive, member, limits)
+                    )
+    except Exception as error:  # damaged archives raise nearly anything, as damaged pictures do
+        yield Named(path.as_posix(), _damaged(path, error))
+
+
+def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits) -> bytes | ImageError:
+    try:
+        with archive.open(member) as stream:
+            return stream.read(limits.bytes + 1)  # the one too many makes decode() refuse it
+    except Exception as error:  # a password or a wrong checksum concerns this member only
+        return _damaged(member.filename, error)
+
+
+def _tar(path: Path, limits: Limits) -> Iterator[Named]:
+    try:
+        with _uncompressed(path) as stream, _open_tar(stream, limits) as archive:
+            while (member := archive.next()) is not None:
+                # tarfile remembers every member it has passed, in a list it does not document.
+                archive.members.clear()  # type: ignore[attr-defined]
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is not None and _is_picture(member.name):
+                    data = content.read(min(member.size, limits.bytes + 1))
+                    yield Named(f"{path.as_posix()}/{member.name}", data)
+    except Exception as error:  # damaged archives raise nearly anything, as damaged pictures do
+        yield Named(path.as_posix(), _damaged(path, error))
+
+
+def _uncompressed(path: Path) -> IO[bytes]:
+    if path.suffix.lower() == ".tar":
+        return path.open("rb")
+    return cast("IO[bytes]", gzip.open(path))
+
+
+def _open_tar(stream: IO[bytes], limits: Limits) -> tarfile.TarFile:
+    short = _ShortReads(stream, max(limits.bytes + 1, _LONGEST_HEADER))
+    return tarfile.open(fileobj=cast("IO[bytes]", short), mode="r:")
+
+
+class _ShortReads:
+    """A stream for tarfile, which reads a header of whatever size a file claims into memory."""
+
+    def __init__(self, stream: IO[bytes], longest: int) -> None:
+        self._stream = stream
+        self._longest = longest
+        self.seek = stream.seek
+        self.tell = stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > self._longest:
+            raise tarfile.ReadError(f"one of its headers claims {size:,} bytes")
+        return self._stream.read(size)
+
+
+def _damaged(what: object, error: Exception) -> ImageError:
+    return ImageError(f"{what} cannot be read: {type(error).__name__}: {error}")

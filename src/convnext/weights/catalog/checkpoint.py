@@ -1,0 +1,153 @@
+"""What one row of the catalogue holds.
+
+It knows the architecture table and the preprocessing recipe, and nothing of networks or files on
+this machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from convnext.images.recipe import Preprocess
+from convnext.variants import VARIANTS
+
+__all__ = [
+    "LABEL_COUNTS",
+    "Checkpoint",
+    "HubFile",
+    "LabelSet",
+    "Layout",
+    "Licence",
+    "Source",
+    "Url",
+]
+
+Layout = Literal["timm", "huggingface", "facebook", "keras_applications"]
+LabelSet = Literal["imagenet-1k", "imagenet-12k", "imagenet-22k"]
+Licence = Literal["MIT", "Apache-2.0", "CC-BY-NC-4.0"]  # SPDX identifiers
+
+LABEL_COUNTS: dict[LabelSet, int] = {
+    "imagenet-1k": 1_000,
+    "imagenet-12k": 11_821,
+    "imagenet-22k": 21_841,
+}
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository on the Hugging Face Hub.
+
+    Attributes:
+        layout: How its tensors are named.
+        repo: `"owner/name"`.
+        filename: Path inside the repository.
+        revision: Branch, tag or commit; the main branch by default.
+    """
+
+    layout: Layout
+    repo: str
+    filename: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"https://huggingface.co/{self.repo}/resolve/{self.revision or 'main'}/{self.filename}"
+        )
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """Names by which people call the checkpoint in this file."""
+        return (self.repo,)
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file on a web server.
+
+    Attributes:
+        layout: How its tensors are named.
+        url: Where it is.
+        sha256: Its digest in hexadecimal, or as many of the leading digits as were published.
+    """
+
+    layout: Layout
+    url: str
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def filename(self) -> str:
+        """Last part of the address."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """Names by which people call the checkpoint in this file."""
+        return (self.filename, self.url)
+
+
+Source = HubFile | Url
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One published set of weights.
+
+    Attributes:
+        name: `architecture.recipe`, as timm writes it.
+        variant: The architecture, a key of `convnext.variants.VARIANTS`.
+        labels: The label set of the classifier; None when there is no classifier.
+        preprocess: What a picture goes through first.
+        licence: SPDX identifier of the weights' licence, which need not be the code's.
+        origin: Whose weights they are.
+        sources: Where to get them, in order of preference.
+        aliases: Other names people use; those that the sources imply are not repeated here.
+        head_norm: Whether the norm after pooling is among the weights.
+        top1: ImageNet-1k accuracy in percent as the authors published it, if they did.
+        timm_top1: The same as timm measured it, with `preprocess`.
+        timm_top5: Top-5 accuracy of that measurement.
+    """
+
+    name: str
+    variant: str
+    labels: LabelSet | None
+    preprocess: Preprocess
+    licence: Licence
+    origin: str
+    sources: tuple[Source, ...]
+    aliases: tuple[str, ...] = ()
+    head_norm: bool = True
+    top1: float | None = None
+    timm_top1: float | None = None
+    timm_top5: float | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the classifier; 0 for none."""
+        return LABEL_COUNTS[self.labels] if self.labels else 0
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square pictures the weights were made for."""
+        return self.preprocess.size
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights hold."""
+        variant = VARIANTS[self.variant]
+        missing = 0 if self.head_norm else 2 * variant.dims[-1]
+        return variant.parameter_count(self.num_classes) - missing
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one picture at `resolution`."""
+        return VARIANTS[self.variant].macs(self.resolution, num_classes=self.num_classes)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Every name that means this checkpoint, its own first."""
+        implied = (name for source in self.sources for name in source.known_as)
+        return tuple(dict.fromkeys((self.name, *self.aliases, *implied)))

@@ -1,0 +1,138 @@
+"""Finding a row of the catalogue by any name, and what to say when there is none.
+
+It knows the rows and nothing of how they are fetched.
+"""
+
+from __future__ import annotations
+
+import difflib
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import get_args
+
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from convnext.variants import VARIANTS, Family, sizes
+from convnext.weights.catalog.checkpoint import Checkpoint, Licence
+from convnext.weights.catalog.published import CHECKPOINTS, DEFAULT_RECIPES
+
+__all__ = ["default_checkpoint", "get_checkpoint", "licence_notice", "list_models"]
+
+_TERMS: dict[Licence, str] = {
+    "MIT": "keep the copyright notice",
+    "Apache-2.0": "keep the licence and notices",
+    "CC-BY-NC-4.0": "credit the authors; no commercial use",
+}
+
+
+def list_models(
+    pattern: str = "*", *, family: str | None = None, size: str | None = None
+) -> list[str]:
+    """The names of the published checkpoints, V1 then V2, small to large.
+
+    Args:
+        pattern: Shell-style pattern that the whole name must match: `"*.fcmae"`.
+        family: `"v1"` or `"v2"`; both by default.
+        size: Such as `"tiny"`; all by default.
+
+    Example:
+        >>> list_models("*_384", family="v2", size="nano")
+        ['convnextv2_nano.fcmae_ft_in22k_in1k_384']
+    """
+    families = [f for f in get_args(Family) if family in (None, f)]
+    if not families:
+        raise UnknownNameError("family", family, get_args(Family))
+    known_sizes = dict.fromkeys(s for f in families for s in sizes(f))
+    if size is not None and size not in known_sizes:
+        raise UnknownNameError("size", size, known_sizes)
+    return [
+        row.name
+        for row in CHECKPOINTS.values()
+        if VARIANTS[row.variant].family in families
+        and size in (None, VARIANTS[row.variant].size)
+        and fnmatchcase(row.name, pattern.lower())
+    ]
+
+
+def get_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint of this name, in whatever naming: ours, Hugging Face's, TF-Hub's, a file's.
+
+    The bare name of an architecture means its default checkpoint. Letter case does not matter.
+
+    Example:
+        >>> get_checkpoint("facebook/convnext-tiny-224").name
+        'convnext_tiny.fb_in1k'
+    """
+    if not isinstance(name, str):
+        raise ArgumentTypeError(
+            f"A checkpoint is named by a string such as 'convnext_tiny.fb_in1k', not "
+            f"{type(name).__name__}: {name!r}."
+        )
+    wanted = name.strip().lower()
+    if wanted in _rows_by_name():
+        return _rows_by_name()[wanted]
+    architecture = wanted.partition(".")[0]
+    if architecture in VARIANTS and architecture not in DEFAULT_RECIPES:
+        raise _never_published(architecture)
+    raise UnknownNameError("checkpoint", name, _worth_naming(wanted, architecture))
+
+
+def default_checkpoint(variant: str) -> Checkpoint:
+    """The checkpoint that a bare `weights="imagenet"` means for a variant: see `DEFAULT_RECIPES`.
+
+    Args:
+        variant: A key of `convnext.variants.VARIANTS`.
+
+    Example:
+        >>> default_checkpoint("convnext_base").name
+        'convnext_base.fb_in22k_ft_in1k'
+    """
+    if variant not in VARIANTS:
+        raise UnknownNameError("architecture", variant, DEFAULT_RECIPES)
+    if variant not in DEFAULT_RECIPES:
+        raise _never_published(variant)
+    return CHECKPOINTS[f"{variant}.{DEFAULT_RECIPES[variant]}"]
+
+
+def licence_notice(checkpoint: Checkpoint) -> str:
+    """One line on whose weights these are and on what terms, to be shown whenever they are used.
+
+    Example:
+        >>> licence_notice(get_checkpoint("convnextv2_atto"))  # doctest: +ELLIPSIS
+        'Weights convnextv2_atto.fcmae_ft_in1k ... licence CC-BY-NC-4.0 (credit the authors; ...'
+    """
+    return (
+        f"Weights {checkpoint.name} from {checkpoint.origin}, licence {checkpoint.licence} "
+        f"({_TERMS[checkpoint.licence]})."
+    )
+
+
+@cache
+def _rows_by_name() -> dict[str, Checkpoint]:
+    index = {variant: default_checkpoint(variant) for variant in DEFAULT_RECIPES}
+    index.update((name.lower(), row) for row in CHECKPOINTS.values() for name in row.all_names)
+    return index
+
+
+def _worth_naming(wanted: str, architecture: str) -> list[str]:
+    """The names to show for one that does not exist: near ones, for there are hundreds in all."""
+    if architecture in DEFAULT_RECIPES:
+        return [row.name for row in CHECKPOINTS.values() if row.variant == architecture]
+    close = difflib.get_close_matches(wanted, _rows_by_name(), n=1, cutoff=0.6)
+    if not close:
+        return list(DEFAULT_RECIPES)
+    variant = _rows_by_name()[close[0]].variant
+    return [*close, *(row.name for row in CHECKPOINTS.values() if row.variant == variant)]
+
+
+def _never_published(variant: str) -> ArgumentError:
+    wanted = VARIANTS[variant]
+    alternatives = [
+        name
+        for name in DEFAULT_RECIPES
+        if VARIANTS[name].family == wanted.family or VARIANTS[name].size == wanted.size
+    ]
+    return ArgumentError(
+        f"No weights were ever published for {variant!r}. Published near it: "
+        f"{', '.join(alternatives)}. Take one of these, or build {variant!r} with weights=None "
+        "and train it."
+    )

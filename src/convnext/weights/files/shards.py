@@ -1,0 +1,55 @@
+"""Finds the files that make up one set of weights: a folder, or an index of shards.
+
+Why it exists: large models are published in shards with an index in JSON, and hub downloads are
+folders. It knows which file says what, and nothing of the formats in them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePath
+from typing import Any
+
+from convnext.errors import WeightsFileError
+
+__all__ = ["SAFETENSORS_FIRST", "main_file", "read_index"]
+
+MAX_INDEX = 512 << 10  # bytes; the entry of one tensor takes about 60
+
+SAFETENSORS_FIRST = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+def main_file(folder: Path) -> Path:
+    """The file to open first in a folder of a hub's layout."""
+    for name in SAFETENSORS_FIRST:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsFileError(
+        f"The folder holds no weights. Wanted: {', '.join(SAFETENSORS_FIRST)}, or a SavedModel."
+    )
+
+
+def read_index(path: Path) -> dict[Path, list[str]]:
+    """The tensors that an index expects in each shard, in the order of the index."""
+    if path.stat().st_size > MAX_INDEX:
+        raise WeightsFileError(f"An index of shards takes at most {MAX_INDEX:,} bytes.")
+    try:
+        index: Any = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise WeightsFileError(
+            f"It starts like an index of shards and is no JSON: {error}."
+        ) from error
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not files:
+        raise WeightsFileError("It is JSON without the weight_map of an index of shards.")
+    shards: dict[Path, list[str]] = {}
+    for name, file in files.items():
+        if not isinstance(file, str) or PurePath(file).name != file or "\\" in file:
+            raise WeightsFileError(f"It names a shard outside its own folder: {str(file)[:100]!r}.")
+        shards.setdefault(path.parent / file, []).append(name)
+    return shards

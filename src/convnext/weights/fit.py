@@ -1,0 +1,133 @@
+"""Does a set of weights fit a model? Decided from names and shapes, before a number is touched.
+
+The rule: every tensor is used once and every variable is filled. Exceptions are whole parts, never
+single tensors, and all are reported:
+
+- what the model does not have is left in the file: a classifier or decoder that was not built;
+- with `head="new"` the model keeps its own classifier, and whatever else behind the encoder the
+  file does not have (the norm after pooling, a dense-prediction backbone's norms, a decoder).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from convnext.errors import UnknownNameError, WeightsMismatchError
+from convnext.weights.canonical import Shape
+from convnext.weights.layouts import Recognised, recognise
+from convnext.weights.layouts.misfit import Misfit
+from convnext.weights.layouts.recognition import described, same_size
+
+__all__ = ["Fit", "Head", "fit"]
+
+Head = Literal["keep", "new"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Which variables are filled from a file and which are not.
+
+    Attributes:
+        filled: Canonical names that are read from the file.
+        fresh: Variables that keep the values they have.
+        unused: Tensors of the file that the model has no part for.
+    """
+
+    filled: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def fit(model: Mapping[str, Shape], file: Mapping[str, Shape], head: Head = "keep") -> Fit:
+    """Which variables a file fills.
+
+    Args:
+        model: Canonical name and shape of every variable.
+        file: Canonical name and shape of every tensor.
+        head: `"keep"` for the file's classifier, `"new"` for the model's own.
+
+    Raises:
+        WeightsMismatchError: Something does not fit; lists all of it and says why that may be.
+    """
+    if head not in get_args(Head):
+        raise UnknownNameError("head", head, get_args(Head))
+    parts_of_model = {_part(name) for name in model}
+    parts_of_file = {_part(name) for name in file}
+    own = {"head", *(parts_of_model - parts_of_file - {"encoder"})} if head == "new" else set()
+    foreign = own | (parts_of_file - parts_of_model - {"encoder"})
+    fresh = tuple(name for name in model if _part(name) in own)
+    unused = tuple(name for name in file if _part(name) in foreign)
+    wanted = {name: shape for name, shape in model.items() if _part(name) not in own}
+    given = {name: shape for name, shape in file.items() if _part(name) not in foreign}
+    misfit = Misfit(
+        missing=[name for name in wanted if name not in given],
+        left_over=[name for name in given if name not in wanted],
+        mismatched=[
+            (name, given[name], shape)
+            for name, shape in wanted.items()
+            if given.get(name, shape) != shape
+        ],
+    )
+    if misfit:
+        absent = {_part(name): None for name in wanted if _part(name) not in parts_of_file}
+        raise misfit.error("These weights do not fit the model.", _causes(model, file, absent))
+    return Fit(tuple(wanted), fresh, unused)
+
+
+def _part(name: str) -> str:
+    """The part of the network that a parameter belongs to."""
+    if name.startswith("head."):
+        return "head"
+    if name.startswith("head_norm."):
+        return "head norm"
+    if name.startswith("feature_"):
+        return "feature norms"
+    return "decoder" if name.startswith("decoder_") else "encoder"
+
+
+def _causes(
+    model: Mapping[str, Shape], file: Mapping[str, Shape], absent: Collection[str]
+) -> list[str]:
+    """What probably happened, in the words of somebody who looked at both."""
+    have, need = _recognised(file), _recognised(model)
+    if have is None or need is None:
+        return []
+    if have.variant.family != need.variant.family:
+        ours, theirs = need.variant.family.upper(), have.variant.family.upper()
+        return [f"This is a {theirs} checkpoint; the model is {ours}."]
+    if not same_size(have.variant, need.variant):
+        return [
+            f"The file holds {described(have.variant)}; the model is {described(need.variant)}."
+        ]
+    causes = []
+    if have.channels != need.channels:
+        causes.append(
+            f"The file takes pictures with {have.channels} channels, the model with "
+            f"{need.channels}: give the model {have.channels}."
+        )
+    if have.layer_scale and not need.layer_scale:
+        causes.append("The file has layer scale: build the model with layer_scale_init_value=1e-6.")
+    if need.layer_scale and not have.layer_scale:
+        causes.append(
+            "The file has no layer scale: build the model with layer_scale_init_value=None."
+        )
+    if absent:
+        causes.append(
+            f"The file has no {' and no '.join(absent)} ({have.kind}): pass head='new' to "
+            "begin with the model's own, untrained."
+        )
+    elif need.num_classes not in (0, have.num_classes):
+        causes.append(
+            f"The file's head has {have.num_classes} classes, the model's {need.num_classes}: pass "
+            "head='new' to begin with the model's own, untrained."
+        )
+    return causes
+
+
+def _recognised(shapes: Mapping[str, Shape]) -> Recognised | None:
+    try:
+        return recognise(shapes, "convnext")
+    except WeightsMismatchError:
+        return None

@@ -1,0 +1,138 @@
+"""Foreign parameter names: one table for each layout, read both ways, all meeting in our own names.
+
+`to_canonical` reads any of them, `to_foreign` writes any of them, and any pair converts through the
+middle. Arrays become views where NumPy has one. Nothing here opens a file or knows a framework.
+
+    facebook             the authors' checkpoints, dense, V1 and V2
+    fcmae                what the authors' FCMAE pretraining writes, sparse
+    huggingface          transformers, classifiers and backbones
+    timm                 timm
+    torchvision          torchvision, V1
+    keras_applications   keras.applications, V1
+    kecam                keras_cv_attention_models
+    tf_hub               the TF-Hub collection, V1, read only
+    convnext             our own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from convnext.errors import ArgumentError, UnknownNameError
+from convnext.variants import Variant
+from convnext.weights.canonical import Shape
+from convnext.weights.layouts.facebook import FACEBOOK
+from convnext.weights.layouts.fcmae import FCMAE
+from convnext.weights.layouts.huggingface import HUGGINGFACE
+from convnext.weights.layouts.kecam import KECAM
+from convnext.weights.layouts.keras_applications import KERAS_APPLICATIONS
+from convnext.weights.layouts.moves import Tensor, moved
+from convnext.weights.layouts.own import OWN
+from convnext.weights.layouts.recognition import Recognised
+from convnext.weights.layouts.recognition import recognise as _recognise
+from convnext.weights.layouts.table import Layout, Row, expand
+from convnext.weights.layouts.tf_hub import TF_HUB
+from convnext.weights.layouts.timm import TIMM
+from convnext.weights.layouts.torchvision import TORCHVISION
+
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "Recognised",
+    "foreign_rows",
+    "get_layout",
+    "recognise",
+    "to_canonical",
+    "to_foreign",
+]
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        OWN,
+        FACEBOOK,
+        FCMAE,
+        HUGGINGFACE,
+        TIMM,
+        TORCHVISION,
+        KERAS_APPLICATIONS,
+        KECAM,
+        TF_HUB,
+    )
+}
+"""Every layout by its name."""
+
+
+def get_layout(name: str) -> Layout:
+    """The layout of this name."""
+    if name not in LAYOUTS:
+        raise UnknownNameError("layout", name, LAYOUTS)
+    return LAYOUTS[name]
+
+
+def recognise(
+    shapes: Mapping[str, Shape], layout: str | None = None, variant: Variant | None = None
+) -> Recognised:
+    """Which layout these names and shapes are in, and of which model.
+
+    Args:
+        shapes: Name and shape of every tensor.
+        layout: The only layout to try; by default all.
+        variant: The variant it has to be; by default whichever it is.
+    """
+    tried = LAYOUTS.values() if layout is None else [get_layout(layout)]
+    return _recognise(shapes, tried, variant)
+
+
+def to_canonical(
+    foreign: Mapping[str, Tensor], layout: str | None = None, variant: Variant | None = None
+) -> dict[str, Tensor]:
+    """Foreign tensors under our names and in our axes, in the order data flows.
+
+    Args:
+        foreign: Arrays or lazy tensors by their foreign names, with any prefix.
+        layout: Their layout; by default recognised.
+        variant: The variant they have to be; by default recognised.
+    """
+    shapes = {name: tuple(array.shape) for name, array in foreign.items()}
+    sources = recognise(shapes, layout, variant).sources
+    return {name: moved(source.move.read, foreign[source.name]) for name, source in sources.items()}
+
+
+def to_foreign(canonical: Mapping[str, Tensor], layout: str, variant: Variant) -> dict[str, Tensor]:
+    """Our tensors under a layout's names and in its axes, as its own library would hold them.
+
+    Args:
+        canonical: Arrays or lazy tensors by canonical names.
+        layout: The layout to write.
+        variant: Their variant.
+
+    Raises:
+        ArgumentError: The layout has no name for one of them.
+    """
+    rows = foreign_rows(canonical, layout, variant)
+    return {row.foreign: moved(row.move.write, canonical[name]) for name, row in rows.items()}
+
+
+def foreign_rows(names: Collection[str], layout: str, variant: Variant) -> dict[str, Row]:
+    """How a layout spells each of these canonical names of a variant.
+
+    Raises:
+        ArgumentError: The layout cannot be written, or has no name for one of them.
+    """
+    to = get_layout(layout)
+    rows = to.rows_for(variant) if to.rows_for else to.rows
+    decoder_blocks = {n.partition(".")[0] for n in names if n.startswith("decoder_block_")}
+    prefix = to.prefix(variant, names)
+    spelled = {
+        row.canonical: row for row in expand(rows, variant.depths, len(decoder_blocks), prefix)
+    }
+    nameless = [name for name in names if name not in spelled]
+    if nameless or not to.writable or variant.family not in to.families:
+        allowed = ", ".join(name for name, other in LAYOUTS.items() if other.writable)
+        about = f" It has no name for {', '.join(nameless[:5])}." if nameless else ""
+        raise ArgumentError(
+            f"{variant.name} cannot be written in the layout {layout!r} ({to.about}).{about} "
+            f"Layouts that can be written: {allowed}."
+        )
+    return {name: spelled[name] for name in names}

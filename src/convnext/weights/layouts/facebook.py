@@ -1,0 +1,53 @@
+"""The authors' own names, as in ConvNeXt's and ConvNeXt-V2's `models/convnext*.py`.
+
+They cover the published V1 and V2 checkpoints (`model` inside a pickle), the FCMAE encoders of V2
+(`pt_only/`, no head and no final norm; their GRN may be (1, 4C)), and the dense-prediction
+backbones, which have no head but a norm after each stage.
+"""
+
+from __future__ import annotations
+
+from convnext.weights.layouts.moves import vector
+from convnext.weights.layouts.table import (
+    BLOCK,
+    Layout,
+    Row,
+    torch_conv,
+    torch_depthwise,
+    torch_linear,
+    torch_norm,
+)
+
+__all__ = ["FACEBOOK", "block_rows"]
+
+GRN_VECTOR = vector(1, 1, 1, -1)
+
+
+def block_rows(foreign: str, canonical: str) -> tuple[Row, ...]:
+    """A dense block; the FCMAE decoder has one too."""
+    return (
+        *torch_depthwise(f"{foreign}.dwconv", f"{canonical}.dwconv"),
+        *torch_norm(f"{foreign}.norm", f"{canonical}.norm"),
+        *torch_linear(f"{foreign}.pwconv1", f"{canonical}.pwconv1"),
+        Row(f"{foreign}.grn.gamma", f"{canonical}.grn.gamma", GRN_VECTOR),
+        Row(f"{foreign}.grn.beta", f"{canonical}.grn.beta", GRN_VECTOR),
+        *torch_linear(f"{foreign}.pwconv2", f"{canonical}.pwconv2"),
+    )
+
+
+FACEBOOK = Layout(
+    "facebook",
+    "the authors' checkpoints (.pth, .pt), V1 and V2",
+    nested_under="model",
+    rows=(
+        *torch_conv("downsample_layers.0.0", "stem_conv"),
+        *torch_norm("downsample_layers.0.1", "stem_norm"),
+        *torch_norm("downsample_layers.{i}.0", "downsample_{i}_norm"),
+        *torch_conv("downsample_layers.{i}.1", "downsample_{i}_conv"),
+        *block_rows("stages.{i}.{j}", BLOCK),
+        Row("stages.{i}.{j}.gamma", f"{BLOCK}.layer_scale.gamma"),
+        *torch_norm("norm{i}", "feature_{i}_norm"),
+        *torch_norm("norm", "head_norm"),
+        *torch_linear("head", "head"),
+    ),
+)

@@ -1,0 +1,253 @@
+"""Weights from anywhere into a model: a file in any layout, or a published checkpoint by its name.
+
+`read_weights` is the door for whoever wants arrays, `load_weights` for whoever has a Keras model.
+Both are strict, see `fit`. Values are read from the file one tensor at a time.
+It knows neither Keras nor how files are read; a model is anything with layers and variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from convnext.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    UnknownNameError,
+    WeightsFileError,
+    WeightsMismatchError,
+)
+from convnext.variants import VARIANTS, Variant
+from convnext.weights.canonical import Shape, canonical_variables
+from convnext.weights.catalog import get_checkpoint
+from convnext.weights.download import fetch
+from convnext.weights.files import LazyTensor, WeightsFile, open_weights
+from convnext.weights.fit import Fit, Head, fit
+from convnext.weights.info import WeightsInfo
+from convnext.weights.layouts import Recognised, recognise
+from convnext.weights.layouts.keras_archive import variable_path
+from convnext.weights.layouts.moves import Array, moved
+
+__all__ = ["CanonicalWeights", "LoadReport", "Variable", "assign", "load_weights", "read_weights"]
+
+
+class Variable(Protocol):
+    """What is needed of a variable: Keras's has it, and so has a stand-in of five lines."""
+
+    @property
+    def shape(self) -> Any:
+        """Its shape."""
+
+    def assign(self, value: Any) -> Any:
+        """Take these values."""
+
+
+@dataclass(frozen=True)
+class CanonicalWeights:
+    """Weights under our names, readable while their file is open.
+
+    Attributes:
+        tensors: Every tensor by canonical name, in the order data flows.
+        found: What the file turned out to be.
+        info: What is known about the weights.
+        source: Where they come from, for messages.
+    """
+
+    tensors: Mapping[str, LazyTensor]
+    found: Recognised
+    info: WeightsInfo
+    source: str
+
+    @property
+    def variant(self) -> Variant:
+        """The architecture."""
+        return self.found.variant
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the classifier; 0 where there is none."""
+        return self.found.num_classes
+
+    @property
+    def layout(self) -> str:
+        """The layout that the file is in."""
+        return self.found.layout
+
+
+@contextmanager
+def read_weights(source: str | Path, *, layout: str | None = None) -> Iterator[CanonicalWeights]:
+    """Open weights in any layout and give them under our names and in our axes.
+
+    Args:
+        source: A file or folder on this machine, or else the name of a published checkpoint.
+        layout: Its layout; by default recognised.
+
+    Raises:
+        WeightsFileError: The file cannot be read.
+        WeightsMismatchError: The file holds no complete ConvNeXt.
+        WeightsUnavailableError: No source of the checkpoint delivers.
+
+    Example:
+        with read_weights("convnext_tiny_1k_224_ema.pth") as weights:
+            kernel = weights.tensors["stem_conv.kernel"].read()
+    """
+    path, info, variant = _resolve(source)
+    with open_weights(path) as file:
+        with _about(source):
+            there = _named(file)
+            found = recognise(_shapes(there), layout, variant)
+            info = info or _own_info(file, found.num_classes)
+        tensors = {
+            name: moved(origin.move.read, there[origin.name])
+            for name, origin in found.sources.items()
+        }
+        yield CanonicalWeights(tensors, found, info, str(source))
+
+
+def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
+    """The file's tensors, by their layers' names where it is a Keras archive."""
+    if file.format not in ("keras", "weights.h5"):
+        return file.tensors
+    shapes = _shapes(file.tensors)
+    named = {
+        variable_path(name, shapes, file.metadata): tensor for name, tensor in file.tensors.items()
+    }
+    if len(named) < len(file.tensors):
+        raise WeightsMismatchError("Two layers of this Keras archive have the same name.")
+    return named
+
+
+def _own_info(file: WeightsFile, num_classes: int) -> WeightsInfo:
+    """What the file says about itself."""
+    info = WeightsInfo.from_metadata(file.metadata)
+    if num_classes and isinstance(info.labels, tuple) and len(info.labels) != num_classes:
+        raise WeightsFileError(
+            f"It names {len(info.labels)} labels for a head of {num_classes} classes. Give as many "
+            "labels as classes, in order."
+        )
+    return info
+
+
+@contextmanager
+def _about(source: object) -> Iterator[None]:
+    """Say in an error which weights it is about."""
+    try:
+        yield
+    except (WeightsMismatchError, WeightsFileError) as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Variant | None]:
+    """The file to open, and what the catalogue knows about it."""
+    if not isinstance(source, str | Path):
+        raise ArgumentTypeError(
+            f"Weights come from a path or a name, not {type(source).__name__}: {source!r}."
+        )
+    if isinstance(source, Path) or Path(source).exists():
+        return Path(source), None, None
+    try:
+        checkpoint = get_checkpoint(source)
+    except UnknownNameError as error:
+        raise ArgumentError(
+            f"{source!r} is neither a file on this machine nor a published checkpoint. {error}"
+        ) from error
+    fetched = fetch(checkpoint)
+    return fetched.path, WeightsInfo.of_checkpoint(checkpoint), VARIANTS[checkpoint.variant]
+
+
+def assign(
+    variables: Mapping[str, Variable],
+    tensors: Mapping[str, LazyTensor] | Mapping[str, Array],
+    head: Head = "keep",
+) -> Fit:
+    """Fill variables with tensors of the same canonical names; all that fits or nothing.
+
+    Args:
+        variables: Variables by canonical name.
+        tensors: Arrays or lazy tensors by canonical name.
+        head: `"new"` leaves the classifier as it is.
+
+    Returns:
+        Which were filled and which were not.
+
+    Raises:
+        WeightsMismatchError: Something does not fit; nothing was assigned.
+    """
+    fitted = fit(_shapes(variables), _shapes(tensors), head)
+    for name in fitted.filled:
+        tensor = tensors[name]
+        values = tensor.read() if isinstance(tensor, LazyTensor) else tensor
+        # A copy in memory: backends differ in whether they take read-only, transposed or
+        # half-precision views of a mapped file.
+        variables[name].assign(np.array(values, dtype=np.float32, order="C"))
+    return fitted
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded and what was not; printed, it says so in a few lines.
+
+    Attributes:
+        source: Where the weights come from.
+        found: What the file turned out to be.
+        info: What is known about the weights.
+        fit: Which variables were filled, and which keep their initial values.
+    """
+
+    source: str
+    found: Recognised
+    info: WeightsInfo
+    fit: Fit
+
+    def __str__(self) -> str:
+        filled, fresh, unused = self.fit.filled, self.fit.fresh, self.fit.unused
+        lines = [
+            f"{self.found.variant.name}, {self.found.kind}, from {self.source} (layout "
+            f"{self.found.layout}): {len(filled)} tensors loaded."
+        ]
+        if fresh:
+            lines.append(f"NOT LOADED, still random and to be trained: {_listed(fresh)}.")
+        if unused:
+            lines.append(f"Left in the file: {_listed(unused)}.")
+        if self.found.ignored:
+            lines.append(f"Passed over as no weights: {_listed(self.found.ignored)}.")
+        if self.info.licence:
+            lines.append(f"Licence of the weights: {self.info.licence}.")
+        return "\n".join(lines)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:4])
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+
+
+def load_weights(
+    model: Any, source: str | Path, *, head: Head = "keep", layout: str | None = None
+) -> LoadReport:
+    """Fill a Keras model of ours with weights from a file or with published ones.
+
+    Args:
+        model: A model that `create_convnext_v1`, `create_convnext_v2` or another door made.
+        source: A file or folder on this machine, or else the name of a published checkpoint.
+        head: `"new"` leaves the classifier at its initial values, to be trained on other classes.
+        layout: The file's layout; by default recognised.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        WeightsMismatchError: Something does not fit; nothing was assigned.
+    """
+    with read_weights(source, layout=layout) as weights:
+        with _about(weights.source):
+            fitted = assign(canonical_variables(model), weights.tensors, head)
+        return LoadReport(weights.source, weights.found, weights.info, fitted)

@@ -1,0 +1,224 @@
+"""Weights out of a model, or from one file into another: any layout, any format, any float type.
+
+Tensors pass one at a time. What was written is read back and compared before it takes the target's
+place, so a file that is there can be trusted.
+It knows neither Keras nor how files are written; a model is anything with layers and variables.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+from tqdm import tqdm
+
+from convnext.errors import ArgumentError, UnknownNameError, WeightsError
+from convnext.variants import Variant
+from convnext.weights.canonical import canonical_variables
+from convnext.weights.files import LazyTensor, write_weights
+from convnext.weights.files.write import FORMATS_BY_SUFFIX
+from convnext.weights.info import WeightsInfo
+from convnext.weights.layouts import get_layout, recognise, to_foreign
+from convnext.weights.layouts.moves import Array
+from convnext.weights.load import read_weights
+
+__all__ = ["Float", "SaveReport", "convert", "save_weights"]
+
+Float = Literal["float32", "float16", "bfloat16"]
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+ANNOTATED = ("safetensors", "h5")  # the formats that have a place for annotations
+UNKNOWN = WeightsInfo()
+
+
+@dataclass(frozen=True)
+class SaveReport:
+    """What was written; printed, it says so in a line or two.
+
+    Attributes:
+        path: The file.
+        variant: The architecture.
+        layout: The layout of the names.
+        tensors: How many tensors.
+        nbytes: Their bytes.
+        info: The facts that were written with them.
+        dropped: Whether there were facts that this kind of file has no place for.
+    """
+
+    path: Path
+    variant: Variant
+    layout: str
+    tensors: int
+    nbytes: int
+    info: WeightsInfo
+    dropped: bool
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.path}: {self.variant.name} in the layout {self.layout!r}, {self.tensors} "
+            f"tensors, {self.nbytes / 1e6:.1f} MB, read back and found the same."
+        ]
+        if self.info.licence:
+            lines.append(f"Licence of the weights: {self.info.licence}.")
+        if self.dropped:
+            lines.append(f"A {self.path.suffix} file has no place for what else is known of them.")
+        return "\n".join(lines)
+
+
+def save_weights(
+    model: Any,
+    path: str | Path,
+    *,
+    layout: str = "convnext",
+    dtype: Float | None = None,
+    info: WeightsInfo = UNKNOWN,
+) -> SaveReport:
+    """Write the weights of a model into a file.
+
+    Args:
+        model: A Keras model of ours, or a mapping from canonical names to variables or arrays.
+        path: The file; what it ends in decides the format: .safetensors, .pth, .npz or .h5.
+        layout: How the tensors are named, a key of `convnext.weights.layouts.LAYOUTS`.
+        dtype: Float type to write; by default as they are.
+        info: Facts to write beside them, where the format has a place for that.
+
+    Returns:
+        What was written.
+
+    Raises:
+        WeightsMismatchError: The model is no ConvNeXt of ours, or not only one.
+    """
+    variables = model if isinstance(model, Mapping) else canonical_variables(model)
+    found = recognise({name: tuple(v.shape) for name, v in variables.items()}, "convnext")
+    tensors = {name: _lazy(variables[name]) for name in found.sources}
+    return _write(tensors, Path(path), _Target(found.variant, layout, dtype, info))
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    from_layout: str | None = None,
+    to_layout: str = "convnext",
+    dtype: Float | None = None,
+    progress: bool = True,
+) -> SaveReport:
+    """Write weights from anywhere into a file of another layout, format or float type.
+
+    Args:
+        source: A file or folder on this machine, or else the name of a published checkpoint.
+        target: The file; what it ends in decides the format: .safetensors, .pth, .npz or .h5.
+        from_layout: How the source names its tensors; by default recognised.
+        to_layout: How the target names them.
+        dtype: Float type to write; by default as they are.
+        progress: Whether to show a bar when there is a terminal.
+
+    Returns:
+        What was written.
+
+    Example:
+        convert("convnext_tiny_1k_224_ema.pth", "model.safetensors", to_layout="huggingface")
+    """
+    with read_weights(source, layout=from_layout) as weights:
+        to = _Target(weights.variant, to_layout, dtype, weights.info)
+        return _write(weights.tensors, Path(target), to, progress)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """How weights are to be written."""
+
+    variant: Variant
+    layout: str
+    dtype: Float | None
+    info: WeightsInfo
+
+
+def _write(
+    tensors: Mapping[str, LazyTensor], path: Path, to: _Target, progress: bool = False
+) -> SaveReport:
+    if path.is_dir():
+        raise ArgumentError(f"{path} is a folder. Name a file to write.")
+    layout = get_layout(to.layout)
+    kind = FORMATS_BY_SUFFIX.get(path.suffix.lower())
+    annotated = kind in ANNOTATED
+    ours = {name: _cast(tensor, to.dtype) for name, tensor in tensors.items()}
+    total = sum(tensor.nbytes for tensor in ours.values())
+    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    bar = tqdm(
+        total=2 * total,
+        desc=path.name,
+        unit="B",
+        unit_scale=True,
+        disable=None if progress else True,
+    )
+    try:
+        with bar:
+            write_weights(
+                draft,
+                to_foreign(ours, to.layout, to.variant),
+                {**layout.annotations, **to.info.to_metadata()} if annotated else {},
+                nested_under=layout.nested_under if kind == "pth" else None,
+                on_progress=bar.update,
+            )
+            _verify(draft, ours, to.layout, bar.update)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    dropped = not annotated and to.info != UNKNOWN
+    return SaveReport(path, to.variant, to.layout, len(ours), total, to.info, dropped)
+
+
+def _verify(
+    path: Path, written: Mapping[str, LazyTensor], layout: str, on_progress: Callable[[int], object]
+) -> None:
+    """Read a file back and compare every bit."""
+    with read_weights(path, layout=layout) as weights:
+        for name, tensor in written.items():
+            back = weights.tensors[name].read()
+            if back.dtype != tensor.dtype or back.tobytes() != tensor.read().tobytes():
+                raise WeightsError(
+                    f"{name!r} is not in the file as it was written. The disk or the memory of "
+                    "this machine may be faulty; nothing was kept."
+                )
+            on_progress(tensor.nbytes)
+
+
+def _lazy(value: Any) -> LazyTensor:
+    """A variable or an array as something to be read later."""
+    if isinstance(value, LazyTensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return LazyTensor.from_array(value)
+    dtype = np.dtype(str(value.dtype))
+    return LazyTensor(tuple(value.shape), dtype, lambda: np.asarray(value.numpy()).astype(dtype))
+
+
+def _cast(tensor: LazyTensor, to: str | None) -> LazyTensor:
+    if to is None:
+        return tensor
+    if to not in DTYPES:
+        raise UnknownNameError("float type", to, DTYPES)
+    dtype = DTYPES[to]
+    return LazyTensor(tensor.shape, dtype, lambda: _rounded(tensor.read(), dtype))
+
+
+def _rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The nearest values of another float type."""
+    with np.errstate(over="ignore"):
+        rounded = array.astype(dtype)
+    if np.isfinite(array).all() and not np.isfinite(rounded).all():
+        raise ArgumentError(
+            f"A weight of {float(np.abs(array).max()):.3g} is too large for {dtype}. Allowed: "
+            "bfloat16, which reaches as far as float32."
+        )
+    return rounded

@@ -1,0 +1,160 @@
+"""Each layer against an independent computation, in every precision, on the running backend."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, Normal
+from peers import as_numpy, backward, pictures, relative_error
+
+LAYERS = [
+    DepthwiseConv(7),
+    Linear(12),
+    GRN(),
+    LayerScale(0.5),
+    DropPath(0.3),
+]
+
+
+def randomized(layer, shape, seed=3):
+    layer.build(shape)
+    rng = np.random.default_rng(seed)
+    for weight in layer.weights:
+        weight.assign(rng.standard_normal(weight.shape).astype("float32"))
+    return layer
+
+
+def depthwise_by_definition(x, kernel, bias):
+    side = kernel.shape[0]
+    edge = side // 2
+    padded = np.pad(x.astype("float64"), ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+    out = np.zeros(x.shape)
+    for i in range(side):
+        for j in range(side):
+            shifted = padded[:, i : i + x.shape[1], j : j + x.shape[2]]
+            out += shifted * kernel[i, j, :, 0]
+    return out + bias
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (7, 9), (56, 3), (33, 47)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_depthwise_is_the_definition(batch, size):
+    x = pictures(batch, *size, 5)
+    layer = randomized(DepthwiseConv(7), x.shape)
+    kernel, bias = (as_numpy(weight) for weight in layer.weights)
+    assert relative_error(layer(x), depthwise_by_definition(x, kernel, bias)) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (14, 14), (33, 20)])
+def test_depthwise_gradients_equal_those_of_keras(size):
+    x, towards = pictures(2, *size, 6), pictures(2, *size, 6, seed=5)
+    ours = randomized(DepthwiseConv(7), x.shape)
+    theirs = randomized(keras.layers.DepthwiseConv2D(7, padding="same"), x.shape)
+    assert [tuple(w.shape) for w in ours.weights] == [tuple(w.shape) for w in theirs.weights]
+    for got, expected in zip(backward(ours, x, towards), backward(theirs, x, towards), strict=True):
+        assert relative_error(got, expected) < 1e-5
+
+
+@pytest.mark.parametrize("layer", [DepthwiseConv(7), GRN(), LayerScale(), Linear(3)])
+def test_an_empty_batch_stays_empty(layer):
+    assert layer(np.zeros((0, 8, 8, 4), "float32")).shape[0] == 0
+
+
+def test_linear_equals_dense():
+    x, towards = pictures(2, 3, 5, 8), pictures(2, 3, 5, 12, seed=5)
+    ours, theirs = (randomized(layer, x.shape) for layer in (Linear(12), keras.layers.Dense(12)))
+    assert relative_error(ours(x), theirs(x)) < 1e-6
+    for got, expected in zip(backward(ours, x, towards), backward(theirs, x, towards), strict=True):
+        assert relative_error(got, expected) < 1e-5
+
+
+def grn_by_definition(x, gamma, beta):
+    x = x.astype("float64")
+    norm = np.sqrt((x**2).sum(axis=(1, 2), keepdims=True))
+    return gamma * (x * (norm / (norm.mean(axis=-1, keepdims=True) + 1e-6))) + beta + x
+
+
+def test_grn_is_the_definition():
+    x = pictures(3, 5, 4, 6)
+    layer = randomized(GRN(), x.shape)
+    gamma, beta = (as_numpy(weight) for weight in layer.weights)
+    assert [tuple(weight.shape) for weight in layer.weights] == [(6,), (6,)]
+    assert relative_error(layer(x), grn_by_definition(x, gamma, beta)) < 1e-6
+
+
+def test_grn_starts_as_the_identity():
+    x = pictures(2, 4, 4, 3)
+    np.testing.assert_array_equal(as_numpy(GRN()(x)), x)
+
+
+def test_grn_looks_at_each_picture_alone():
+    x = pictures(2, 4, 4, 3)
+    layer = randomized(GRN(), x.shape)
+    other = np.concatenate([x[:1], 100 * x[1:]])
+    np.testing.assert_array_equal(as_numpy(layer(x))[0], as_numpy(layer(other))[0])
+
+
+def test_grn_gradient_is_finite_at_zero():
+    x, towards = np.zeros((2, 4, 4, 3), "float32"), pictures(2, 4, 4, 3)
+    layer = randomized(GRN(), x.shape)
+    for gradient in backward(layer, x, towards):
+        assert np.isfinite(as_numpy(gradient)).all()
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_grn_norms_do_not_overflow_in_half_precision(precision):
+    x = 1000 * pictures(1, 64, 64, 4)
+    layer = randomized(GRN(dtype=precision), x.shape)
+    gamma, beta = (as_numpy(weight) for weight in layer.weights)
+    got = as_numpy(ops.cast(layer(x), "float32"))
+    assert relative_error(got, grn_by_definition(x, gamma, beta)) < 1e-2
+
+
+def test_drop_path_drops_whole_pictures_and_keeps_the_expectation():
+    x = np.ones((4000, 2, 2, 3), "float32")
+    out = as_numpy(DropPath(0.3, seed=1)(x, training=True))
+    values = out.reshape(len(out), -1)
+    assert (values == values[:, :1]).all()
+    np.testing.assert_allclose(np.unique(values), [0, 1 / 0.7], rtol=1e-6)
+    # The share dropped has a standard deviation of 0.007; four of them.
+    assert abs((values[:, 0] == 0).mean() - 0.3) < 0.03
+    assert abs(out.mean() - 1) < 0.05
+
+
+def test_drop_path_does_nothing_at_inference_or_at_rate_zero():
+    x = pictures(8, 2, 2, 3)
+    np.testing.assert_array_equal(as_numpy(DropPath(0.9)(x, training=False)), x)
+    np.testing.assert_array_equal(as_numpy(DropPath(0.9)(x)), x)
+    np.testing.assert_array_equal(as_numpy(DropPath(0.0)(x, training=True)), x)
+    assert not DropPath(0.0).variables
+
+
+def test_drop_path_draws_anew_each_time():
+    layer = DropPath(0.5, seed=1)
+    x = np.ones((64, 1, 1, 1), "float32")
+    first, second = (as_numpy(layer(x, training=True)) for _ in range(2))
+    assert (first != second).any()
+
+
+def test_initial_values_are_normal_and_follow_the_seed():
+    keras.utils.set_random_seed(7)
+    first, second = Normal(0.02), Normal(0.02)
+    values = as_numpy(first((400, 300)))
+    assert abs(values.std() - 0.02) < 2e-4
+    assert abs(values.mean()) < 2e-4
+    assert np.abs(values).max() > 0.06  # not truncated at two deviations
+    assert (values != as_numpy(second((400, 300)))).any()
+    keras.utils.set_random_seed(7)
+    np.testing.assert_array_equal(values, as_numpy(Normal(0.02)((400, 300))))
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_config_round_trip(layer):
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    assert keras.saving.get_registered_name(type(layer)).startswith("convnext>")
+    shape = (None, 8, 8, 4)
+    assert layer.compute_output_shape(shape) == tuple(layer(keras.KerasTensor(shape)).shape)

@@ -1,0 +1,138 @@
+"""The frame around the commands: errors, exit codes, signals, and how fast it starts."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from convnext import __version__
+from convnext.cli import info, list_models, main
+from convnext.errors import ArgumentError
+
+SCRIPT = "import sys; from convnext.cli.main import main; sys.exit(main())"
+HEAVY = ("keras", "torch", "tensorflow", "jax")
+
+
+def convnext(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        text=True,
+    )
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main.main(["--version"])
+    assert capsys.readouterr().out == f"convnext {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["info"]])
+def test_help_teaches_by_examples(capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        main.main([*command, "--help"])
+    out = capsys.readouterr().out
+    assert "examples:\n  convnext " in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_every_example_in_the_help_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
+    text = main.EXAMPLES + list_models.EXAMPLES + info.EXAMPLES
+    examples = [line for line in text.splitlines() if line.startswith("  convnext ")]
+    assert len(examples) == 12
+    for example in examples:
+        command, *_remark = example.strip().split("  ", maxsplit=1)
+        arguments = shlex.split(command)[1:]
+        nothing_found = "--cached" in arguments
+        assert main.main(arguments) == int(nothing_found), example
+    assert capsys.readouterr().err == ""
+
+
+def test_no_command_is_an_error_with_the_usage(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main.main([])
+    assert "usage: convnext" in capsys.readouterr().err
+
+
+def test_an_error_is_one_line_without_traceback(capsys):
+    assert main.main(["info", "convnext_tiny.fb_in2k"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("convnext: Unknown checkpoint: 'convnext_tiny.fb_in2k'. Did you mean ")
+    assert err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert main.main(["--debug", "info", "convnextv2_small"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert f"{ArgumentError.__name__}: No weights were ever published" in err
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
+    def broken(_):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(info, "run", broken)
+    with pytest.raises(RuntimeError, match="ours"):
+        main.main(["info", "convnext_tiny"])
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(_):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setattr(info, "run", interrupted)
+    assert main.main(["info", "convnext_tiny"]) == 130
+    assert capsys.readouterr().err == "convnext: interrupted\n"
+
+
+@pytest.mark.parametrize("arguments", [["list", "--json"], ["list", "--size", "huge"]])
+def test_a_reader_that_goes_away_is_no_error(arguments):
+    """Whether it is noticed while printing or only when the rest is flushed."""
+    with convnext(*arguments) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+    assert (process.returncode, error) == (141, "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["info", "convnext_tiny"]])
+def test_no_framework_is_imported(arguments):
+    script = (
+        "import atexit, sys; from convnext.cli.main import main\n"
+        f"atexit.register(lambda: sys.stderr.write(repr(set(sys.modules) & set({HEAVY!r}))))\n"
+        f"main({arguments!r})"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert process.stderr == "set()"
+    assert process.stdout
+
+
+def test_help_imports_nothing_slow():
+    """Start-up is under 0.3 s because of this; counting modules cannot be disturbed by load."""
+    script = f"import sys, {main.__name__}; print(*sys.modules)"
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    slow = {"httpx", "huggingface_hub", "numpy", "PIL", "tqdm", "convnext.weights", *HEAVY}
+    assert not slow & set(process.stdout.split())
+
+
+def test_help_is_there_in_a_moment():
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with convnext("--help") as process:
+            assert process.stdout.read().startswith("usage: convnext")
+        took.append(time.perf_counter() - start)
+    assert min(took) < 0.3

@@ -1,0 +1,121 @@
+"""Class names: ImageNet's against the peers that publish them, and those of users' files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from convnext.errors import ArgumentError, UnknownNameError
+from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_labels
+
+
+@pytest.mark.parametrize(("name", "count"), IMAGENET_SETS.items())
+def test_the_sets_are_complete_and_in_the_order_of_their_ids(name: str, count: int):
+    labels = labels_for(name)
+    assert len(labels) == len(labels.wnids) == len(set(labels.wnids)) == count
+    assert list(labels.wnids) == sorted(labels.wnids)
+    assert all(labels.names)
+
+
+def test_well_known_classes():
+    labels = labels_for("imagenet-1k")
+    assert labels.names[281] == "tabby, tabby cat"
+    assert (labels.short(0), labels.short(999)) == ("tench", "toilet tissue")
+    assert [labels.wnids[index] for index in (134, 517)] == ["n02012849", "n03126707"]
+    assert labels.short(134) == labels.short(517) == "crane"
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("name", IMAGENET_SETS)
+def test_names_and_order_are_timms(name: str):
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo(name)
+    labels = labels_for(name)
+    assert list(labels.wnids) == info.label_names()
+    assert list(labels.names) == info.label_descriptions()
+
+
+def test_indices_are_those_of_real_pictures(shared_data: Path):
+    labels = labels_for("imagenet-1k")
+    with (shared_data / "photos" / "imagenet" / "labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 40
+    for row in rows:
+        index = int(row["imagenet1k_index"])
+        assert labels.wnids[index] == row["wnid"]
+        assert labels.short(index).replace(" ", "_") == row["name"]
+
+
+def test_an_unknown_set_is_named_with_those_there_are():
+    with pytest.raises(UnknownNameError, match=r"imagenet-21k.*imagenet-22k"):
+        labels_for("imagenet-21k")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("names.txt", "cat\ndog\nold cow\n"),
+        ("names.txt", "\ufeffcat\r\n dog \r\nold cow"),
+        ("names.json", '["cat", "dog", "old cow"]'),
+        ("names.json", '{"2": "old cow", "0": "cat", "1": "dog"}'),
+        ("names.JSON", '{"old cow": 2, "cat": 0, "dog": 1}'),
+        ("config.json", '{"x": 1, "id2label": {"0": "cat", "1": "dog", "2": "old cow"}}'),
+    ],
+)
+def test_files_of_names(name: str, text: str, tmp_path: Path):
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+    assert read_labels(path) == read_labels(str(path)) == Labels(("cat", "dog", "old cow"))
+
+
+def test_a_file_with_ids(tmp_path: Path):
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps({"1": ["n2", "dog"], "0": ["n1", "cat"]}))
+    assert read_labels(path) == Labels(("cat", "dog"), ("n1", "n2"))
+
+
+def test_eleven_classes_are_in_the_order_of_numbers(tmp_path: Path):
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps({str(index): f"class {index}" for index in range(11)}))
+    assert read_labels(path).names[10] == "class 10"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", ""),
+        ("a.txt", "cat\n\ndog\n"),
+        ("a.json", "[]"),
+        ("a.json", "{}"),
+        ("a.json", "3"),
+        ("a.json", "{"),
+        ("a.json", "[" * 100_000),
+        ("a.json", '["cat", 3]'),
+        ("a.json", '["cat", null]'),
+        ("a.json", '["cat", ["n1", "dog"]]'),
+        ("a.json", '{"0": "cat", "2": "dog"}'),
+        ("a.json", '{"1": "cat", "2": "dog"}'),
+        ("a.json", '{"cat": 0, "dog": 0}'),
+        ("a.json", '{"cat": 0, "dog": "1"}'),
+        ("a.json", '{"id2label": 3}'),
+        ("a.json", '[["n1", "cat"], ["n2", ""]]'),
+    ],
+)
+def test_files_that_do_not_name_every_class_once(name: str, text: str, tmp_path: Path):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ArgumentError, match=path.name):
+        read_labels(path)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path):
+    with pytest.raises(ArgumentError, match="cannot be read"):
+        read_labels(tmp_path / "absent.txt")
+    path = tmp_path / "binary.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ArgumentError, match="cannot be read"):
+        read_labels(path)

@@ -1,0 +1,98 @@
+"""What the project says about itself, held against the project."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import convnext
+
+ROOT = Path(__file__).parent.parent.parent
+FRAMEWORKS = ("jax", "keras", "tensorflow", "torch", "timm", "transformers")
+
+
+def drawn_paths() -> list[str]:
+    """The paths in ARCHITECTURE.md's tree, folders with a slash at the end."""
+    tree = (ROOT / "ARCHITECTURE.md").read_text().split("```")[1]
+    paths, folders = [], []
+    for line in tree.strip().splitlines():
+        match = re.match(r"( *)([\w./]+)( |$)", line)
+        if match is None or match[1].startswith(" " * 20):
+            continue
+        depth, name = len(match[1]) // 2, match[2]
+        folders[depth:] = [name]
+        paths.append("".join(folders))
+    return paths
+
+
+def test_every_drawn_path_exists():
+    missing = [path for path in drawn_paths() if not (ROOT / path).exists()]
+    assert not missing
+    assert len(drawn_paths()) > 20
+
+
+def test_every_file_is_drawn_or_lies_in_a_folder_drawn_as_one():
+    drawn = {path.rstrip("/") for path in drawn_paths()}
+    whole = {folder for folder in drawn if not any(d.startswith(f"{folder}/") for d in drawn)}
+    undrawn = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("src", "tests", "examples", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name not in ("__init__.py", "conftest.py")
+        and path.relative_to(ROOT).as_posix() not in drawn
+        and not whole & {parent.as_posix() for parent in path.relative_to(ROOT).parents}
+    ]
+    assert not undrawn
+
+
+def test_public_names_are_sorted_and_importable():
+    pytest.importorskip("keras")
+    assert convnext.__all__ == sorted(convnext.__all__, key=lambda n: (not n.isupper(), n))
+    for name in convnext.__all__:
+        assert getattr(convnext, name) is not None
+    assert set(convnext.__all__) <= set(dir(convnext))
+    with pytest.raises(AttributeError, match="no attribute 'create_convnext_v3'"):
+        convnext.create_convnext_v3  # noqa: B018
+
+
+LIGHT = [
+    "convnext",
+    "convnext.cli.main",
+    "convnext.images.batches",
+    "convnext.images.labels",
+    "convnext.weights.catalog",
+    "convnext.weights.download",
+    "convnext.weights.load",
+    "convnext.weights.save",
+]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_the_light_half_imports_no_framework(module):
+    program = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert module in loaded
+    assert not set(FRAMEWORKS) & set(loaded)
+
+
+def test_without_keras_the_error_names_the_extras():
+    program = (
+        "import sys; sys.modules['keras'] = None; import convnext\n"
+        "try: convnext.create_convnext_v1\n"
+        "except convnext.MissingDependencyError as error: print(error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout
+    assert "pip install 'convnext[jax]'" in said
+
+
+def test_the_changelog_knows_the_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert "## Unreleased" in changelog or f"## {convnext.__version__}" in changelog

@@ -1,0 +1,171 @@
+"""A pickle is data here, whatever it says: nothing runs, nothing hangs, nothing grows."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import time
+from collections import Counter, OrderedDict, defaultdict
+from pathlib import PurePosixPath
+
+import numpy as np
+import pytest
+from crafted_files import STORAGE, dictionary, named, plain, tensor, write_pth
+
+from convnext.errors import WeightsFileError
+from convnext.weights.files import open_weights
+
+SYSTEM = os.system.__module__  # posix or nt, where os.system really lives
+COMMAND = plain("touch ran")
+
+
+class Payload:
+    """An object whose pickle asks for a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def program(*opcodes: bytes) -> bytes:
+    return b"\x80\x04" + b"".join(opcodes) + b"."
+
+
+CODE = {
+    "REDUCE": (f"{SYSTEM}.system", pickle.dumps(Payload(os.system, "touch ran"), 2)),
+    "REDUCE in protocol 5": (f"{SYSTEM}.system", pickle.dumps(Payload(os.system, "touch ran"), 5)),
+    "eval": ("eval", pickle.dumps(Payload(eval, "open('ran', 'w')"), 2)),
+    "exec": ("exec", pickle.dumps(Payload(exec, "open('ran', 'w')"), 4)),
+    "getattr": ("builtins.getattr", program(named("builtins", "getattr"))),
+    "import": ("__import__", program(named("builtins", "__import__"), plain(("os",)), b"R")),
+    "INST": ("os.system", program(b"(", COMMAND, b"ios\nsystem\n")),
+    "OBJ": ("os.system", program(b"(", named("os", "system"), COMMAND, b"o")),
+    "NEWOBJ": ("subprocess.Popen", program(named("subprocess", "Popen"), plain(("ls",)), b"\x81")),
+    "STACK_GLOBAL": (
+        "os.system",
+        program(plain("os"), plain("system"), b"\x93", COMMAND, b"\x85R"),
+    ),
+    "an attribute of a known name": (
+        "collections.OrderedDict.__class__",
+        program(plain("collections"), plain("OrderedDict.__class__"), b"\x93"),
+    ),
+    "torch's loader": ("_load_from_bytes", program(named("torch.storage", "_load_from_bytes"))),
+    "a module": ("torch.nn", program(named("torch.nn.modules.linear", "Linear"), b")\x81")),
+    "a state that sets __setstate__": (
+        "os.system",
+        program(
+            named("builtins", "object"),
+            b")\x81}",
+            plain("__setstate__"),
+            named("os", "system"),
+            b"sb",
+            COMMAND,
+            b"b",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "code"), CODE.values(), ids=CODE)
+def test_code_is_refused_by_its_name_and_never_runs(name, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsFileError, match=name):
+        open_weights(write_pth(tmp_path / "a.pth", code))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_a_state_for_an_object_is_dropped(tmp_path):
+    stateful = named("collections", "OrderedDict") + b")R" + plain({"__setstate__": 1}) + b"b"
+    code = dictionary(a=tensor(), b=stateful)
+    with open_weights(write_pth(tmp_path / "a.pth", code)) as file:
+        assert list(file.tensors) == ["a"]
+
+
+def test_plain_containers_are_flattened(tmp_path):
+    stages = plain([1]) + tensor() + b"a"
+    model = dictionary(stages=stages, **{"a.b": tensor()})[2:-1]
+    steps = b"}(" + plain(3) + tensor(shape=(), strides=(), offset=5) + b"u"
+    code = dictionary(model=model, steps=steps, epoch=plain(300))
+    with open_weights(write_pth(tmp_path / "a.pth", code)) as file:
+        assert list(file.tensors) == ["model.stages.1", "model.a.b", "steps.3"]
+        assert file.tensors["steps.3"].read() == 5
+        np.testing.assert_array_equal(file.tensors["model.a.b"].read(), STORAGE.reshape(2, 3))
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_what_is_harmless_and_no_tensor_is_passed_over(protocol, tmp_path):
+    harmless = {
+        "args": argparse.Namespace(lr=1e-3, names=["a"], folder=PurePosixPath("x")),
+        "counts": [Counter("abc"), defaultdict(int, a=1), {1, 2}, frozenset("a"), range(3)],
+        "numbers": [1, -1, 300, 2**31, 2**70, 0.5, 1j, True, None, b"bytes", bytearray(b"b")],
+        "texts": ["a", "\u00e9", "n" * 300],
+        "numpy": [np.float64(1), np.arange(3), np.dtype("f4"), np.array(["a"])],
+        (1, 2): "a key that is no name",
+    }
+    with open_weights(write_pth(tmp_path / "a.pth", pickle.dumps(harmless, protocol))) as file:
+        assert not file.tensors
+
+
+def doubled(first: bytes, double: bytes, times: int = 100) -> bytes:
+    """A value that holds itself twice, a hundred times over."""
+    return first + (b"2" + double) * times
+
+
+DEPTH = 10_000
+HOSTILE = {
+    "nested lists": program(b"]" * DEPTH, b"a" * (DEPTH - 1)),
+    "nested tuples": program(b")", b"\x85" * DEPTH),
+    "nested dictionaries": program((b"}" + plain("k")) * DEPTH, b"}", b"s" * DEPTH),
+    "nested tuples as a key": program(b"})", b"\x85" * DEPTH, b"Ns"),
+    "nested tuples as a global": program(b")", b"\x85" * DEPTH, plain("x"), b"\x93"),
+    "nested tuples as a storage": program(b")", b"\x85" * DEPTH, b"Q"),
+    "nested marks": program(b"(" * DEPTH, b"t" * DEPTH),
+    "doubled tuples": program(doubled(b")", b"\x86")),
+    "doubled tuples of tensors": program(doubled(tensor(), b"\x86", 50)),
+    "doubled lists": program(doubled(b"]", b"]q\0h\0a")),
+    "a dictionary that holds itself": program(b"}q\0", plain("k"), b"h\0s"),
+    "a list that holds itself": program(b"]q\0h\0a"),
+    "a text of 2**62 bytes": program(b"\x8d" + (2**62).to_bytes(8, "little")),
+    "bytes of 2**62 bytes": program(b"\x8e" + (2**62).to_bytes(8, "little")),
+    "a number of 2**31 bytes": program(b"\x8b" + (2**31 - 1).to_bytes(4, "little")),
+    "a number of negative length": program(b"\x8b" + b"\xff" * 4),
+    "a frame of 2**62 bytes": program(b"\x95" + (2**62).to_bytes(8, "little")),
+    "a million steps": program(b"N0" * 500_000),
+    "a million lists": program(b"](" + b"]" * 1_000_000, b"e"),
+    "more than the limit": program(b"N0" * 3_000_000),
+    "no end": program(b"}")[:-1],
+    "nothing": b"",
+    "an empty stack": b".",
+    "a mark that is missing": program(b"t"),
+    "a value that is missing": program(b"K\1\x87"),
+    "a memo that is missing": program(b"h\7"),
+    "text opcodes": b"(dS'a'\nI1\ns.",
+    "an extension": program(b"\x82\x01"),
+    "a buffer from outside": program(b"\x97"),
+    "an item of a number": program(b"K\1K\1K\1s"),
+    "a value for a number": program(b"K\1K\1a"),
+    "a call of a number": program(b"K\1)R"),
+    "pairs that are none": program(named("collections", "OrderedDict"), plain(([1, 2],)), b"R"),
+    "a storage of no kind": program(plain(("storage", 1, 2)), b"Q"),
+    "a tensor of nothing": program(named("torch._utils", "_rebuild_tensor_v2"), b")R"),
+    "a parameter of nothing": program(named("torch._utils", "_rebuild_parameter"), b")R"),
+    "an endless name": dictionary(**{"n" * 100_000: tensor()}),
+    "a name that no text can hold": program(b"}\x8c\x03\xed\xa0\x80", tensor(), b"s"),
+    "one name twice": dictionary(**{"a.b": tensor(), "a": dictionary(b=tensor())[2:-1]}),
+    "too many tensors": program(b"]q\xff(", tensor(), b"2" * 20_000, b"e"),
+    "endless names, shared": program(b"](}", plain("n" * 1_000_000), b"Ns", b"2" * 100_000, b"e"),
+}
+
+
+@pytest.mark.parametrize("code", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_pickle_is_refused_or_holds_no_tensors_soon(code, tmp_path):
+    started = time.process_time()
+    try:
+        with open_weights(write_pth(tmp_path / "a.pth", code)) as file:
+            assert not file.tensors
+    except WeightsFileError:
+        pass
+    assert time.process_time() - started < 5

@@ -1,0 +1,151 @@
+"""Every layout and every pair of layouts, there and back, bit for bit; and names never clash."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convnext.errors import ArgumentError, UnknownNameError
+from convnext.variants import VARIANTS, Variant
+from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
+from convnext.weights.layouts import LAYOUTS, foreign_rows, recognise, to_canonical, to_foreign
+
+WRITABLE = [layout for layout in LAYOUTS.values() if layout.writable]
+CLASSIFIERS = [
+    (layout.name, family)
+    for layout in WRITABLE
+    for family in layout.families
+    if layout.name != "fcmae"  # has no classifier
+]
+PAIRS = [
+    (one, other, family)
+    for one, family in CLASSIFIERS
+    for other, other_family in CLASSIFIERS
+    if one < other and family == other_family
+]
+PUBLISHED = [
+    (layout.name, variant.name)
+    for layout in WRITABLE
+    for variant in VARIANTS.values()
+    if variant.family in layout.families
+]
+
+
+@pytest.mark.parametrize(("layout", "family"), CLASSIFIERS)
+def test_there_and_back(layout, family, odd_variant, numbered, same_weights):
+    variant = odd_variant(family)
+    ours = numbered(parameter_shapes(variant, 13, 4))
+    theirs = to_foreign(ours, layout, variant)
+    assert len(theirs) == len(ours)
+    same_weights(to_canonical(theirs), ours)
+
+
+@pytest.mark.parametrize(("one", "other", "family"), PAIRS)
+def test_from_one_to_the_other_and_back(one, other, family, odd_variant, numbered, same_weights):
+    variant = odd_variant(family)
+    start = to_foreign(numbered(parameter_shapes(variant, 13)), one, variant)
+    between = to_foreign(to_canonical(start, one), other, variant)
+    same_weights(to_foreign(to_canonical(between, other), one, variant), start)
+
+
+@pytest.mark.parametrize(("layout", "variant"), PUBLISHED)
+def test_no_two_tensors_of_a_published_variant_share_a_name(layout, variant):
+    variant = VARIANTS[variant]
+    shapes = parameter_shapes(variant)
+    if layout == "fcmae":
+        shapes = parameter_shapes(variant, 0, head_norm=False) | decoder_shapes(variant)
+    rows = foreign_rows(shapes, layout, variant)
+    foreign = {row.foreign: row.move.written_shape(shapes[name]) for name, row in rows.items()}
+    assert len(foreign) == len(shapes)
+    recognised = recognise(foreign)
+    assert (recognised.layout, recognised.variant) == (layout, variant)
+    assert recognised.shapes == shapes
+
+
+@settings(max_examples=60)
+@given(
+    layout=st.sampled_from([name for name, family in CLASSIFIERS if family == "v2"]),
+    depths=st.tuples(*[st.integers(1, 4)] * 4),
+    dims=st.tuples(*[st.integers(2, 9)] * 4),
+    num_classes=st.integers(0, 12),
+    channels=st.integers(1, 5),
+    head_norm=st.booleans(),
+    layer_scale=st.booleans(),
+)
+def test_any_size_with_or_without_any_part(
+    layout, depths, dims, num_classes, channels, head_norm, layer_scale
+):
+    variant = Variant("convnextv2_custom", "v2", "custom", depths, dims)
+    shapes = parameter_shapes(
+        variant, num_classes, channels, layer_scale=layer_scale, head_norm=head_norm
+    )
+    ours = {name: np.full(shape, index) for index, (name, shape) in enumerate(shapes.items())}
+    theirs = to_foreign(ours, layout, variant)
+    recognised = recognise({name: array.shape for name, array in theirs.items()}, layout)
+    assert recognised.variant == variant
+    assert recognised.shapes == shapes
+    assert (recognised.num_classes, recognised.channels) == (num_classes, channels)
+    assert (recognised.head_norm, recognised.layer_scale) == (head_norm, layer_scale)
+    back = to_canonical(theirs, layout, variant)
+    assert all((back[name] == ours[name]).all() for name in shapes)
+
+
+@pytest.mark.parametrize("layout", ["facebook", "huggingface", "convnext"])
+def test_norms_of_a_dense_prediction_backbone(layout, odd_variant, numbered, same_weights):
+    variant = odd_variant("v1")
+    features = ("0", "1", "2", "3")
+    shapes = parameter_shapes(variant, 0, head_norm=False)
+    ours = numbered(shapes | feature_norm_shapes(variant, features))
+    theirs = to_foreign(ours, layout, variant)
+    recognised = recognise({name: array.shape for name, array in theirs.items()})
+    assert recognised.features == features
+    assert recognised.kind == "dense-prediction backbone"
+    same_weights(to_canonical(theirs), ours)
+
+
+def test_reading_gives_views(odd_variant, numbered):
+    variant = odd_variant("v2")
+    theirs = to_foreign(numbered(parameter_shapes(variant)), "facebook", variant)
+    rows = foreign_rows(parameter_shapes(variant), "facebook", variant)
+    for name, array in to_canonical(theirs).items():
+        assert np.shares_memory(array, theirs[rows[name].foreign]), name
+
+
+def test_half_precision_stays_half_precision(odd_variant):
+    variant = odd_variant("v1")
+    ours = {name: np.zeros(shape, np.float16) for name, shape in parameter_shapes(variant).items()}
+    theirs = to_foreign(ours, "timm", variant)
+    assert {array.dtype for array in theirs.values()} == {np.dtype(np.float16)}
+
+
+@pytest.mark.parametrize("layout", ["torchvision", "keras_applications"])
+def test_a_layout_without_names_for_v2_says_which_have_them(layout, odd_variant, numbered):
+    variant = odd_variant("v2")
+    with pytest.raises(ArgumentError, match="Layouts that can be written: convnext, facebook"):
+        to_foreign(numbered(parameter_shapes(variant)), layout, variant)
+
+
+def test_a_layout_without_a_name_for_a_tensor_says_for_which(odd_variant, numbered):
+    variant = odd_variant("v2")
+    ours = numbered(parameter_shapes(variant) | decoder_shapes(variant, 12, width=4))
+    with pytest.raises(ArgumentError, match=r"no name for decoder_proj\.kernel"):
+        to_foreign(ours, "timm", variant)
+
+
+def test_a_layout_that_is_read_only_is_not_written(odd_variant, numbered):
+    variant = odd_variant("v1")
+    with pytest.raises(ArgumentError, match="'tf_hub'"):
+        to_foreign(numbered(parameter_shapes(variant)), "tf_hub", variant)
+
+
+def test_an_unknown_layout_is_an_error_that_suggests():
+    with pytest.raises(UnknownNameError, match="Did you mean 'huggingface'"):
+        to_canonical({}, "hugginface")
+
+
+def test_a_renamed_variant_keeps_its_own_name_in_keras_names(odd_variant, numbered):
+    variant = replace(odd_variant("v1"), name="mine")
+    names = to_foreign(numbered(parameter_shapes(variant)), "keras_applications", variant)
+    assert "mine_stage_2_block_1_depthwise_conv/kernel" in names

@@ -1,0 +1,223 @@
+"""Loading: any file or name into anything with variables, all of it or nothing."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from convnext.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    WeightsMismatchError,
+    WeightsUnavailableError,
+)
+from convnext.variants import VARIANTS
+from convnext.weights import load
+from convnext.weights.canonical import parameter_shapes
+from convnext.weights.catalog import get_checkpoint
+from convnext.weights.download import Fetched
+from convnext.weights.files import LazyTensor, write_weights
+from convnext.weights.info import WeightsInfo
+from convnext.weights.layouts import to_foreign
+from convnext.weights.load import assign, load_weights, read_weights
+
+V1 = VARIANTS["test_v1"]
+
+
+@dataclass
+class Variable:
+    path: str
+    value: np.ndarray
+    assigned: list = field(default_factory=list)
+
+    @property
+    def shape(self):
+        return self.value.shape
+
+    def assign(self, value):
+        self.assigned.append(value)
+
+
+def model_of(variables):
+    """What Keras's model looks like to us: layers, their names, and their weights' paths."""
+    layers = {}
+    for name, variable in variables.items():
+        layers.setdefault(name.partition(".")[0], []).append(variable)
+    return SimpleNamespace(
+        layers=[SimpleNamespace(name=name, weights=weights) for name, weights in layers.items()]
+    )
+
+
+def variables_of(shapes):
+    return {
+        name: Variable("outer/" + name.replace(".", "/"), np.zeros(shape))
+        for name, shape in shapes.items()
+    }
+
+
+def random_weights(shapes, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def write(path, arrays, **options):
+    write_weights(path, {n: LazyTensor.from_array(a) for n, a in arrays.items()}, **options)
+    return path
+
+
+@pytest.fixture
+def weights():
+    return random_weights(parameter_shapes(V1, 5))
+
+
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [
+        ("convnext", "w.safetensors"),
+        ("facebook", "w.pth"),
+        ("huggingface", "pytorch_model.bin"),
+        ("timm", "model.safetensors"),
+        ("torchvision", "w.npz"),
+        ("keras_applications", "w.h5"),
+        ("kecam", "w.h5"),
+    ],
+)
+def test_a_file_in_any_layout_and_format(tmp_path, weights, layout, file):
+    path = write(tmp_path / file, to_foreign(weights, layout, V1))
+    variables = variables_of(parameter_shapes(V1, 5))
+    report = load_weights(model_of(variables), path)
+    assert (report.found.layout, report.found.variant) == (layout, V1)
+    assert report.fit.filled == tuple(weights)
+    for name, variable in variables.items():
+        np.testing.assert_array_equal(variable.assigned, [weights[name]], err_msg=name)
+
+
+def test_a_folder_as_hubs_have_them(tmp_path, weights):
+    write(tmp_path / "model.safetensors", to_foreign(weights, "huggingface", V1))
+    with read_weights(tmp_path) as read:
+        assert (read.layout, read.num_classes) == ("huggingface", 5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_variables_get_float32_of_their_own(tmp_path, dtype):
+    weights = random_weights(parameter_shapes(V1, 5), dtype)
+    path = write(tmp_path / "w.safetensors", to_foreign(weights, "timm", V1))
+    variables = variables_of(parameter_shapes(V1, 5))
+    load_weights(model_of(variables), path)
+    for name, variable in variables.items():
+        (value,) = variable.assigned
+        assert (value.dtype, value.flags.writeable, value.flags.c_contiguous) == ("f4", True, True)
+        np.testing.assert_array_equal(value, weights[name].astype(np.float32))
+
+
+def test_a_new_head_is_not_touched_and_the_report_says_so(tmp_path, weights):
+    path = write(tmp_path / "w.safetensors", weights)
+    variables = variables_of(parameter_shapes(V1, 7))
+    report = load_weights(model_of(variables), path, head="new")
+    assert [name for name, variable in variables.items() if not variable.assigned] == [
+        "head.kernel",
+        "head.bias",
+    ]
+    assert str(report) == (
+        f"test_v1, classifier of 5 classes, from {path} (layout convnext): 63 tensors loaded.\n"
+        "NOT LOADED, still random and to be trained: head.kernel, head.bias.\n"
+        "Left in the file: head.kernel, head.bias."
+    )
+
+
+def test_nothing_is_assigned_where_anything_does_not_fit(tmp_path, weights):
+    path = write(tmp_path / "w.safetensors", weights)
+    variables = variables_of(parameter_shapes(V1, 7))
+    with pytest.raises(WeightsMismatchError, match=f"^{path}: .*\n.*head='new'"):
+        load_weights(model_of(variables), path)
+    assert not any(variable.assigned for variable in variables.values())
+
+
+def test_a_report_tells_what_was_passed_over_and_the_licence(tmp_path, weights):
+    info = WeightsInfo(name="mine", licence="CC-BY-NC-4.0")
+    state = {f"optimizer.state.{index}.exp_avg": np.ones(2) for index in range(6)}
+    path = write(tmp_path / "w.safetensors", weights | state, metadata=info.to_metadata())
+    report = load_weights(model_of(variables_of(parameter_shapes(V1, 5))), path)
+    assert report.info == info
+    assert "Passed over as no weights: optimizer.state.0.exp_avg, " in str(report)
+    assert "and 2 more.\nLicence of the weights: CC-BY-NC-4.0." in str(report)
+
+
+def test_arrays_can_be_assigned_without_a_file(weights):
+    variables = variables_of(parameter_shapes(V1, 5))
+    assign(variables, weights)
+    np.testing.assert_array_equal(variables["head.bias"].assigned, [weights["head.bias"]])
+
+
+def test_a_published_checkpoint_by_name(tmp_path, monkeypatch):
+    checkpoint = get_checkpoint("convnextv2_atto")
+    variant = VARIANTS[checkpoint.variant]
+    shapes = parameter_shapes(variant)
+    foreign = to_foreign({n: np.zeros(s, np.float16) for n, s in shapes.items()}, "timm", variant)
+    path = write(tmp_path / "w.safetensors", foreign)
+    monkeypatch.setattr(load, "fetch", lambda row: Fetched(path, row.sources[0]))
+    with read_weights("convnextv2_atto") as read:
+        assert read.variant == variant
+        assert read.info == WeightsInfo.of_checkpoint(checkpoint)
+        assert (read.info.licence, read.info.labels) == ("CC-BY-NC-4.0", "imagenet-1k")
+    with pytest.raises(WeightsMismatchError, match="of convnextv2_atto, not of convnextv2_femto"):
+        read_weights("convnextv2_femto").__enter__()
+
+
+def test_a_file_of_a_checkpoints_name_wins(tmp_path, monkeypatch, weights):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "w.safetensors", weights).rename("convnext_tiny.fb_in1k")
+    with read_weights("convnext_tiny.fb_in1k") as read:
+        assert read.variant == V1
+
+
+def test_neither_a_file_nor_a_name():
+    with pytest.raises(ArgumentError, match=r"neither a file .* nor a published .* Did you mean"):
+        load_weights(model_of({}), "convnext_tiny.fb_in1")
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(WeightsUnavailableError, match="No such file"):
+        load_weights(model_of({}), tmp_path / "w.pth")
+
+
+def test_something_that_is_no_source():
+    with pytest.raises(ArgumentTypeError, match="not ndarray"):
+        load_weights(model_of({}), np.zeros(3))
+
+
+def test_an_error_says_which_file_it_is_about(tmp_path):
+    path = write(tmp_path / "w.safetensors", {"conv1.weight": np.zeros(3)})
+    with pytest.raises(WeightsMismatchError, match=f"^{path}: These 1 tensors are in no ConvNeXt"):
+        read_weights(path).__enter__()
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
+@pytest.mark.parametrize("name", ["test_v1", "test_v2"])
+def test_what_keras_saved_of_our_models(tmp_path, name, file):
+    import keras
+
+    from convnext.model import build_model
+
+    model = build_model(
+        VARIANTS[name],
+        input_shape=(64, 64, 3),
+        num_classes=4,
+        drop_path_rate=0.2,
+        layer_scale_init_value=0.5 if name == "test_v1" else None,
+    )
+    values = random_weights({v.path: v.shape for v in model.weights})
+    for variable in model.weights:
+        variable.assign(values[variable.path])
+    model.compile(keras.optimizers.AdamW(), "mse")
+    model.optimizer.build(model.trainable_variables)
+    getattr(model, "save_weights" if "weights" in file else "save")(tmp_path / file)
+    variables = load.canonical_variables(model)
+    with read_weights(tmp_path / file) as read:
+        assert (read.layout, read.variant.name) == ("convnext", name)
+        assert read.tensors.keys() == variables.keys()
+        for name, tensor in read.tensors.items():
+            np.testing.assert_array_equal(tensor.read(), variables[name].numpy(), err_msg=name)
