@@ -15,6 +15,9 @@ from convnext.variants import VARIANTS, Variant
 if TYPE_CHECKING:
     from convnext.create import create_convnext_v1, create_convnext_v2
     from convnext.model import feature_maps
+    from convnext.weights.catalog import get_checkpoint, list_models
+    from convnext.weights.load import load_weights
+    from convnext.weights.save import convert, save_weights
 
 __version__ = "0.1.0"
 
@@ -23,15 +26,25 @@ __all__ = [
     "ConvNeXtError",
     "MissingDependencyError",
     "Variant",
+    "convert",
     "create_convnext_v1",
     "create_convnext_v2",
     "feature_maps",
+    "get_checkpoint",
+    "list_models",
+    "load_weights",
+    "save_weights",
 ]
 
 _LATE = {
+    "convert": "convnext.weights.save",
     "create_convnext_v1": "convnext.create",
     "create_convnext_v2": "convnext.create",
     "feature_maps": "convnext.model",
+    "get_checkpoint": "convnext.weights.catalog",
+    "list_models": "convnext.weights.catalog",
+    "load_weights": "convnext.weights.load",
+    "save_weights": "convnext.weights.save",
 }
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from convnext.errors import ArgumentError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
-from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, Normal
+from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, Normal, PatchConv
 from convnext.variants import (
     BLOCK_KERNEL,
     DOWNSAMPLE_KERNEL,
@@ -57,6 +57,10 @@ def _kernel_initializer(scale: float = 1.0) -> keras.Initializer:
 
 def _norm(name: str, dtype: Any = None) -> keras.Layer:
     return keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name=name, dtype=dtype)
+
+
+def _patch_conv(width: int, kernel: int, stride: int, name: str) -> keras.Layer:
+    return PatchConv(width, kernel, stride, _kernel_initializer(), name=name)
 
 
 @keras.saving.register_keras_serializable(package="convnext")
@@ -92,12 +96,12 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         dtype = self.dtype_policy
         hidden_shape = (*input_shape[:-1], EXPANSION * dim)
 
-        def linear(width: int, name: str) -> keras.Layer:
-            return Linear(width, _kernel_initializer(), name=name, dtype=dtype)
+        def linear(width: int, name: str, activation: Any = None) -> keras.Layer:
+            return Linear(width, activation, _kernel_initializer(), name=name, dtype=dtype)
 
         self.dwconv = DepthwiseConv(BLOCK_KERNEL, _kernel_initializer(), name="dwconv", dtype=dtype)
         self.norm = _norm("norm", dtype)
-        self.pwconv1 = linear(EXPANSION * dim, "pwconv1")
+        self.pwconv1 = linear(EXPANSION * dim, "pwconv1", self.activation)
         self.grn = GRN(name="grn", dtype=dtype) if self.use_grn else None
         self.pwconv2 = linear(dim, "pwconv2")
         self.layer_scale = (
@@ -119,7 +123,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         # and seven more of them cost more than a small block's arithmetic.
         branch = self.dwconv.call(x)
         branch = self.norm.call(branch)
-        branch = self.activation(self.pwconv1.call(branch))  # (B, H, W, 4 dim)
+        branch = self.pwconv1.call(branch)  # (B, H, W, 4 dim)
         if self.grn is not None:
             branch = self.grn.call(branch)
         branch = self.pwconv2.call(branch)  # (B, H, W, dim)
@@ -160,19 +164,6 @@ def normalize_pixels(x: Any) -> Any:
     )(x)
 
 
-def _patches(x: Any, width: int, kernel: int, stride: int, name: str) -> Any:
-    """A convolution that cuts into patches; steps smaller than the patch pad instead of cutting."""
-    return keras.layers.Conv2D(
-        width,
-        kernel,
-        strides=stride,
-        padding="valid" if stride == kernel else "same",
-        data_format="channels_last",
-        kernel_initializer=_kernel_initializer(),
-        name=name,
-    )(x)
-
-
 def encode(
     x: Any,
     variant: Variant,
@@ -197,12 +188,12 @@ def encode(
     maps = []
     for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
         if stage == 0:
-            x = _patches(x, dim, STEM_KERNEL, strides[0], "stem_conv")  # (B, H/4, W/4, dims[0])
+            x = _patch_conv(dim, STEM_KERNEL, strides[0], "stem_conv")(x)  # (B, H/4, W/4, dim)
             x = _norm("stem_norm")(x)
         else:
             x = _norm(f"downsample_{stage}_norm")(x)
             name = f"downsample_{stage}_conv"
-            x = _patches(x, dim, DOWNSAMPLE_KERNEL, strides[stage], name)  # half of each side
+            x = _patch_conv(dim, DOWNSAMPLE_KERNEL, strides[stage], name)(x)  # half of each side
         for block in range(depth):
             x = Block(
                 grn=variant.has_grn,

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, Normal
+from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, Normal, PatchConv
 from peers import as_numpy, backward, pictures, relative_error
 
 LAYERS = [
     DepthwiseConv(7),
-    Linear(12),
+    Linear(12, "gelu"),
+    PatchConv(6, 2, 2),
+    PatchConv(6, 4, 1),
     GRN(),
     LayerScale(0.5),
     DropPath(0.3),
@@ -58,15 +60,37 @@ def test_depthwise_gradients_equal_those_of_keras(size):
         assert relative_error(got, expected) < 1e-5
 
 
-@pytest.mark.parametrize("layer", [DepthwiseConv(7), GRN(), LayerScale(), Linear(3)])
+@pytest.mark.parametrize(
+    "layer",
+    [DepthwiseConv(7), GRN(), LayerScale(), Linear(3), PatchConv(3, 4, 4), PatchConv(3, 4, 1)],
+)
 def test_an_empty_batch_stays_empty(layer):
-    assert layer(np.zeros((0, 8, 8, 4), "float32")).shape[0] == 0
+    shape = layer.compute_output_shape((0, 8, 8, 4))
+    assert tuple(layer(np.zeros((0, 8, 8, 4), "float32")).shape) == shape
 
 
-def test_linear_equals_dense():
+@pytest.mark.parametrize("activation", [None, "gelu"])
+def test_linear_equals_dense(activation):
     x, towards = pictures(2, 3, 5, 8), pictures(2, 3, 5, 12, seed=5)
-    ours, theirs = (randomized(layer, x.shape) for layer in (Linear(12), keras.layers.Dense(12)))
+    layers = Linear(12, activation), keras.layers.Dense(12, activation)
+    ours, theirs = (randomized(layer, x.shape) for layer in layers)
     assert relative_error(ours(x), theirs(x)) < 1e-6
+    for got, expected in zip(backward(ours, x, towards), backward(theirs, x, towards), strict=True):
+        assert relative_error(got, expected) < 1e-5
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 4), (2, 2), (4, 2), (4, 1), (2, 1)])
+@pytest.mark.parametrize("size", [(8, 8), (13, 10)])
+def test_patch_conv_equals_conv2d(size, kernel, stride):
+    x = pictures(2, *size, 3)
+    padding = "valid" if kernel == stride else "same"
+    ours = randomized(PatchConv(5, kernel, stride), x.shape)
+    theirs = randomized(keras.layers.Conv2D(5, kernel, stride, padding=padding), x.shape)
+    assert relative_error(ours(x), theirs(x)) < 1e-6
+    assert ours.compute_output_shape((None, *size, 3)) == theirs.compute_output_shape(
+        (None, *size, 3)
+    )
+    towards = pictures(*ours(x).shape, seed=5)
     for got, expected in zip(backward(ours, x, towards), backward(theirs, x, towards), strict=True):
         assert relative_error(got, expected) < 1e-5
 
