@@ -9,20 +9,19 @@ Every layer is registered under the package name `convnext`, so that saved model
 
 from __future__ import annotations
 
+import functools
 import math
-import random
+import warnings
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-__all__ = ["GRN", "DepthwiseConv", "DropPath", "LayerScale", "Linear", "Normal", "PatchConv"]
+__all__ = ["GRN", "DepthwiseConv", "DropPath", "LayerScale", "Linear", "PatchConv"]
 
 Shape = tuple[int | None, ...]
 
-# What GRN's squared norms are raised to. The root of anything smaller is far below GRN's epsilon,
-# and the gradient of a root at exactly zero is not a number.
+# Floor under GRN's squared norms: far below its epsilon, and a root's gradient at zero is infinite.
 SMALLEST_SQUARED_NORM = 1e-24
 
 
@@ -37,7 +36,7 @@ def _depthwise_conv(x: Any, kernel: Any, bias: Any) -> Any:
         kernel = kernel.permute(2, 3, 0, 1)
         y = conv2d(x, kernel, bias, padding=side // 2, groups=channels)
         return y.permute(0, 2, 3, 1)
-    if backend == "jax" and _jax_runs_on_cpu():
+    if _jax_runs_on_cpu():
         from convnext.jax_depthwise import depthwise_conv
 
         return depthwise_conv(x, kernel[..., 0]) + bias
@@ -91,36 +90,20 @@ def _linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
 
 
 def _jax_runs_on_cpu() -> bool:
+    if keras.backend.backend() != "jax":
+        return False
     import jax
 
     return bool(jax.default_backend() == "cpu")
 
 
-@keras.saving.register_keras_serializable(package="convnext")
-class Normal(keras.initializers.Initializer):  # type: ignore[misc]
-    """Normally distributed initial values, the same on every backend for the same seed.
-
-    They are drawn by NumPy. JAX would compile a program for each shape it draws, which for a tiny
-    model takes longer than everything else that building it takes.
-
-    Args:
-        stddev: Standard deviation; the mean is zero.
-        seed: Any integer; by default one that `keras.utils.set_random_seed` determines.
-    """
-
-    def __init__(self, stddev: float, seed: int | None = None) -> None:
-        self.stddev = stddev
-        self.seed = random.randrange(2**31) if seed is None else seed
-
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """Draw values of this shape."""
-        values = np.random.default_rng(self.seed).standard_normal(shape, dtype=np.float32)
-        values *= np.float32(self.stddev)
-        return ops.convert_to_tensor(values, dtype or keras.config.floatx())
-
-    def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
-        return {"stddev": self.stddev, "seed": self.seed}
+@functools.cache
+def _warn_of_slow_bfloat16() -> None:
+    warnings.warn(
+        "bfloat16 is slower than float32 with JAX on a CPU, where XLA computes it through float32. "
+        "Use float32 there, or TensorFlow or PyTorch, which gain from it on a CPU that has it.",
+        stacklevel=2,
+    )
 
 
 @keras.saving.register_keras_serializable(package="convnext")
@@ -131,11 +114,10 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
     are the parameter shapes: kernel `(size, size, channels, 1)` and bias `(channels,)`. What
     differs is the way there:
 
-    - PyTorch: its native kernel.
     - TensorFlow: its native kernel, and the model that holds this layer is not compiled with XLA
       by default (`supports_jit`), which would replace that kernel by one 25 times slower or more.
     - JAX on a CPU: shifted products with a gradient of their own, see `convnext.jax_depthwise`.
-    - JAX elsewhere: XLA's convolution.
+    - PyTorch, and JAX elsewhere: the native kernel.
 
     Args:
         kernel_size: Odd side of the kernel.
@@ -164,6 +146,8 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
+        if self.compute_dtype == "bfloat16" and _jax_runs_on_cpu():
+            _warn_of_slow_bfloat16()
 
     def call(self, x: Any) -> Any:
         """Convolve `(batch, height, width, channels)`."""

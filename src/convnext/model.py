@@ -25,7 +25,8 @@ import numpy as np
 
 from convnext.errors import ArgumentError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
-from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, Normal, PatchConv
+from convnext.initializers import Normal
+from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
 from convnext.variants import (
     BLOCK_KERNEL,
     DOWNSAMPLE_KERNEL,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, Normal, PatchConv
+from convnext import layers as layers_module
+from convnext.initializers import Normal
+from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
 from peers import as_numpy, backward, pictures, relative_error
 
 LAYERS = [
@@ -182,3 +186,13 @@ def test_config_round_trip(layer):
     assert keras.saving.get_registered_name(type(layer)).startswith("convnext>")
     shape = (None, 8, 8, 4)
     assert layer.compute_output_shape(shape) == tuple(layer(keras.KerasTensor(shape)).shape)
+
+
+def test_slow_bfloat16_is_said_once():
+    layers_module._warn_of_slow_bfloat16.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            DepthwiseConv(7, dtype="mixed_bfloat16").build((None, 8, 8, 4))
+    said = [str(w.message) for w in caught if "bfloat16 is slower" in str(w.message)]
+    assert len(said) == (keras.backend.backend() == "jax")
