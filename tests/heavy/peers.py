@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -91,22 +92,113 @@ def state_dict(weights: Weights, layout: str, variant: Variant):
     return {name: torch.from_numpy(np.array(array, order="C")) for name, array in foreign.items()}
 
 
-def timm_model(variant: Variant, weights: Weights, num_classes: int = 1000):
-    """timm's model with these weights, loaded strictly."""
+def build_timm(variant: Variant, num_classes: int):
+    """timm's model; like every peer's, without classes it ends in pooled, normalised features."""
     from timm.models.convnext import ConvNeXt
 
     from convnext.weights.layouts.timm import CONV_MLP_SIZES
 
-    model = ConvNeXt(
+    return ConvNeXt(
         num_classes=num_classes,
         depths=variant.depths,
         dims=variant.dims,
         use_grn=variant.has_grn,
-        ls_init_value=None if variant.has_grn else 1e-6,
+        ls_init_value=variant.layer_scale_init_value,
         conv_mlp=variant.size in CONV_MLP_SIZES,
+    ).eval()
+
+
+def build_transformers(variant: Variant, num_classes: int, kind: str | None = None):
+    """transformers' model, or its `"Backbone"`."""
+    import transformers
+
+    v2 = "V2" if variant.has_grn else ""
+    config = getattr(transformers, f"ConvNext{v2}Config")(
+        hidden_sizes=list(variant.dims),
+        depths=list(variant.depths),
+        num_labels=num_classes or 2,
+        layer_norm_eps=1e-6,
     )
-    model.load_state_dict(state_dict(weights, "timm", variant), strict=True)
+    kind = kind or ("ForImageClassification" if num_classes else "Model")
+    return getattr(transformers, f"ConvNext{v2}{kind}")(config).eval()
+
+
+def build_torchvision(variant: Variant, num_classes: int):
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    stages = map(CNBlockConfig, variant.dims, [*variant.dims[1:], None], variant.depths)
+    model = ConvNeXt(list(stages), num_classes=num_classes or 2)
+    if not num_classes:
+        model.classifier = model.classifier[:2]
     return model.eval()
+
+
+def build_keras_applications(variant: Variant, num_classes: int) -> keras.Model:
+    from keras.src.applications.convnext import ConvNeXt
+
+    # JAX compiles a program for each shape it draws: 10 s for values that nobody keeps.
+    with patch.object(keras.initializers.VarianceScaling, "__call__", _zeros):
+        return ConvNeXt(
+            list(variant.depths),
+            list(variant.dims),
+            name=variant.name,
+            weights_name=variant.name,
+            weights=None,
+            include_preprocessing=False,
+            include_top=num_classes > 0,
+            pooling="avg",
+            classes=num_classes or 2,
+            classifier_activation=None,
+            input_shape=(64, 64, 3),
+        )
+
+
+def _zeros(_initializer, shape, dtype=None):
+    return keras.ops.zeros(shape, dtype)
+
+
+def randomise(model):
+    """A peer's model with a value of ordinary size for every parameter, whatever it is called."""
+    rng = np.random.default_rng(3)
+    if isinstance(model, keras.Model):
+        for variable in model.weights:
+            fan_in = math.prod(variable.shape[:-1])
+            variable.assign(_ordinary(rng, variable.shape, fan_in, "gamma" in variable.path))
+        return model
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = _ordinary(rng, parameter.shape, parameter[0].numel(), name.endswith("weight"))
+            parameter.copy_(torch.from_numpy(values))
+    return model
+
+
+def _ordinary(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, is_scale: bool):
+    values = rng.standard_normal(tuple(shape), dtype=np.float32)
+    if len(shape) > 1:
+        return values / np.float32(math.sqrt(fan_in))
+    return values / 4 + np.float32(is_scale)
+
+
+def answers(model, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a model of ours or of a peer ends in: logits, features or a feature map."""
+    if isinstance(model, keras.Model):
+        return as_numpy(model(images, training=False))
+    import torch
+
+    with torch.inference_mode():
+        out = model(torch.from_numpy(images).permute(0, 3, 1, 2))
+    if hasattr(out, "logits"):
+        return out.logits.numpy()
+    return getattr(out, "pooler_output", out).numpy()
+
+
+def timm_model(variant: Variant, weights: Weights, num_classes: int = 1000):
+    """timm's model with these weights, loaded strictly."""
+    model = build_timm(variant, num_classes)
+    model.load_state_dict(state_dict(weights, "timm", variant), strict=True)
+    return model
 
 
 def timm_outputs(model, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -140,20 +232,12 @@ def transformers_outputs(
 ) -> dict[str, NDArray[np.float32]]:
     """The same from transformers."""
     import torch
-    import transformers
 
-    v2 = "V2" if variant.has_grn else ""
-    config = getattr(transformers, f"ConvNext{v2}Config")(
-        hidden_sizes=list(variant.dims),
-        depths=list(variant.depths),
-        num_labels=len(weights["head.bias"]),
-        layer_norm_eps=1e-6,
-    )
-    model = getattr(transformers, f"ConvNext{v2}ForImageClassification")(config).eval()
+    model = build_transformers(variant, len(weights["head.bias"]))
     model.load_state_dict(state_dict(weights, "huggingface", variant), strict=True)
     with torch.inference_mode():
         nchw = torch.from_numpy(images).permute(0, 3, 1, 2)
-        out = getattr(model, f"convnext{v2.lower()}")(nchw, output_hidden_states=True)
+        out = model.base_model(nchw, output_hidden_states=True)
         maps = {
             f"stage_{i}": hidden.permute(0, 2, 3, 1).numpy()
             for i, hidden in enumerate(out.hidden_states[1:])

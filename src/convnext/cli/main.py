@@ -12,12 +12,12 @@ import traceback
 from collections.abc import Sequence
 
 from convnext import __version__
-from convnext.cli import info, list_models
+from convnext.cli import convert, info, list_models, verify
 from convnext.errors import ConvNeXtError
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (list_models, info)
+COMMANDS = (list_models, info, convert, verify)
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
@@ -29,6 +29,8 @@ examples:
   convnext list "*.fcmae*" --size tiny      those of one recipe and size
   convnext info convnextv2_tiny             sizes, accuracy, licence, sources
   convnext info facebook/convnext-tiny-224  the same, by its Hugging Face name
+  convnext convert model.pth model.safetensors --to huggingface
+  convnext verify convnextv2_tiny --picture 000000039769.jpg
 
 `convnext COMMAND --help` says more about a command.
 """

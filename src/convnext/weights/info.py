@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from convnext.errors import WeightsFileError
 from convnext.images.recipe import Preprocess
-from convnext.weights.catalog import Checkpoint
+from convnext.weights.catalog import CHECKPOINTS, Checkpoint, licence_notice
 
 __all__ = ["WeightsInfo"]
 
@@ -57,6 +57,14 @@ class WeightsInfo:
             labels=checkpoint.labels,
             preprocess=checkpoint.preprocess,
         )
+
+    @property
+    def notice(self) -> str | None:
+        """On what terms the weights may be used, to be shown whenever they are; None if unknown."""
+        published = CHECKPOINTS.get(self.name or "")
+        if published and published.licence == self.licence:
+            return licence_notice(published)
+        return self.licence and f"Licence of the weights: {self.licence}."
 
     def to_metadata(self) -> dict[str, str]:
         """As annotations of a file."""

@@ -7,6 +7,8 @@ It knows neither Keras nor how files are read; a model is anything with layers a
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,11 +104,19 @@ def read_weights(source: str | Path, *, layout: str | None = None) -> Iterator[C
             there = _named(file)
             found = recognise(_shapes(there), layout, variant)
             info = info or _own_info(file, found.num_classes)
+        if info.notice:
+            _announce(info.notice)
         tensors = {
             name: moved(origin.move.read, there[origin.name])
             for name, origin in found.sources.items()
         }
         yield CanonicalWeights(tensors, found, info, str(source))
+
+
+@functools.cache
+def _announce(notice: str) -> None:
+    """Say once in a process on what terms weights may be used."""
+    logging.getLogger("convnext").info(notice)
 
 
 def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
@@ -220,8 +230,8 @@ class LoadReport:
             lines.append(f"Left in the file: {_listed(unused)}.")
         if self.found.ignored:
             lines.append(f"Passed over as no weights: {_listed(self.found.ignored)}.")
-        if self.info.licence:
-            lines.append(f"Licence of the weights: {self.info.licence}.")
+        if self.info.notice:
+            lines.append(self.info.notice)
         return "\n".join(lines)
 
 

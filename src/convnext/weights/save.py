@@ -67,8 +67,8 @@ class SaveReport:
             f"{self.path}: {self.variant.name} in the layout {self.layout!r}, {self.tensors} "
             f"tensors, {self.nbytes / 1e6:.1f} MB, read back and found the same."
         ]
-        if self.info.licence:
-            lines.append(f"Licence of the weights: {self.info.licence}.")
+        if self.info.notice:
+            lines.append(self.info.notice)
         if self.dropped:
             lines.append(f"A {self.path.suffix} file has no place for what else is known of them.")
         return "\n".join(lines)

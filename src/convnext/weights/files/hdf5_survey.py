@@ -31,8 +31,8 @@ MAX_OBJECTS = 16_384  # groups, datasets and attributes
 MAX_DEPTH = 32
 MAX_TEXT = 4 << 20  # characters in attributes; a model's configuration takes 150,000
 MAX_NAME = 512
-MAX_EXPANSION = 8
-SMALL = 8 << 20  # bytes; below this a tensor may inflate as it likes
+MAX_EXPANSION = 8  # of all tensors together over the file
+SMALL = 8 << 20  # bytes; below this tensors may inflate as they like
 MEMORY = 128 << 20  # bytes beside what the interpreter and its libraries take
 SECONDS = 3  # of processor time; 1,000 tensors take about 0.3, and 64 MB take one more
 
@@ -159,11 +159,8 @@ class _Survey:
     def keep(self, name: str, dataset: h5py.Dataset) -> int:
         """Lets libhdf5 put a tensor together, and writes it to the spill file."""
         size = math.prod(dataset.shape) * dataset.dtype.itemsize
-        stored = min(dataset.id.get_storage_size(), self.length)
-        if self.spilled + size > max(MAX_EXPANSION * self.length, SMALL) or size > max(
-            MAX_EXPANSION * stored, SMALL
-        ):
-            raise RefusedError(f"{name[:100]!r} inflates from {stored:,} to {size:,} bytes")
+        if self.spilled + size > max(MAX_EXPANSION * self.length, SMALL):
+            raise RefusedError(f"{name[:100]!r} inflates to {size:,} bytes")
         limit(self.length, 2 * size)
         values = np.ascontiguousarray(dataset[...])
         offset = self.spilled
@@ -250,6 +247,7 @@ def limit(length: int, extra_memory: int = 0) -> None:
     with contextlib.suppress(ImportError, OSError):
         import resource
 
+        _lower(resource.RLIMIT_CORE, 0)
         _lower(resource.RLIMIT_CPU, SECONDS + (length >> 26))
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY + extra_memory)

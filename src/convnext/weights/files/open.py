@@ -34,7 +34,8 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
             the name.
 
     Returns:
-        The open file. Use it in a `with` statement, and read tensors inside.
+        The open file. Use it in a `with` statement, and read tensors inside. It is mapped, so it
+        must not be shortened by anyone meanwhile; replacing it, as `write_weights` does, is safe.
 
     Raises:
         WeightsFileError: The content is damaged, hostile or of no format that we read.
@@ -61,7 +62,9 @@ def _naming(path: Path) -> Iterator[None]:
         raise WeightsFileError(f"{path} cannot be used. {error}") from error
     except OSError as error:
         name = error.filename or path
-        raise WeightsUnavailableError(f"{name} cannot be read: {error.strerror}.") from error
+        raise WeightsUnavailableError(
+            f"{name} cannot be read: {error.strerror or error}."
+        ) from error
 
 
 def _naming_when_read(path: Path, tensor: LazyTensor) -> LazyTensor:

@@ -1,9 +1,10 @@
 """Reads a pickle as inert data: a small stack machine that can build values and call nothing.
 
 Why it exists: a .pth file is a pickle, and a pickle is a program that may import and call anything.
-`pickle.Unpickler` with a strict `find_class` stops the imports but still runs in C on hostile
-input: it recurses, allocates as it is told and hashes what it is given. This machine is simpler to
-reason about. `pickletools` decodes an opcode, a handler of one or two lines carries it out, and
+`pickle.Unpickler` with a strict `find_class` stops the imports, but it still allocates as it is
+told, and hashes what it is given: 200,000 nested tuples as a key crash the interpreter. This
+machine is simpler to reason about. `pickletools` decodes an opcode, a handler of one or two lines
+carries it out, and
     - a global is a name looked up in a table of our own functions; nothing is ever imported,
     - BUILD, the opcode behind `__setstate__`, drops the state,
     - a key is kept if it is a string or a machine-sized integer, so no hash is deep or crafted,

@@ -38,17 +38,17 @@ MAX_READ = 1 << 20  # bytes at once; the longest name or header that tarfile can
 
 def read(folder: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
     """The variables of a SavedModel and the names that they have besides their paths."""
+    index = folder / "variables" / "variables.index"
+    if not index.is_file() or index.stat().st_size > MAX_INDEX:
+        raise WeightsFileError(f"It needs a {index.name} of at most {MAX_INDEX:,} bytes.")
     try:
         import tensorflow as tf
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from google.protobuf.message import DecodeError
         from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
     except ImportError as error:
         raise MissingDependencyError(
             "TensorFlow, which reads SavedModels,", "tensorflow"
         ) from error
-    index = folder / "variables" / "variables.index"
-    if not index.is_file() or index.stat().st_size > MAX_INDEX:
-        raise WeightsFileError(f"It needs a {index.name} of at most {MAX_INDEX:,} bytes.")
     stored = sum(file.stat().st_size for file in index.parent.glob("variables.data-*"))
 
     def guarded(call: Callable[[], Any]) -> Any:

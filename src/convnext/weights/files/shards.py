@@ -12,11 +12,11 @@ from typing import Any
 
 from convnext.errors import WeightsFileError
 
-__all__ = ["SAFETENSORS_FIRST", "main_file", "read_index"]
+__all__ = ["main_file", "read_index"]
 
 MAX_INDEX = 512 << 10  # bytes; the entry of one tensor takes about 60
 
-SAFETENSORS_FIRST = (
+FILES_OF_A_FOLDER = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -26,11 +26,11 @@ SAFETENSORS_FIRST = (
 
 def main_file(folder: Path) -> Path:
     """The file to open first in a folder of a hub's layout."""
-    for name in SAFETENSORS_FIRST:
+    for name in FILES_OF_A_FOLDER:
         if (folder / name).is_file():
             return folder / name
     raise WeightsFileError(
-        f"The folder holds no weights. Wanted: {', '.join(SAFETENSORS_FIRST)}, or a SavedModel."
+        f"The folder holds no weights. Wanted: {', '.join(FILES_OF_A_FOLDER)}, or a SavedModel."
     )
 
 

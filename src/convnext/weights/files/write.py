@@ -31,7 +31,7 @@ FORMATS_BY_SUFFIX = {
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def write_weights(  # noqa: PLR0913 - what there is to say about a file; all but two have a default
+def write_weights(
     path: str | os.PathLike[str],
     tensors: Mapping[str, LazyTensor],
     metadata: Mapping[str, str] = NOTHING,

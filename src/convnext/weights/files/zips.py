@@ -23,9 +23,7 @@ from convnext.weights.files.tensors import Array, map_file
 __all__ = ["Member", "add_member", "read_members"]
 
 MAX_DIRECTORY = 1 << 20  # bytes; the directory entry of one tensor takes about 100
-MAX_EXPANSION = (
-    8  # trained weights deflate by a tenth, half-precision values kept in float32 by half
-)
+MAX_EXPANSION = 8  # trained weights deflate by a tenth, and by half if they were float16 before
 SMALL = 8 << 20  # bytes; below this a member may inflate as it likes
 LARGE = 2_000_000_000  # bytes; beyond this a member gets sizes of 64 bits
 MAX_TEXT = 4 << 20  # bytes; the configuration of a Keras model takes 150,000
@@ -52,13 +50,11 @@ class Member:
         self._archive = archive
         self._crc = info.CRC
         self._intact = False
-        if info.flag_bits & 1 or info.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):
+        known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if info.flag_bits & 1 or not known:
             raise WeightsFileError(
-                f"Its member {self.name[:100]!r} is encrypted or compressed in "
-                "a way that no writer of weights uses."
+                f"Its member {self.name[:100]!r} is encrypted, or compressed in a way that no "
+                "writer of weights uses."
             )
         header = archive[info.header_offset :][: LOCAL_HEADER.size].tobytes()
         if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convnext.weights.files import LazyTensor
+from convnext.weights.files import LazyTensor, open_weights
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 STORAGE = np.arange(6, dtype="<f4")
@@ -20,6 +20,11 @@ STORAGE = np.arange(6, dtype="<f4")
 
 def lazy(arrays: Mapping[str, np.ndarray]) -> dict[str, LazyTensor]:
     return {name: LazyTensor.from_array(array) for name, array in arrays.items()}
+
+
+def contents(path: Path) -> dict[str, np.ndarray]:
+    with open_weights(path) as file:
+        return {name: each.read() for name, each in file.tensors.items()}
 
 
 def plain(value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""Files cut off anywhere, and files with a byte changed: an error of ours or a correct read, soon."""
+"""Files cut off anywhere, and files with a byte changed: an error of ours or a correct read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from convnext.errors import WeightsFileError
 from convnext.weights.files import hdf5, open_weights, write_weights
 from convnext.weights.files.tensors import Mapped
 
-CUTS_AND_FLIPS = range(2100)
+CUTS = 100
+FLIPS = {"safetensors": 2000, "pth": 2000, "h5": 2000, "legacy pth": 500, "npz": 500}
 HAS_CHECKSUMS = ("npz", "pth")
 
 
@@ -28,12 +29,13 @@ def write_intact(path: Path, kind: str, arrays: dict[str, np.ndarray]) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "npz", "pth", "legacy pth"])
+@pytest.mark.parametrize("kind", FLIPS.keys() - {"h5"})
 def test_damage_is_an_error_or_harmless(kind, tmp_path, arrays):
     path = tmp_path / "a"
     content = write_intact(path, kind, arrays)
     errors, slowest = 0, 0.0
-    for seed in CUTS_AND_FLIPS:
+    for seed in range(CUTS + FLIPS[kind]):
+        path.unlink()  # writing over a file is slower
         path.write_bytes(damaged(content, seed))
         started = time.process_time()
         try:
@@ -65,8 +67,9 @@ content = (folder / "intact").read_bytes()
 allowed = survey.SECONDS
 for seed in range(int(first), int(last)):
     changed = damaged(content, seed)
+    for name in ("damaged", "spill"):
+        (folder / name).unlink(missing_ok=True)
     (folder / "damaged").write_bytes(changed)
-    (folder / "spill").unlink(missing_ok=True)
     survey.SECONDS = int(time.process_time()) + allowed + 1
     survey.limit(len(changed))
     report = survey.survey(folder / "damaged", 0, len(changed), folder / "spill")
@@ -77,8 +80,9 @@ for seed in range(int(first), int(last)):
 def surveys(folder: Path) -> list[dict]:
     """What a survey says about each damaged file; as in life, its process may die of one."""
     reports: list[dict] = []
-    while len(reports) < len(CUTS_AND_FLIPS):
-        arguments = [hdf5.SURVEY, Path(__file__).parent, folder, len(reports), len(CUTS_AND_FLIPS)]
+    wanted = CUTS + FLIPS["h5"]
+    while len(reports) < wanted:
+        arguments = [hdf5.SURVEY, Path(__file__).parent, folder, len(reports), wanted]
         done = subprocess.run(
             [sys.executable, "-c", SURVEYS, *map(str, arguments)], capture_output=True, text=True
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 import sys
 import zipfile
@@ -64,7 +63,6 @@ def peak(path: Path) -> tuple[int, str]:
     done = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     taken, children, outcome = done.stdout.split(" ", 2)
-    print(int(taken) / MB, int(children) / MB, outcome)
     assert int(children) < 224 * MB
     return int(taken), outcome
 
@@ -80,9 +78,9 @@ def test_an_honest_file_takes_its_own_size(kind, tmp_path):
 
 
 def many_shapes(path):
-    shape = ",".join("0" * 150_000)
-    entry = '{"dtype":"F32","shape":[%s],"data_offsets":[0,0]}' % shape
-    return write_safetensors(path, ('{"a":%s,"b":%s,"c":%s}' % (entry, entry, entry)).encode())
+    entry = {"dtype": "F32", "shape": [0] * 150_000, "data_offsets": [0, 0]}
+    header = json.dumps(dict.fromkeys("abc", entry), separators=(",", ":"))
+    return write_safetensors(path, header.encode())
 
 
 def gzipped(path):
@@ -113,7 +111,7 @@ HOSTILE = {
     "an index": lambda path: path.write_text('{"weight_map":[' + "[]," * 170_000 + "0]}") and path,
     "zeros in HDF5": gzipped,
     "zeros in a zip": lambda path: write_zip(
-        path, [("a.npy", bytes(300 * MB))], zipfile.ZIP_DEFLATED
+        path, [("a.npy", bytes(100 * MB))], zipfile.ZIP_DEFLATED
     ),
     "small zeros in a zip": lambda path: write_zip(
         path,

@@ -41,6 +41,7 @@ HOSTILE = {
     "a header that is cut off": npy(header())[:40],
     "no header": b"",
     "something else": b"hello",
+    "lines that are indented oddly": npy("  a\n b\n"),
     "a version of the future": npy(header(), version=b"\x09\0"),
     "numbers that are cut off": npy(header(), bytes(23)),
 }
@@ -52,6 +53,12 @@ def test_a_hostile_array_is_refused(content, tmp_path, monkeypatch):
     with pytest.raises(WeightsFileError, match=r"a\.npz cannot be used"):
         open_weights(write_zip(tmp_path / "a.npz", [("a.npy", content)]))
     assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_more_arrays_than_a_model_has_are_refused(tmp_path):
+    path = write_zip(tmp_path / "a.npz", ((f"{n}.npy", b"") for n in range(8_193)))
+    with pytest.raises(WeightsFileError, match="more than 8,192"):
+        open_weights(path)
 
 
 def test_arrays_of_every_kind_are_read(tmp_path, arrays):

@@ -74,7 +74,7 @@ def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(kind, tmp_path):
 
 
 def test_a_disk_without_room_is_found_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 79))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 79))
     with pytest.raises(WeightsError, match="80 bytes are needed and 79 are free"):
         write_weights(tmp_path / "a.npz", lazy({"a": np.zeros(10)}))
 
@@ -97,6 +97,14 @@ def test_a_file_can_be_rewritten_from_itself(tmp_path, arrays):
         write_weights(tmp_path / "a.npz", {"all": file.tensors["stem/kernel"]})
     with open_weights(tmp_path / "a.npz") as file:
         np.testing.assert_array_equal(file.tensors["all"].read(), arrays["stem/kernel"])
+
+
+def test_whoever_has_the_old_file_open_keeps_it(tmp_path, arrays):
+    write_weights(tmp_path / "a.npz", lazy(arrays))
+    with open_weights(tmp_path / "a.npz") as file:
+        values = file.tensors["stem/kernel"].read()
+        write_weights(tmp_path / "a.npz", lazy({"a": np.zeros(10_000)}))
+        np.testing.assert_array_equal(values, arrays["stem/kernel"])
 
 
 @pytest.mark.parametrize(
