@@ -6,6 +6,7 @@ meets all of them; what counts is the median and the ratio of medians inside one
 
     python benchmarks/keras_models.py                 # everything, about half an hour
     python benchmarks/keras_models.py forward-16 --only jax --rounds 5
+    python benchmarks/keras_models.py --table         # the stored results as Markdown
 
 Results go to benchmarks/results/keras_models.csv, with the machine and the versions in each row.
 """
@@ -136,11 +137,7 @@ def timm_call(kind: str, batch: int, side: int, precision: str) -> Callable[[], 
         optimizer.step()
         return loss.item()
 
-    _keep.append(library)
     return step
-
-
-_keep: list[object] = []
 
 
 # ---- in the process that keeps time
@@ -233,7 +230,6 @@ def where() -> dict[str, str]:
 
 
 def _processor() -> str:
-    flags = ""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -273,15 +269,36 @@ def save(rows: list[dict[str, object]]) -> None:
         writer.writerows([*kept, *rows])
 
 
+def print_markdown() -> None:
+    """The stored results, with the ratio of each peer to ours on the same backend."""
+    with RESULTS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    print("| task | backend | library | median ms | ratio to ours | first call s | peak MiB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        ours = next(
+            r["median_ms"]
+            for r in rows
+            if (r["task"], r["backend"], r["library"]) == (row["task"], row["backend"], "convnext")
+        )
+        ratio = f"{float(row['median_ms']) / float(ours):.2f}" if ours else ""
+        cells = [row[k] for k in ("task", "backend", "library", "median_ms")]
+        print("|", " | ".join([*cells, ratio, row["first_call_s"], row["peak_mib"]]), "|")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="by default all")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", choices=BACKENDS, help="one backend")
+    parser.add_argument("--table", action="store_true", help="print the stored results")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         serve(*args.serve)
+        return
+    if args.table:
+        print_markdown()
         return
     for task in args.tasks or TASKS:
         rows = run(task, args.rounds, args.only)

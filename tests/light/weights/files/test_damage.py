@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crafted_files import damaged, dictionary, lazy, tensor, write_legacy_pth
 
 from convnext.errors import WeightsFileError
 from convnext.weights.files import hdf5, open_weights, write_weights
 from convnext.weights.files.tensors import Mapped
+from crafted_files import damaged, dictionary, lazy, tensor, write_legacy_pth
 
 CUTS = 100
 FLIPS = {"safetensors": 2000, "pth": 2000, "h5": 2000, "legacy pth": 500, "npz": 500}

@@ -10,10 +10,10 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
-from crafted_files import contents, lazy
 
 from convnext.errors import ArgumentError, WeightsFileError
 from convnext.weights.files import hdf5, open_weights, write_weights
+from crafted_files import contents, lazy
 
 KERNEL = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 

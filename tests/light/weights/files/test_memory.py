@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
+from convnext.weights.files import write_weights
 from crafted_files import (
     dictionary,
     lazy,
@@ -21,8 +23,6 @@ from crafted_files import (
     write_safetensors,
     write_zip,
 )
-
-from convnext.weights.files import write_weights
 
 MB = 1 << 20
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from crafted_files import lazy, write_zip
 
 from convnext.errors import ArgumentError, WeightsFileError
 from convnext.weights.files import open_weights, write_weights
+from crafted_files import lazy, write_zip
 
 
 def npy(header: str, data: bytes = bytes(24), version: bytes = b"\1\0") -> bytes:

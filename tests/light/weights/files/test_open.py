@@ -7,10 +7,10 @@ import os
 
 import numpy as np
 import pytest
-from crafted_files import lazy, write_safetensors
 
 from convnext.errors import WeightsFileError, WeightsUnavailableError
 from convnext.weights.files import LazyTensor, open_weights, write_weights
+from crafted_files import lazy, write_safetensors
 
 INDEX = "model.safetensors.index.json"
 

@@ -9,9 +9,9 @@ from collections import OrderedDict
 import ml_dtypes
 import numpy as np
 import pytest
-from crafted_files import lazy
 
 from convnext.weights.files import open_weights, write_weights
+from crafted_files import lazy
 
 pytestmark = pytest.mark.upstream
 

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
-from crafted_files import STORAGE, contents, dictionary, named, plain, tensor, write_pth
 
 from convnext.errors import WeightsFileError
 from convnext.weights.files import open_weights
+from crafted_files import STORAGE, contents, dictionary, named, plain, tensor, write_pth
 
 SYSTEM = os.system.__module__  # posix or nt, where os.system really lives
 COMMAND = plain("touch ran")

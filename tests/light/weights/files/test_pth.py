@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from convnext.errors import ArgumentError, WeightsFileError
+from convnext.weights.files import LazyTensor, open_weights, write_weights
 from crafted_files import (
     STORAGE,
     dictionary,
@@ -14,9 +17,6 @@ from crafted_files import (
     write_pth,
     write_zip,
 )
-
-from convnext.errors import ArgumentError, WeightsFileError
-from convnext.weights.files import LazyTensor, open_weights, write_weights
 
 TERA = 10**12
 

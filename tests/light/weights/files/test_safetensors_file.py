@@ -8,11 +8,11 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
-from crafted_files import lazy, write_safetensors
 from safetensors.numpy import load_file, save_file
 
 from convnext.errors import ArgumentError, WeightsFileError
 from convnext.weights.files import open_weights, write_weights
+from crafted_files import lazy, write_safetensors
 
 
 def entry(start, end, shape=(6,), dtype="F32"):

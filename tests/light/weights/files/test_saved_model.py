@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
-from crafted_files import contents
 
 from convnext.errors import MissingDependencyError, WeightsFileError
 from convnext.weights.files import open_weights
+from crafted_files import contents
 
 
 def tar_member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:

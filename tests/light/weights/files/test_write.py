@@ -9,10 +9,10 @@ import sys
 
 import numpy as np
 import pytest
-from crafted_files import lazy
 
 from convnext.errors import ArgumentError, WeightsError
 from convnext.weights.files import LazyTensor, open_weights, write_weights
+from crafted_files import lazy
 
 KINDS = ["safetensors", "npz", "pth", "h5"]
 

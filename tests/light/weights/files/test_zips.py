@@ -10,10 +10,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from crafted_files import STORAGE, contents, dictionary, tensor, write_pth, write_zip
 
 from convnext.errors import WeightsFileError
 from convnext.weights.files import open_weights
+from crafted_files import STORAGE, contents, dictionary, tensor, write_pth, write_zip
 
 CODE = dictionary(a=tensor())
 ZEROS = bytes(9 << 20)
