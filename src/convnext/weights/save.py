@@ -200,7 +200,7 @@ def _lazy(value: Any) -> LazyTensor:
     if isinstance(value, np.ndarray):
         return LazyTensor.from_array(value)
     dtype = np.dtype(str(value.dtype))
-    return LazyTensor(tuple(value.shape), dtype, lambda: np.asarray(value.numpy()).astype(dtype))
+    return LazyTensor(tuple(value.shape), dtype, lambda: np.asarray(value.numpy(), dtype))
 
 
 def _cast(tensor: LazyTensor, to: str | None) -> LazyTensor:

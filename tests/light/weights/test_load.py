@@ -1,6 +1,8 @@
 """Loading: any file or name into anything with variables, all of it or nothing."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -149,6 +151,36 @@ def test_arrays_can_be_assigned_without_a_file(weights):
     variables = variables_of(parameter_shapes(V1, 5))
     assign(variables, weights)
     np.testing.assert_array_equal(variables["head.bias"].assigned, [weights["head.bias"]])
+
+
+def test_an_array_that_its_owner_has_mapped_and_changed_stays_so(tmp_path, weights):
+    (tmp_path / "zeros").write_bytes(bytes(4 * 32 * 5))
+    mapped = np.memmap(tmp_path / "zeros", np.float32, "c", shape=(32, 5))
+    mapped[:] = weights["head.kernel"]
+    assign(variables_of(parameter_shapes(V1, 5)), weights | {"head.kernel": mapped})
+    np.testing.assert_array_equal(mapped, weights["head.kernel"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is counted by Linux")
+@pytest.mark.parametrize("file", ["w.safetensors", "w.pth", "w.npz"])
+def test_the_pages_of_a_file_do_not_pile_up(tmp_path, file):
+    """Every tensor is read once, so all that was mapped before can go."""
+    variant = VARIANTS["convnext_atto"]
+    weights = {n: np.ones(s, np.float32) for n, s in parameter_shapes(variant).items()}
+    path = write(tmp_path / file, to_foreign(weights, "facebook", variant))
+    largest = max(array.nbytes for array in weights.values())
+    mapped = []
+
+    class Forgetful(Variable):
+        def assign(self, _):
+            lines = Path("/proc/self/smaps").read_text().split(str(path))[1:]
+            rss = (re.search(r"Rss: +(\d+) kB", line)[1] for line in lines)
+            mapped.append(1024 * sum(map(int, rss)))
+
+    shapes = parameter_shapes(variant)
+    variables = {n: Forgetful(n.replace(".", "/"), np.empty(s)) for n, s in shapes.items()}
+    load_weights(model_of(variables), path)
+    assert 0 < max(mapped) < largest + 2**20 < path.stat().st_size / 4
 
 
 def test_a_published_checkpoint_by_name(tmp_path, monkeypatch):

@@ -80,7 +80,10 @@ def _read(path: Path, held: ExitStack) -> Content:
         if (path / "variables" / "variables.index").is_file():
             return "saved_model", *saved_model.read(path)
         path = main_file(path)
-    if _first_bytes(path).lstrip()[:1] == b"{":
+    first = _first_bytes(path)
+    if (
+        first.lstrip()[:1] == b"{" and 0 not in first
+    ):  # a safetensors header's length may look alike
         return _read_shards(path, held)
     return _read_file(path, held)
 
@@ -114,10 +117,10 @@ def _read_file(path: Path, held: ExitStack) -> Content:
         return hdf5.read(path, 0, Mapped(map_file(path)), _scratch(held))
     if first.startswith(b"\x1f\x8b"):
         return "saved_model", *saved_model.read(saved_model.unpack(path, _scratch(held)))
+    if first[8:9] == b"{":  # before the next: the length in front of it may be anything
+        return "safetensors", *safetensors_file.read(path)
     if first.startswith(b"\x80"):
         return "pth", pth.read_legacy(path), {}
-    if first[8:9] == b"{":
-        return "safetensors", *safetensors_file.read(path)
     raise WeightsFileError(
         f"It starts with {first!r}, like no format we read: .pth, .safetensors, .npz, .h5, .keras, "
         "SavedModel."

@@ -27,6 +27,16 @@ def test_the_content_counts_and_not_the_name(kind, tmp_path, arrays):
             assert file.tensors[name].nbytes == array.nbytes
 
 
+@pytest.mark.parametrize("length", [0x80, 0x7B20])  # the first bytes of a pickle, and of JSON
+def test_the_length_of_a_safetensors_header_is_no_signature(length, tmp_path):
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(length)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header + b"\7")
+    with open_weights(path) as file:
+        assert file.format == "safetensors"
+        assert file.tensors["a"].read() == 7
+
+
 @pytest.mark.parametrize("kind", ["safetensors", "npz", "pth"])
 def test_values_are_read_only_views_of_the_file(kind, tmp_path, arrays):
     write_weights(tmp_path / "weights", lazy(arrays), format=kind)
