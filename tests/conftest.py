@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import warnings
 from pathlib import Path
 
 import pytest
+
+# A shell that starts a command in the background lets it ignore Ctrl-C, and so would every process
+# that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
