@@ -99,7 +99,7 @@ def save_weights(
     """
     variables = model if isinstance(model, Mapping) else canonical_variables(model)
     found = recognise({name: tuple(v.shape) for name, v in variables.items()}, "convnext")
-    tensors = {name: _lazy(variables[name]) for name in found.sources}
+    tensors = {name: LazyTensor.of(variables[name]) for name in found.sources}
     return _write(tensors, Path(path), _Target(found.variant, layout, dtype, info))
 
 
@@ -191,16 +191,6 @@ def _verify(
                     "this machine may be faulty; nothing was kept."
                 )
             on_progress(tensor.nbytes)
-
-
-def _lazy(value: Any) -> LazyTensor:
-    """A variable or an array as something to be read later."""
-    if isinstance(value, LazyTensor):
-        return value
-    if isinstance(value, np.ndarray):
-        return LazyTensor.from_array(value)
-    dtype = np.dtype(str(value.dtype))
-    return LazyTensor(tuple(value.shape), dtype, lambda: np.asarray(value.numpy(), dtype))
 
 
 def _cast(tensor: LazyTensor, to: str | None) -> LazyTensor:

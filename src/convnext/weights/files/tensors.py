@@ -72,6 +72,16 @@ class LazyTensor:
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         return cls(native.shape, native.dtype, lambda: native)
 
+    @classmethod
+    def of(cls, value: Any) -> LazyTensor:
+        """A lazy tensor of whatever holds numbers: one already, an array, or a Keras variable."""
+        if isinstance(value, LazyTensor):
+            return value
+        if isinstance(value, np.ndarray):
+            return cls.from_array(value)
+        dtype = np.dtype(str(value.dtype))
+        return cls(tuple(value.shape), dtype, lambda: np.asarray(value.numpy(), dtype))
+
     @property
     def nbytes(self) -> int:
         """Bytes of the array that `read` returns."""

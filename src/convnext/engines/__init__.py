@@ -1,0 +1,6 @@
+"""What runs a network: one method, `predict(batch)`, whatever the runtime behind it."""
+
+from convnext.engines.base import Engine, InputSpec
+from convnext.engines.opening import open_engine
+
+__all__ = ["Engine", "InputSpec", "open_engine"]

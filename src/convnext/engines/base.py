@@ -1,0 +1,129 @@
+"""The engine: what every runtime is reduced to.
+
+To bring a runtime of your own, derive from `Engine`, say what it takes and gives, and implement
+`run`. Batches are checked before `run` sees them.
+
+    class Zeros(Engine):
+        def __init__(self):
+            self.input = InputSpec((224, 224, 3), "uint8")
+            self.outputs = ("logits",)
+
+        def run(self, batch):
+            return (np.zeros((len(batch), 1000), np.float32),)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["Engine", "EngineOptions", "InputSpec", "Precision"]
+
+Array = NDArray[Any]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The batches an engine takes.
+
+    Attributes:
+        shape: Height, width and channels; None for a side that may vary.
+        dtype: `"uint8"` for pixels as `convnext.images.transform.pixels` gives them, `"float32"`
+            for numbers that are normalised already.
+    """
+
+    shape: tuple[int | None, int | None, int]
+    dtype: Literal["uint8", "float32"] = "uint8"
+
+    def check(self, batch: Any) -> None:
+        """Refuse what is no such batch.
+
+        Raises:
+            ArgumentTypeError: It is no array, or of another dtype.
+            ArgumentError: It has another shape.
+        """
+        if not isinstance(batch, np.ndarray):
+            raise ArgumentTypeError(
+                f"A batch is a NumPy array of pictures, not {type(batch).__name__}."
+            )
+        if batch.dtype != self.dtype:
+            wanted = {
+                "uint8": "pixels in 0..255 as uint8: it normalises them itself",
+                "float32": "normalised pictures as float32: see convnext.images.transform",
+            }[self.dtype]
+            raise ArgumentTypeError(f"Got a batch of {batch.dtype}; this engine takes {wanted}.")
+        fits = batch.ndim == 4 and all(
+            wanted in (None, side) for wanted, side in zip(self.shape, batch.shape[1:], strict=True)
+        )
+        if not fits:
+            sides = ", ".join("any" if side is None else str(side) for side in self.shape)
+            raise ArgumentError(
+                f"Got a batch of shape {batch.shape}; this engine takes (pictures, {sides})."
+            )
+
+
+class Engine(ABC):
+    """Runs a network. Safe to call from several threads at once.
+
+    Attributes:
+        input: What batches look like.
+        outputs: Names of what it gives for each batch, in order.
+        name: The runtime, such as `"openvino"`.
+        precision: What it computes in, such as `"bfloat16"`.
+    """
+
+    input: InputSpec
+    outputs: tuple[str, ...]
+    name: str = "custom"
+    precision: str = "float32"
+
+    @abstractmethod
+    def run(self, batch: Array) -> Sequence[Array]:
+        """Each output for a batch of one picture or more that has been checked, as float32."""
+
+    def predict(self, batch: Array) -> Array:
+        """The first output for a batch of pictures; a batch of none gives a result of none."""
+        return self.predict_all(batch)[self.outputs[0]]
+
+    def predict_all(self, batch: Array) -> dict[str, Array]:
+        """Every output by its name."""
+        self.input.check(batch)
+        if len(batch):
+            results = self.run(np.ascontiguousarray(batch))
+        else:  # no runtime agrees with another on what that means
+            height, width, channels = self.input.shape
+            one = np.zeros((1, height or 32, width or 32, channels), self.input.dtype)
+            results = [result[:0] for result in self.run(one)]
+        return dict(zip(self.outputs, results, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<{self.name} engine, {self.precision}, {', '.join(self.outputs)}>"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a network is to be run.
+
+    Attributes:
+        outputs: Which of `convnext.graphs.network.OUTPUTS`.
+        input: `"uint8"` to take pixels, `"float32"` to take normalised pictures.
+        precision: What to compute in; `"auto"` is the fastest that keeps the answers.
+        device: The runtime's name of a device, or `"auto"`.
+        threads: How many; None for as many processors as this process may use.
+        streams: How many batches at once; None for whatever suits one caller best.
+    """
+
+    outputs: tuple[str, ...] = ("logits",)
+    input: Literal["uint8", "float32"] = "uint8"
+    precision: Precision = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    streams: int | None = None

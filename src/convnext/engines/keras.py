@@ -1,0 +1,160 @@
+"""The engine on Keras: any backend, any device it has, every output.
+
+It is the slowest one and always right: what the others are compared with, and what runs where none
+of them is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convnext.engines.base import Array, Engine, EngineOptions, InputSpec
+from convnext.errors import ArgumentError, MissingDependencyError, UnknownNameError
+from convnext.graphs.network import Network
+from convnext.images.transform import normalise
+from convnext.weights.canonical import canonical_variables
+from convnext.weights.load import assign
+
+__all__ = ["KerasEngine", "installed"]
+
+BACKENDS = ("torch", "jax", "tensorflow")  # the soonest ready first
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def installed() -> bool:
+    """Whether Keras and one of its backends are there, without importing them."""
+    return "keras" in sys.modules or (
+        importlib.util.find_spec("keras") is not None
+        and any(importlib.util.find_spec(name) for name in BACKENDS)
+    )
+
+
+class KerasEngine(Engine):
+    """Runs a network as a Keras model of ours.
+
+    Calls from several threads take turns: Keras is not made for more.
+
+    Args:
+        network: What to run.
+        options: How. `precision="auto"` is float32; streams are not offered, nor threads on JAX.
+    """
+
+    def __init__(self, network: Network, options: EngineOptions) -> None:
+        precision = "float32" if options.precision == "auto" else options.precision
+        if precision not in POLICIES:
+            raise UnknownNameError("precision of the Keras engine", precision, POLICIES)
+        _choose_backend()
+        import keras
+
+        _use_threads(keras.backend.backend(), options)
+        self.name = f"keras-{keras.backend.backend()}"
+        self.precision = precision
+        self.outputs = options.outputs
+        self.input = InputSpec((*(network.sides or (None, None)), network.channels), options.input)
+        self._preprocess = network.preprocess
+        self._device = None if options.device == "auto" else options.device
+        self._lock = threading.Lock()
+        with self._placed(), _policy(POLICIES[precision]):
+            self._model = _build(network, options.outputs)
+
+    def run(self, batch: Array) -> Sequence[Array]:
+        """Each output for a batch."""
+        if batch.dtype == np.uint8:
+            batch = normalise(batch, self._preprocess)
+        pictures = len(batch)
+        if self.name == "keras-jax":  # which compiles for each size of batch
+            padding = (1 << (pictures - 1).bit_length()) - pictures
+            batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        with self._lock, self._placed():
+            results = self._model.predict_on_batch(batch)
+        results = results if isinstance(results, list) else [results]
+        return [np.asarray(result[:pictures], np.float32) for result in results]
+
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        import keras
+
+        if self._device is None:
+            yield
+            return
+        with keras.device(self._device):
+            yield
+
+
+def _choose_backend() -> None:
+    """Have Keras use a backend that is installed, unless someone chose one."""
+    if not installed():
+        raise MissingDependencyError("Keras with a backend", *BACKENDS)
+    chosen = "KERAS_BACKEND" in os.environ or Path("~/.keras/keras.json").expanduser().exists()
+    if "keras" not in sys.modules and not chosen:
+        os.environ["KERAS_BACKEND"] = next(b for b in BACKENDS if importlib.util.find_spec(b))
+
+
+def _use_threads(backend: str, options: EngineOptions) -> None:
+    if options.streams not in (None, 1):
+        raise ArgumentError("The Keras engine runs one batch at a time: streams must be 1 or None.")
+    if options.threads is None:
+        return
+    if backend == "torch":
+        import torch
+
+        torch.set_num_threads(options.threads)
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+        except RuntimeError as error:
+            raise ArgumentError(
+                "TensorFlow runs already and cannot change its threads; open the engine first."
+            ) from error
+    else:
+        raise ArgumentError(
+            "JAX takes as many threads as there are processors, and cannot be told otherwise. Give "
+            "it fewer processors (taskset), or use another engine."
+        )
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """What layers that are created in here compute in."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(network: Network, outputs: tuple[str, ...]) -> Any:
+    import keras
+
+    from convnext.model import build_model
+
+    found = network.weights.found
+    model = build_model(
+        network.variant,
+        layer_scale_init_value=1.0 if found.layer_scale else None,
+        input_shape=(*(network.sides or (None, None)), network.channels),
+        strides=network.strides,
+        num_classes=network.num_classes,
+        include_top=bool(network.num_classes),
+        pooling="avg" if found.head_norm else None,
+        classifier_activation=None,
+    )
+    variables = canonical_variables(model)
+    assign(variables, {name: network.weights.tensors[name] for name in variables})
+    layers = {"logits": "head", "embedding": "head_norm"}
+    taps = [model.get_layer(layers.get(name, name)).output for name in outputs]
+    return keras.Model(model.input, taps)

@@ -1,0 +1,154 @@
+"""`open_engine`: from a name, a file or a model to something that answers.
+
+It knows which engines there are and which to prefer, and nothing of how they work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from convnext.engines.base import Engine, EngineOptions, Precision
+from convnext.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    MissingDependencyError,
+    UnknownNameError,
+)
+from convnext.graphs.network import Network
+from convnext.weights.load import CanonicalWeights, read_weights
+
+__all__ = ["ENGINES", "open_engine"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One engine there is.
+
+    Attributes:
+        installed: Whether what it needs is there, found out without importing it.
+        extras: What to install if not.
+        open: Makes the engine.
+    """
+
+    installed: Callable[[], bool]
+    extras: tuple[str, ...]
+    open: Callable[[Network, EngineOptions], Engine]
+
+
+def _keras_installed() -> bool:
+    from convnext.engines.keras import installed
+
+    return installed()
+
+
+def _open_keras(network: Network, options: EngineOptions) -> Engine:
+    from convnext.engines.keras import KerasEngine
+
+    return KerasEngine(network, options)
+
+
+ENGINES: Mapping[str, Runtime] = {
+    "keras": Runtime(_keras_installed, ("torch", "jax", "tensorflow"), _open_keras),
+}
+"""Every engine by its name, in the order in which `"auto"` tries them."""
+
+
+def open_engine(  # noqa: PLR0913
+    model: Any,
+    engine: str = "auto",
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    streams: int | None = None,
+    outputs: str | tuple[str, ...] = "logits",
+    input: Literal["uint8", "float32"] = "uint8",
+    size: int | None = None,
+    any_size: bool = False,
+) -> Engine:
+    """Make a model ready to answer.
+
+    Args:
+        model: The name of a published checkpoint, a weights file in any layout, weights from
+            `read_weights`, or a Keras model of ours.
+        engine: One of `ENGINES`, or `"auto"` for the first that is installed.
+        precision: `"auto"` is the fastest that keeps the answers on this machine.
+        device: The runtime's name of a device.
+        threads: How many; by default as many processors as this process may use.
+        streams: How many batches at once; by default what suits one caller best.
+        outputs: One or more of `convnext.graphs.network.OUTPUTS`.
+        input: `"uint8"` to take pixels, `"float32"` to take pictures that are normalised already.
+        size: Side of the pictures; by default that of the weights. Not for a Keras model, which
+            has its own.
+        any_size: Whether batches of every picture size are taken, from 32 pixels on.
+
+    Returns:
+        An engine, ready to be called from any number of threads.
+
+    Raises:
+        MissingDependencyError: The engine's runtime is not installed.
+        ArgumentError: An option is unknown, or the engine has it not.
+
+    Example:
+        engine = open_engine("convnext_tiny.fb_in1k")
+        logits = engine.predict(pixels)  # uint8 [n, 224, 224, 3] -> float32 [n, 1000]
+    """
+    runtime = _choose(engine)
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    options = EngineOptions(names, input, precision, device, threads, streams)
+    _check(options)
+    if isinstance(model, str | os.PathLike):
+        source = model if isinstance(model, str) else Path(model)
+        with read_weights(source) as weights:
+            return _open(runtime, Network.of_weights(weights, size, any_size=any_size), options)
+    if isinstance(model, CanonicalWeights):
+        return _open(runtime, Network.of_weights(model, size, any_size=any_size), options)
+    if not hasattr(model, "get_layer"):
+        raise ArgumentTypeError(
+            "An engine runs a published checkpoint's name, a weights file, weights from "
+            f"read_weights or a Keras model of this package, not {type(model).__name__}."
+        )
+    if size is not None or any_size:
+        raise ArgumentError("A Keras model has its own input size; leave out size and any_size.")
+    return _open(runtime, Network.of_model(model), options)
+
+
+def _open(runtime: Runtime, network: Network, options: EngineOptions) -> Engine:
+    network.check_outputs(options.outputs)
+    if options.input == "uint8" and network.channels != 3:
+        raise ArgumentError(
+            f"{network.weights.source} takes {network.channels} channels, and there is no recipe "
+            'for their pixels. Normalise them as in training and give input="float32".'
+        )
+    return runtime.open(network, options)
+
+
+def _choose(engine: str) -> Runtime:
+    if engine == "auto":
+        for runtime in ENGINES.values():
+            if runtime.installed():
+                return runtime
+        first = next(iter(ENGINES.values()))
+        raise MissingDependencyError("Anything that could run a model", *first.extras)
+    if engine not in ENGINES:
+        raise UnknownNameError("engine", engine, ("auto", *ENGINES))
+    runtime = ENGINES[engine]
+    if not runtime.installed():
+        raise MissingDependencyError(f"What the engine {engine!r} needs", *runtime.extras)
+    return runtime
+
+
+def _check(options: EngineOptions) -> None:
+    for name in ("threads", "streams"):
+        count = getattr(options, name)
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ArgumentError(f"{name} must be 1 or more, or None; got {count!r}.")
+    if options.input not in ("uint8", "float32"):
+        raise UnknownNameError("input", options.input, ("uint8", "float32"))
+    precisions = ("auto", "float32", "bfloat16", "float16", "int8")
+    if options.precision not in precisions:
+        raise UnknownNameError("precision", options.precision, precisions)
