@@ -60,7 +60,7 @@ bench: .venv/dev ## Time this package against its peers; results go to benchmark
 	$(BIN)/python benchmarks/keras_models.py
 
 docs: .venv/dev ## Check that the documentation's examples run.
-	KERAS_BACKEND=jax $(PYTEST) tests/heavy/test_readme.py
+	KERAS_BACKEND=jax $(PYTEST) tests/heavy/test_documentation.py
 
 clean: ## Remove the environment and everything generated.
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

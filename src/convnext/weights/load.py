@@ -110,7 +110,7 @@ def read_weights(source: str | Path, *, layout: str | None = None) -> Iterator[C
             found = recognise(_shapes(there), layout, variant)
             info = info or _own_info(file, found.num_classes)
         if info.notice:
-            _announce(info.notice)
+            _announce(info.notice, restricted="-NC" in (info.licence or ""))
         tensors = {
             name: moved(origin.move.read, there[origin.name])
             for name, origin in found.sources.items()
@@ -119,9 +119,13 @@ def read_weights(source: str | Path, *, layout: str | None = None) -> Iterator[C
 
 
 @functools.cache
-def _announce(notice: str) -> None:
-    """Say once in a process on what terms weights may be used."""
-    logging.getLogger("convnext").info(notice)
+def _announce(notice: str, *, restricted: bool) -> None:
+    """Say once in a process on what terms weights may be used.
+
+    Warnings show without anyone setting up logging: whoever may not earn money with weights has to
+    see it.
+    """
+    logging.getLogger("convnext").log(logging.WARNING if restricted else logging.INFO, notice)
 
 
 def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:

@@ -147,6 +147,22 @@ def test_a_report_tells_what_was_passed_over_and_the_licence(tmp_path, weights):
     assert "and 2 more.\nLicence of the weights: CC-BY-NC-4.0." in str(report)
 
 
+@pytest.mark.parametrize(("licence", "level"), [("CC-BY-NC-4.0", "WARNING"), ("MIT", "INFO")])
+def test_terms_are_said_once_and_loudly_where_they_restrict(
+    tmp_path, weights, caplog, licence, level
+):
+    metadata = WeightsInfo(licence=licence).to_metadata()
+    path = write(tmp_path / "w.safetensors", weights, metadata=metadata)
+    load._announce.cache_clear()
+    with caplog.at_level("INFO", "convnext"):
+        for _ in range(2):
+            with read_weights(path):
+                pass
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        (level, f"Licence of the weights: {licence}.")
+    ]
+
+
 def test_arrays_can_be_assigned_without_a_file(weights):
     variables = variables_of(parameter_shapes(V1, 5))
     assign(variables, weights)
