@@ -7,6 +7,7 @@ meets all of them; what counts is the median and the ratio of medians inside one
     python benchmarks/keras_models.py                 # everything, about half an hour
     python benchmarks/keras_models.py forward-16 --only jax --rounds 5
     python benchmarks/keras_models.py --table         # the stored results as Markdown
+    python benchmarks/keras_models.py --builds        # seconds to build every variant, as Markdown
 
 Results go to benchmarks/results/keras_models.csv, with the machine and the versions in each row.
 """
@@ -104,6 +105,25 @@ def keras_call(
         model.compile(keras.optimizers.AdamW(1e-4), "sparse_categorical_crossentropy")
         return lambda: model.fit(images, labels, batch_size=batch, epochs=1, verbose=0)
     return lambda: model.predict(images, batch_size=batch, verbose=0)
+
+
+def build_every_variant(backend: str) -> None:
+    """Print how long each takes, Keras being there and one model built already."""
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import keras
+
+    from convnext import VARIANTS, create_convnext_v1, create_convnext_v2
+
+    create = {"v1": create_convnext_v1, "v2": create_convnext_v2}
+    create_convnext_v2("test")
+    seconds = {}
+    for variant in VARIANTS.values():
+        start = time.perf_counter()
+        create[variant.family](variant.size)
+        seconds[variant.name] = round(time.perf_counter() - start, 2)
+        keras.backend.clear_session()
+    print(json.dumps(seconds))
 
 
 def timm_call(kind: str, batch: int, side: int, precision: str) -> Callable[[], object]:
@@ -285,16 +305,43 @@ def print_markdown() -> None:
         print("|", " | ".join([*cells, ratio, row["first_call_s"], row["peak_mib"]]), "|")
 
 
+def print_builds() -> None:
+    """Seconds to build each variant with random weights, one process a backend."""
+    columns = {}
+    for backend in BACKENDS:
+        done = subprocess.run(
+            [sys.executable, __file__, "--build-every", backend],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+        columns[backend] = json.loads(done.stdout.splitlines()[-1])
+    print("| variant |", " | ".join(columns), "|")
+    print("| --- |", " | ".join("---" for _ in columns), "|")
+    for name in columns[BACKENDS[0]]:
+        if not name.startswith("test"):
+            print(f"| {name} |", " | ".join(str(columns[b][name]) for b in columns), "|")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="by default all")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", choices=BACKENDS, help="one backend")
     parser.add_argument("--table", action="store_true", help="print the stored results")
+    parser.add_argument("--builds", action="store_true", help="time building every variant")
+    parser.add_argument("--build-every", choices=BACKENDS, help=argparse.SUPPRESS)
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         serve(*args.serve)
+        return
+    if args.build_every:
+        build_every_variant(args.build_every)
+        return
+    if args.builds:
+        print_builds()
         return
     if args.table:
         print_markdown()

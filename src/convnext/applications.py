@@ -24,6 +24,7 @@ from typing import Any
 import keras
 
 from convnext.errors import ArgumentError, ArgumentTypeError
+from convnext.initializers import undrawn
 from convnext.model import encode, head, normalize_pixels
 from convnext.variants import SMALLEST_PUBLISHED_SIDE, VARIANTS, Variant
 
@@ -96,11 +97,12 @@ def _model_function(function: str, variant: Variant) -> ModelFunction:
         x = _channels_last(images)
         if include_preprocessing:
             x = normalize_pixels(x)
-        x = encode(x, variant, layer_scale_init_value=variant.layer_scale_init_value)[-1]
-        if include_top:
-            x = head(x, num_classes=classes, activation=classifier_activation)
-        else:
-            x = _channels_as_configured(head(x, pooling=_known_pooling(pooling)))
+        with undrawn(weights is not None):
+            x = encode(x, variant, layer_scale_init_value=variant.layer_scale_init_value)[-1]
+            if include_top:
+                x = head(x, num_classes=classes, activation=classifier_activation)
+            else:
+                x = _channels_as_configured(head(x, pooling=_known_pooling(pooling)))
         model = keras.Model(keras.utils.get_source_inputs(images)[0], x, name=name)
         if weights is not None:
             _load(model, variant, weights)

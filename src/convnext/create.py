@@ -15,6 +15,7 @@ from typing import Any, Literal
 import keras
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from convnext.initializers import undrawn
 from convnext.model import build_model
 from convnext.variants import (
     PUBLISHED_STRIDES,
@@ -189,24 +190,25 @@ def _create(  # noqa: PLR0913
             f"pooling={pooling!r} goes with include_top=False: the top has its own pooling. "
             "Leave one of the two out."
         )
-    model = build_model(
-        variant,
-        input_shape=shape,
-        strides=strides,
-        num_classes=_whole_number("num_classes", num_classes, at_least=1),
-        include_top=include_top,
-        pooling=pooling,
-        drop_path_rate=_number("drop_path_rate", drop_path_rate, below=1.0),
-        layer_scale_init_value=(
-            None
-            if layer_scale_init_value is None
-            else _number("layer_scale_init_value", layer_scale_init_value)
-        ),
-        classifier_activation=_checked_activation(classifier_activation),
-        include_preprocessing=include_preprocessing,
-        head_init_scale=_number("head_init_scale", head_init_scale),
-        name=name,
-    )
+    with undrawn(weights is not None and head == "keep"):
+        model = build_model(
+            variant,
+            input_shape=shape,
+            strides=strides,
+            num_classes=_whole_number("num_classes", num_classes, at_least=1),
+            include_top=include_top,
+            pooling=pooling,
+            drop_path_rate=_number("drop_path_rate", drop_path_rate, below=1.0),
+            layer_scale_init_value=(
+                None
+                if layer_scale_init_value is None
+                else _number("layer_scale_init_value", layer_scale_init_value)
+            ),
+            classifier_activation=_checked_activation(classifier_activation),
+            include_preprocessing=include_preprocessing,
+            head_init_scale=_number("head_init_scale", head_init_scale),
+            name=name,
+        )
     if weights is not None:
         _fill(model, variant.name, weights, head)
     return model

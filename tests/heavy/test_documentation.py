@@ -1,6 +1,6 @@
 """The Python in README and docs runs as it is written, page by page, in an empty folder.
 
-What would need a network stands in blocks marked `py` instead of `python`.
+What would need a network stands in blocks marked `python no-run`.
 """
 
 from __future__ import annotations

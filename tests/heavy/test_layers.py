@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 from convnext import layers as layers_module
-from convnext.initializers import Normal
+from convnext.initializers import Normal, undrawn
 from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
 from peers import as_numpy, backward, pictures, relative_error
 
@@ -196,3 +196,11 @@ def test_slow_bfloat16_is_said_once():
             DepthwiseConv(7, dtype="mixed_bfloat16").build((None, 8, 8, 4))
     said = [str(w.message) for w in caught if "bfloat16 is slower" in str(w.message)]
     assert len(said) == (keras.backend.backend() == "jax")
+
+
+def test_values_that_are_loaded_are_not_drawn():
+    with undrawn():
+        assert not np.any(keras.ops.convert_to_numpy(Normal(0.02)((3, 4))))
+        with undrawn(loaded=False):
+            assert np.all(keras.ops.convert_to_numpy(Normal(0.02)((3, 4))))
+    assert np.all(keras.ops.convert_to_numpy(Normal(0.02)((3, 4))))
