@@ -13,6 +13,7 @@ from convnext.errors import ConvNeXtError, MissingDependencyError
 from convnext.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
+    from convnext.classifier import Classifier
     from convnext.create import create_convnext_v1, create_convnext_v2
     from convnext.model import feature_maps
     from convnext.weights.catalog import get_checkpoint, list_models
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VARIANTS",
+    "Classifier",
     "ConvNeXtError",
     "MissingDependencyError",
     "Variant",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _LATE = {
+    "Classifier": "convnext.classifier",
     "convert": "convnext.weights.save",
     "create_convnext_v1": "convnext.create",
     "create_convnext_v2": "convnext.create",

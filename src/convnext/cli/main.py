@@ -12,12 +12,21 @@ import traceback
 from collections.abc import Sequence
 
 from convnext import __version__
-from convnext.cli import convert, info, list_models, verify
+from convnext.cli import (
+    convert,
+    embed,
+    evaluate,
+    explain,
+    info,
+    list_models,
+    predict,
+    verify,
+)
 from convnext.errors import ConvNeXtError
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (list_models, info, convert, verify)
+COMMANDS = (predict, embed, explain, evaluate, list_models, info, convert, verify)
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
@@ -25,6 +34,10 @@ EXIT_BROKEN_PIPE = 141  # as a shell reports a program whose reader went away
 
 EXAMPLES = """\
 examples:
+  convnext predict cat.jpg                  what a picture shows
+  convnext embed photos/ --out photos.npz   pictures as vectors
+  convnext explain cat.jpg --out heat.png   where the class was seen
+  convnext evaluate convnext_tiny --data val
   convnext list                             every published checkpoint
   convnext list "*.fcmae*" --size tiny      those of one recipe and size
   convnext info convnextv2_tiny             sizes, accuracy, licence, sources

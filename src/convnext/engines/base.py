@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.errors import ArgumentError, ArgumentTypeError
+from convnext.graphs.network import Network
+from convnext.variants import SMALLEST_PUBLISHED_SIDE
 
 __all__ = ["Engine", "EngineOptions", "InputSpec", "Precision"]
 
@@ -38,10 +40,19 @@ class InputSpec:
         shape: Height, width and channels; None for a side that may vary.
         dtype: `"uint8"` for pixels as `convnext.images.transform.pixels` gives them, `"float32"`
             for numbers that are normalised already.
+        smallest: Pixels that a side must have, where it may vary.
     """
 
     shape: tuple[int | None, int | None, int]
     dtype: Literal["uint8", "float32"] = "uint8"
+    smallest: int = 1
+
+    @classmethod
+    def of(cls, network: Network, dtype: Literal["uint8", "float32"]) -> InputSpec:
+        """What a network takes."""
+        if network.sides:
+            return cls((*network.sides, network.channels), dtype)
+        return cls((None, None, network.channels), dtype, SMALLEST_PUBLISHED_SIDE)
 
     def check(self, batch: Any) -> None:
         """Refuse what is no such batch.
@@ -67,6 +78,11 @@ class InputSpec:
             sides = ", ".join("any" if side is None else str(side) for side in self.shape)
             raise ArgumentError(
                 f"Got a batch of shape {batch.shape}; this engine takes (pictures, {sides})."
+            )
+        if min(batch.shape[1:3]) < self.smallest and None in self.shape:
+            raise ArgumentError(
+                f"Got a batch of shape {batch.shape}; each side must have {self.smallest} pixels "
+                "or more. Enlarge the pictures, or open the engine for their size."
             )
 
 
@@ -100,7 +116,8 @@ class Engine(ABC):
             results = self.run(np.ascontiguousarray(batch))
         else:  # no runtime agrees with another on what that means
             height, width, channels = self.input.shape
-            one = np.zeros((1, height or 32, width or 32, channels), self.input.dtype)
+            side = max(self.input.smallest, SMALLEST_PUBLISHED_SIDE)
+            one = np.zeros((1, height or side, width or side, channels), self.input.dtype)
             results = [result[:0] for result in self.run(one)]
         return dict(zip(self.outputs, results, strict=True))
 

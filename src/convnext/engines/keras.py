@@ -59,7 +59,7 @@ class KerasEngine(Engine):
         self.name = f"keras-{keras.backend.backend()}"
         self.precision = precision
         self.outputs = options.outputs
-        self.input = InputSpec((*(network.sides or (None, None)), network.channels), options.input)
+        self.input = InputSpec.of(network, options.input)
         self._preprocess = network.preprocess
         self._device = None if options.device == "auto" else options.device
         self._lock = threading.Lock()
@@ -140,19 +140,21 @@ def _policy(name: str) -> Iterator[None]:
 def _build(network: Network, outputs: tuple[str, ...]) -> Any:
     import keras
 
+    from convnext.initializers import undrawn
     from convnext.model import build_model
 
     found = network.weights.found
-    model = build_model(
-        network.variant,
-        layer_scale_init_value=1.0 if found.layer_scale else None,
-        input_shape=(*(network.sides or (None, None)), network.channels),
-        strides=network.strides,
-        num_classes=network.num_classes,
-        include_top=bool(network.num_classes),
-        pooling="avg" if found.head_norm else None,
-        classifier_activation=None,
-    )
+    with undrawn():
+        model = build_model(
+            network.variant,
+            layer_scale_init_value=1.0 if found.layer_scale else None,
+            input_shape=(*(network.sides or (None, None)), network.channels),
+            strides=network.strides,
+            num_classes=network.num_classes,
+            include_top=bool(network.num_classes),
+            pooling="avg" if found.head_norm else None,
+            classifier_activation=None,
+        )
     variables = canonical_variables(model)
     assign(variables, {name: network.weights.tensors[name] for name in variables})
     layers = {"logits": "head", "embedding": "head_norm"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,26 @@ class Runtime:
     open: Callable[[Network, EngineOptions], Engine]
 
 
+def _openvino_installed() -> bool:
+    return find_spec("openvino") is not None
+
+
+def _open_openvino(network: Network, options: EngineOptions) -> Engine:
+    from convnext.engines.openvino import OpenVINOEngine
+
+    return OpenVINOEngine(network, options)
+
+
+def _onnxruntime_installed() -> bool:
+    return find_spec("onnxruntime") is not None and find_spec("onnx") is not None
+
+
+def _open_onnxruntime(network: Network, options: EngineOptions) -> Engine:
+    from convnext.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(network, options)
+
+
 def _keras_installed() -> bool:
     from convnext.engines.keras import installed
 
@@ -52,6 +73,8 @@ def _open_keras(network: Network, options: EngineOptions) -> Engine:
 
 
 ENGINES: Mapping[str, Runtime] = {
+    "openvino": Runtime(_openvino_installed, ("openvino",), _open_openvino),
+    "onnxruntime": Runtime(_onnxruntime_installed, ("onnxruntime",), _open_onnxruntime),
     "keras": Runtime(_keras_installed, ("torch", "jax", "tensorflow"), _open_keras),
 }
 """Every engine by its name, in the order in which `"auto"` tries them."""

@@ -8,7 +8,6 @@ to be copied between processes. It knows nothing of models.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from convnext.images.decode import Source, decode
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Named, Sources, iterate
 from convnext.images.transform import pixels
+from convnext.processors import available_processors
 
 __all__ = ["Batch", "batches"]
 
@@ -92,19 +92,12 @@ def batches(
         >>> batch.pixels.shape, batch.ids, list(batch.errors)
         ((1, 4, 4, 3), ('#0', '#1'), [1])
     """
-    workers = _processors() if workers is None else workers
+    workers = available_processors() if workers is None else workers
     if min(batch_size, workers) < 1:
         raise ArgumentError(
             f"batch_size and workers must be 1 or more; got {batch_size} and {workers}."
         )
     return _run(iterate(sources), preprocess, batch_size, read, workers)
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _run(

@@ -37,7 +37,15 @@ from convnext.weights.layouts import Recognised, recognise
 from convnext.weights.layouts.keras_archive import variable_path
 from convnext.weights.layouts.moves import Array, moved
 
-__all__ = ["CanonicalWeights", "LoadReport", "Variable", "assign", "load_weights", "read_weights"]
+__all__ = [
+    "CanonicalWeights",
+    "LoadReport",
+    "Variable",
+    "assign",
+    "forget_pages",
+    "load_weights",
+    "read_weights",
+]
 
 
 CACHE_LINE = 64 // np.dtype(np.float32).itemsize  # numbers
@@ -202,7 +210,7 @@ def assign(
         tensor = tensors[name]
         values = tensor.read() if isinstance(tensor, LazyTensor) else tensor
         variables[name].assign(_own_copy(values))
-        _forget_pages(values)
+        forget_pages(values)
     return fitted
 
 
@@ -220,7 +228,7 @@ def _own_copy(values: Array) -> Array:
     return copy
 
 
-def _forget_pages(values: Array) -> None:
+def forget_pages(values: Array) -> None:
     """Take the pages of a mapped file off this process; the system has them in its cache."""
     base: Any = values
     while isinstance(base, np.ndarray):

@@ -1,0 +1,152 @@
+"""Heat over pictures: a colour map, an overlay, captions, a sheet of many.
+
+It knows nothing of models; heat is any array of numbers that are not negative.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["Box", "captioned", "colours", "contact_sheet", "overlay", "shown"]
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+GAP = 8
+TEXT_HEIGHT = 18
+INK, FAINT, PAPER = (20, 20, 20), (110, 110, 110), (255, 255, 255)
+OPACITY = 0.6
+
+# The colour map in Oklab's cylinder: from dark violet over red to light yellow. Lightness rises
+# evenly, so that equal steps of heat look equal, in grey too. Chroma stays inside sRGB throughout.
+LIGHTNESS = (0.30, 0.95)
+HUES = (290.0, 460.0)
+CHROMA = (0.12, 0.17, 0.10)  # at the start, in the middle, at the end
+
+# Björn Ottosson, "A perceptual color space for image processing", 2020.
+OKLAB_TO_LMS = np.array(
+    [
+        [1, 0.3963377774, 0.2158037573],
+        [1, -0.1055613458, -0.0638541728],
+        [1, -0.0894841775, -1.2914855480],
+    ]
+)
+LMS_TO_RGB = np.array(
+    [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+)
+
+
+@functools.cache
+def colours() -> NDArray[np.uint8]:
+    """The colour map: `[256, 3]`, from cold to hot."""
+    fine = np.linspace(0, 1, 4096)
+    path = _oklab(fine)
+    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    length = np.concatenate([[0], np.cumsum(steps)])
+    even = np.interp(np.linspace(0, length[-1], 256), length, fine)
+    linear = (_oklab(even) @ OKLAB_TO_LMS.T) ** 3 @ LMS_TO_RGB.T
+    linear = linear.clip(0, 1)
+    encoded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    table: NDArray[np.uint8] = np.rint(255 * encoded).astype(np.uint8)
+    return table
+
+
+def _oklab(heat: NDArray[Any]) -> NDArray[Any]:
+    """Points of the colour map's path, for heat from 0 to 1."""
+    lightness = np.interp(heat, (0, 1), LIGHTNESS)
+    hue = np.radians(np.interp(heat, (0, 1), HUES))
+    chroma = np.interp(heat, (0, 0.5, 1), CHROMA)
+    return np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
+
+
+def shown(picture: Image.Image, side: int) -> Image.Image:
+    """The picture with its longer side brought to `side`."""
+    scale = side / max(picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def overlay(picture: Image.Image, heat: NDArray[Any], region: Box) -> Image.Image:
+    """Lay heat over the part of a picture that it belongs to; the rest fades.
+
+    Args:
+        picture: In mode RGB.
+        heat: `[height, width]`, not negative; the largest number becomes the hottest colour.
+        region: Where it belongs, in pixels of the picture.
+    """
+    left, top = round(region[0]), round(region[1])
+    size = (max(1, round(region[2]) - left), max(1, round(region[3]) - top))
+    relative = heat / (heat.max() or 1)
+    # Between the centres of the cells it is linear, as in torch without aligned corners.
+    smooth = Image.fromarray(relative.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    hot = Image.fromarray(colours()[np.rint(255 * np.asarray(smooth).clip(0, 1)).astype(np.uint8)])
+    grey = picture.convert("L").convert("RGB")  # whose colours would be taken for heat
+    seen = grey.crop((left, top, left + size[0], top + size[1]))
+    canvas = Image.blend(grey, Image.new("RGB", grey.size, PAPER), 0.5)
+    canvas.paste(Image.blend(seen, hot, OPACITY), (left, top))
+    return canvas
+
+
+def captioned(pictures: Sequence[Image.Image], title: str, subtitle: str) -> Image.Image:
+    """Pictures side by side above two lines of text, which are shortened where they are too long.
+
+    Args:
+        pictures: At least one, in mode RGB.
+        title: The first line.
+        subtitle: The second line, of which the end is kept.
+    """
+    height = max(picture.height for picture in pictures)
+    width = max(sum(picture.width + GAP for picture in pictures) - GAP, 2 * TEXT_HEIGHT)
+    panel = Image.new("RGB", (width, height + GAP // 2 + 2 * TEXT_HEIGHT), PAPER)
+    left = 0
+    for picture in pictures:
+        panel.paste(picture, (left, 0))
+        left += picture.width + GAP
+    draw = ImageDraw.Draw(panel)
+    top = height + GAP // 2
+    draw.text((0, top), _fitting(title, width), INK, _font())
+    draw.text((0, top + TEXT_HEIGHT), _fitting(subtitle, width, keep_end=True), FAINT, _font())
+    return panel
+
+
+def contact_sheet(panels: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Panels in rows, each column and row as large as its largest panel needs."""
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    widths = [max(panel.width for panel in panels[at::columns]) for at in range(len(rows[0]))]
+    heights = [max(panel.height for panel in row) for row in rows]
+    size = (sum(widths) + GAP * (len(widths) + 1), sum(heights) + GAP * (len(heights) + 1))
+    sheet = Image.new("RGB", size, PAPER)
+    top = GAP
+    for row, height in zip(rows, heights, strict=True):
+        left = GAP
+        for panel, width in zip(row, widths, strict=False):
+            sheet.paste(panel, (left, top))
+            left += width + GAP
+        top += height + GAP
+    return sheet
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=13)
+
+
+def _fitting(text: str, width: int, keep_end: bool = False) -> str:
+    """One line of text, with dots for what is too much of it."""
+    text = " ".join(text.split())
+    whole = text
+    while text and _font().getlength(text) > width:
+        whole = whole[1:] if keep_end else whole[:-1]
+        text = f"...{whole}" if keep_end else f"{whole}..."
+        if not whole:
+            return ""
+    return text

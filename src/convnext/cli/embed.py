@@ -1,0 +1,118 @@
+"""`convnext embed`: pictures as vectors."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext.cli.pictures import (
+    Unreadable,
+    add_model_options,
+    check_target,
+    open_classifier,
+    show_progress,
+    unseen,
+)
+from convnext.cli.rows import Rows, as_json, held_rows
+from convnext.errors import ArgumentError, UnknownNameError
+
+if TYPE_CHECKING:
+    from convnext.classifier import Classifier
+    from convnext.cli.vectors import VectorFile
+
+__all__ = ["add_parser", "run"]
+
+SUFFIXES = (".npz", ".parquet", ".jsonl")
+
+EXAMPLES = """\
+examples:
+  convnext embed photos/ --out photos.npz               arrays "ids" and "embeddings"
+  convnext embed photos.zip --out photos.parquet        columns "id" and "embedding"
+  convnext embed photos/ --out photos.jsonl             a line for each picture, as it is ready
+  convnext embed photos/ --out photos.jsonl --resume    only what photos.jsonl does not hold yet
+
+A vector is what the classifier sees: the normalised mean of the last feature map, as float32. An
+.npz or .parquet file appears when it is complete; long work that may be interrupted is for .jsonl.
+A picture that cannot be read never stops the run: it is left out (of .jsonl, its line holds the
+error), listed at the end, and the exit code is 1. Parquet: pip install 'convnext[parquet]'.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "embed",
+        help="turn pictures into vectors",
+        description="Turn pictures into vectors.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_options(parser)
+    parser.add_argument("--batch", type=int, default=32, help="pictures at once (default: 32)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help=f"ends in {', '.join(SUFFIXES)}"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    parser.add_argument("--resume", action="store_true", help="go on where a .jsonl FILE ends")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Embed; 0 if every picture could be read, else 1."""
+    kind = args.out.suffix.lower()
+    if kind not in SUFFIXES:
+        raise UnknownNameError("kind of file", args.out.name, SUFFIXES)
+    if args.resume and kind != ".jsonl":
+        raise ArgumentError(f"A {kind} file cannot be gone on with: use one that ends in .jsonl.")
+    check_target(args.out, overwrite=args.overwrite, resume=args.resume)
+    bad = Unreadable()
+    try:
+        if kind == ".jsonl":
+            _write_lines(args, open_classifier(args), bad)
+        else:
+            _write_file(args, kind, bad)
+    finally:
+        code = bad.report()
+    return code
+
+
+def _write_lines(args: argparse.Namespace, classifier: Classifier, bad: Unreadable) -> None:
+    held = held_rows(args.out) if args.resume else {}
+    for name, error in held.items():
+        if error is not None:
+            bad.add(name, error)
+    embeddings = classifier.embed_stream(unseen(args.paths, held), args.batch)
+    with Rows(args.out, append=args.resume) as rows:
+        for embedding in show_progress(embeddings, args, len(held)):
+            row: dict[str, Any] = {"id": embedding.id}
+            if embedding.vector is None:
+                row["error"] = str(embedding.error)
+                bad.add(embedding.id, embedding.error)
+            else:
+                # Nine digits give a float32 back to the bit.
+                row["embedding"] = [float(f"{x:.9g}") for x in embedding.vector.tolist()]
+            rows.add(f"{as_json(row)}\n")
+
+
+def _write_file(args: argparse.Namespace, kind: str, bad: Unreadable) -> None:
+    classifier = open_classifier(args)
+    with _file(args.out, kind, classifier) as file:
+        embeddings = classifier.embed_stream(unseen(args.paths), args.batch)
+        for embedding in show_progress(embeddings, args):
+            if embedding.vector is None:
+                bad.add(embedding.id, embedding.error)
+            else:
+                file.add(embedding.id, embedding.vector)
+
+
+def _file(path: Path, kind: str, classifier: Classifier) -> AbstractContextManager[VectorFile]:
+    from convnext.cli.vectors import npz_file, parquet_file
+
+    width = classifier.variant.dims[-1]
+    if kind == ".npz":
+        return npz_file(path, width)
+    info = classifier.info
+    facts = {"model": info.name or "", "licence": info.licence or ""}
+    return parquet_file(path, width, facts)

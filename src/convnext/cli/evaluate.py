@@ -1,0 +1,225 @@
+"""`convnext evaluate`: how good a model is on labelled pictures, with reports."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnext.cli.table import Column, render
+from convnext.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from convnext.evaluate.datasets import Dataset
+    from convnext.evaluate.journal import Mode
+    from convnext.evaluate.report import Report
+    from convnext.evaluate.subject import Subject
+
+__all__ = ["add_parser", "run"]
+
+EXAMPLES = """\
+examples:
+  convnext evaluate convnext_tiny --data imagenet/val
+  convnext evaluate convnext_tiny --data ILSVRC2012_img_val.tar \\
+      --ground-truth ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt
+  convnext evaluate convnext_base --data imagenet-r.tar --subset data
+  convnext evaluate pets.safetensors --data test.zip --labels pets.txt --out reports/pets
+  convnext evaluate convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
+  convnext evaluate --table                   the TF-Hub collection's table, from stored reports
+
+DIR is a folder or a zip or tar archive, read in place. Classes are folders, named all by WordNet
+id, all by name or all by number from 0; or pictures lie flat and a ground truth has their labels.
+
+--ground-truth takes one label a line, in the order of the pictures' names, or a table of names and
+labels (csv, tab or space). Labels are WordNet ids, names or numbers: class numbers from 0, or the
+ids of the ImageNet challenge, for which its meta.mat or map_clsloc.txt must lie beside.
+
+--subset model  the model chooses among all its classes (default)
+--subset data   among the classes that the data has, as for the published numbers of ImageNet-A/-R
+--subset FILE   among those in FILE, one a line; pictures of other classes are left out
+
+Pictures are read as the authors' pipeline reads them: EXIF orientation is not applied, unlike in
+`convnext predict`. Results are kept picture by picture: --resume goes on after an interruption and
+gives the same numbers. Exit code 1: some pictures could not be read, or got no finite numbers.
+"""
+
+OUT = Path("evaluations")
+SHOWN_BAD = 5
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model's accuracy on labelled pictures",
+        description="Measure a model on labelled pictures: accuracy beside the published one, "
+        "log-loss,\ncalibration, speed; with reports.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", nargs="?", help="a checkpoint's name, or a weights file")
+    _add_data_options(parser)
+    parser.add_argument(
+        "--weights", metavar="FILE", type=Path, help="a copy of the named checkpoint, not to fetch"
+    )
+    parser.add_argument("--engine", default="auto", help="what computes (default: auto)")
+    parser.add_argument(
+        "--precision", default="float32", help="what it computes in (default: float32)"
+    )
+    parser.add_argument("--batch", metavar="N", type=int, default=32, help="default: 32")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help=f"for reports (default: {OUT}/MODEL-DATA)"
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    again.add_argument("--restart", action="store_true", help="discard an earlier run's results")
+    parser.add_argument(
+        "--table",
+        metavar="DIR",
+        nargs="?",
+        type=Path,
+        const=OUT,
+        help=f"print the TF-Hub collection's table from the reports in DIR (default: {OUT})",
+    )
+    parser.set_defaults(run=run)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", type=Path, help="folder or archive of pictures")
+    parser.add_argument(
+        "--layout",
+        default="auto",
+        metavar="LAYOUT",
+        help="folder, zip or tar (class folders in these), imagenet-val (flat), or auto (default)",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="names of the model's classes, in order; or 'folders': the data's folders, sorted",
+    )
+    parser.add_argument("--ground-truth", metavar="FILE", type=Path, help="labels of the pictures")
+    parser.add_argument(
+        "--numbers",
+        default="auto",
+        metavar="KIND",
+        help="numbers in the ground truth are index (from 0), ilsvrc (ids) or auto (default)",
+    )
+    parser.add_argument("--synsets", metavar="FILE", type=Path, help="meta.mat or map_clsloc.txt")
+    parser.add_argument("--subset", default="model", metavar="WHICH", help="classes to choose from")
+    parser.add_argument("--limit", metavar="N", type=int, help="N pictures, spread over the data")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; 0 if every picture could be judged, else 1."""
+    if args.table is not None:
+        return _print_table(args)
+    if args.model is None or args.data is None:
+        raise ArgumentError("Give a model and --data, or --table. See convnext evaluate --help.")
+    from convnext.evaluate.datasets import check_data, open_dataset
+    from convnext.evaluate.ground_truth import read_ground_truth
+    from convnext.evaluate.subject import open_subject
+
+    check_data(args.data, args.layout)
+    truth = None
+    if args.ground_truth:
+        truth = read_ground_truth(args.ground_truth, numbers=args.numbers, synsets=args.synsets)
+    from_folders = args.labels == "folders"
+    subject = open_subject(
+        args.model,
+        args.engine,
+        weights=args.weights,
+        labels=None if from_folders else args.labels,
+        precision=args.precision,
+    )
+    data = open_dataset(
+        args.data,
+        subject.classes,
+        layout=args.layout,
+        ground_truth=truth,
+        sort_folders=from_folders,
+        subset=args.subset,
+        limit=args.limit,
+    )
+    return _evaluate(args, subject, data)
+
+
+def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
+    from convnext.evaluate.journal import open_journal
+    from convnext.evaluate.output import JOURNAL, write_reports
+    from convnext.evaluate.report import build_report, settings
+    from convnext.evaluate.run import evaluate
+
+    out: Path = args.out or OUT / f"{_name(subject)}-{args.data.resolve().stem}"
+    mode: Mode = "resume" if args.resume else "restart" if args.restart else "new"
+    print(
+        f"{subject.facts['name']} (licence {subject.facts['licence'] or 'unknown'}) with "
+        f"{subject.engine.name}, {subject.engine.precision}, on {len(data.entries):,} pictures.",
+        file=sys.stderr,
+    )
+    try:
+        with open_journal(out / JOURNAL, settings(subject, data, args.batch), mode) as journal:
+            measured = evaluate(
+                subject.engine,
+                subject.preprocess,
+                data,
+                args.batch,
+                journal=journal,
+                progress=True,
+            )
+    except KeyboardInterrupt:
+        print(f"What is done is in {out}: go on with --resume.", file=sys.stderr)
+        raise
+    report = build_report(subject, data, measured, args.batch)
+    files, problem = write_reports(report, out)
+    print(_summary(report))
+    print(f"Reports: {', '.join(map(str, files))}.{f' No plots: {problem}' if problem else ''}")
+    return 1 if measured.bad or measured.accuracy.unanswered else 0
+
+
+def _name(subject: Subject) -> str:
+    return str(subject.facts["checkpoint"] or Path(subject.facts["weights"]["file"]).stem)
+
+
+def _summary(report: Report) -> str:
+    from convnext.evaluate.markdown import summary_rows
+
+    data, results = report["data"], report["results"]
+    titles = ("MEASURE", "MEASURED", "95 % INTERVAL", "PUBLISHED", "DIFFERENCE")
+    cells = list(zip(*summary_rows(report), strict=True))
+    columns = [
+        Column(title, values, numeric=position == 1)
+        for position, (title, values) in enumerate(zip(titles, cells, strict=True))
+        if position < 2 or any(value != "-" for value in values)
+    ]
+    lines = [
+        f"{report['model']['name']}: {results['pictures']:,} pictures of {data['classes']:,} "
+        f"classes ({data['labels']}), among {data['competing_classes']:,}.",
+        render(columns),
+        *(f"Note: {note}" for note in report["notes"]),
+    ]
+    if results["unanswered"]:
+        lines.append(f"{results['unanswered']:,} pictures got no finite numbers: counted as wrong.")
+    bad = report["bad_pictures"]
+    if bad:
+        lines.append(f"{len(bad):,} pictures could not be read and are not counted:")
+        lines += [f"  {_printable(item['id'])}: {item['error']}" for item in bad[:SHOWN_BAD]]
+    if len(bad) > SHOWN_BAD:
+        lines.append(f"  and {len(bad) - SHOWN_BAD:,} more, in report.json")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _print_table(args: argparse.Namespace) -> int:
+    if args.model is not None or args.data is not None:
+        raise ArgumentError("--table prints stored reports: it takes neither a model nor --data.")
+    from convnext.evaluate.table import collection_table, read_reports
+
+    reports, problems = read_reports(args.table)
+    for problem in problems:
+        print(f"Left out: {problem}", file=sys.stderr)
+    print(collection_table(reports))
+    return 0

@@ -1,0 +1,137 @@
+"""`convnext predict`: what pictures show."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnext.cli.pictures import (
+    Unreadable,
+    add_model_options,
+    check_target,
+    open_classifier,
+    show_progress,
+    unseen,
+)
+from convnext.cli.rows import (
+    Format,
+    Rows,
+    csv_format,
+    held_rows,
+    json_format,
+    jsonl_format,
+    table_format,
+)
+from convnext.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from convnext.classifier import Classifier
+
+__all__ = ["add_parser", "run"]
+
+FORMATS = ("json", "jsonl", "csv")
+RESUMABLE = ("jsonl", "csv")
+
+EXAMPLES = """\
+examples:
+  convnext predict cat.jpg                              the five most probable classes
+  convnext predict photos/ --top 1                      every picture below a folder
+  convnext predict photos.zip --csv > photos.csv        an archive, read in place
+  convnext predict photos/ --out photos.jsonl           a row for each picture, as it is ready
+  convnext predict photos/ --out photos.jsonl --resume  only what photos.jsonl does not hold yet
+  convnext predict x.png --model convnextv2_tiny        another checkpoint: see `convnext list`
+  convnext predict x.png --model mine.safetensors --labels names.txt
+
+Pictures are turned upright as their EXIF data says. What FILE ends in decides its format, unless
+one is given. A picture that cannot be read never stops the run: its row holds the error, it is
+listed at the end, and the exit code is 1. To go on with --resume, give the same options.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="say what pictures show",
+        description="Say what pictures show.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_options(parser)
+    parser.add_argument("--top", type=int, default=5, help="how many classes (default: 5)")
+    parser.add_argument("--batch", type=int, default=32, help="pictures at once (default: 32)")
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", dest="format", action="store_const", const="json")
+    formats.add_argument("--jsonl", dest="format", action="store_const", const="jsonl")
+    formats.add_argument("--csv", dest="format", action="store_const", const="csv")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write to a file")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    parser.add_argument("--resume", action="store_true", help="go on where FILE ends")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict; 0 if every picture could be read, else 1."""
+    kind = _kind(args)
+    if args.out:
+        check_target(args.out, overwrite=args.overwrite, resume=args.resume)
+    classifier = open_classifier(args)
+    if len(classifier.labels) and not classifier.has_names:
+        print(
+            "convnext: nobody said what the classes are called. Give --labels FILE, or "
+            "--labels imagenet-1k if they are ImageNet's.",
+            file=sys.stderr,
+        )
+    form = _format(kind, args.top, classifier)
+    held = held_rows(args.out, form.start or None) if args.resume else {}
+    bad = Unreadable()
+    for name, error in held.items():
+        if error is not None:
+            bad.add(name, error)
+    try:
+        _write(args, classifier, form, held, bad)
+    except KeyboardInterrupt:
+        if args.out and kind in RESUMABLE:
+            print(f"\nconvnext: to go on from {args.out}, give --resume", file=sys.stderr)
+        raise
+    finally:
+        code = bad.report()
+    return code
+
+
+def _kind(args: argparse.Namespace) -> str:
+    suffix = args.out.suffix.lower().removeprefix(".") if args.out else ""
+    kind: str = args.format or (suffix if suffix in FORMATS else "table")
+    if args.resume and not args.out:
+        raise ArgumentError("--resume goes on where a file ends: name it with --out.")
+    if args.resume and kind not in RESUMABLE:
+        what = "A JSON array" if kind == "json" else "A table"
+        raise ArgumentError(f"{what} cannot be gone on with: use --jsonl or --csv.")
+    return kind
+
+
+def _format(kind: str, top: int, classifier: Classifier) -> Format:
+    if kind == "csv":
+        labels = classifier.labels
+        return csv_format(min(top, len(labels)), bool(labels.wnids))
+    return {"table": table_format, "json": json_format, "jsonl": jsonl_format}[kind]()
+
+
+def _write(
+    args: argparse.Namespace,
+    classifier: Classifier,
+    form: Format,
+    held: dict[str, str | None],
+    bad: Unreadable,
+) -> None:
+    predictions = classifier.stream(unseen(args.paths, held), args.top, args.batch)
+    on_screen = args.out is None and sys.stdout.isatty()
+    with Rows(
+        args.out, start=form.start, between=form.between, end=form.end, append=args.resume
+    ) as rows:
+        for prediction in show_progress(predictions, args, len(held), hidden=on_screen):
+            rows.add(form.row(prediction))
+            if prediction.error is not None:
+                bad.add(prediction.id, prediction.error)

@@ -1,0 +1,280 @@
+"""Rows of text that are written as they come, and found again when the work goes on later.
+
+Every row is written out at once and as a whole, so that whatever ends a run, at most the last row
+of the file is torn, and `held_rows` cuts it off.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+from convnext.errors import ArgumentError, ConvNeXtError
+
+if TYPE_CHECKING:
+    from convnext.classifier import ClassScore, Prediction
+
+__all__ = [
+    "Format",
+    "Rows",
+    "as_json",
+    "cannot_write",
+    "csv_format",
+    "held_rows",
+    "json_format",
+    "jsonl_format",
+    "printable",
+    "table_format",
+]
+
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How predictions are written.
+
+    Attributes:
+        row: One prediction as text.
+        start: What stands before the first row.
+        between: What stands between rows.
+        end: What stands behind the last.
+    """
+
+    row: Callable[[Prediction], str]
+    start: str = ""
+    between: str = ""
+    end: str = ""
+
+
+def printable(text: str) -> str:
+    r"""The text in one line of UTF-8, with escapes for what would not be.
+
+    File names may hold any bytes, and those that move a terminal's cursor are among them.
+
+    Example:
+        >>> print(printable("cat\n.jpg"))
+        cat\x0a.jpg
+    """
+    return text.encode("utf-8", "backslashreplace").decode().translate(CONTROLS)
+
+
+def as_json(row: dict[str, Any]) -> str:
+    """One row as one line of JSON, without the line's end; id and error are made printable."""
+    plain = {name: printable(row[name]) for name in ("id", "error") if name in row}
+    return json.dumps({**row, **plain}, ensure_ascii=False)
+
+
+def _record(prediction: Prediction) -> str:
+    if prediction.error is not None:
+        return as_json({"id": prediction.id, "error": str(prediction.error)})
+    return as_json({"id": prediction.id, "classes": [_fields(s) for s in prediction.classes]})
+
+
+def _fields(score: ClassScore) -> dict[str, Any]:
+    wnid = {} if score.wnid is None else {"wnid": score.wnid}
+    return {
+        "label": score.label,
+        **wnid,
+        "index": score.index,
+        "probability": _digits(score.probability),
+    }
+
+
+def _digits(probability: float) -> float:
+    return float(f"{probability:.6g}")
+
+
+def json_format() -> Format:
+    """One JSON array."""
+    return Format(_record, start="[\n", between=",\n", end="\n]\n")
+
+
+def jsonl_format() -> Format:
+    """One JSON object a line."""
+    return Format(lambda prediction: f"{_record(prediction)}\n")
+
+
+def csv_format(top: int, has_wnids: bool) -> Format:
+    """One line a picture, with columns for each of its `top` classes."""
+    fields = ("label", *(["wnid"] if has_wnids else []), "index", "probability")
+    names = [f"{field}_{rank}" for rank in range(1, top + 1) for field in fields]
+
+    def row(prediction: Prediction) -> str:
+        scores = [_fields(score) for score in prediction.classes]
+        cells = [score[field] for score in scores for field in fields]
+        cells += [""] * (len(names) - len(cells))
+        return _csv_line([prediction.id, *cells, str(prediction.error or "")])
+
+    return Format(row, start=_csv_line(["id", *names, "error"]))
+
+
+def _csv_line(cells: list[Any]) -> str:
+    text = io.StringIO()
+    plain = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+    csv.writer(text, lineterminator="\n").writerow(plain)
+    return text.getvalue()
+
+
+def table_format() -> Format:
+    """For people: each picture above its classes. Pictures with an error are left out."""
+
+    def row(prediction: Prediction) -> str:
+        if prediction.error is not None:
+            return ""
+        lines = [f"{s.probability:7.1%}  {printable(s.label)}" for s in prediction.classes]
+        return "\n".join([printable(prediction.id), *lines, ""])
+
+    return Format(row)
+
+
+def cannot_write(path: Path, error: OSError) -> ConvNeXtError:
+    """The error to raise when a file cannot be written."""
+    reason = os.strerror(error.errno) if error.errno else error
+    return ConvNeXtError(f"{path} cannot be written: {reason}.")
+
+
+def _open(path: Path | None, mode: str) -> IO[str]:
+    if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a label may have letters that it has not
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return sys.stdout
+    try:
+        return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+class Rows:
+    """Text to a file or to standard output, each piece as soon as it is there.
+
+    Args:
+        path: The file; None for standard output.
+        start: What stands before the first row of a new file.
+        between: What stands between rows.
+        end: What stands behind the last, also when something went wrong.
+        append: Whether rows that the file holds stay.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        start: str = "",
+        between: str = "",
+        end: str = "",
+        append: bool = False,
+    ) -> None:
+        self.count = 0
+        self._path = path
+        self._between = between
+        self._end = end
+        self._stream = _open(path, "a" if append else "w")
+        if path is None or not path.stat().st_size:
+            try:
+                self._write(start)
+            except ConvNeXtError:
+                self._close()
+                raise
+
+    def add(self, row: str) -> None:
+        """Write one row."""
+        self._write((self._between if self.count else "") + row)
+        self.count += 1
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError as error:
+            if self._path is None:
+                raise  # a reader that went away is for the caller to know
+            kept = f" The {self.count} rows before are kept; --resume goes on from there."
+            raise ConvNeXtError(f"{cannot_write(self._path, error)}{kept}") from error
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            # What went wrong first is what is to be known.
+            with suppress(OSError, ConvNeXtError) if error else nullcontext():
+                self._write(self._end)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self._path is not None:
+            with suppress(OSError):  # each row was written out, or it is known that it was not
+                self._stream.close()
+
+
+def held_rows(path: Path, header: str | None = None) -> dict[str, str | None]:
+    """What an earlier run has written: each picture's id, and its error if it had one.
+
+    A last row that is not complete is cut off the file.
+
+    Args:
+        path: The file; it need not be there.
+        header: The first line of a CSV file; None for lines of JSON.
+
+    Raises:
+        ArgumentError: The file holds something else.
+    """
+    if not path.exists():
+        return {}
+    held: dict[str, str | None] = {}
+    complete = 0
+    with path.open("rb") as stream:
+        for number, record in enumerate(_complete_lines(stream)):
+            complete += len(record)
+            text = record.decode("utf-8", "replace")
+            if header is not None and number == 0:
+                if text != header:
+                    raise ArgumentError(
+                        f"{path} has other columns than this run would write: it was made with "
+                        "other options. Give the same ones, or name another file."
+                    )
+                continue
+            try:
+                name, error = _json_row(text) if header is None else _csv_row(text)
+            except (ValueError, LookupError, TypeError, RecursionError, csv.Error) as problem:
+                raise ArgumentError(
+                    f"{path} was not written by this command: its row {number + 1} cannot be "
+                    "understood. Name another file."
+                ) from problem
+            held[name] = error
+    os.truncate(path, complete)
+    return held
+
+
+def _complete_lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """One row each: `printable` leaves no other line's end in a row."""
+    return (line for line in stream if line.endswith(b"\n"))
+
+
+def _json_row(text: str) -> tuple[str, str | None]:
+    row = json.loads(text)
+    name, error = row["id"], row.get("error")
+    if not isinstance(name, str):
+        raise TypeError("an id is text")
+    return name, error
+
+
+def _csv_row(text: str) -> tuple[str, str | None]:
+    [row] = csv.reader(io.StringIO(text, newline=""))
+    return row[0], row[-1] or None

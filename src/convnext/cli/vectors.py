@@ -1,0 +1,176 @@
+"""Many named vectors into one file, in memory that does not grow with their number.
+
+The file gets its name when it is complete; one that was there before stays until then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.cli.rows import cannot_write
+from convnext.errors import ConvNeXtError, MissingDependencyError
+
+__all__ = ["VectorFile", "npz_file", "parquet_file"]
+
+Vector = NDArray[np.float32]
+ROW_GROUP = 4096  # vectors that are held in memory
+
+
+class VectorFile(ABC):
+    """A file that is being written."""
+
+    @abstractmethod
+    def add(self, name: str, vector: Vector) -> None:
+        """Write one vector."""
+
+
+@contextmanager
+def npz_file(path: Path, width: int) -> Iterator[VectorFile]:
+    """A NumPy archive with `ids` and `embeddings` `[n, width]`; both wait on the disk.
+
+    Args:
+        path: The file.
+        width: Numbers in a vector.
+    """
+    with _replaced(path) as draft, _spool(path) as names, _spool(path) as vectors:
+        spooled = _Spooled(names, vectors)
+        yield spooled
+        spooled.pack(draft, width)
+
+
+@contextmanager
+def parquet_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[VectorFile]:
+    """A Parquet file with the columns `id` and `embedding`, a list of fixed length.
+
+    Args:
+        path: The file.
+        width: Numbers in a vector.
+        facts: What else is known, to be kept in the file.
+
+    Raises:
+        MissingDependencyError: pyarrow is not installed.
+    """
+    arrow = _pyarrow()
+    column = arrow.list_(arrow.float32(), width)
+    schema = arrow.schema([("id", arrow.string()), ("embedding", column)], metadata=dict(facts))
+    with _replaced(path) as draft:
+        writer = arrow.parquet.ParquetWriter(draft, schema)
+        with writer:
+            groups = _RowGroups(arrow, writer, schema, width)
+            yield groups
+            groups.flush()
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("pyarrow, which Parquet files need,", "parquet") from error
+    return pyarrow
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A file beside it that takes its place if all goes well, and else is removed."""
+    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        yield draft
+        with draft.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        draft.replace(path)
+    except ConvNeXtError:  # some are OSErrors as well
+        raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _spool(path: Path) -> IO[bytes]:
+    """A nameless file on the same disk, which is gone when this process is."""
+    try:
+        return tempfile.TemporaryFile(dir=path.absolute().parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+class _Spooled(VectorFile):
+    """Waits until all are there: an array says its length first."""
+
+    def __init__(self, names: IO[bytes], vectors: IO[bytes]) -> None:
+        self._names = names
+        self._vectors = vectors
+        self._count = 0
+        self._longest = 1
+
+    def add(self, name: str, vector: Vector) -> None:
+        self._names.write(json.dumps(name).encode() + b"\n")
+        self._vectors.write(vector.astype("<f4").tobytes())
+        self._count += 1
+        self._longest = max(self._longest, len(name))
+
+    def pack(self, path: Path, width: int) -> None:
+        """Write the archive."""
+        with zipfile.ZipFile(path, "w") as archive:
+            with archive.open("ids.npy", "w", force_zip64=True) as member:
+                text = np.dtype(f"<U{self._longest}")
+                _write_header(member, text, (self._count,))
+                self._names.seek(0)
+                while lines := list(islice(self._names, ROW_GROUP)):
+                    member.write(np.array([json.loads(line) for line in lines], text).tobytes())
+            with archive.open("embeddings.npy", "w", force_zip64=True) as member:
+                _write_header(member, np.dtype("<f4"), (self._count, width))
+                self._vectors.seek(0)
+                shutil.copyfileobj(self._vectors, member)
+
+
+def _write_header(stream: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(stream, header)
+
+
+class _RowGroups(VectorFile):
+    """Gathers vectors until there are enough for a row group."""
+
+    def __init__(self, arrow: Any, writer: Any, schema: Any, width: int) -> None:
+        self._arrow = arrow
+        self._writer = writer
+        self._schema = schema
+        self._names: list[str] = []
+        self._vectors = np.empty((ROW_GROUP, width), np.float32)
+
+    def add(self, name: str, vector: Vector) -> None:
+        self._vectors[len(self._names)] = vector
+        self._names.append(name)
+        if len(self._names) == ROW_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been gathered."""
+        if not self._names:
+            return
+        rows = self._vectors[: len(self._names)]
+        values = self._arrow.array(rows.ravel())
+        vectors = self._arrow.FixedSizeListArray.from_arrays(values, rows.shape[1])
+        columns = [self._arrow.array(self._names), vectors]
+        self._writer.write_table(self._arrow.table(columns, schema=self._schema))
+        self._names.clear()

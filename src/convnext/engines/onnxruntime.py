@@ -1,0 +1,91 @@
+"""The engine on ONNX Runtime: CPUs of every kind, and CUDA.
+
+Sessions are safe to call from several threads, and share their threads among the callers. With
+`streams`, a large batch is worked on by as many of ours, each with its part of the processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnxruntime as ort
+
+from convnext.engines.base import Array, Engine, EngineOptions, InputSpec
+from convnext.engines.pieces import pieces
+from convnext.errors import ArgumentError, UnknownNameError
+from convnext.graphs.network import Network
+from convnext.graphs.onnx import build
+from convnext.processors import available_processors
+
+__all__ = ["OnnxRuntimeEngine"]
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEngine(Engine):
+    """Runs a network on ONNX Runtime, in float32.
+
+    Args:
+        network: What to run; its weights are read here and not needed afterwards.
+        options: How. `device` is `"cpu"` or `"cuda"`; `"auto"` is the CPU.
+    """
+
+    def __init__(self, network: Network, options: EngineOptions) -> None:
+        if options.precision not in ("auto", "float32"):
+            raise ArgumentError(
+                f"The ONNX Runtime engine does not compute in {options.precision}, for which ONNX "
+                "Runtime has no convolutions on CPUs. It can in: float32. The OpenVINO engine can "
+                "in more."
+            )
+        provider = _provider(options.device)
+        self.name = "onnxruntime"
+        self.precision = "float32"
+        self.outputs = options.outputs
+        self.input = InputSpec.of(network, options.input)
+        streams = options.streams or 1
+        graph = build(network, options.outputs, input=options.input)
+        settings = ort.SessionOptions()
+        settings.log_severity_level = ERRORS_ONLY
+        settings.intra_op_num_threads = max(
+            1, (options.threads or available_processors()) // streams
+        )
+        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
+        settings.add_external_initializers(list(graph.weights), values)
+        self._session = ort.InferenceSession(
+            graph.model.SerializeToString(), settings, providers=[provider]
+        )
+        if provider not in self._session.get_providers():
+            raise ArgumentError(
+                f"ONNX Runtime could not start on {options.device!r}: its driver or libraries are "
+                'missing. Use device="cpu", or see that they fit onnxruntime-gpu.'
+            )
+        self._streams = ThreadPoolExecutor(streams, "convnext-streams") if streams > 1 else None
+
+    def run(self, batch: Array) -> Sequence[Array]:
+        """Each output for a batch, worked on in pieces."""
+        parts = [batch[part] for part in pieces(len(batch))]
+        run_all = map if self._streams is None else self._streams.map
+        results = list(run_all(self._run_piece, parts))
+        if len(results) == 1:
+            return results[0]
+        return [np.concatenate(pieces) for pieces in zip(*results, strict=True)]
+
+    def _run_piece(self, piece: Array) -> list[Array]:
+        answers: list[Array] = self._session.run(list(self.outputs), {"pictures": piece})
+        return answers
+
+
+def _provider(device: str) -> str:
+    name = "cpu" if device == "auto" else device.lower()
+    if name not in PROVIDERS:
+        raise UnknownNameError("device of ONNX Runtime", device, ("auto", *PROVIDERS))
+    provider = PROVIDERS[name]
+    if provider not in ort.get_available_providers():
+        raise ArgumentError(
+            f"This ONNX Runtime cannot use {device!r}. Install onnxruntime-gpu in place of "
+            "onnxruntime."
+        )
+    return provider

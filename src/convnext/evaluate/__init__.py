@@ -1,0 +1,14 @@
+"""How good is a model? Labelled pictures in, reports out.
+
+subject = open_subject("convnext_tiny.fb_in1k")
+data = open_dataset("imagenet/val", subject.classes)
+measured = evaluate(subject.engine, subject.preprocess, data)
+report = build_report(subject, data, measured, batch_size=32)
+"""
+
+from convnext.evaluate.datasets import open_dataset
+from convnext.evaluate.report import build_report
+from convnext.evaluate.run import evaluate
+from convnext.evaluate.subject import open_subject
+
+__all__ = ["build_report", "evaluate", "open_dataset", "open_subject"]

@@ -1,0 +1,190 @@
+"""Whatever a class is called in a data set, to its number in the model.
+
+Why it exists: the folders and label files of data sets name classes by WordNet id, by number or by
+words, and a class that is mistaken for another spoils every measurement without a sign. So all
+names of a data set are understood in one and the same way, or refused in one error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from convnext.errors import ArgumentError
+from convnext.images.labels import Labels
+
+__all__ = ["Classes", "Naming"]
+
+Scheme = Literal["wnid", "name", "index"]
+
+LISTED = 10  # unknown names in an error
+MAX_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the names of a data set were understood.
+
+    Attributes:
+        by: Whether they are WordNet ids, words or numbers.
+        numbers: The class of each name.
+        unknown: Names of no class, where these were allowed.
+    """
+
+    by: Scheme
+    numbers: Mapping[str, int]
+    unknown: tuple[str, ...] = ()
+
+
+def _fold(text: str) -> str:
+    return re.sub(r"[\s_-]+", " ", text).strip().casefold()
+
+
+class _Names:
+    """The classes that have a name, spelled like this or nearly so."""
+
+    def __init__(self) -> None:
+        self.spelled: defaultdict[str, set[int]] = defaultdict(set)
+        self._folded: defaultdict[str, set[int]] = defaultdict(set)
+
+    def add(self, index: int, *names: str) -> None:
+        for name in names:
+            self.spelled[name].add(index)
+            self._folded[_fold(name)].add(index)
+
+    def find(self, text: str) -> set[int]:
+        return self.spelled.get(text) or self._folded.get(_fold(text), set())
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a model.
+
+    Attributes:
+        count: Width of its classifier.
+        labels: Their names, if anybody said.
+        origin: Who said, for reports.
+
+    Example:
+        >>> pets = Classes(2, Labels(("cat, house cat", "dog")))
+        >>> pets.understand(["House_Cat", "dog"]).numbers
+        {'House_Cat': 0, 'dog': 1}
+    """
+
+    count: int
+    labels: Labels | None = None
+    origin: str = "nobody: classes are numbers"
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != self.count:
+            raise ArgumentError(
+                f"The model has {self.count:,} classes, and {len(self.labels):,} are named "
+                f"({self.origin}). Give a file that names each of the model's, in its order."
+            )
+
+    def name(self, index: int) -> str:
+        """The first of a class's names, or else its number."""
+        return self.labels.short(index) if self.labels else str(index)
+
+    def wnid(self, index: int) -> str | None:
+        """A class's WordNet id, if it has one."""
+        return self.labels.wnids[index] if self.labels and self.labels.wnids else None
+
+    def understand(
+        self, texts: Collection[str], *, what: str = "folder", partial: bool = False
+    ) -> Naming:
+        """Find the class of every name: all by WordNet id, else all by words, else all by number.
+
+        Words are any one of a class's names, or all of them as the model's labels list them. What
+        is the first name of one class and another name of a second means the first. Letter case,
+        hyphens and underscores matter only where names differ in nothing else. Numbers count from
+        0.
+
+        Args:
+            texts: The names.
+            what: What bears them, for the error.
+            partial: Whether names that are understood in no way are given back, not refused.
+
+        Raises:
+            ArgumentError: A name is that of no class, or of more than one. Lists all such names.
+        """
+        attempts = {by: {text: find(text) for text in texts} for by, find in self._finders.items()}
+        likely = _likely(texts)
+        by = max(
+            attempts,
+            key=lambda by: (sum(len(hits) == 1 for hits in attempts[by].values()), by == likely),
+        )
+        found = attempts[by]
+        unknown = sorted(text for text, hits in found.items() if len(hits) != 1)
+        if len(unknown) == len(found) or (unknown and not partial):
+            raise ArgumentError(self._unknown(by, {text: found[text] for text in unknown}, what))
+        numbers = {text: min(hits) for text, hits in found.items() if len(hits) == 1}
+        return Naming(by, numbers, tuple(unknown))
+
+    @cached_property
+    def _finders(self) -> Mapping[Scheme, Callable[[str], set[int]]]:
+        finders: dict[Scheme, Callable[[str], set[int]]] = {}
+        if self.labels and self.labels.wnids:
+            wnids = {wnid: {index} for index, wnid in enumerate(self.labels.wnids)}
+            finders["wnid"] = lambda text: wnids.get(text, set())
+        if self.labels:
+            finders["name"] = self._by_name
+        finders["index"] = self._by_index
+        return finders
+
+    def _by_name(self, text: str) -> set[int]:
+        return next((hits for names in self._names if (hits := names.find(text))), set())
+
+    @cached_property
+    def _names(self) -> tuple[_Names, _Names]:
+        """First and whole names, and then the others.
+
+        A harmonica is called a harp, too, but what is called a harp first is one.
+        """
+        first, others = _Names(), _Names()
+        for index, whole in enumerate(self.labels.names if self.labels else ()):
+            name, *synonyms = whole.split(", ")
+            first.add(index, whole, name)
+            others.add(index, *synonyms)
+        return first, others
+
+    def _by_index(self, text: str) -> set[int]:
+        if text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS:
+            return {int(text)} if int(text) < self.count else set()
+        return set()
+
+    def _unknown(self, by: Scheme, unknown: Mapping[str, set[int]], what: str) -> str:
+        listed = [self._suggest(by, text, hits) for text, hits in list(unknown.items())[:LISTED]]
+        more = f" and {len(unknown) - LISTED:,} more" if len(unknown) > LISTED else ""
+        ways = {
+            "wnid": "by WordNet id (n01440764)",
+            "name": "by name",
+            "index": f"by number (0 to {self.count - 1})",
+        }
+        allowed = ", or all ".join(ways[scheme] for scheme in self._finders)
+        return (
+            f"{len(unknown):,} {what} name{'s are' if len(unknown) > 1 else ' is'} no class of the "
+            f"model: {', '.join(listed)}{more}. Classes may be named all {allowed}. The model's "
+            f"own names come from {self.origin}; give others with --labels."
+        )
+
+    def _suggest(self, by: Scheme, text: str, hits: set[int]) -> str:
+        if hits:
+            return f"{text!r} (may be class {' or '.join(map(str, sorted(hits)))})"
+        if by != "name" or self.labels is None:
+            return repr(text)
+        spelled = {_fold(name): name for names in self._names for name in names.spelled}
+        close = difflib.get_close_matches(_fold(text), spelled, n=1, cutoff=0.6)
+        return f"{text!r} (did you mean {spelled[close[0]]!r}?)" if close else repr(text)
+
+
+def _likely(texts: Collection[str]) -> Scheme:
+    """What names look like, for the error where none of them is known."""
+    if all(re.fullmatch(r"n\d{8}", text) for text in texts):
+        return "wnid"
+    return "index" if all(text.isdecimal() for text in texts) else "name"

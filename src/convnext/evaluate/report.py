@@ -1,0 +1,251 @@
+"""What was measured, with everything needed to measure it again, as one JSON file.
+
+It is the record: Markdown, plots and the table of the TF-Hub collection are made of it alone. All
+of it but its section `session` is the same to the last bit however often a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from convnext import __version__
+from convnext.errors import ArgumentError
+from convnext.evaluate.accuracy import Accuracy, wilson
+from convnext.evaluate.classes import Classes
+from convnext.evaluate.datasets import Dataset
+from convnext.evaluate.run import Measured
+from convnext.evaluate.subject import Subject
+
+__all__ = ["FILE", "FORMAT", "Report", "build_report", "read_report", "settings"]
+
+Report = dict[str, Any]
+
+FILE = "report.json"
+FORMAT = 1
+
+WORST_CLASSES = 12
+CONFUSIONS = 100
+SECTIONS = ("model", "engine", "data", "results", "session")
+VALIDATION_PICTURES, VALIDATION_CLASSES = 50_000, 1000
+READING = {"exif_orientation": "not applied", "transparency": "dropped"}
+OTHER_PICTURES = (
+    f"What is published was measured on all {VALIDATION_PICTURES:,} pictures of ImageNet's "
+    f"validation set, among its {VALIDATION_CLASSES:,} classes: not on these pictures."
+)
+
+
+def settings(subject: Subject, data: Dataset, batch_size: int) -> dict[str, Any]:
+    """Everything that results depend on, for the head of a journal."""
+    return {
+        "weights": subject.facts["weights"]["sha256"],
+        "classes": subject.classes.count,
+        "preprocess": asdict(subject.preprocess),
+        "engine": subject.engine.name,
+        "precision": subject.engine.precision,
+        "batch": batch_size,
+        "pictures": len(data.entries),
+        "data": data.fingerprint,
+        "versions": _versions(subject.engine.name),
+    }
+
+
+def build_report(subject: Subject, data: Dataset, measured: Measured, batch_size: int) -> Report:
+    """Everything there is to say of an evaluation; values are plain JSON.
+
+    Args:
+        subject: The model.
+        data: The pictures.
+        measured: What `evaluate` gave.
+        batch_size: With how many pictures at once.
+    """
+    accuracy, classes = measured.accuracy, data.classes
+    results = _results(accuracy, len(measured.bad))
+    published = _published(subject, results)
+    is_validation_set = _is_validation_set(data, len(measured.bad))
+    engine = {"name": subject.engine.name, "precision": subject.engine.precision}
+    return _plain(
+        {
+            "convnext_report": FORMAT,
+            "model": subject.facts,
+            "preprocess": asdict(subject.preprocess) | READING,
+            "engine": engine | {"batch": batch_size},
+            "data": _data(data) | {"is_imagenet_validation": is_validation_set},
+            "results": results,
+            "published": published,
+            "notes": [
+                *subject.notes,
+                *data.notes,
+                *([OTHER_PICTURES] if published and not is_validation_set else []),
+            ],
+            "calibration": [asdict(bin) for bin in accuracy.bins],
+            "per_class": [
+                {"name": classes.name(row.index), "wnid": classes.wnid(row.index)} | asdict(row)
+                for row in accuracy.classes
+            ],
+            "confusions": [
+                {"of": classes.name(pair.label), "for": classes.name(pair.prediction)}
+                | asdict(pair)
+                for pair in accuracy.confusions[:CONFUSIONS]
+            ],
+            "worst_classes": _worst_classes(accuracy, classes),
+            "bad_pictures": [asdict(bad) for bad in measured.bad],
+            "session": _session(measured, len(data.entries), subject.engine.name),
+        }
+    )
+
+
+def read_report(path: Path) -> Report:
+    """A report from its file.
+
+    Raises:
+        ArgumentError: It cannot be read, or is something else.
+    """
+    try:
+        report = json.loads(path.read_text("utf-8"))
+        known = report["convnext_report"] == FORMAT and report.keys() >= set(SECTIONS)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArgumentError(f"{path} is no report of an evaluation: {error!r}") from error
+    if not known:
+        raise ArgumentError(f"{path} is a report of another version. Evaluate anew.")
+    return dict(report)
+
+
+def _plain(report: Mapping[str, Any]) -> Report:
+    """As it will be read from its file: with lists for tuples, and no number that JSON lacks."""
+    plain: Report = json.loads(json.dumps(report, allow_nan=False, default=dict))
+    return plain
+
+
+def _data(data: Dataset) -> dict[str, Any]:
+    return {
+        "path": data.path.as_posix(),
+        "labels": data.layout,
+        "pictures": len(data.entries),
+        "classes": len({entry.label for entry in data.entries}),
+        "competing_classes": len(data.competing or range(data.classes.count)),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def _results(accuracy: Accuracy, bad: int) -> dict[str, Any]:
+    return {
+        "pictures": accuracy.pictures,
+        "bad_pictures": bad,
+        "unanswered": accuracy.unanswered,
+        "top1": _share(accuracy.correct, accuracy.pictures),
+        "top5": _share(accuracy.within_5, accuracy.pictures),
+        "log_loss": accuracy.log_loss,
+        "ece": accuracy.ece,
+    }
+
+
+def _share(count: int | None, pictures: int) -> dict[str, Any] | None:
+    """In percent, with its 95 % interval; None where it means nothing."""
+    if count is None or not pictures:
+        return None
+    low, high = wilson(count, pictures)
+    percent = 100 * count / pictures
+    return {"count": count, "percent": percent, "low": 100 * low, "high": 100 * high}
+
+
+def _published(subject: Subject, results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the catalogue says, timm's number before the authors' rounder one, and how far off.
+
+    The interval of the difference is that of the measured number: the published one is taken as it
+    stands.
+    """
+    row = subject.checkpoint
+    if row is None or row.labels != "imagenet-1k" or not (row.timm_top1 or row.top1):
+        return None
+    numbers = {"top1": row.timm_top1 or row.top1, "top5": row.timm_top5}
+    differences = {
+        f"{name}_difference": {
+            end: results[name][key] - number
+            for end, key in (("points", "percent"), ("low", "low"), ("high", "high"))
+        }
+        for name, number in numbers.items()
+        if number is not None and results[name] is not None
+    }
+    measured_by = "timm" if row.timm_top1 else "the authors"
+    return numbers | {"measured_by": measured_by, "authors_top1": row.top1} | differences
+
+
+def _is_validation_set(data: Dataset, bad: int) -> bool:
+    """Whether it can be ImageNet's: so many pictures of so many classes, nothing left out."""
+    pictures = Counter(entry.label for entry in data.entries)
+    return (
+        not bad
+        and data.competing is None
+        and data.classes.count == len(pictures) == VALIDATION_CLASSES
+        and set(pictures.values()) == {VALIDATION_PICTURES // VALIDATION_CLASSES}
+    )
+
+
+def _worst_classes(accuracy: Accuracy, classes: Classes) -> dict[str, Any]:
+    """The classes that fared worst, with how often they were taken for which, themselves included.
+
+    The columns are these classes and what each of them is most often taken for.
+    """
+    ranked = sorted(accuracy.classes, key=lambda row: (row.correct / row.pictures, row.index))
+    rows = sorted(row.index for row in ranked[:WORST_CLASSES])
+    mostly: dict[int, int] = {}
+    for pair in accuracy.confusions:  # the most frequent first
+        mostly.setdefault(pair.label, pair.prediction)
+    columns = sorted({*rows, *(mostly[row] for row in rows if row in mostly)})
+    taken = {(pair.label, pair.prediction): pair.pictures for pair in accuracy.confusions}
+    taken |= {(row.index, row.index): row.correct for row in accuracy.classes}
+    return {
+        "rows": [{"index": index, "name": classes.name(index)} for index in rows],
+        "columns": [{"index": index, "name": classes.name(index)} for index in columns],
+        "pictures": [[taken.get((row, column), 0) for column in columns] for row in rows],
+    }
+
+
+def _session(measured: Measured, pictures: int, engine: str) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(measured.seconds, 3),
+        "pictures_per_second": round(pictures / max(measured.seconds, 1e-9), 2),
+        "machine": _machine(),
+        "versions": _versions(engine),
+    }
+
+
+def _versions(engine: str) -> dict[str, str]:
+    """Of this package, what prepares pictures, and what computes."""
+    versions = {"convnext": __version__, "numpy": np.__version__, "pillow": PIL.__version__}
+    for runtime in engine.split("-"):
+        version = getattr(sys.modules.get(runtime), "__version__", None)
+        if version is not None:
+            versions[runtime] = str(version)
+    return versions
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None)

@@ -1,0 +1,124 @@
+"""Graphs answer as our Keras model and as timm's on real pictures, whatever the variant and size.
+
+Nothing here depends on the Keras backend, so it runs on one.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext import create_convnext_v1, create_convnext_v2
+from convnext.engines import open_engine
+from convnext.graphs.network import OUTPUTS
+from convnext.images.recipe import Preprocess
+from convnext.images.transform import normalise, pixels
+from convnext.variants import VARIANTS
+from convnext.weights.files import LazyTensor
+from convnext.weights.info import WeightsInfo
+from convnext.weights.layouts import recognise
+from convnext.weights.load import CanonicalWeights
+from peers import random_weights, relative_error, timm_model, timm_outputs
+
+pytest.importorskip("convnext.graphs.untracked_openvino")
+pytest.importorskip("onnxruntime")
+if keras.backend.backend() != "torch":
+    pytest.skip(
+        "no backend makes a difference; torch is the soonest ready", allow_module_level=True
+    )
+
+SMALL = [
+    f"{family}_{size}"
+    for family in ("convnext", "convnextv2")
+    for size in ("atto", "femto", "pico", "nano", "tiny")
+]
+AS_TIMM_CALLS_THEM = dict(
+    zip(OUTPUTS, ("head", "head_norm", "stage_0", "stage_1", "stage_2", "stage_3"), strict=True)
+)
+TOLERANCE = 1e-4  # of the largest value
+
+
+@pytest.fixture(scope="module")
+def photos(shared_data):
+    """Reads the photographs as pixels of any size."""
+    names = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
+    images = [Image.open(shared_data / "photos" / name).convert("RGB") for name in names]
+
+    def read(count=2, side=224):
+        recipe = Preprocess(size=side)
+        return np.stack([pixels(images[i % len(images)], recipe) for i in range(count)])
+
+    return read
+
+
+def as_read(weights):
+    """Weights as a file would give them."""
+    shapes = {name: array.shape for name, array in weights.items()}
+    tensors = {name: LazyTensor.from_array(array) for name, array in weights.items()}
+    return CanonicalWeights(tensors, recognise(shapes, "convnext"), WeightsInfo(), "a test")
+
+
+def runtimes(weights, **options):
+    return [
+        open_engine(as_read(weights), name, precision="float32", threads=1, **options)
+        for name in ("openvino", "onnxruntime")
+    ]
+
+
+def by_keras(weights, **options):
+    return open_engine(as_read(weights), "keras", **options)
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("name", SMALL)
+def test_every_output_as_timm_gives_it(name, photos):
+    """And so as our Keras model does, which is compared with timm's elsewhere."""
+    weights, batch = random_weights(VARIANTS[name], 100), photos(1, 128)
+    theirs = timm_model(VARIANTS[name], weights, 100)
+    expected = timm_outputs(theirs, normalise(batch, Preprocess()))
+    for engine in runtimes(weights, size=128, outputs=OUTPUTS):
+        for output, values in engine.predict_all(batch).items():
+            assert relative_error(values, expected[AS_TIMM_CALLS_THEM[output]]) < TOLERANCE
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
+def test_odd_sizes_and_sizes_that_vary(name, photos):
+    weights = random_weights(VARIANTS[name])
+    theirs = timm_model(VARIANTS[name], weights)
+    varying, fixed = runtimes(weights, any_size=True), runtimes(weights, size=129)
+    for batch in (photos(2, 129), photos(5, 97)[:, :70]):
+        expected = timm_outputs(theirs, normalise(batch, Preprocess()))["head"]
+        for engine in varying + fixed * (batch.shape[1] == 129):
+            assert relative_error(engine.predict(batch), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
+@pytest.mark.parametrize("side", [32, 48, 64, 96, 224])
+def test_every_output_as_keras_gives_it_where_strides_are_relaxed_and_where_not(name, side, photos):
+    weights, batch = random_weights(VARIANTS[name]), photos(1, side)
+    expected = by_keras(weights, size=side, outputs=OUTPUTS).predict_all(batch)
+    for engine in runtimes(weights, size=side, outputs=OUTPUTS):
+        ours = engine.predict_all(batch)
+        for output in OUTPUTS:
+            assert relative_error(ours[output], expected[output]) < TOLERANCE
+
+
+def test_large_batches(photos):
+    weights, batch = random_weights(VARIANTS["convnextv2_atto"]), photos(33, 32)
+    expected = by_keras(weights, size=32).predict(batch)
+    for engine in runtimes(weights, size=32):
+        for count in (5, 16, 33):
+            assert relative_error(engine.predict(batch[:count]), expected[:count]) < TOLERANCE
+
+
+@pytest.mark.parametrize("create", [create_convnext_v1, create_convnext_v2])
+def test_a_keras_model_and_the_graph_of_it(create, photos):
+    model = create("test", 10, (48, 64, 3), classifier_activation=None)
+    batch = normalise(photos(2, 64)[:, :48], Preprocess())
+    expected = model.predict_on_batch(batch)
+    for name in ("openvino", "onnxruntime"):
+        engine = open_engine(model, name, precision="float32", input="float32")
+        assert relative_error(engine.predict(batch), expected) < TOLERANCE

@@ -1,0 +1,123 @@
+"""A model without a framework: weights in a file, and an engine that answers by mean colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext import VARIANTS
+from convnext.engines import opening
+from convnext.engines.mock import MockEngine
+from convnext.images.recipe import Preprocess
+from convnext.weights.canonical import parameter_shapes
+from convnext.weights.info import WeightsInfo
+from convnext.weights.save import save_weights
+
+CLASSES = 10
+STEP = 25  # a grey picture of shade `STEP * k` is of class k
+
+
+def grey(shade, size=(16, 16)):
+    return Image.new("RGB", size, (shade,) * 3)
+
+
+def _write_weights(path, num_classes=CLASSES, head_norm=True, **facts):
+    rng = np.random.default_rng(0)
+    shapes = parameter_shapes(VARIANTS["test_v2"], num_classes, head_norm=head_norm)
+    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    save_weights(weights, path, info=WeightsInfo(**facts))
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_weights():
+    """Writes random weights of a small V2 into a file."""
+    return _write_weights
+
+
+@pytest.fixture(scope="session")
+def named_weights(tmp_path_factory):
+    """Random weights of a small V2 in a file that says everything about itself."""
+    return _write_weights(
+        tmp_path_factory.mktemp("weights") / "named.safetensors",
+        name="shades",
+        licence="MIT",
+        labels=tuple(f"shade {number}, nuance {number}" for number in range(CLASSES)),
+        preprocess=Preprocess(size=32, mean=(0.5, 0.5, 0.5)),
+    )
+
+
+@pytest.fixture(scope="session")
+def unnamed_weights(tmp_path_factory):
+    """The same, saying nothing."""
+    return _write_weights(tmp_path_factory.mktemp("weights") / "unnamed.safetensors")
+
+
+@pytest.fixture(scope="session")
+def headless_weights(tmp_path_factory):
+    """Without a classifier."""
+    return _write_weights(tmp_path_factory.mktemp("weights") / "headless.safetensors", 0)
+
+
+@dataclass
+class Opened:
+    """What was opened: networks, options, and the engines themselves."""
+
+    networks: list = field(default_factory=list)
+    options: list = field(default_factory=list)
+    engines: list = field(default_factory=list)
+
+
+def answers(batch, network, outputs):
+    """Every output of a model that sees nothing but the mean colour."""
+    means = batch.mean((1, 2, 3), dtype=np.float32)
+    dims = network.variant.dims
+
+    def output(name):
+        if name == "logits":
+            shades = STEP * np.arange(network.num_classes, dtype=np.float32)
+            return -((means[:, None] - shades) ** 2) / 50
+        if name == "embedding":
+            return np.repeat(means[:, None], dims[-1], axis=1)
+        stage = int(name.removeprefix("stage_"))
+        height, width = network.feature_sizes()[stage]
+        rng = np.random.default_rng(stage)
+        return rng.standard_normal((len(batch), height, width, dims[stage]), np.float32)
+
+    return [output(name) for name in outputs]
+
+
+@pytest.fixture
+def mock_engine(monkeypatch):
+    """Has every engine be the mock."""
+    opened = Opened()
+
+    def open_mock(network, options):
+        opened.networks.append(network)
+        opened.options.append(options)
+        opened.engines.append(
+            MockEngine(
+                lambda batch: answers(batch, network, options.outputs),
+                size=network.preprocess.size,
+                outputs=options.outputs,
+            )
+        )
+        return opened.engines[-1]
+
+    runtime = opening.Runtime(lambda: True, (), open_mock)
+    monkeypatch.setattr(opening, "ENGINES", {"mock": runtime, "other": runtime})
+    return opened
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of nine pictures, `shade-1.png` to `shade-9.png`, and one that is none."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(1, CLASSES):
+        grey(STEP * number).save(folder / f"shade-{number}.png")
+    (folder / "shade-4b.png").write_bytes(b"no picture")
+    return folder

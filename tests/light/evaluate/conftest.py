@@ -1,0 +1,92 @@
+"""Pictures of one colour each, and an engine whose answer to each colour is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext.engines.mock import MockEngine
+from convnext.evaluate.classes import Classes
+from convnext.evaluate.datasets import Dataset, Entry
+from convnext.evaluate.subject import Subject
+from convnext.images.labels import Labels
+from convnext.images.recipe import Preprocess
+from convnext.weights.catalog import CHECKPOINTS
+
+NAMES = ("ant", "bee", "cat, house cat", "dog", "eel", "fox", "gnu")
+LOGITS = np.random.default_rng(5).normal(0, 3, (256, len(NAMES))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def logits():
+    """What the engine says to a picture of each grey."""
+    return LOGITS
+
+
+@pytest.fixture
+def recipe():
+    return Preprocess(size=8, crop_fraction=1.0)
+
+
+@pytest.fixture
+def classes():
+    return Classes(len(NAMES), Labels(NAMES), "a test")
+
+
+@pytest.fixture
+def engine():
+    """Depends on a picture's place in its batch and the batch's size, as runtimes may."""
+
+    def answer(batch):
+        rows = LOGITS[batch[:, 4, 4, 0]]
+        places = np.arange(len(batch), dtype=np.float32)[:, None]
+        return (rows + 1e-5 * (places + len(batch)),)
+
+    return MockEngine(answer, size=8)
+
+
+def picture(path: Path, grey: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (grey, 0, 0)).save(path)
+
+
+@pytest.fixture
+def paint():
+    return picture
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """70 pictures in 7 class folders, one of them damaged: grey n is the n-th."""
+    root = tmp_path / "data"
+    for number in range(70):
+        name = NAMES[number // 10].split(",")[0]
+        picture(root / name / f"{number:02}.png", number)
+    (root / "bee" / "13.png").write_bytes(b"not a picture")
+    return root
+
+
+@pytest.fixture
+def subject(engine, recipe, classes):
+    facts = {
+        "name": "a model",
+        "checkpoint": "convnext_tiny.fb_in1k",
+        "architecture": "convnext_tiny",
+        "weights": {"file": "w.pth", "layout": "facebook", "sha256": "0" * 64},
+        "origin": "somebody",
+        "licence": "MIT",
+        "classes": classes.count,
+        "class_names": classes.origin,
+    }
+    checkpoint = CHECKPOINTS["convnext_tiny.fb_in1k"]
+    return Subject(engine, recipe, classes, checkpoint, facts, ("a note",))
+
+
+@pytest.fixture
+def no_pictures(classes):
+    """Data of two classes whose pictures nobody reads."""
+    entries = (Entry("x/1.png", 0), Entry("y/2.png", 2), Entry("y/3.png", 2))
+    return Dataset(Path("there"), "class folders, by name", classes, entries)
