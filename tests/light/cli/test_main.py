@@ -33,7 +33,20 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"convnext {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["info"], ["convert"], ["verify"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["list"],
+        ["info"],
+        ["convert"],
+        ["verify"],
+        ["predict"],
+        ["embed"],
+        ["explain"],
+        ["evaluate"],
+    ],
+)
 def test_help_teaches_by_examples(capsys, command):
     with pytest.raises(SystemExit, match="0"):
         main.main([*command, "--help"])
