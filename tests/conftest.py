@@ -8,6 +8,13 @@ import warnings
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples every time, and no clock: a busy machine is no failure.
+settings.register_profile(
+    "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("project")
 
 # A shell that starts a command in the background lets it ignore Ctrl-C, and so would every process
 # that a test starts and interrupts.
