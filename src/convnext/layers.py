@@ -51,16 +51,6 @@ def _patch_conv(x: Any, kernel: Any, bias: Any, stride: int) -> Any:
 
         y = conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, stride=stride)
         return y.permute(0, 2, 3, 1)
-    if cuts and _jax_runs_on_cpu():
-        # XLA's convolution takes up to six times as long, its gradient twice.
-        batch, height, width, channels = x.shape
-        rows, columns = height // stride, width // stride
-        x = x[:, : rows * stride, : columns * stride]
-        x = ops.reshape(x, (batch, rows, stride, columns, stride, channels))
-        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-        patch = stride * stride * channels
-        x = ops.reshape(x, (batch, rows, columns, patch))
-        return ops.matmul(x, ops.reshape(kernel, (patch, kernel.shape[-1]))) + bias
     padding = "valid" if cuts else "same"
     y = ops.conv(x, kernel, stride, padding, data_format="channels_last")
     if keras.backend.backend() == "tensorflow":
