@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from convnext import __version__
 from convnext.cli import (
+    bench,
     convert,
     embed,
     evaluate,
@@ -26,7 +27,7 @@ from convnext.errors import ConvNeXtError
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (predict, embed, explain, evaluate, list_models, info, convert, verify)
+COMMANDS = (predict, embed, explain, evaluate, bench, list_models, info, convert, verify)
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
@@ -38,6 +39,7 @@ examples:
   convnext embed photos/ --out photos.npz   pictures as vectors
   convnext explain cat.jpg --out heat.png   where the class was seen
   convnext evaluate convnext_tiny --data val
+  convnext bench --against timm             how fast this machine is, and others on it
   convnext list                             every published checkpoint
   convnext list "*.fcmae*" --size tiny      those of one recipe and size
   convnext info convnextv2_tiny             sizes, accuracy, licence, sources

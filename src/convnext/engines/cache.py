@@ -1,11 +1,8 @@
-"""Compiled graphs on disk, for those that take longer to compile than to read back.
+"""Compiled graphs on disk, for devices that take longer to compile than to read.
 
-A CPU's do not: Tiny compiles in 0.2 s, and reading its 110 MB takes as long (docs/engines.md). A
-GPU's do. So what was compiled within `WORTH_KEEPING` seconds is not kept, and the folder stays
-below `MOST_BYTES`: the longest unused go first.
-
-A file that is damaged is never believed: it carries a checksum, is made anew, and the log says so.
-It knows nothing of what the bytes mean.
+The folder stays below `MOST_BYTES`: the longest unused go first. A file that is damaged is never
+believed: it carries a checksum, is made anew, and the log says so. It knows nothing of what the
+bytes mean.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +18,6 @@ from typing import TypeVar
 
 __all__ = ["GraphCache", "graphs_folder"]
 
-WORTH_KEEPING = 1.0  # seconds
 MOST_BYTES = 4 << 30
 CHECKSUM = 4  # bytes in front of the content
 
@@ -52,33 +47,25 @@ class GraphCache:
 
     def compiled(
         self,
-        options: str,
-        weights: Callable[[], str],
+        key: str,
         compile: Callable[[], Compiled],
         to_bytes: Callable[[Compiled], bytes],
         from_bytes: Callable[[bytes], Compiled],
     ) -> Compiled:
-        """The compiled graph, from the folder or else made and, where it pays, kept.
+        """The compiled graph, from the folder or else made and kept.
 
         Args:
-            options: Digest of all that matters but the weights.
-            weights: Gives the digest of the weights; asked only where there is something to find
-                or to keep, because it takes time.
+            key: Digest of all that the graph depends on.
             compile: Makes the graph.
             to_bytes: Turns it into what is stored.
             from_bytes: Turns that back; may raise anything.
         """
-        path = None
-        if any(self.folder.glob(f"{options}-*.graph")):
-            path = self.folder / f"{options}-{weights()}.graph"
-            found = self._read(path, from_bytes)
-            if found is not None:
-                return found
-        start = time.perf_counter()
-        made = compile()
-        if time.perf_counter() - start >= WORTH_KEEPING:
-            self._write(path or self.folder / f"{options}-{weights()}.graph", to_bytes(made))
-        return made
+        path = self.folder / f"{key}.graph"
+        graph = self._read(path, from_bytes)
+        if graph is None:
+            graph = compile()
+            self._write(path, to_bytes(graph))
+        return graph
 
     def _read(self, path: Path, from_bytes: Callable[[bytes], Compiled]) -> Compiled | None:
         try:

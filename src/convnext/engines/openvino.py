@@ -12,14 +12,13 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from convnext.engines.base import Array, Engine, EngineOptions, InputSpec
 from convnext.engines.cache import GraphCache, graphs_folder
-from convnext.engines.pieces import PIECE, pieces
+from convnext.engines.pieces import pieces
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.graphs.network import Network
 from convnext.graphs.openvino import build
@@ -35,6 +34,8 @@ PRECISIONS: Mapping[str, tuple[ov.Type, str]] = {
     "float16": (ov.Type.f16, "FP16"),
 }
 ANY = 0  # pictures: a graph that takes any number
+# Devices whose compiled graphs are kept. A CPU compiles faster than it reads: docs/engines.md.
+KEPT = ("GPU", "NPU")
 
 
 class OpenVINOEngine(Engine):
@@ -115,17 +116,15 @@ class OpenVINOEngine(Engine):
         model = self._model.clone()
         if pictures != ANY:
             model.reshape([pictures, *self.input.shape])
+        if not self._device.startswith(KEPT):
+            return self._core.compile_model(model, self._device, self._properties)
         described = (
-            str(model.inputs + model.outputs),
-            sorted(self._properties.items(), key=str),
+            sorted(self._properties.items()),
             self._core.get_property(self._device, "FULL_DEVICE_NAME"),
             ov.get_version(),
-            version("convnext"),
-            PIECE,
         )
         return GraphCache(graphs_folder()).compiled(
-            hashlib.sha256(repr(described).encode()).hexdigest()[:32],
-            lambda: _digest(model),
+            _digest(model, repr(described)),
             lambda: self._core.compile_model(model, self._device, self._properties),
             lambda compiled: compiled.export_model().getvalue(),
             lambda content: self._core.import_model(content, self._device, self._properties),
@@ -169,9 +168,9 @@ def _properties(device: str, precision: str, options: EngineOptions) -> dict[str
     return properties
 
 
-def _digest(model: ov.Model) -> str:
-    """Of all that the graph computes: its operators, how they hang together, its numbers."""
-    digest = hashlib.sha256()
+def _digest(model: ov.Model, described: str) -> str:
+    """Of all that the graph computes, its numbers included, and of what it is compiled for."""
+    digest = hashlib.sha256(described.encode())
     place: dict[str, int] = {}  # names are made up anew for each graph
     for node in model.get_ordered_ops():
         place[node.get_friendly_name()] = len(place)
@@ -179,4 +178,4 @@ def _digest(model: ov.Model) -> str:
         digest.update(repr((node.get_type_name(), node.get_attributes(), sources)).encode())
         if node.get_type_name() == "Constant":
             digest.update(np.ascontiguousarray(node.data).data)
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()

@@ -11,16 +11,10 @@ class Compiler:
     """Counts what it was asked for; a compiled graph is a string."""
 
     def __init__(self):
-        self.compiled = self.digests = 0
+        self.compiled = 0
 
-    def ask(self, folder, options="options", weights="weights"):
-        return GraphCache(folder).compiled(
-            options, lambda: self.digest(weights), self.compile, str.encode, self.read
-        )
-
-    def digest(self, weights):
-        self.digests += 1
-        return weights
+    def ask(self, folder, key="key"):
+        return GraphCache(folder).compiled(key, self.compile, str.encode, self.read)
 
     def compile(self):
         self.compiled += 1
@@ -33,32 +27,17 @@ class Compiler:
 
 
 @pytest.fixture
-def keep_all(monkeypatch):
-    monkeypatch.setattr(cache, "WORTH_KEEPING", 0.0)
-
-
-@pytest.fixture
 def compiler():
     return Compiler()
 
 
-def test_what_compiles_at_once_is_not_kept(tmp_path, compiler):
-    assert compiler.ask(tmp_path) == "graph 1"
-    assert compiler.ask(tmp_path) == "graph 2"
-    assert not list(tmp_path.iterdir())
-    assert not compiler.digests
-
-
-@pytest.mark.usefixtures("keep_all")
-def test_what_takes_long_is_compiled_once(tmp_path, compiler):
+def test_a_graph_is_compiled_once(tmp_path, compiler):
     folder = tmp_path / "not" / "there yet"
     assert [compiler.ask(folder) for _ in range(3)] == ["graph 1"] * 3
-    assert compiler.ask(folder, weights="others") == "graph 2"
-    assert compiler.ask(folder, options="others") == "graph 3"
+    assert compiler.ask(folder, "other") == "graph 2"
     assert compiler.ask(folder) == "graph 1"
 
 
-@pytest.mark.usefixtures("keep_all")
 @pytest.mark.parametrize("damage", [b"", b"abc", None])
 def test_a_damaged_file_is_made_anew_and_said(tmp_path, compiler, caplog, damage):
     compiler.ask(tmp_path)
@@ -72,15 +51,12 @@ def test_a_damaged_file_is_made_anew_and_said(tmp_path, compiler, caplog, damage
     assert compiler.ask(tmp_path) == "graph 2"
 
 
-@pytest.mark.usefixtures("keep_all")
 def test_what_the_runtime_refuses_is_made_anew(tmp_path, compiler, caplog):
-    graph = GraphCache(tmp_path)
-    graph.compiled("options", lambda: "weights", str, lambda _: b"unreadable", bytes.decode)
+    GraphCache(tmp_path).compiled("key", str, lambda _: b"unreadable", bytes.decode)
     assert compiler.ask(tmp_path) == "graph 1"
     assert "written by another version" in caplog.text
 
 
-@pytest.mark.usefixtures("keep_all")
 def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path, compiler, caplog):
     folder = tmp_path / "file"
     folder.write_text("")
@@ -88,15 +64,14 @@ def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path, compiler, caplog
     assert "could not be kept" in caplog.text
 
 
-@pytest.mark.usefixtures("keep_all")
 def test_the_longest_unused_go_first(tmp_path, compiler, monkeypatch):
     monkeypatch.setattr(cache, "MOST_BYTES", 2 * (len("graph 1") + cache.CHECKSUM))
-    for age, options in enumerate(("b", "a")):
-        compiler.ask(tmp_path, options)
-        os.utime(tmp_path / f"{options}-weights.graph", (age, age))
+    for age, key in enumerate(("b", "a")):
+        compiler.ask(tmp_path, key)
+        os.utime(tmp_path / f"{key}.graph", (age, age))
     assert compiler.ask(tmp_path, "b") == "graph 1"  # used again
     compiler.ask(tmp_path, "c")
-    assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["b", "c"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.graph", "c.graph"]
 
 
 def test_where_it_is(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 ov = pytest.importorskip("convnext.graphs.untracked_openvino").ov
 
-from convnext.engines import cache, open_engine  # noqa: E402
+from convnext.engines import open_engine  # noqa: E402
 from convnext.engines import openvino as module  # noqa: E402
 from convnext.errors import ArgumentError, UnknownNameError, WeightsError  # noqa: E402
 from convnext.weights.load import read_weights  # noqa: E402
@@ -148,8 +148,13 @@ def test_weights_that_are_no_numbers(weights_file, tmp_path):
         opened(path)
 
 
+def test_what_a_cpu_compiles_is_not_kept(weights_file, own_cache):
+    opened(weights_file).predict(pictures(5))
+    assert not own_cache.exists()
+
+
 def test_compiled_graphs_are_kept_and_read_back(weights_file, own_cache, monkeypatch, caplog):
-    monkeypatch.setattr(cache, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(module, "KEPT", ("CPU",))
     batch = pictures(5)
     expected = opened(weights_file).predict(batch)
     kept = sorted(own_cache.iterdir())

@@ -1,0 +1,118 @@
+"""Times a whole command: from the shell's prompt to the answer for one picture, and to the help.
+
+Everything is on this machine and in the page cache. The same random weights and the same picture go
+to `convnext predict` and to a script that asks transformers' pipeline; commands take turns
+(A B C A B C ...).
+
+    python benchmarks/first_answer.py
+    python benchmarks/first_answer.py convnextv2_atto --rounds 3
+
+Results go to benchmarks/results/first_answer.csv, with the machine and the versions in each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from keras_models import where
+from photographs import write_photographs
+from pictures import save, write_model
+
+RESULTS = Path(__file__).parent / "results" / "first_answer.csv"
+MODELS = ("convnext_tiny",)
+THREADS = 2
+
+# With torchvision able to import beside a PyTorch that it was not built for.
+TRANSFORMERS = """\
+import sys
+try:
+    import torchvision
+except RuntimeError:
+    import torch
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from transformers import pipeline
+for answer in pipeline("image-classification", model=sys.argv[1])(sys.argv[2]):
+    print(answer["score"], answer["label"])
+"""
+
+
+def run(name: str, rounds: int) -> list[dict[str, object]]:
+    with TemporaryDirectory(prefix="convnext-answer-") as text:
+        folder = Path(text)
+        write_model(name, folder)
+        (folder / "photo").mkdir()
+        write_photographs(folder / "photo", 1)
+        picture = str(folder / "photo" / "0000.jpg")
+        convnext = str(Path(sys.executable).parent / "convnext")
+        weights = str(folder / "convnext.safetensors")
+        commands = {
+            "convnext predict": [convnext, "predict", picture, "--model", weights],
+            "transformers": [
+                *(sys.executable, "-c", TRANSFORMERS, str(folder / "huggingface"), picture),
+            ],
+            "convnext --help": [convnext, "--help"],
+        }
+        seconds: dict[str, list[float]] = {command: [] for command in commands}
+        for number in range(rounds + 1):
+            print(f"\r{name}: round {number} of {rounds} ", end="", file=sys.stderr)
+            for command, arguments in commands.items():
+                taken = timed(arguments)
+                if number:  # the first round brings files into the page cache
+                    seconds[command].append(taken)
+        print(file=sys.stderr)
+    theirs = seconds["transformers"]
+    return [
+        {
+            "model": name,
+            "command": command,
+            "median_s": round(statistics.median(own), 3),
+            "min_s": round(min(own), 3),
+            "over_transformers": round(
+                statistics.median(a / b for a, b in zip(own, theirs, strict=True)), 3
+            ),
+            "rounds": rounds,
+            **where(),
+        }
+        for command, own in seconds.items()
+    ]
+
+
+def timed(arguments: list[str]) -> float:
+    start = time.perf_counter()
+    done = subprocess.run(
+        arguments,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"},
+    )
+    seconds = time.perf_counter() - start
+    assert done.stdout
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=MODELS, help="variants")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    for name in args.models:
+        rows = run(name, args.rounds)
+        for row in rows:
+            print(
+                f"{row['model']:16} {row['command']:18} {row['median_s']:>7} s  "
+                f"{row['over_transformers']:.2f}x transformers"
+            )
+        save(RESULTS, rows, ("model", "command"))
+
+
+if __name__ == "__main__":
+    main()

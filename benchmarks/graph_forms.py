@@ -1,0 +1,178 @@
+"""Times the forms in which an OpenVINO graph can be written: the same answers, other operators.
+
+    python benchmarks/graph_forms.py convnext_tiny
+    python benchmarks/graph_forms.py convnextv2_atto --precision float32 --batch 4
+
+Each form replaces one function of `convnext.graphs.openvino`. The graphs take turns in one process;
+what counts is the ratio of medians inside one run. Weights are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from convnext.graphs import openvino as graphs
+from convnext.graphs.network import Network
+from convnext.graphs.untracked_openvino import op, ov
+from convnext.processors import available_processors
+from convnext.variants import VARIANTS
+from convnext.weights.canonical import parameter_shapes
+from convnext.weights.files import LazyTensor
+from convnext.weights.info import WeightsInfo
+from convnext.weights.layouts import recognise
+from convnext.weights.load import CanonicalWeights
+
+TYPES = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16, "float16": ov.Type.f16}
+GELU = op.gelu
+Node = Any
+
+
+def random_network(name: str) -> Network:
+    shapes = parameter_shapes(VARIANTS[name])
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for parameter, shape in shapes.items():
+        scale = 1 / math.sqrt(math.prod(shape[:-1])) if len(shape) > 1 else 0.5
+        values = rng.standard_normal(shape, np.float32) * np.float32(scale)
+        tensors[parameter] = LazyTensor.from_array(values)
+    return Network.of_weights(
+        CanonicalWeights(tensors, recognise(shapes, "convnext"), WeightsInfo(), name)
+    )
+
+
+def ints(*values: int) -> Node:
+    return op.constant(np.array(values, np.int64))
+
+
+def number(value: float) -> Node:
+    return op.constant(np.float32(value))
+
+
+def norm_by_reductions(x: Node, channels: int) -> Node:
+    centred = op.subtract(x, op.reduce_mean(x, ints(1), keep_dims=True))
+    variance = op.reduce_mean(op.multiply(centred, centred), ints(1), keep_dims=True)
+    deviation = op.power(op.add(variance, number(1e-6)), number(-0.5))
+    return op.multiply(op.multiply(centred, deviation), number(channels**-0.5))
+
+
+def norm_by_mvn(x: Node, channels: int) -> Node:
+    y = op.mvn(op.transpose(x, ints(0, 2, 3, 1)), ints(-1), True, 1e-6, "inside_sqrt")
+    return op.multiply(op.transpose(y, ints(0, 3, 1, 2)), number(channels**-0.5))
+
+
+def product_by_matmul(x: Node, linear: Any, _name: str) -> Node:
+    y = op.matmul(op.transpose(x, ints(0, 2, 3, 1)), op.constant(linear.kernel), False, False)
+    return op.transpose(op.add(y, op.constant(linear.bias)), ints(0, 3, 1, 2))
+
+
+def gelu_by_erf(x: Node, _mode: str) -> Node:
+    half = op.multiply(x, number(0.5))
+    return op.multiply(half, op.add(op.erf(op.multiply(x, number(0.5**0.5))), number(1)))
+
+
+def grn_of(length: Callable[[Node], Node]) -> Callable[[Node, Any], Node]:
+    def grn(x: Node, gamma: Any) -> Node:
+        found = length(x)
+        mean = op.add(op.reduce_mean(found, ints(1), keep_dims=True), number(1e-6))
+        factor = op.multiply(op.divide(found, mean), op.constant(gamma.reshape(1, -1, 1, 1)))
+        return op.multiply(x, op.add(factor, number(1)))
+
+    return grn
+
+
+def length_by_sum(x: Node) -> Node:
+    return op.sqrt(op.reduce_sum(op.multiply(x, x), ints(2, 3), keep_dims=True))
+
+
+def length_by_pooling(x: Node) -> Node:
+    """For fixed sides only."""
+    sides = [x.output(0).get_partial_shape()[axis].get_length() for axis in (2, 3)]
+    pooled = op.avg_pool(op.multiply(x, x), [1, 1], [0, 0], [0, 0], sides, False)
+    return op.multiply(op.sqrt(pooled), number(math.sqrt(math.prod(sides))))
+
+
+# form: (what of graphs.openvino is replaced, with what, whether the answers stay the same)
+FORMS: dict[str, tuple[str, Any, bool]] = {
+    "as built": ("_ints", ints, True),
+    "any number of pictures": ("_ints", ints, True),
+    "norm: plain reductions": ("_norm", norm_by_reductions, True),
+    "norm: MVN between transposes": ("_norm", norm_by_mvn, True),
+    "linear: MatMul, channels last": ("product", product_by_matmul, True),
+    "GELU: erf in operators": ("op.gelu", gelu_by_erf, True),
+    "GELU: tanh": ("op.gelu", lambda x, _: GELU(x, "tanh"), False),
+    "GELU: ReLU in its place": ("op.gelu", lambda x, _: op.relu(x), False),
+    "GRN: squares, sum, root": ("_grn", grn_of(length_by_sum), True),
+    "GRN: squares, pooling, root": ("_grn", grn_of(length_by_pooling), True),
+    "GRN: left out": ("_grn", lambda x, _: x, False),
+}
+
+
+@contextmanager
+def written_as(form: str) -> Iterator[dict[str, Any]]:
+    """The builder with one function replaced; gives the arguments that it needs."""
+    target, replacement, _ = FORMS[form]
+    if target == "product":
+        yield {"product": replacement}
+        return
+    with patch(f"{graphs.__name__}.{target}", replacement):
+        yield {}
+
+
+def compiled(form: str, network: Network, precision: str, batch: int) -> Any:
+    with written_as(form) as arguments:
+        sizes = {} if form == "any number of pictures" else {"batch": batch}
+        model = graphs.build(network, **sizes, **arguments)
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": TYPES[precision],
+        "INFERENCE_NUM_THREADS": available_processors(),
+    }
+    return ov.Core().compile_model(model, "CPU", settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("variant", choices=VARIANTS, metavar="variant")
+    parser.add_argument("--precision", choices=TYPES, default="float32")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=20)
+    args = parser.parse_args()
+    network = random_network(args.variant)
+    grn = VARIANTS[args.variant].has_grn
+    forms = [form for form in FORMS if grn or not form.startswith("GRN")]
+    requests = {
+        form: compiled(form, network, args.precision, args.batch).create_infer_request()
+        for form in forms
+    }
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 256, (args.batch, 224, 224, 3), np.uint8)
+    expected = requests["as built"].infer([pictures])[0].copy()
+    times: dict[str, list[float]] = {form: [] for form in forms}
+    end = time.perf_counter() + args.seconds
+    while time.perf_counter() < end:
+        for form, request in requests.items():
+            request.infer([pictures])  # its own weights into the cache
+            start = time.perf_counter()
+            answers = request.infer([pictures])[0]
+            times[form].append(1e3 * (time.perf_counter() - start))
+            if FORMS[form][2] and args.precision == "float32":
+                np.testing.assert_allclose(answers, expected, atol=1e-4 * np.abs(expected).max())
+    print(f"| {args.variant}, {args.precision}, batch {args.batch} | median ms | to as built |")
+    print("| --- | --- | --- |")
+    base = statistics.median(times["as built"])
+    for form, taken in times.items():
+        median = statistics.median(taken)
+        print(f"| {form} | {median:.2f} | {median / base:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

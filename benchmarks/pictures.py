@@ -1,0 +1,304 @@
+"""Times pictures from files to answers: ours, transformers' pipeline and a plain loop on timm.
+
+1,000 JPEGs of about 500x375, made of four photographs. Beside `Classifier.stream` runs the bare
+engine on tensors that are ready: what is lost to it is what reading pictures costs.
+
+Each contender lives in a process of its own; they take turns (A B C A B C ...), each turn with the
+same part of the pictures. What counts is the median of the rounds' ratios. All have the same random
+weights.
+
+    python benchmarks/pictures.py                      # tiny and atto, some minutes
+    python benchmarks/pictures.py convnext_tiny --rounds 1 --only stream,engine
+    python benchmarks/pictures.py --precision float32
+
+Results go to benchmarks/results/pictures.csv, with the machine and the versions in each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from keras_models import where
+from photographs import write_photographs
+
+from convnext import VARIANTS
+
+RESULTS = Path(__file__).parent / "results" / "pictures.csv"
+MODELS = ("convnext_tiny", "convnextv2_atto")
+CONTENDERS = ("stream", "engine", "transformers", "timm")
+KEY = ("model", "contender", "precision")
+PICTURES = 1000
+BATCH = 32
+THREADS = 2
+
+
+# ---- in a contender's process
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model: what is done before the clock starts, and what it times."""
+
+    run: Callable[[Any], object]
+    precision: str = "float32"
+    prepare: Callable[[Sequence[Path]], Any] = lambda files: files
+
+
+def serve(contender: str, folder: Path, precision: str) -> None:
+    """Open the model, then time the pictures that each line on standard input names."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    files = sorted((folder / "pictures").iterdir())
+    ways = {"stream": stream, "engine": engine, "transformers": transformers, "timm": timm}
+    opened = ways[contender](folder, precision)
+    opened.run(opened.prepare(files[:BATCH]))
+    print(json.dumps({"precision": opened.precision}), file=channel, flush=True)
+    for line in sys.stdin:
+        start, stop = map(int, line.split())
+        prepared = opened.prepare(files[start:stop])
+        begun = time.perf_counter()
+        opened.run(prepared)
+        print(json.dumps({"seconds": time.perf_counter() - begun}), file=channel, flush=True)
+
+
+def batched(files: Sequence[Path]) -> Iterator[list[Path]]:
+    rest = iter(files)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def stream(folder: Path, precision: str) -> Opened:
+    from convnext import Classifier
+
+    classifier = Classifier(folder / "convnext.safetensors", precision=precision)
+
+    def run(files: Sequence[Path]) -> None:
+        for prediction in classifier.stream(files, batch_size=BATCH):
+            assert prediction.error is None
+
+    return Opened(run, engine(folder, precision).precision)
+
+
+def engine(folder: Path, precision: str) -> Opened:
+    from convnext.engines import open_engine
+    from convnext.images.batches import batches
+    from convnext.images.recipe import Preprocess
+
+    opened = open_engine(folder / "convnext.safetensors", precision=precision)
+
+    def prepare(files: Sequence[Path]) -> list[Any]:
+        return [batch.pixels for batch in batches(files, Preprocess(), BATCH)]
+
+    def run(arrays: list[Any]) -> None:
+        for pixels in arrays:
+            opened.predict(pixels)
+
+    return Opened(run, opened.precision, prepare)
+
+
+def transformers(folder: Path, precision: str) -> Opened:
+    del precision
+    from loading import torch_with_torchvision
+
+    torch_with_torchvision()
+    from transformers import pipeline
+
+    pipe = pipeline("image-classification", model=str(folder / "huggingface"), batch_size=BATCH)
+
+    def run(files: Sequence[Path]) -> None:
+        for _ in pipe((str(path) for path in files), top_k=5):
+            pass
+
+    return Opened(run)
+
+
+def timm(folder: Path, precision: str) -> Opened:
+    del precision
+    from loading import torch_with_torchvision
+
+    torch: Any = torch_with_torchvision()
+    from PIL import Image
+    from safetensors.torch import load_file
+    from timm.data import create_transform
+    from timm.models.convnext import ConvNeXt
+
+    variant = VARIANTS[(folder / "variant").read_text()]
+    state = load_file(folder / "timm.safetensors")
+    model = ConvNeXt(
+        depths=variant.depths,
+        dims=variant.dims,
+        use_grn=variant.has_grn,
+        ls_init_value=variant.layer_scale_init_value,
+        conv_mlp=state["stages.0.blocks.0.mlp.fc1.weight"].ndim == 4,
+    ).eval()
+    model.load_state_dict(state)
+    transform = create_transform(224, interpolation="bicubic", crop_pct=0.875)
+
+    def run(files: Sequence[Path]) -> None:
+        with torch.inference_mode():
+            for batch in batched(files):
+                pictures = [transform(Image.open(path).convert("RGB")) for path in batch]
+                model(torch.stack(pictures)).softmax(-1).topk(5)
+
+    return Opened(run)
+
+
+# ---- in the process that keeps time
+
+
+class Contender:
+    """A process that reads and classifies pictures when told to."""
+
+    def __init__(self, name: str, folder: Path, precision: str) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", name, str(folder), precision],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},
+        )
+        self.precision = self._answer()["precision"]
+        self.seconds: list[float] = []
+
+    def turn(self, start: int, stop: int) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{start} {stop}\n")
+        self.process.stdin.flush()
+        self.seconds.append(self._answer()["seconds"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended early")
+        return dict(json.loads(line))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def run(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str, object]]:
+    write_model(name, folder)
+    contenders = []
+    try:
+        for contender in args.only:
+            contenders.append(Contender(contender, folder, args.precision))
+        share = PICTURES // 4
+        for number in range(args.rounds):
+            print(f"\r{name}: round {number + 1} of {args.rounds} ", end="", file=sys.stderr)
+            start = number % 4 * share
+            for contender in contenders:
+                contender.turn(start, start + share)
+        print(file=sys.stderr)
+    finally:
+        for contender in contenders:
+            contender.close()
+    ours = contenders[0].seconds
+    return [
+        {
+            "model": name,
+            "contender": contender.name,
+            "precision": contender.precision,
+            "pictures_per_s": round(share / statistics.median(contender.seconds), 2),
+            "stream_over_this": round(
+                statistics.median(
+                    theirs / own for theirs, own in zip(contender.seconds, ours, strict=True)
+                ),
+                3,
+            ),
+            "pictures": share,
+            "rounds": args.rounds,
+            "batch": BATCH,
+            **where(),
+        }
+        for contender in contenders
+    ]
+
+
+def write_model(name: str, folder: Path) -> None:
+    """The same random weights for everyone, each in the layout it reads."""
+    from convnext.bench.material import write_material, write_weights
+
+    model = write_weights(name, folder, random=True)
+    none = np.zeros((0, 224, 224, 3), np.uint8)
+    write_material(folder, model, none, ("timm", "huggingface"))
+    (folder / "variant").write_text(name)
+    write_processor(folder / "huggingface")
+
+
+def write_processor(folder: Path) -> None:
+    """What transformers does to pictures: the recipe of the published checkpoints."""
+    recipe = {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 224},
+        "crop_pct": 0.875,
+        "resample": 3,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(recipe))
+
+
+def save(path: Path, rows: list[dict[str, object]], key: Sequence[str]) -> None:
+    """Put the rows in place of earlier ones of the same key."""
+    measured = {tuple(row[name] for name in key) for row in rows}
+    kept = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = [r for r in csv.DictReader(file) if tuple(r[k] for k in key) not in measured]
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=MODELS, help="variants")
+    parser.add_argument("--rounds", type=int, default=4, help="of 250 pictures each")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=CONTENDERS)
+    parser.add_argument("--precision", default="auto", help="of ours")
+    parser.add_argument("--pictures", type=Path, help="a folder made before, to be kept")
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.serve[0], Path(args.serve[1]), args.serve[2])
+        return
+    for name in args.models:
+        with TemporaryDirectory(prefix="convnext-pictures-") as folder:
+            pictures = Path(folder) / "pictures"
+            if args.pictures:
+                args.pictures.mkdir(exist_ok=True)
+                pictures.symlink_to(args.pictures.resolve())
+            else:
+                pictures.mkdir()
+            if len(list(pictures.iterdir())) < PICTURES:
+                write_photographs(pictures, PICTURES)
+            rows = run(name, Path(folder), args)
+        for row in rows:
+            print(
+                f"{row['model']:16} {row['contender']:13} {row['precision']:9} "
+                f"{row['pictures_per_s']:>8} pictures/s  stream is {row['stream_over_this']:.2f}x"
+            )
+        save(RESULTS, rows, KEY)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How fast, how large and how exact: our engines beside each other and beside our peers."""

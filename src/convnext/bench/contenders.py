@@ -1,0 +1,156 @@
+"""Who can take part in a race: our engines in their precisions, and what others offer.
+
+It only names them. What a peer does is in `peers`, which alone imports other people's frameworks,
+and only in the process of the contender that needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from convnext.engines.opening import ENGINES
+from convnext.errors import UnknownNameError
+
+__all__ = ["ALL", "PEERS", "PRECISIONS", "Contender", "Peer", "choose", "peers_named"]
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+ALL = "all"  # every peer that is installed and soon ready
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What others offer to run the same weights.
+
+    Attributes:
+        about: What it is, in a few words.
+        packages: What has to be installed.
+        precisions: What it can compute in.
+        layout: Layout of the weights that it reads, a key of `convnext.weights.layouts.LAYOUTS`.
+        backend: Keras's backend, where it needs one.
+        in_all: Whether `ALL` includes it.
+    """
+
+    about: str
+    packages: tuple[str, ...]
+    precisions: tuple[str, ...] = ("float32",)
+    layout: str = "timm"
+    backend: str | None = None
+    in_all: bool = True
+
+    @property
+    def missing(self) -> list[str]:
+        """The packages that are not installed, found out without importing them."""
+        return [package for package in self.packages if find_spec(package) is None]
+
+
+def _keras_applications(backend: str) -> Peer:
+    about = f"predict of the Keras model, on {backend}"
+    return Peer(about, ("keras", backend), layout="keras_applications", backend=backend)
+
+
+HALF = ("float32", "bfloat16")
+
+PEERS: Mapping[str, Peer] = {
+    "keras.applications:tensorflow": _keras_applications("tensorflow"),
+    "keras.applications:jax": _keras_applications("jax"),
+    "keras.applications:torch": _keras_applications("torch"),
+    "timm": Peer("PyTorch, eager", ("timm", "torch"), HALF),
+    "timm-compile": Peer(
+        "torch.compile, frozen; it compiles for minutes and is not in all",
+        ("timm", "torch"),
+        HALF,
+        in_all=False,
+    ),
+    "transformers": Peer("PyTorch, eager", ("transformers", "torch"), HALF, layout="huggingface"),
+    "openvino-export:latency": Peer(
+        "timm's model in OpenVINO, a batch at a time", ("timm", "torch", "openvino"), HALF
+    ),
+    "openvino-export:throughput": Peer(
+        "timm's model in OpenVINO, pictures one by one in parallel",
+        ("timm", "torch", "openvino"),
+        HALF,
+    ),
+    "onnxruntime-export": Peer(
+        "timm's model with 1x1 convolutions in ONNX Runtime",
+        ("timm", "torch", "onnx", "onnxruntime"),
+    ),
+}
+"""Every peer by its name. What stands before a colon names all that begin with it."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One that takes part.
+
+    Attributes:
+        name: One of our engines, or of `PEERS`.
+        precision: What it is asked to compute in.
+    """
+
+    name: str
+    precision: str
+
+    @property
+    def peer(self) -> Peer | None:
+        """What is known of it if it is not ours."""
+        return PEERS.get(self.name)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}"
+
+
+def peers_named(names: Iterable[str]) -> list[str]:
+    """The peers that are meant, in the order of the table.
+
+    Args:
+        names: Names of `PEERS`, what stands in them before a colon, or `ALL`.
+
+    Raises:
+        UnknownNameError: There is no such peer.
+
+    Example:
+        >>> peers_named(["keras.applications"])[0]
+        'keras.applications:tensorflow'
+    """
+    wanted = set()
+    for name in names:
+        meant = [peer for peer in PEERS if name in (peer, peer.partition(":")[0])]
+        if name == ALL:
+            meant = [peer for peer, facts in PEERS.items() if facts.in_all and not facts.missing]
+        elif not meant:
+            groups = dict.fromkeys(peer.partition(":")[0] for peer in PEERS)
+            raise UnknownNameError("peer", name, [ALL, *groups, *(p for p in PEERS if ":" in p)])
+        wanted.update(meant)
+    return [peer for peer in PEERS if peer in wanted]
+
+
+def choose(
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = ("auto",),
+    against: Iterable[str] = (),
+) -> list[Contender]:
+    """Everyone who takes part, ours first.
+
+    Args:
+        engines: Names of our engines; by default all that are installed.
+        precisions: Each engine takes part once in each. A peer does in those that it has, and in
+            float32 if it has none of them.
+        against: Peers, see `peers_named`.
+
+    Raises:
+        UnknownNameError: There is no such engine, precision or peer.
+    """
+    for engine in engines:
+        if engine not in ENGINES:
+            raise UnknownNameError("engine", engine, ENGINES)
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise UnknownNameError("precision", precision, PRECISIONS)
+    ours = engines or [name for name, runtime in ENGINES.items() if runtime.installed()]
+    pairs = [(name, precision) for name in ours for precision in precisions]
+    for name in peers_named(against):
+        able = [precision for precision in precisions if precision in PEERS[name].precisions]
+        pairs += [(name, precision) for precision in able or ["float32"]]
+    return [Contender(*pair) for pair in dict.fromkeys(pairs)]

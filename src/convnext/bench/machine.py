@@ -1,0 +1,85 @@
+"""Where and when something was measured, so that a number never stands alone."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["Machine"]
+
+PACKAGES = (
+    "convnext",
+    "numpy",
+    "openvino",
+    "onnxruntime",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+    "torch",
+    "timm",
+    "transformers",
+)
+
+FLAGS = (  # what decides how fast a processor multiplies
+    *("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "bf16", "sve"),
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A processor, what runs on it, and the day.
+
+    Attributes:
+        processor: Its name.
+        flags: Those of `FLAGS` that it has.
+        versions: Of Python and of every package that takes part.
+        date: The day, as in 2026-11-21.
+    """
+
+    processor: str
+    flags: str
+    versions: str
+    date: str
+
+    @classmethod
+    def this(cls, root: Path = Path("/")) -> Machine:
+        """The machine that this runs on.
+
+        Args:
+            root: Where `/proc` is.
+        """
+        facts = _cpuinfo(root)
+        found = {flag for key in ("flags", "Features") for flag in facts.get(key, "").split()}
+        name = facts.get("model name") or platform.processor() or platform.machine()
+        return cls(
+            processor=name,
+            flags=" ".join(flag for flag in FLAGS if flag in found),
+            versions="; ".join([f"python {platform.python_version()}", *_versions(PACKAGES)]),
+            date=date.today().isoformat(),
+        )
+
+
+def _cpuinfo(root: Path) -> dict[str, str]:
+    """What Linux says about the first processor; nothing elsewhere."""
+    try:
+        text = (root / "proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    lines = [line.partition(":") for line in text.split("\n\n")[0].splitlines()]
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
+def _versions(packages: Sequence[str]) -> list[str]:
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return found

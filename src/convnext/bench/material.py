@@ -1,0 +1,196 @@
+"""What every contender of a race is given: the same weights and the same pictures.
+
+The weights are there in each layout that a contender reads. It all lies in one folder, because
+contenders are processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.bench.random_weights import random_weights
+from convnext.errors import ArgumentError
+from convnext.images.recipe import Preprocess
+from convnext.images.transform import normalise
+from convnext.variants import PUBLISHED_STRIDES, VARIANTS, Variant, adapted_strides
+from convnext.weights.info import WeightsInfo
+from convnext.weights.load import read_weights
+from convnext.weights.save import convert, save_weights
+
+__all__ = ["LAYOUT_FILES", "Material", "Model", "write_material", "write_weights"]
+
+OURS = "convnext.safetensors"
+
+LAYOUT_FILES = {
+    "timm": "timm.safetensors",
+    "huggingface": "huggingface/model.safetensors",
+    "keras_applications": "keras_applications.h5",
+}
+"""The file of each layout that a peer reads."""
+
+
+def _with_tuples(facts: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists only."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()}
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is raced.
+
+    Attributes:
+        name: What results call it.
+        variant: The architecture.
+        num_classes: Width of the classifier.
+        preprocess: What is done to pictures.
+    """
+
+    name: str
+    variant: Variant
+    num_classes: int
+    preprocess: Preprocess
+
+    @classmethod
+    def of_facts(cls, facts: dict[str, Any]) -> Model:
+        """From what `asdict` makes of one, after a journey through JSON."""
+        variant, recipe = _with_tuples(facts["variant"]), _with_tuples(facts["preprocess"])
+        known = {"variant": Variant(**variant), "preprocess": Preprocess(**recipe)}
+        return cls(**{**facts, **known})
+
+
+@dataclass(frozen=True)
+class Material:
+    """A folder that a contender finds everything in.
+
+    Attributes:
+        folder: The folder.
+        model: What is raced.
+    """
+
+    folder: Path
+    model: Model
+
+    @classmethod
+    def read(cls, folder: Path) -> Material:
+        """The material in a folder that `write_material` filled."""
+        return cls(folder, Model.of_facts(json.loads((folder / "model.json").read_text())))
+
+    @property
+    def side(self) -> int:
+        """Height and width of the pictures."""
+        return self.model.preprocess.size
+
+    @property
+    def weights(self) -> Path:
+        """The weights as we write them, with the recipe."""
+        return self.folder / OURS
+
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """The pictures, `[n, side, side, 3]`: pixels as the model's recipe makes them."""
+        array: NDArray[np.uint8] = np.load(self.folder / "pictures.npy")
+        return array
+
+    def normalised(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What a model sees that does not normalise pictures itself."""
+        return normalise(pictures, self.model.preprocess)
+
+    def peer_weights(self, layout: str) -> Path:
+        """The weights in a layout.
+
+        Raises:
+            ArgumentError: It has no place for this model, or the peer could not run it.
+        """
+        if adapted_strides(self.side, self.side) != PUBLISHED_STRIDES:
+            raise ArgumentError(
+                f"It has the published strides only, and pictures of {self.side} pixels are too "
+                "small for them."
+            )
+        problem = self.folder / f"{layout}.error"
+        if problem.exists():
+            raise ArgumentError(problem.read_text())
+        return self.folder / LAYOUT_FILES[layout]
+
+
+def write_weights(
+    source: str, folder: Path, *, random: bool = False, size: int | None = None
+) -> Model:
+    """Put a model's weights into a folder.
+
+    Args:
+        source: A published checkpoint, a weights file, or with `random` the name of a variant.
+        folder: Where to.
+        random: Whether to draw weights instead of reading them.
+        size: Side of the pictures; by default what the weights say.
+
+    Raises:
+        ArgumentError: The weights have no classifier, or take no RGB pictures.
+    """
+    target = folder / OURS
+    if random:
+        recipe = _sized(Preprocess(), size)
+        weights = random_weights(VARIANTS[source])
+        save_weights(weights, target, info=WeightsInfo(preprocess=recipe))
+        return Model(f"{source} (random weights)", VARIANTS[source], 1000, recipe)
+    with read_weights(source) as read:
+        if not read.num_classes or read.found.channels != 3:
+            raise ArgumentError(
+                f"{source} cannot be raced: it has {read.num_classes or 'no'} classes and takes "
+                f"{read.found.channels} channels. Take a classifier of RGB pictures."
+            )
+        recipe = _sized(read.info.preprocess or Preprocess(), size)
+        info = WeightsInfo(preprocess=recipe)
+        save_weights(read.tensors, target, dtype="float32", info=info)
+        name = read.info.name or Path(source).name
+        return Model(name, read.variant, read.num_classes, recipe)
+
+
+def _sized(recipe: Preprocess, size: int | None) -> Preprocess:
+    return recipe if size is None else replace(recipe, size=size)
+
+
+def write_material(
+    folder: Path, model: Model, pictures: NDArray[np.uint8], layouts: Iterable[str] = ()
+) -> Material:
+    """Complete a folder that holds a model's weights.
+
+    Args:
+        folder: It holds what `write_weights` has written.
+        model: What that returned.
+        pictures: `[n, side, side, 3]`.
+        layouts: Layouts to write the weights in, too. One that has no place for them is passed
+            over: `Material.peer_weights` says so to whoever needs it.
+    """
+    np.save(folder / "pictures.npy", pictures)
+    (folder / "model.json").write_text(json.dumps(asdict(model)))
+    for layout in dict.fromkeys(layouts):
+        target = folder / LAYOUT_FILES[layout]
+        target.parent.mkdir(exist_ok=True)
+        try:
+            convert(folder / OURS, target, to_layout=layout, progress=False)
+        except ArgumentError as error:
+            (folder / f"{layout}.error").write_text(str(error))
+        if layout == "huggingface":
+            _write_config(target.with_name("config.json"), model)
+    return Material(folder, model)
+
+
+def _write_config(path: Path, model: Model) -> None:
+    """What transformers wants to find beside the weights."""
+    version = "v2" if model.variant.has_grn else ""
+    config = {
+        "model_type": f"convnext{version}",
+        "architectures": [f"ConvNext{version.upper()}ForImageClassification"],
+        "depths": model.variant.depths,
+        "hidden_sizes": model.variant.dims,
+        "layer_norm_eps": 1e-6,
+        "id2label": {str(index): str(index) for index in range(model.num_classes)},
+    }
+    path.write_text(json.dumps(config))

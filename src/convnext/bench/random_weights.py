@@ -1,0 +1,54 @@
+"""Weights for a race without a checkpoint: random, but of the size that trained ones have.
+
+Initial values would not do: a layer scale of 1e-6 and a GRN of 0 switch the blocks off, and an
+engine that got them wrong would agree with one that got them right.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.variants import BLOCK_KERNEL, Variant
+from convnext.weights.canonical import Shape, parameter_shapes
+
+__all__ = ["random_weights"]
+
+
+def random_weights(
+    variant: Variant, num_classes: int = 1000, seed: int = 0
+) -> dict[str, NDArray[np.float32]]:
+    """A value for every parameter, by canonical name.
+
+    Args:
+        variant: The size and family.
+        num_classes: Width of the classifier.
+        seed: The same seed, the same weights.
+
+    Example:
+        >>> from convnext.variants import VARIANTS
+        >>> weights = random_weights(VARIANTS["test_v2"])
+        >>> bool(abs(weights["stage_0_block_0.grn.gamma"]).mean() > 0.1)
+        True
+    """
+    rng = np.random.default_rng(seed)
+    shapes = parameter_shapes(variant, num_classes)
+    return {name: _values(rng, name, shape) for name, shape in shapes.items()}
+
+
+def _values(rng: np.random.Generator, name: str, shape: Shape) -> NDArray[np.float32]:
+    mean, scale = 0.0, 0.5  # those of layer scale and GRN
+    if name.endswith("dwconv.kernel"):
+        scale = 1 / BLOCK_KERNEL
+    elif name.endswith("kernel"):
+        scale = 1 / math.sqrt(math.prod(shape[:-1]))
+    elif name.endswith("norm.gamma"):
+        mean, scale = 1.0, 0.25
+    elif name.endswith(("bias", "norm.beta")):
+        scale = 0.25
+    values = rng.standard_normal(shape, np.float32)
+    values *= np.float32(scale)
+    values += np.float32(mean)
+    return values

@@ -1,0 +1,222 @@
+"""Results as rows: of numbers that say where they come from, in a CSV file and on the screen."""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.bench.agreement import agreement
+from convnext.bench.machine import Machine
+from convnext.bench.material import Model
+from convnext.bench.race import Result
+from convnext.errors import ArgumentError, ConvNeXtError
+
+__all__ = ["KEY", "Row", "check_csv", "read_csv", "rows_of", "write_csv"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender's result; None for what was not measured.
+
+    Attributes:
+        model: What was raced.
+        side: Height and width of the pictures.
+        batch: Pictures at once.
+        contender: Who.
+        precision: What it computed in.
+        threads: How many it had.
+        median_ms: Of a call, for the whole batch.
+        min_ms: The fastest call.
+        ratio: Its time over that of the race's first contender: the median of the rounds' ratios.
+        pictures_per_s: At the median.
+        load_s: Seconds to open the model.
+        first_call_s: Seconds of the first call.
+        peak_mib: The most memory of its process.
+        max_difference: Largest difference of a logit from our engine's in float32.
+        mean_difference: Mean of them.
+        decibels: See `convnext.bench.agreement.Agreement`.
+        top1_agreement: Share of pictures with the same most probable class.
+        pictures: How many were compared.
+        rounds: Turns.
+        calls: Calls that were timed.
+        error: Why there is no more.
+        processor: Name of the processor.
+        flags: What it can do.
+        versions: Of everything that took part.
+        date: The day.
+    """
+
+    model: str
+    side: int
+    batch: int
+    contender: str
+    precision: str
+    threads: int
+    median_ms: float | None
+    min_ms: float | None
+    ratio: float | None
+    pictures_per_s: float | None
+    load_s: float | None
+    first_call_s: float | None
+    peak_mib: float | None
+    max_difference: float | None
+    mean_difference: float | None
+    decibels: float | None
+    top1_agreement: float | None
+    pictures: int | None
+    rounds: int
+    calls: int
+    error: str
+    processor: str
+    flags: str
+    versions: str
+    date: str
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+KEY = ("model", "side", "batch", "contender", "precision", "threads")
+"""Rows that are the same in these measure the same."""
+
+
+def rows_of(
+    model: Model,
+    results: Sequence[Result],
+    reference: NDArray[np.float32] | None,
+    threads: int,
+    machine: Machine,
+) -> list[Row]:
+    """A row for each result of one race.
+
+    Args:
+        model: What was raced.
+        results: From `convnext.bench.race.race`.
+        reference: Logits to compare with.
+        threads: How many each had.
+        machine: Where and when.
+    """
+    base = next((result.turns for result in results if result.error is None), None)
+    rows = []
+    for result in results:
+        known: dict[str, Any] = dict.fromkeys(COLUMNS)
+        known |= {**_facts(model, result), **asdict(machine), "threads": threads}
+        if result.error is None and base is not None:
+            known |= _speed(result, base)
+            if result.logits is not None and reference is not None:
+                known |= _agreement(result.logits, reference)
+        rows.append(Row(**known))
+    return rows
+
+
+def _facts(model: Model, result: Result) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "side": model.preprocess.size,
+        "batch": result.batch,
+        "contender": result.contender.name,
+        "precision": result.precision or result.contender.precision,
+        "rounds": len(result.turns),
+        "calls": sum(map(len, result.turns)),
+        "error": result.error or "",
+    }
+
+
+def _speed(result: Result, base: list[list[float]]) -> dict[str, float]:
+    calls = [seconds for turn in result.turns for seconds in turn]
+    median = statistics.median(calls)
+    medians = [
+        (statistics.median(own), statistics.median(first))
+        for own, first in zip(result.turns, base, strict=True)
+    ]
+    return {
+        "median_ms": round(1e3 * median, 3),
+        "min_ms": round(1e3 * min(calls), 3),
+        "ratio": round(statistics.median(own / first for own, first in medians), 3),
+        "pictures_per_s": round(result.batch / median, 2),
+        "load_s": round(result.load_s, 2),
+        "first_call_s": round(result.first_call_s, 3),
+        "peak_mib": round(result.peak_mib, 1),
+    }
+
+
+def _agreement(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> dict[str, float]:
+    found = agreement(logits, reference)
+    return {
+        "max_difference": float(f"{found.max_difference:.4g}"),
+        "mean_difference": float(f"{found.mean_difference:.4g}"),
+        "decibels": round(found.decibels, 1),
+        "top1_agreement": round(found.top1, 4),
+        "pictures": found.pictures,
+    }
+
+
+def check_csv(path: Path) -> None:
+    """Refuse a file that `write_csv` could not add to, before anything is measured.
+
+    Raises:
+        ArgumentError: It holds something else, or its folder is not there.
+    """
+    if path.is_dir():
+        raise ArgumentError(f"{path} is a folder. Name a file to write.")
+    if not path.absolute().parent.is_dir():
+        raise ArgumentError(f"The folder {path.absolute().parent} is not there. Create it first.")
+    read_csv(path)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a file as text; none if it is not there.
+
+    Raises:
+        ArgumentError: It was not written by `write_csv`.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        try:
+            rows = list(reader)
+            ours = tuple(reader.fieldnames or ()) == COLUMNS
+        except csv.Error:
+            ours = False
+        if not ours or any(None in row or None in row.values() for row in rows):
+            raise ArgumentError(
+                f"{path} holds something else than results of convnext bench. Name another file."
+            )
+    return rows
+
+
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows to a file, in place of earlier ones that measure the same (`KEY`).
+
+    The file is replaced as a whole: whatever happens, it is the old one or the new one.
+
+    Raises:
+        ConvNeXtError: It cannot be written.
+    """
+    new = [{name: _text(value) for name, value in asdict(row).items()} for row in rows]
+    measured = {tuple(row[name] for name in KEY) for row in new}
+    kept = [row for row in read_csv(path) if tuple(row[name] for name in KEY) not in measured]
+    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([*kept, *new])
+        draft.replace(path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise ConvNeXtError(f"{path} cannot be written: {reason}.") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,306 @@
+"""`convnext bench`: how fast, how large and how exact, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from convnext.cli.table import Column, output_width, render
+from convnext.errors import ArgumentError, ConvNeXtError, UnknownNameError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from convnext.bench.contenders import Contender
+    from convnext.bench.machine import Machine
+    from convnext.bench.material import Material, Model
+    from convnext.bench.results import Row
+
+__all__ = ["add_parser", "run"]
+
+DEFAULT_VARIANTS = ("convnext_tiny", "convnextv2_atto")
+GENERATED = 32
+
+EXAMPLES = """\
+examples:
+  convnext bench                                   our engines, Tiny and V2 Atto, random weights
+  convnext bench convnext_tiny --precisions float32,bfloat16 --batches 1,16
+  convnext bench mine.safetensors --pictures photos/ --csv speed.csv --chart speed.png
+  convnext bench --random-weights convnextv2_nano --against timm,openvino-export
+  convnext bench --random-weights convnext_tiny --against all --rounds 9 --threads 2
+
+Each contender has a process of its own, and they take turns, so that a change of the machine's
+speed meets all. All get the same weights and pictures. Our engines are given pixels, the peers
+pictures that are normalised already. Times are of a call for a whole batch.
+
+  RATIO     its time over that of the first row that ran
+  PEAK MIB  the most memory its process had
+  DIFF      mean and largest difference of its logits from our float32 engine's
+  DB        the same as a ratio of signal to error: +20 is ten times closer
+  TOP-1     share of pictures with the same most probable class
+
+peers for --against, those before a colon also together, or all (that are installed):
+{peers}
+FILE of --csv keeps earlier results, but for those that are measured again. A contender that fails,
+or cannot run this model, never stops the others: its row says why. Exit code 1: in some race,
+nobody finished.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="time engines, and peers, beside each other",
+        description="Time our engines beside each other, and beside what others offer.",
+        formatter_class=_WithPeers,
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAMES",
+        help="published checkpoints or weights files; variants with --random-weights "
+        f"(default: {' '.join(DEFAULT_VARIANTS)}, random)",
+    )
+    parser.add_argument(
+        "--engines", type=_listed, default=(), metavar="A,B", help="default: all installed"
+    )
+    parser.add_argument(
+        "--precisions", type=_listed, default=("auto",), metavar="A,B", help="default: auto"
+    )
+    parser.add_argument(
+        "--batches", type=_numbers, default=(1, 16), metavar="N,N", help="default: 1,16"
+    )
+    parser.add_argument(
+        "--against", type=_listed, default=(), metavar="A,B", help="peers; default: none"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
+    parser.add_argument("--threads", type=int, help="default: as many as there are processors")
+    parser.add_argument("--size", type=int, help="side of the pictures, if not the weights' own")
+    parser.add_argument(
+        "--pictures", metavar="DIR", help="a folder or archive (default: generated pictures)"
+    )
+    parser.add_argument(
+        "--random-weights", action="store_true", help="NAMES are variants; draw their weights"
+    )
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="add the results to FILE")
+    parser.add_argument("--chart", metavar="FILE", type=Path, help="draw speed against agreement")
+    parser.set_defaults(run=run)
+
+
+class _WithPeers(argparse.RawDescriptionHelpFormatter):
+    """Fills in the peers when help is asked for: their table is not imported before."""
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        return text.replace("{peers}", _peers()) if "{peers}" in text else text
+
+
+def _peers() -> str:
+    from convnext.bench.contenders import PEERS
+
+    return "".join(f"  {name:30}{peer.about}\n" for name, peer in PEERS.items())
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in _listed(text))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Race; 0 if somebody finished in every race, else 1."""
+    from convnext.bench.contenders import ALL, PEERS, choose
+    from convnext.bench.machine import Machine
+
+    _check(args)
+    random = args.random_weights or not args.names
+    names = args.names or DEFAULT_VARIANTS
+    _check_names(names, random)
+    contenders = choose(args.engines, args.precisions, args.against)
+    if not contenders:
+        raise ArgumentError(
+            "No engine is installed: pip install 'convnext[openvino]', or name peers with "
+            "--against."
+        )
+    absent = [name for name, peer in PEERS.items() if peer.missing]
+    if ALL in args.against and absent:
+        print(f"Left out, not installed: {', '.join(absent)}.", file=sys.stderr)
+    machine = Machine.this()
+    print(f"{machine.processor} ({machine.flags})", file=sys.stderr)
+    rows: list[Row] = []
+    code = 0
+    for name in names:
+        for race_rows in _races(args, name, random, contenders, machine):
+            print(_table(race_rows), flush=True)
+            rows += race_rows
+            _store(args, rows, race_rows)
+            if all(row.error for row in race_rows):
+                code = 1
+    return code
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse numbers and files that cannot be, before any work is done."""
+    from convnext.bench.results import check_csv
+
+    if not args.batches or min(args.batches) < 1:
+        raise ArgumentError("--batches takes numbers of 1 or more, such as 1,16.")
+    for name in ("rounds", "threads", "size"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ArgumentError(f"--{name} must be 1 or more; got {value}.")
+    if args.csv:
+        check_csv(args.csv)
+    if args.chart:
+        from convnext.cli.pictures import check_target
+
+        check_target(args.chart, overwrite=True)
+
+
+def _check_names(names: Sequence[str], random: bool) -> None:
+    from convnext.variants import VARIANTS
+    from convnext.weights.catalog import get_checkpoint
+
+    for name in names:
+        if random and name not in VARIANTS:
+            raise UnknownNameError("variant", name, VARIANTS)
+        if random or Path(name).exists():
+            continue
+        try:
+            get_checkpoint(name)
+        except ConvNeXtError as error:
+            hint = " For its architecture, give --random-weights." if name in VARIANTS else ""
+            raise ArgumentError(
+                f"{name!r} is neither a file nor a published checkpoint.{hint} {error}"
+            ) from error
+
+
+def _races(
+    args: argparse.Namespace,
+    name: str,
+    random: bool,
+    contenders: Sequence[Contender],
+    machine: Machine,
+) -> Iterator[list[Row]]:
+    """The rows of one model's races, one race for each batch size."""
+    from convnext.bench.race import race
+    from convnext.bench.results import rows_of
+    from convnext.processors import available_processors
+
+    with _material(args, name, random, contenders) as material:
+        reference = _reference(material)
+        for batch in args.batches:
+            steps = len(contenders) * (args.rounds + 2)
+            with _progress(steps, f"{material.model.name}, batch {batch}") as on_step:
+                results = race(
+                    material,
+                    contenders,
+                    batch,
+                    args.rounds,
+                    threads=args.threads,
+                    on_step=on_step,
+                )
+            threads = args.threads or available_processors()
+            yield rows_of(material.model, results, reference, threads, machine)
+
+
+@contextmanager
+def _material(
+    args: argparse.Namespace, name: str, random: bool, contenders: Sequence[Contender]
+) -> Iterator[Material]:
+    from convnext.bench.material import write_material, write_weights
+
+    layouts = [contender.peer.layout for contender in contenders if contender.peer]
+    with TemporaryDirectory(prefix="convnext-bench-") as folder:
+        model = write_weights(name, Path(folder), random=random, size=args.size)
+        pictures = _pictures(args.pictures, model)
+        yield write_material(Path(folder), model, pictures, layouts)
+
+
+def _pictures(folder: str | None, model: Model) -> NDArray[np.uint8]:
+    from convnext.bench.pictures import generated_pictures, pictures_from
+
+    if folder is None:
+        said = f"{GENERATED} generated pictures (--pictures DIR for your own)"
+        pictures = generated_pictures(GENERATED, model.preprocess.size)
+    else:
+        pictures, said = pictures_from(folder, model.preprocess)
+    print(f"{model.name}, {said}.", file=sys.stderr)
+    return pictures
+
+
+def _reference(material: Material) -> NDArray[np.float32] | None:
+    from convnext.bench.race import logits_of
+
+    try:
+        return logits_of(material)
+    except ConvNeXtError as error:
+        print(f"convnext: agreement is not measured. {error}", file=sys.stderr)
+        return None
+
+
+@contextmanager
+def _progress(steps: int, title: str) -> Iterator[Callable[[str], object]]:
+    from tqdm import tqdm
+
+    with tqdm(total=steps, desc=title, disable=None, leave=False) as bar:
+
+        def on_step(what: str) -> None:
+            bar.set_postfix_str(what, refresh=True)
+            bar.update()
+
+        yield on_step
+
+
+def _store(args: argparse.Namespace, rows: Sequence[Row], new: Sequence[Row]) -> None:
+    """At once after each race: an interruption loses the running one at most."""
+    if args.csv:
+        from convnext.bench.results import write_csv
+
+        write_csv(args.csv, new)
+    if args.chart:
+        from convnext.bench.chart import draw_chart
+
+        draw_chart(rows, args.chart)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    first = rows[0]
+    lines = [f"\n{first.model}, {first.side} px, batch {first.batch}, {first.threads} threads"]
+    good = [row for row in rows if not row.error]
+    if good:
+        lines.append(render(_columns(good), output_width()))
+    lines += [f"{row.contender} {row.precision}: {row.error}" for row in rows if row.error]
+    return "\n".join(lines)
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    def numbers(title: str, name: str, form: str, rank: int = 0) -> Column:
+        values = [getattr(row, name) for row in rows]
+        cells = ["-" if value is None else format(value, form) for value in values]
+        return Column(title, cells, numeric=True, rank=rank)
+
+    return [
+        Column("CONTENDER", [row.contender for row in rows]),
+        Column("PRECISION", [row.precision for row in rows]),
+        numbers("MEDIAN MS", "median_ms", ".1f"),
+        numbers("MIN MS", "min_ms", ".1f", 3),
+        numbers("RATIO", "ratio", ".2f"),
+        numbers("PICTURES/S", "pictures_per_s", ".1f", 4),
+        numbers("FIRST CALL S", "first_call_s", ".2f", 7),
+        numbers("PEAK MIB", "peak_mib", ".0f", 1),
+        numbers("MEAN DIFF", "mean_difference", ".1e", 6),
+        numbers("MAX DIFF", "max_difference", ".1e", 5),
+        numbers("DB", "decibels", ".0f", 2),
+        numbers("TOP-1", "top1_agreement", ".1%", 2),
+    ]

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext.bench import pictures
+from convnext.bench.pictures import generated_pictures, pictures_from
+from convnext.errors import ArgumentError
+from convnext.images.recipe import Preprocess
+
+RECIPE = Preprocess(size=16)
+
+
+def test_generated_pictures_are_like_pictures():
+    made = generated_pictures(8, 96)
+    assert made.shape == (8, 96, 96, 3)
+    assert made.dtype == np.uint8
+    for picture in made.astype(float):
+        assert picture.std() > 5
+        assert np.abs(np.diff(picture, axis=1)).mean() < picture.std(), "neighbours are alike"
+    np.testing.assert_array_equal(generated_pictures(8, 96), made)
+    assert (generated_pictures(8, 96, seed=1) != made).any()
+
+
+def test_from_a_folder(tmp_path):
+    for shade in (10, 200):
+        Image.new("RGB", (20, 30), (shade,) * 3).save(tmp_path / f"{shade}.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    found, said = pictures_from(tmp_path, RECIPE)
+    assert found.shape == (2, 16, 16, 3)
+    assert [picture.mean() for picture in found] == [10, 200]
+    assert said == f"2 pictures of {tmp_path} (1 cannot be read)"
+
+
+def test_no_more_than_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_PICTURES", 3)
+    for number in range(5):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{number}.png")
+    found, said = pictures_from(tmp_path, RECIPE)
+    assert len(found) == 3
+    assert said == f"3 pictures of {tmp_path}"
+
+
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_a_folder_without_pictures(tmp_path, content):
+    if content:
+        (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(ArgumentError, match=r"has no picture that can be read: .*(holds no|bad)"):
+        pictures_from(tmp_path, RECIPE)

@@ -1,0 +1,134 @@
+import csv
+import math
+import os
+
+import numpy as np
+import pytest
+
+from convnext.bench.contenders import Contender
+from convnext.bench.material import Model
+from convnext.bench.race import Result
+from convnext.bench.results import COLUMNS, KEY, check_csv, read_csv, rows_of, write_csv
+from convnext.errors import ArgumentError, ConvNeXtError
+from convnext.images.recipe import Preprocess
+from convnext.variants import VARIANTS
+
+MODEL = Model("cats", VARIANTS["test_v1"], 2, Preprocess(size=64))
+REFERENCE = np.array([[0, 2], [4, 0]], np.float32)
+
+
+def result(name, turns, **facts):
+    return Result(Contender(name, "auto"), 2, "float32", turns=turns, **facts)
+
+
+@pytest.fixture
+def rows(machine):
+    """Ours; one that takes twice as long, also while the machine is slow; and one that failed."""
+    results = [
+        result("openvino", [[1, 1, 4], [10.0]], peak_mib=100.04, logits=REFERENCE),
+        result("timm", [[2.0], [20.0]], logits=REFERENCE + np.float32(0.5)),
+        Result(Contender("keras", "int8"), 2, error="It cannot."),
+    ]
+    return rows_of(MODEL, results, REFERENCE, 3, machine)
+
+
+def test_speed(rows):
+    ours, theirs, failed = rows
+    assert (ours.median_ms, ours.min_ms, ours.ratio) == (2500, 1000, 1)
+    assert (theirs.median_ms, theirs.min_ms, theirs.ratio) == (11_000, 2000, 2)
+    assert theirs.pictures_per_s == 0.18
+    assert (ours.rounds, ours.calls, ours.peak_mib) == (2, 4, 100)
+    assert (failed.median_ms, failed.ratio, failed.rounds) == (None, None, 0)
+
+
+def test_agreement(rows):
+    ours, theirs, failed = rows
+    assert (ours.max_difference, ours.decibels, ours.top1_agreement) == (0, math.inf, 1)
+    assert (theirs.max_difference, theirs.mean_difference, theirs.pictures) == (0.5, 0.5, 2)
+    assert failed.decibels is None
+
+
+def test_facts(rows, machine):
+    ours, _, failed = rows
+    assert (ours.model, ours.side, ours.batch, ours.threads) == ("cats", 64, 2, 3)
+    assert (ours.precision, failed.precision) == ("float32", "int8"), "what it was, or was to be"
+    assert failed.error == "It cannot."
+    assert (ours.processor, ours.flags) == (machine.processor, machine.flags)
+
+
+def test_ratios_are_to_the_first_that_ran(machine):
+    results = [
+        Result(Contender("openvino", "int8"), 2, error="It cannot.", turns=[[9.0]]),
+        result("keras", [[1.0]]),
+        result("timm", [[3.0]]),
+    ]
+    assert [row.ratio for row in rows_of(MODEL, results, None, 3, machine)] == [None, 1, 3]
+
+
+def test_nobody_ran(machine):
+    [row] = rows_of(MODEL, [Result(Contender("x", "auto"), 1, error="No.")], None, 1, machine)
+    assert (row.ratio, row.error) == (None, "No.")
+
+
+def test_a_file(rows, tmp_path):
+    path = tmp_path / "speed.csv"
+    check_csv(path)
+    write_csv(path, rows)
+    check_csv(path)
+    with path.open(newline="") as file:
+        stored = list(csv.DictReader(file))
+    assert tuple(stored[0]) == COLUMNS
+    assert [row["contender"] for row in stored] == ["openvino", "timm", "keras"]
+    assert stored[1]["ratio"] == "2.0"
+    assert stored[2]["median_ms"] == ""
+    assert (stored[0]["versions"], stored[0]["date"]) == (rows[0].versions, "2026-11-21")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_measured_again_is_replaced(rows, machine, tmp_path):
+    path = tmp_path / "speed.csv"
+    write_csv(path, rows)
+    write_csv(path, rows_of(MODEL, [result("timm", [[5.0]])], None, 3, machine))
+    write_csv(path, rows_of(MODEL, [result("timm", [[7.0]])], None, 1, machine))
+    found = {tuple(row[name] for name in KEY): row["median_ms"] for row in read_csv(path)}
+    assert found == {
+        ("cats", "64", "2", "openvino", "float32", "3"): "2500.0",
+        ("cats", "64", "2", "keras", "int8", "3"): "",
+        ("cats", "64", "2", "timm", "float32", "3"): "5000.0",
+        ("cats", "64", "2", "timm", "float32", "1"): "7000.0",
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"name,age\nann,3\n", b"\xff\xfe\x00", b'"', ",".join(COLUMNS).encode() + b"\n1,2\n"],
+)
+def test_another_file_is_refused_and_left_alone(rows, content, tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_bytes(content)
+    for attempt in (check_csv, lambda path: write_csv(path, rows)):
+        with pytest.raises(ArgumentError, match="Name another file"):
+            attempt(path)
+    assert path.read_bytes() == content
+
+
+def test_a_place_that_cannot_be(tmp_path):
+    with pytest.raises(ArgumentError, match="is a folder"):
+        check_csv(tmp_path)
+    with pytest.raises(ArgumentError, match=r"is not there\. Create it first"):
+        check_csv(tmp_path / "absent" / "x.csv")
+
+
+def test_a_file_that_cannot_be_written(rows, tmp_path, monkeypatch):
+    path = tmp_path / "speed.csv"
+    write_csv(path, rows[:1])
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", full)
+    with pytest.raises(ConvNeXtError, match=r"speed\.csv cannot be written: No space left"):
+        write_csv(path, rows)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

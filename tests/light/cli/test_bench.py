@@ -1,0 +1,146 @@
+"""The command, end to end, on a small model and real engines; peers are in tests/heavy."""
+
+import csv
+
+import pytest
+
+from convnext.bench import race
+from convnext.bench.contenders import PEERS, Contender
+from convnext.cli.main import main
+
+pytest.importorskip("openvino")
+
+SMALL = ("bench", "--random-weights", "test_v2", "--size", "64", "--rounds", "1")
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("matplotlib")
+    speed, chart = tmp_path / "speed.csv", tmp_path / "speed.png"
+    files = ("--csv", str(speed), "--chart", str(chart))
+    engines = ("--engines", "onnxruntime", "--precisions", "float32,bfloat16")
+    assert main([*SMALL, *engines, "--batches", "1,3", "--threads", "1", *files]) == 0
+    out, err = capsys.readouterr()
+    assert "test_v2 (random weights), 32 generated pictures (--pictures DIR" in err
+    for batch in (1, 3):
+        title = f"\ntest_v2 (random weights), 64 px, batch {batch}, 1 threads\nCONTENDER"
+        _, _, table = out.partition(title)
+        row = table.splitlines()[1].split()
+        assert row[:2] == ["onnxruntime", "float32"]
+        assert row[4] == "1.00"
+        assert row[-1] == "100.0%"
+    assert out.count("\nonnxruntime bfloat16: The ONNX Runtime engine does not compute in") == 2
+    rows = read(speed)
+    assert [(row["batch"], row["precision"]) for row in rows] == [
+        *(("1", "float32"), ("1", "bfloat16"), ("3", "float32"), ("3", "bfloat16")),
+    ]
+    assert rows[2]["top1_agreement"] == "1.0"
+    assert float(rows[2]["decibels"]) > 80, "the reference is another engine"
+    assert chart.read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_a_file_on_pictures(named_weights, pictures, capsys):
+    line = ["bench", str(named_weights), "--pictures", str(pictures), "--engines", "openvino"]
+    assert main([*line, "--batches", "2", "--rounds", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert f"shades, 9 pictures of {pictures} (1 cannot be read)." in err
+    assert "shades, 32 px, batch 2," in out
+
+
+def test_nobody_finishes(capsys):
+    assert main([*SMALL, "--engines", "onnxruntime", "--precisions", "int8"]) == 1
+    assert "onnxruntime int8: The ONNX Runtime engine does not compute in int8" in (
+        capsys.readouterr().out
+    )
+
+
+def test_an_interruption_keeps_the_races_before(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "speed.csv"
+    whole = race.race
+
+    def interrupted(material, contenders, batch, *args, **options):
+        if batch == 2:
+            raise KeyboardInterrupt
+        return whole(material, contenders, batch, *args, **options)
+
+    monkeypatch.setattr(race, "race", interrupted)
+    line = [*SMALL, "--engines", "openvino", "--batches", "1,2", "--csv", str(path)]
+    assert main(line) == 130
+    assert [row["batch"] for row in read(path)] == ["1"]
+    assert capsys.readouterr().err.endswith("convnext: interrupted\n")
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Has races be won by nobody, and remembers who was to run."""
+    raced = []
+
+    def nobody(material, contenders, batch, *_, **__):
+        raced.append((material.model.name, batch, contenders))
+        return [race.Result(c, batch, error="No.") for c in contenders]
+
+    monkeypatch.setattr(race, "race", nobody)
+    monkeypatch.setattr(race, "logits_of", lambda *_: None)
+    return raced
+
+
+def test_peers_that_are_not_installed_are_named(ran, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "convnext.bench.contenders.find_spec", lambda name: name in ("timm", "torch") or None
+    )
+    assert main([*SMALL, "--engines", "openvino", "--against", "all"]) == 1
+    assert ran[0][2] == [Contender("openvino", "auto"), Contender("timm", "float32")]
+    left_out = [line for line in capsys.readouterr().err.splitlines() if "not installed" in line]
+    assert left_out[0].startswith("Left out, not installed: keras.applications:tensorflow, ")
+    assert "timm," not in left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engines", "abacus"], "Unknown engine: 'abacus'"),
+        (["--precisions", "int9"], "Unknown precision: 'int9'. Did you mean 'int8'?"),
+        (["--against", "tim"], "Unknown peer: 'tim'. Did you mean 'timm'?"),
+        (["--batches", "1,0"], "--batches takes numbers of 1 or more, such as 1,16."),
+        (["--batches", ","], "--batches takes numbers of 1 or more"),
+        (["--rounds", "0"], "--rounds must be 1 or more; got 0."),
+        (["--threads", "-1"], "--threads must be 1 or more; got -1."),
+        (["--csv", "absent/x.csv"], "Create it first."),
+        (["--chart", "absent/x.png"], "Create it first."),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(ran, arguments, message, capsys):
+    assert main([*SMALL, "--engines", "openvino", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not ran
+
+
+def test_a_name_that_is_nothing(ran, capsys):
+    assert main(["bench", "convnext_tinny"]) == 2
+    assert "'convnext_tinny' is neither a file nor a published checkpoint." in (
+        capsys.readouterr().err
+    )
+    assert main(["bench", "--random-weights", "convnext_tinny"]) == 2
+    assert "Unknown variant: 'convnext_tinny'. Did you mean" in capsys.readouterr().err
+    assert main(["bench", "test_v2"]) == 2
+    assert "For its architecture, give --random-weights." in capsys.readouterr().err
+    assert not ran
+
+
+def test_numbers_that_are_none(capsys):
+    with pytest.raises(SystemExit):
+        main([*SMALL, "--batches", "many"])
+    assert "--batches: invalid" in capsys.readouterr().err
+
+
+def test_the_help_names_every_peer(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said for name in PEERS)
+    assert max(map(len, said.partition("examples:")[2].splitlines())) <= 100
