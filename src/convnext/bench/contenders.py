@@ -51,6 +51,7 @@ def _keras_applications(backend: str) -> Peer:
 
 
 HALF = ("float32", "bfloat16")
+ROUNDED = (*HALF, "int8")
 
 PEERS: Mapping[str, Peer] = {
     "keras.applications:tensorflow": _keras_applications("tensorflow"),
@@ -65,12 +66,12 @@ PEERS: Mapping[str, Peer] = {
     ),
     "transformers": Peer("PyTorch, eager", ("transformers", "torch"), HALF, layout="huggingface"),
     "openvino-export:latency": Peer(
-        "timm's model in OpenVINO, a batch at a time", ("timm", "torch", "openvino"), HALF
+        "timm's model in OpenVINO, a batch at a time", ("timm", "torch", "openvino"), ROUNDED
     ),
     "openvino-export:throughput": Peer(
-        "timm's model in OpenVINO, pictures one by one in parallel",
+        "timm's model in OpenVINO, pictures one by one in parallel; int8 by NNCF",
         ("timm", "torch", "openvino"),
-        HALF,
+        ROUNDED,
     ),
     "onnxruntime-export": Peer(
         "timm's model with 1x1 convolutions in ONNX Runtime",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.bench.random_weights import random_weights
+from convnext.engines import quantize
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
@@ -24,9 +25,17 @@ from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 from convnext.weights.save import convert, save_weights
 
-__all__ = ["LAYOUT_FILES", "Material", "Model", "write_material", "write_weights"]
+__all__ = [
+    "LAYOUT_FILES",
+    "Material",
+    "Model",
+    "write_calibration",
+    "write_material",
+    "write_weights",
+]
 
 OURS = "convnext.safetensors"
+CALIBRATION = "calibration.safetensors"
 
 LAYOUT_FILES = {
     "timm": "timm.safetensors",
@@ -91,6 +100,18 @@ class Material:
     def weights(self) -> Path:
         """The weights as we write them, with the recipe."""
         return self.folder / OURS
+
+    @property
+    def calibration(self) -> Path | None:
+        """How our engine rounds to int8; None if nobody is to."""
+        path = self.folder / CALIBRATION
+        return path if path.exists() else None
+
+    @property
+    def calibration_pictures(self) -> NDArray[np.uint8]:
+        """Pictures for whoever rounds to int8, and not among those that answers are compared on."""
+        array: NDArray[np.uint8] = np.load(self.folder / "calibration.npy")
+        return array
 
     @property
     def pictures(self) -> NDArray[np.uint8]:
@@ -180,6 +201,16 @@ def write_material(
         if layout == "huggingface":
             _write_config(target.with_name("config.json"), model)
     return Material(folder, model)
+
+
+def write_calibration(material: Material, pictures: NDArray[np.uint8]) -> None:
+    """Add what contenders in int8 need: pictures to calibrate with, and our own calibration.
+
+    Raises:
+        MissingDependencyError: OpenVINO, which ours needs, is not installed.
+    """
+    np.save(material.folder / "calibration.npy", pictures)
+    quantize(material.weights, pictures).save(material.folder / CALIBRATION)
 
 
 def _write_config(path: Path, model: Model) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.bench.agreement import agreement
 from convnext.bench.machine import Machine
 from convnext.bench.material import Model
 from convnext.bench.race import Result
 from convnext.errors import ArgumentError, ConvNeXtError
+from convnext.graphs.agreement import agreement
 
 __all__ = ["KEY", "Row", "check_csv", "read_csv", "rows_of", "write_csv"]
 
@@ -43,7 +43,7 @@ class Row:
         peak_mib: The most memory of its process.
         max_difference: Largest difference of a logit from our engine's in float32.
         mean_difference: Mean of them.
-        decibels: See `convnext.bench.agreement.Agreement`.
+        decibels: See `convnext.graphs.agreement.Agreement`.
         top1_agreement: Share of pictures with the same most probable class.
         pictures: How many were compared.
         rounds: Turns.

@@ -60,5 +60,11 @@ class Runner:
 def open_ours(material: Material, order: Order) -> Runner:
     """One of our engines. It takes pixels and normalises them itself, inside the timed call."""
     precision: Any = order.precision
-    engine = open_engine(material.weights, order.name, precision=precision, threads=order.threads)
+    engine = open_engine(
+        material.weights,
+        order.name,
+        precision=precision,
+        threads=order.threads,
+        calibration=material.calibration if precision == "int8" else None,
+    )
     return Runner(lambda pixels: pixels, engine.predict, f"{engine.precision}")

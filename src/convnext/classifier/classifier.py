@@ -23,7 +23,9 @@ from convnext.classifier.names import Names, choose_labels, find_class, numbered
 from convnext.classifier.results import Answer, Embedding, Prediction, best_classes, class_score
 from convnext.engines import Engine, open_engine
 from convnext.engines.base import Array, Precision
+from convnext.engines.quantizing import calibration_of
 from convnext.errors import ArgumentError, ArgumentTypeError, ImageError
+from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
 from convnext.images.batches import batches
 from convnext.images.decode import Source, decode
@@ -52,6 +54,7 @@ class Classifier:
             this package.
         engine: What computes, see `convnext.engines.open_engine`.
         precision: What it computes in.
+        calibration: What `"int8"` needs, see `convnext.engines.open_engine`.
         device: The runtime's name of a device.
         threads: How many; by default as many processors as this process may use.
         size: Side of the pictures, if not that of the weights.
@@ -79,6 +82,7 @@ class Classifier:
         engine: str = "auto",
         *,
         precision: Precision = "auto",
+        calibration: Calibration | Sources | None = None,
         device: str = "auto",
         threads: int | None = None,
         size: int | None = None,
@@ -89,6 +93,7 @@ class Classifier:
         self._engine_name = engine
         self._options: dict[str, Any] = {
             "precision": precision,
+            "calibration": calibration,
             "device": device,
             "threads": threads,
         }
@@ -288,8 +293,18 @@ class Classifier:
     def _engine(self, outputs: tuple[str, ...]) -> Engine:
         with self._lock:
             if outputs not in self._engines:
+                self._calibrate()
                 self._engines[outputs] = self._open(outputs)
             return self._engines[outputs]
+
+    def _calibrate(self) -> None:
+        """Once, however many engines are opened."""
+        if self._options["calibration"] is not None:
+            with _network(self._model) as network:
+                network = _at(network, self.preprocess.size, fixed=not self._is_file)
+                network = replace(network, preprocess=self.preprocess)
+                found = calibration_of(network, self._options["calibration"])
+            self._options["calibration"] = found
 
     def _open(self, outputs: tuple[str, ...]) -> Engine:
         options = {**self._options, "outputs": outputs}

@@ -218,13 +218,19 @@ def _races(
 def _material(
     args: argparse.Namespace, name: str, random: bool, contenders: Sequence[Contender]
 ) -> Iterator[Material]:
-    from convnext.bench.material import write_material, write_weights
+    from convnext.bench.material import write_calibration, write_material, write_weights
 
     layouts = [contender.peer.layout for contender in contenders if contender.peer]
     with TemporaryDirectory(prefix="convnext-bench-") as folder:
         model = write_weights(name, Path(folder), random=random, size=args.size)
         pictures = _pictures(args.pictures, model)
-        yield write_material(Path(folder), model, pictures, layouts)
+        rounded = any(contender.precision == "int8" for contender in contenders)
+        held_back = pictures[1::2] if rounded and len(pictures) > 1 else pictures
+        material = write_material(Path(folder), model, held_back, layouts)
+        if rounded:
+            print(f"Calibrating int8 with {len(pictures[::2])} of the pictures.", file=sys.stderr)
+            write_calibration(material, pictures[::2])
+        yield material
 
 
 def _pictures(folder: str | None, model: Model) -> NDArray[np.uint8]:

@@ -67,6 +67,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--precision", default="float32", help="what it computes in (default: float32)"
     )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="for int8: what `convnext quantize` wrote, or pictures",
+    )
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="default: 32")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help=f"for reports (default: {OUT}/MODEL-DATA)"
@@ -131,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
         weights=args.weights,
         labels=None if from_folders else args.labels,
         precision=args.precision,
+        calibration=args.calibration,
     )
     data = open_dataset(
         args.data,

@@ -21,13 +21,14 @@ from convnext.cli import (
     info,
     list_models,
     predict,
+    quantize,
     verify,
 )
 from convnext.errors import ConvNeXtError
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (predict, embed, explain, evaluate, bench, list_models, info, convert, verify)
+COMMANDS = (predict, embed, explain, evaluate, bench, list_models, info, convert, quantize, verify)
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
@@ -45,6 +46,7 @@ examples:
   convnext info convnextv2_tiny             sizes, accuracy, licence, sources
   convnext info facebook/convnext-tiny-224  the same, by its Hugging Face name
   convnext convert model.pth model.safetensors --to huggingface
+  convnext quantize convnext_tiny photos/ --out int8.safetensors
   convnext verify convnextv2_tiny --picture 000000039769.jpg
 
 `convnext COMMAND --help` says more about a command.

@@ -57,6 +57,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
         help="what to compute in",
     )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="for int8: what `convnext quantize` wrote, or pictures",
+    )
 
 
 def open_classifier(args: argparse.Namespace) -> Classifier:
@@ -67,7 +72,11 @@ def open_classifier(args: argparse.Namespace) -> Classifier:
     if not logger.handlers:  # logging would say those terms once more, and only some of them
         logger.addHandler(logging.NullHandler())
     classifier = Classifier(
-        args.model, args.engine, precision=args.precision, labels=args.labels or None
+        args.model,
+        args.engine,
+        precision=args.precision,
+        calibration=args.calibration,
+        labels=args.labels or None,
     )
     if classifier.info.notice:
         print(classifier.info.notice, file=sys.stderr)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.errors import ArgumentError, ArgumentTypeError
+from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
 from convnext.variants import SMALLEST_PUBLISHED_SIDE
 
@@ -136,6 +137,7 @@ class EngineOptions:
         device: The runtime's name of a device, or `"auto"`.
         threads: How many; None for as many processors as this process may use.
         streams: How many batches at once; None for whatever suits one caller best.
+        calibration: How `"int8"` rounds; nothing else needs it.
     """
 
     outputs: tuple[str, ...] = ("logits",)
@@ -144,3 +146,4 @@ class EngineOptions:
     device: str = "auto"
     threads: int | None = None
     streams: int | None = None
+    calibration: Calibration | None = None

@@ -6,23 +6,27 @@ It knows which engines there are and which to prefer, and nothing of how they wo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from convnext.engines.base import Engine, EngineOptions, Precision
+from convnext.engines.quantizing import calibration_of, quantize_network
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
     MissingDependencyError,
     UnknownNameError,
 )
+from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
+from convnext.images.sources import Sources
 from convnext.weights.load import CanonicalWeights, read_weights
 
-__all__ = ["ENGINES", "open_engine"]
+__all__ = ["ENGINES", "open_engine", "quantize"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def open_engine(  # noqa: PLR0913
     input: Literal["uint8", "float32"] = "uint8",
     size: int | None = None,
     any_size: bool = False,
+    calibration: Calibration | Sources | None = None,
 ) -> Engine:
     """Make a model ready to answer.
 
@@ -108,6 +113,8 @@ def open_engine(  # noqa: PLR0913
         size: Side of the pictures; by default that of the weights. Not for a Keras model, which
             has its own.
         any_size: Whether batches of every picture size are taken, from 32 pixels on.
+        calibration: What `"int8"` needs: pictures such as the model will see (a folder, say), what
+            `quantize` made of them, or its file.
 
     Returns:
         An engine, ready to be called from any number of threads.
@@ -124,29 +131,74 @@ def open_engine(  # noqa: PLR0913
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     options = EngineOptions(names, input, precision, device, threads, streams)
     _check(options)
+    with _network(model, size, any_size) as network:
+        return _open(runtime, network, options, calibration)
+
+
+def quantize(
+    model: Any,
+    pictures: Sources,
+    *,
+    size: int | None = None,
+    on_progress: Callable[[str], object] = lambda _: None,
+) -> Calibration:
+    """Find how a model is rounded to eight bits, and what that does to its answers.
+
+    Args:
+        model: What `open_engine` takes.
+        pictures: Some such as the model will see: a folder, say. A hundred or two are enough, and
+            no more than 256 are used.
+        size: Side of the pictures; by default that of the weights.
+        on_progress: Called with each step before it begins.
+
+    Returns:
+        What `open_engine` takes as its calibration. Its `save` keeps it.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        ArgumentError: No picture can be read.
+
+    Example:
+        calibration = quantize("convnext_tiny.fb_in1k", "photos/")
+        print(calibration.agreement)
+        engine = open_engine("convnext_tiny.fb_in1k", precision="int8", calibration=calibration)
+    """
+    _choose("openvino")
+    with _network(model, size) as network:
+        return quantize_network(network, pictures, on_progress)
+
+
+@contextmanager
+def _network(model: Any, size: int | None, any_size: bool = False) -> Iterator[Network]:
+    """The network that is meant, as long as its weights can be read."""
     if isinstance(model, str | os.PathLike):
         source = model if isinstance(model, str) else Path(model)
         with read_weights(source) as weights:
-            return _open(runtime, Network.of_weights(weights, size, any_size=any_size), options)
-    if isinstance(model, CanonicalWeights):
-        return _open(runtime, Network.of_weights(model, size, any_size=any_size), options)
-    if not hasattr(model, "get_layer"):
+            yield Network.of_weights(weights, size, any_size=any_size)
+    elif isinstance(model, CanonicalWeights):
+        yield Network.of_weights(model, size, any_size=any_size)
+    elif not hasattr(model, "get_layer"):
         raise ArgumentTypeError(
             "An engine runs a published checkpoint's name, a weights file, weights from "
             f"read_weights or a Keras model of this package, not {type(model).__name__}."
         )
-    if size is not None or any_size:
+    elif size is not None or any_size:
         raise ArgumentError("A Keras model has its own input size; leave out size and any_size.")
-    return _open(runtime, Network.of_model(model), options)
+    else:
+        yield Network.of_model(model)
 
 
-def _open(runtime: Runtime, network: Network, options: EngineOptions) -> Engine:
+def _open(runtime: Runtime, network: Network, options: EngineOptions, calibration: Any) -> Engine:
     network.check_outputs(options.outputs)
     if options.input == "uint8" and network.channels != 3:
         raise ArgumentError(
             f"{network.weights.source} takes {network.channels} channels, and there is no recipe "
             'for their pixels. Normalise them as in training and give input="float32".'
         )
+    if calibration is not None and options.precision != "int8":
+        raise ArgumentError(f'A calibration is for precision="int8", not {options.precision!r}.')
+    if calibration is not None:
+        options = replace(options, calibration=calibration_of(network, calibration))
     return runtime.open(network, options)
 
 

@@ -20,9 +20,11 @@ from convnext.engines.base import Array, Engine, EngineOptions, InputSpec
 from convnext.engines.cache import GraphCache, graphs_folder
 from convnext.engines.pieces import pieces
 from convnext.errors import ArgumentError, UnknownNameError
+from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
-from convnext.graphs.openvino import build
-from convnext.graphs.untracked_openvino import ov
+from convnext.graphs.openvino import Product, build, product
+from convnext.graphs.quantize import rounded
+from convnext.graphs.untracked_openvino import core, ov
 from convnext.processors import available_processors
 
 __all__ = ["OpenVINOEngine"]
@@ -33,6 +35,7 @@ PRECISIONS: Mapping[str, tuple[ov.Type, str]] = {
     "bfloat16": (ov.Type.bf16, "BF16"),
     "float16": (ov.Type.f16, "FP16"),
 }
+INT8 = "INT8"
 ANY = 0  # pictures: a graph that takes any number
 # Devices whose compiled graphs are kept. A CPU compiles faster than it reads: docs/engines.md.
 KEPT = ("GPU", "NPU")
@@ -45,19 +48,26 @@ class OpenVINOEngine(Engine):
         network: What to run; its weights are read here and not needed afterwards.
         options: How. `precision="auto"` is bfloat16 where the device computes it natively and
             float32 elsewhere; `device` is OpenVINO's name, `"CPU"` by default.
+
+    Raises:
+        ArgumentError: The device has not the precision, or int8 has no calibration.
     """
 
     def __init__(self, network: Network, options: EngineOptions) -> None:
-        self._core = ov.Core()
+        self._core = core()
         self._device = _device(self._core, options.device)
         self.name = "openvino"
         self.precision = _precision(self._core, self._device, options.precision)
         self.outputs = options.outputs
         self.input = InputSpec.of(network, options.input)
         self._streams = options.streams or 1
-        self._properties = _properties(self._device, self.precision, options)
+        rest = self.precision
+        if rest == "int8":  # blocks are rounded; the rest is as fast as it can be
+            rest = _precision(self._core, self._device, "auto")
+        self._properties = _properties(self._device, rest, options)
         self._fixed = network.sides is not None
-        self._model = build(network, options.outputs, input=options.input)
+        linear = _product(self.precision, options.calibration)
+        self._model = build(network, options.outputs, input=options.input, product=linear)
         self._compiled: dict[int, ov.CompiledModel] = {}
         self._idle: dict[int, deque[ov.InferRequest]] = {}
         self._compiling = threading.Lock()
@@ -143,6 +153,8 @@ def _device(core: ov.Core, wanted: str) -> str:
 def _precision(core: ov.Core, device: str, wanted: str) -> str:
     able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     allowed = [name for name, (_, capability) in PRECISIONS.items() if capability in able]
+    if INT8 in able:
+        allowed.append("int8")
     if wanted == "auto":
         return "bfloat16" if "bfloat16" in allowed else "float32"
     if wanted not in allowed:
@@ -152,6 +164,17 @@ def _precision(core: ov.Core, device: str, wanted: str) -> str:
             f"{', '.join(allowed)}; 'auto' chooses."
         )
     return wanted
+
+
+def _product(precision: str, calibration: Calibration | None) -> Product:
+    if precision != "int8":
+        return product
+    if calibration is None:
+        raise ArgumentError(
+            "int8 needs a calibration: give calibration= a folder of pictures such as the model "
+            "will see, or the file that `convnext quantize MODEL PICTURES` makes of them."
+        )
+    return rounded(calibration)
 
 
 def _properties(device: str, precision: str, options: EngineOptions) -> dict[str, Any]:

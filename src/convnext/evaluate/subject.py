@@ -16,8 +16,10 @@ from convnext.engines import Engine, open_engine
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, WeightsMismatchError
 from convnext.evaluate.classes import Classes
+from convnext.graphs.levels import Calibration
 from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_labels
 from convnext.images.recipe import Preprocess
+from convnext.images.sources import Sources
 from convnext.weights.catalog import CHECKPOINTS, Checkpoint, get_checkpoint
 from convnext.weights.download import fetch
 from convnext.weights.info import WeightsInfo
@@ -54,6 +56,7 @@ def open_subject(
     weights: str | Path | None = None,
     labels: str | Path | None = None,
     precision: Precision = "float32",
+    calibration: Calibration | Sources | None = None,
 ) -> Subject:
     """Open a model for evaluation.
 
@@ -64,6 +67,7 @@ def open_subject(
         labels: A file with the names of the model's classes, or one of `IMAGENET_SETS`.
         precision: What `open_engine` takes. Not `"auto"` by default, as other precisions change the
             numbers, if little.
+        calibration: What `"int8"` needs, see `open_engine`.
 
     Raises:
         ConvNeXtError: The model cannot be found, read or run, or the labels do not fit it.
@@ -82,7 +86,7 @@ def open_subject(
                 f"{Preprocess.size} pixels after a crop of {Preprocess.crop_fraction:g}. If they "
                 "are a copy of a published checkpoint, name that one and give them as --weights.",
             )
-        opened = open_engine(read, engine, precision=precision)
+        opened = open_engine(read, engine, precision=precision, calibration=calibration)
         file = _file(source)
         facts = {
             "name": read.info.name or file.name,

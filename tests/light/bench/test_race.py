@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from convnext.bench import race as module
-from convnext.bench.agreement import agreement
 from convnext.bench.contenders import Contender
 from convnext.bench.race import logits_of, race
 from convnext.errors import ConvNeXtError
+from convnext.graphs.agreement import agreement
 
 pytest.importorskip("openvino")
 

@@ -1,17 +1,23 @@
 """What the OpenVINO engine does around its graph; the graph has tests of its own."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
-ov = pytest.importorskip("convnext.graphs.untracked_openvino").ov
+pytest.importorskip("openvino")
 
-from convnext.engines import open_engine  # noqa: E402
-from convnext.engines import openvino as module  # noqa: E402
-from convnext.errors import ArgumentError, UnknownNameError, WeightsError  # noqa: E402
-from convnext.weights.load import read_weights  # noqa: E402
-from convnext.weights.save import save_weights  # noqa: E402
+from convnext.engines import open_engine, quantize, quantizing
+from convnext.engines import openvino as module
+from convnext.errors import ArgumentError, UnknownNameError, WeightsError
+from convnext.graphs.untracked_openvino import core, ov
+from convnext.variants import VARIANTS
+from convnext.weights.canonical import parameter_shapes
+from convnext.weights.load import read_weights
+from convnext.weights.save import save_weights
 
 
 @pytest.fixture(autouse=True)
@@ -100,21 +106,104 @@ def test_the_precision_is_never_openvinos_choice(weights_file, monkeypatch):
         return compile_model(core, model, device, settings)
 
     monkeypatch.setattr(ov.Core, "compile_model", spy)
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     auto = opened(weights_file, precision="auto")
     assert auto.precision == ("bfloat16" if "BF16" in able else "float32")
     assert opened(weights_file).precision == "float32"
     assert chosen == [module.PRECISIONS[auto.precision][0], ov.Type.f32]
 
 
-def test_a_precision_that_the_device_has_not(weights_file):
+def test_a_precision_that_the_device_has_not(weights_file, monkeypatch):
+    monkeypatch.setattr(module, "INT8", "INT3")
     with pytest.raises(ArgumentError, match=r"does not compute in int8 on CPU .* float32"):
         opened(weights_file, precision="int8")
 
 
+def test_int8_needs_to_know_how_to_round(weights_file):
+    with pytest.raises(ArgumentError, match=r"int8 needs a calibration.*convnext quantize"):
+        opened(weights_file, precision="int8")
+    with pytest.raises(ArgumentError, match=r'for precision="int8", not .float32.'):
+        opened(weights_file, calibration=pictures(2))
+
+
+def test_int8(weights_file, tmp_path):
+    """From pictures, from what they gave, and from its file: the same answers, near the exact."""
+    exact = opened(weights_file).predict(pictures(9))
+    found = quantize(weights_file, pictures(40), size=32)
+    found.save(tmp_path / "c.safetensors")
+    answers = [
+        opened(weights_file, precision="int8", calibration=given).predict(pictures(9))
+        for given in (pictures(40), found, tmp_path / "c.safetensors")
+    ]
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer, answers[0])
+    assert 0 < np.abs(answers[0] - exact).max() < 0.02 * np.abs(exact).max()
+    assert found.agreement.pictures == 40
+    assert 0 < found.agreement.max_difference < 0.02 * np.abs(exact).max()
+
+
+def test_int8_from_a_folder(weights_file, tmp_path):
+    for number, pixels in enumerate(pictures(3, 40)):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert quantize(weights_file, tmp_path, size=32).pictures == 3
+    with pytest.raises(ArgumentError, match="No picture can be read"):
+        quantize(weights_file, tmp_path / "broken.png", size=32)
+
+
+def test_int8_from_more_pictures_than_help(weights_file, monkeypatch):
+    monkeypatch.setattr(quantizing, "PICTURES", 5)
+    assert quantize(weights_file, pictures(9), size=32).pictures == 5
+
+
+def test_int8_of_a_backbone(tmp_path):
+    shapes = parameter_shapes(VARIANTS["test_v1"], num_classes=0, head_norm=False)
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    save_weights(weights, tmp_path / "w.safetensors")
+    found = quantize(tmp_path / "w.safetensors", pictures(3), size=32)
+    assert found.agreement.pictures == 3
+
+
+def test_a_calibration_of_other_weights(weights_file, tmp_path):
+    found = quantize(weights_file, pictures(2), size=32)
+    shapes = parameter_shapes(VARIANTS["test_v2"], num_classes=10)
+    weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    save_weights(weights, tmp_path / "w.safetensors")
+    with pytest.raises(ArgumentError, match="of other weights"):
+        opened(tmp_path / "w.safetensors", precision="int8", calibration=found)
+
+
+def test_ctrl_c_after_engines_have_come_and_gone(weights_file):
+    """OpenVINO sets the stack that signal handlers run on, where it uses AMX."""
+    script = (
+        "import gc, os, signal, sys, time\n"
+        "import numpy as np\n"
+        "from convnext.engines import open_engine\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def use(precision):\n"
+        "    engine = open_engine(sys.argv[1], 'openvino', size=32, precision=precision)\n"
+        "    engine.predict(np.zeros((1, 32, 32, 3), np.uint8))\n"
+        "    return engine\n"
+        "first, second = use('float32'), use('auto')\n"
+        "del first\n"
+        "gc.collect()\n"
+        "del second\n"
+        "gc.collect()\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(5)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    run = [sys.executable, "-c", script, str(weights_file)]
+    process = subprocess.run(run, capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (0, "interrupted\n"), process.stderr
+
+
 def test_half_precision_where_there_is_some(weights_file):
     exact = opened(weights_file).predict(pictures(3))
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     for name, (_, capability) in module.PRECISIONS.items():
         if name != "float32" and capability in able:
             engine = opened(weights_file, precision=name)

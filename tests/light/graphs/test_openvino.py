@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-openvino = pytest.importorskip("convnext.graphs.untracked_openvino").ov
+untracked = pytest.importorskip("convnext.graphs.untracked_openvino")
 
 from convnext.errors import ArgumentError  # noqa: E402
 from convnext.graphs.network import OUTPUTS  # noqa: E402
@@ -12,7 +12,7 @@ from convnext.graphs.openvino import build, product  # noqa: E402
 
 def answers(model, pictures):
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    compiled = untracked.core().compile_model(model, "CPU", settings)
     results = compiled(pictures)
     return {port.get_any_name(): np.array(results[port]) for port in compiled.outputs}
 
@@ -50,7 +50,7 @@ def test_pictures_that_are_normalised_already_and_have_four_channels(oracle):
 
 def test_a_fixed_number_of_pictures(oracle):
     model = build(oracle.network(), batch=3)
-    assert model.input(0).shape == openvino.Shape([3, 32, 32, 3])
+    assert model.input(0).shape == untracked.ov.Shape([3, 32, 32, 3])
     assert model.input(0).get_any_name() == "pictures"
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnext.bench.agreement import agreement
+from convnext.graphs.agreement import agreement
 
 RNG = np.random.default_rng(0)
 REFERENCE = RNG.normal(0, 3, (20, 10)).astype(np.float32)

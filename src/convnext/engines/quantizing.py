@@ -1,0 +1,92 @@
+"""From a model and pictures to a calibration, and what it does to the answers.
+
+It joins the pictures room, which reads, and the graphs room, which rounds; engines are given what
+comes out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.engines.base import EngineOptions
+from convnext.errors import ArgumentError
+from convnext.graphs.agreement import agreement
+from convnext.graphs.levels import Calibration
+from convnext.graphs.network import Network
+from convnext.images.batches import batches
+from convnext.images.sources import Sources
+
+__all__ = ["calibration_of", "quantize_network"]
+
+PICTURES = 256  # more do not round better, and take longer
+
+
+def quantize_network(
+    network: Network,
+    pictures: Sources | NDArray[Any],
+    on_progress: Callable[[str], object] = lambda _: None,
+) -> Calibration:
+    """A calibration, with its agreement with float32 on the same pictures.
+
+    Args:
+        network: What is to be rounded.
+        pictures: What `convnext.images.sources.iterate` takes, or a batch of pixels; no more than
+            the first `PICTURES` of them are used.
+        on_progress: Called with each step before it begins.
+
+    Raises:
+        ArgumentError: No picture can be read.
+    """
+    from convnext.engines.openvino import OpenVINOEngine
+    from convnext.graphs.quantize import calibrate
+
+    pixels = _pixels(network, pictures)
+    calibration = calibrate(network, pixels, on_progress=on_progress)
+    has_norm = network.weights.found.head_norm
+    output = "logits" if network.num_classes else "embedding" if has_norm else "stage_3"
+    kind = "uint8" if pixels.dtype == np.uint8 else "float32"
+    answers = []
+    for precision in ("float32", "int8"):
+        on_progress(f"answers in {precision}")
+        options = EngineOptions((output,), kind, precision, calibration=calibration)  # type: ignore[arg-type]
+        answer = OpenVINOEngine(network, options).predict(pixels)
+        answers.append(answer.reshape(len(answer), -1))
+    exact, rounded = answers
+    return replace(calibration, agreement=agreement(rounded, exact))
+
+
+def calibration_of(network: Network, given: Any) -> Calibration:
+    """What an engine needs of whatever a caller gave: a calibration, its file, or pictures."""
+    if isinstance(given, Calibration):
+        return given
+    if isinstance(given, str | os.PathLike) and str(given).endswith(".safetensors"):
+        return Calibration.load(Path(given))
+    return quantize_network(network, given)
+
+
+def _pixels(network: Network, pictures: Sources | NDArray[Any]) -> NDArray[Any]:
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
+        return pictures[:PICTURES]
+    read = [pixels for pixels in _first(network, pictures) if len(pixels)]
+    if not read:
+        raise ArgumentError(
+            f"No picture can be read from {pictures!r}. Calibration needs a folder, or anything "
+            "else, of pictures such as the model will see."
+        )
+    return np.concatenate(read)
+
+
+def _first(network: Network, pictures: Any) -> Iterator[NDArray[np.uint8]]:
+    found = 0
+    for batch in batches(pictures, network.preprocess):
+        yield batch.pixels[: PICTURES - found]
+        found += len(batch.pixels)
+        if found >= PICTURES:
+            return

@@ -1,0 +1,128 @@
+"""Eight-bit inference without training: watches a network at work, and builds it rounded.
+
+A block's two linear layers do nearly all the arithmetic, and they are what is rounded. The stem,
+downsamplings, depthwise convolutions, norms, GRN, skip connections and the head keep the precision
+of the rest, and so does the whole first block: what it gets wrong, every later one sees, and on
+trained weights rounding it cost 5 dB of the first stage's output (docs/engines.md).
+
+`levels` says how rounding is found; this says what OpenVINO is to do.
+
+    calibration = calibrate(network, pixels)
+    model = build(network, product=rounded(calibration))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.errors import ArgumentError
+from convnext.graphs.fold import Linear
+from convnext.graphs.levels import HIGHEST_INPUT, Calibration, Seen, find_levels, seen_in_all
+from convnext.graphs.network import Network
+from convnext.graphs.openvino import Product, build, product
+from convnext.graphs.untracked_openvino import core, op, ov
+from convnext.processors import available_processors
+
+__all__ = ["calibrate", "rounded"]
+
+Node = Any
+
+ROWS = 1024  # places, over all pictures, at which a layer's inputs are kept
+UNROUNDED = "stage_0_block_0."
+
+
+def calibrate(
+    network: Network,
+    pixels: NDArray[Any],
+    *,
+    on_progress: Callable[[str], object] = lambda _: None,
+) -> Calibration:
+    """Find how a network is rounded best.
+
+    Args:
+        network: What is to be rounded.
+        pixels: Pictures such as it will see, `(pictures, height, width, channels)`: pixels, or
+            normalised already if they are float32. A hundred or two are enough.
+        on_progress: Called before each of `len(pixels)` pictures and each linear layer.
+
+    Raises:
+        ArgumentError: There is no picture.
+    """
+    if not len(pixels):
+        raise ArgumentError("Calibration needs pictures; a hundred or two are enough.")
+    watched: dict[str, tuple[Node, Linear]] = {}
+
+    def watch(x: Node, linear: Linear, name: str) -> Node:
+        if not name.startswith(UNROUNDED):
+            watched[name] = (x, linear)
+        return product(x, linear, name)
+
+    whole = "logits" if network.num_classes else "stage_3"
+    kind = "uint8" if pixels.dtype == np.uint8 else "float32"
+    model = build(network, (whole,), input=kind, batch=1, product=watch)  # type: ignore[arg-type]
+    model.add_outputs([x.output(0) for x, _ in watched.values()])
+    seen = _watch(model, list(watched), pixels, on_progress)
+    layers = {}
+    for name, (_, linear) in watched.items():
+        on_progress(f"rounding {name}")
+        layers[name] = find_levels(seen.pop(name), linear)
+    return Calibration(layers, len(pixels))
+
+
+def _watch(
+    model: ov.Model, names: list[str], pixels: NDArray[Any], on_progress: Callable[[str], object]
+) -> dict[str, Seen]:
+    """Run the pictures and keep what came by each layer."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": available_processors(),
+    }
+    compiled = core().compile_model(model, "CPU", settings)
+    random = np.random.default_rng(0)
+    each = -(-ROWS // len(pixels))
+    found: dict[str, list[Seen]] = {name: [] for name in names}
+    for number, picture in enumerate(pixels):
+        on_progress(f"picture {number + 1}")
+        results = compiled([picture[None]], share_inputs=True, share_outputs=True)
+        for index, name in enumerate(names, start=1):
+            inputs = results[index].reshape(results[index].shape[1], -1)  # (in, places)
+            places = random.integers(inputs.shape[1], size=each)
+            rows = np.ascontiguousarray(inputs[:, places].T)
+            found[name].append(Seen(inputs.min(axis=1), inputs.max(axis=1), rows))
+    return {name: seen_in_all(parts) for name, parts in found.items()}
+
+
+def rounded(calibration: Calibration) -> Product:
+    """A block's linear layers in eight bits, for `build`."""
+
+    def rounded_product(x: Node, linear: Linear, name: str) -> Node:
+        if name.startswith(UNROUNDED):
+            return product(x, linear, name)
+        levels = calibration.levels(name, linear)
+        kernel, steps = levels.round_kernel(linear.kernel)
+        highest = levels.low + levels.step * np.float32(HIGHEST_INPUT)
+        x = op.fake_quantize(
+            x,
+            _per_channel(levels.low),
+            _per_channel(highest),
+            op.constant(np.float32(0)),
+            op.constant(np.float32(HIGHEST_INPUT)),
+            HIGHEST_INPUT + 1,
+        )
+        whole = op.constant(np.ascontiguousarray(kernel.T)[:, :, None, None])  # (out, in, 1, 1)
+        weights = op.multiply(
+            op.convert(whole, np.float32), op.constant(steps.reshape(-1, 1, 1, 1))
+        )
+        none = [0, 0]
+        y = op.convolution(x, weights, [1, 1], none, none, [1, 1], "valid", name=name)
+        return op.add(y, _per_channel(levels.bias(linear)))
+
+    return rounded_product
+
+
+def _per_channel(values: NDArray[np.float32]) -> Node:
+    return op.constant(np.ascontiguousarray(values.reshape(1, -1, 1, 1), np.float32))

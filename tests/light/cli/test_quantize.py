@@ -1,0 +1,66 @@
+"""The command from pictures to a calibration, and what it lets other commands do."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("convnext.graphs.untracked_openvino")
+
+from convnext.cli.main import main
+from convnext.graphs.levels import Calibration
+
+
+def quantize(weights, pictures, out, *options):
+    return main(["quantize", str(weights), str(pictures), "--out", str(out), *options])
+
+
+@pytest.fixture
+def calibration(named_weights, pictures, tmp_path):
+    out = tmp_path / "int8.safetensors"
+    assert quantize(named_weights, pictures, out) == 0
+    return out
+
+
+def test_it_says_how_good_it_is(named_weights, pictures, tmp_path, capsys):
+    calibration = tmp_path / "int8.safetensors"
+    assert quantize(named_weights, pictures, calibration) == 0
+    out, err = capsys.readouterr()
+    assert "linear layers, from 9 pictures." in out
+    assert "Against float32 on these pictures: the same strongest output for " in out
+    assert "Layers that suffer most: stage_" in out
+    assert err.splitlines()[-1] == f"Written to {calibration}."
+    assert Calibration.load(calibration).pictures == 9
+
+
+def test_other_commands_take_it(calibration, named_weights, pictures, capsys):
+    def probabilities(*options):
+        capsys.readouterr()
+        picture = str(pictures / "shade-3.png")
+        assert main(["predict", picture, "--model", str(named_weights), "--json", *options]) == 0
+        return [each["probability"] for each in json.loads(capsys.readouterr().out)[0]["classes"]]
+
+    exact = probabilities("--precision", "float32")
+    rounded = probabilities("--precision", "int8", "--calibration", str(calibration))
+    assert rounded != exact
+    np.testing.assert_allclose(rounded, exact, atol=0.05)
+
+
+def test_int8_without_it(named_weights, pictures, capsys):
+    picture = str(pictures / "shade-3.png")
+    assert main(["predict", picture, "--model", str(named_weights), "--precision", "int8"]) == 2
+    assert "int8 needs a calibration" in capsys.readouterr().err
+
+
+def test_a_file_that_is_there(calibration, named_weights, pictures, capsys):
+    assert quantize(named_weights, pictures, calibration) == 2
+    assert "Allow --overwrite" in capsys.readouterr().err
+    assert quantize(named_weights, pictures, calibration, "--overwrite") == 0
+
+
+def test_no_pictures(named_weights, tmp_path, capsys):
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    out = tmp_path / "int8.safetensors"
+    assert quantize(named_weights, tmp_path, out) == 2
+    assert "No picture can be read" in capsys.readouterr().err
+    assert not out.exists()

@@ -1,0 +1,164 @@
+"""Rounding keeps a layer's answers, and a calibration survives its file and nothing else."""
+
+import numpy as np
+import pytest
+
+from convnext.errors import ArgumentError, WeightsFileError
+from convnext.graphs.agreement import Agreement
+from convnext.graphs.fold import Linear
+from convnext.graphs.levels import Calibration, Levels, Seen, checksum, find_levels, seen_in_all
+from convnext.weights.files import LazyTensor, write_weights
+
+RNG = np.random.default_rng(0)
+
+
+def linear(inputs=24, outputs=10):
+    kernel = RNG.standard_normal((inputs, outputs), np.float32)
+    return Linear(kernel, RNG.standard_normal(outputs, np.float32))
+
+
+def seen(rows):
+    return Seen(rows.min(axis=0), rows.max(axis=0), rows)
+
+
+def decibels(exact, rounded):
+    signal = exact - exact.mean(axis=0)
+    return 10 * np.log10(np.square(signal).mean() / np.square(rounded - exact).mean())
+
+
+def answers(levels, layer, rows):
+    """As a runtime computes them: whole numbers, then one step for each output."""
+    kernel, steps = levels.round_kernel(layer.kernel)
+    sums = levels.round_inputs(rows).astype(np.int64) @ kernel.astype(np.int64)
+    return sums * steps + levels.bias(layer)
+
+
+ROWS = {
+    "even": RNG.standard_normal((500, 24), np.float32),
+    "one loud channel": RNG.standard_normal((500, 24), np.float32)
+    * np.array([40] + [1] * 23, np.float32),
+    "never negative, far from zero": RNG.random((500, 24), np.float32) + 7,
+    "as GELU gives them": np.maximum(RNG.standard_normal((500, 24), np.float32), -0.17),
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_answers_stay(rows):
+    layer = linear()
+    levels = find_levels(seen(rows), layer)
+    exact = rows @ layer.kernel + layer.bias
+    measured = decibels(exact, answers(levels, layer, rows))
+    assert measured > 36
+    assert measured == pytest.approx(levels.decibels, abs=0.3)
+
+
+def test_channels_of_their_own_are_what_saves_a_quiet_one():
+    """With one step for all inputs, 23 of 24 channels would have a handful of values."""
+    rows = ROWS["one loud channel"]
+    layer = linear()
+    layer.kernel[0] /= 40  # what it says matters as much as what the others say
+    exact = rows @ layer.kernel + layer.bias
+    own = find_levels(seen(rows), layer)
+    width = (rows.max() - rows.min()) / 255
+    none = np.zeros(10, np.float32)
+    low = np.full(24, rows.min(), np.float32)
+    one = Levels(low, np.full(24, width, np.float32), none, 0, 0)
+    assert decibels(exact, answers(own, layer, rows)) > 36
+    assert decibels(exact, answers(one, layer, rows)) < 30
+
+
+def test_the_mean_of_the_outputs_stays():
+    rows = ROWS["even"]
+    layer = linear()
+    levels = find_levels(seen(rows), layer)
+    difference = answers(levels, layer, rows) - (rows @ layer.kernel + layer.bias)
+    np.testing.assert_allclose(difference.mean(axis=0), 0, atol=1e-5)
+
+
+def test_layers_without_anything_in_them():
+    rows = np.full((20, 24), 3, np.float32)
+    layer = Linear(np.zeros((24, 10), np.float32), np.ones(10, np.float32))
+    levels = find_levels(seen(rows), layer)
+    np.testing.assert_allclose(answers(levels, layer, rows), 1, atol=1e-6)
+
+
+def test_constant_inputs_are_kept():
+    rows = np.full((20, 24), 3, np.float32)
+    layer = linear()
+    levels = find_levels(seen(rows), layer)
+    exact = rows @ layer.kernel + layer.bias
+    np.testing.assert_allclose(answers(levels, layer, rows), exact, atol=1e-4)
+
+
+def test_a_kernel_takes_all_its_levels_and_no_more():
+    kernel, _ = find_levels(seen(ROWS["even"]), linear()).round_kernel(linear().kernel)
+    assert kernel.dtype == np.int8
+    assert np.abs(kernel).max() == 127
+
+
+def test_room_for_what_no_picture_had():
+    """Where pictures agree, none; where one goes far beyond the others, half as far again."""
+    highs = np.array([[1, 1], [1, 1], [1, 1], [1, 1], [1, 5]], np.float32)
+    rows = np.zeros((2, 2), np.float32)
+    both = seen_in_all([Seen(-high, high, rows) for high in highs])
+    np.testing.assert_allclose(both.high, [1, 7])
+    np.testing.assert_allclose(both.low, [-1, -7])
+    assert both.rows.shape == (10, 2)
+
+
+def calibration():
+    layer = linear()
+    levels = find_levels(seen(ROWS["even"]), layer)
+    return layer, Calibration({"a": levels}, 3, Agreement(3, 0.5, 0.1, 30.0, 1.0))
+
+
+def test_its_file(tmp_path):
+    layer, made = calibration()
+    made.save(tmp_path / "c.safetensors")
+    read = Calibration.load(tmp_path / "c.safetensors")
+    assert (read.pictures, read.agreement) == (made.pictures, made.agreement)
+    ours, theirs = made.levels("a", layer), read.levels("a", layer)
+    for part in ("low", "step", "correction", "kernel", "decibels"):
+        np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
+
+
+def test_other_weights():
+    layer, made = calibration()
+    with pytest.raises(ArgumentError, match="of other weights: b differs"):
+        made.levels("b", layer)
+    with pytest.raises(ArgumentError, match=r"of other weights.*convnext quantize"):
+        made.levels("a", linear())
+
+
+def test_a_checksum_is_of_values_not_of_how_they_lie():
+    kernel = linear().kernel
+    assert checksum(kernel) == checksum(np.asfortranarray(kernel))
+
+
+def test_another_file(tmp_path):
+    write_weights(tmp_path / "w.safetensors", {"a": LazyTensor.from_array(np.ones(3))})
+    with pytest.raises(WeightsFileError, match=r"holds no calibration.*convnext quantize"):
+        Calibration.load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda about: {**about, "calibration": "{"},
+        lambda about: {**about, "calibration": "[]"},
+        lambda about: {**about, "calibration": about["calibration"].replace('"a"', '"b"')},
+        lambda about: {**about, "calibration": about["calibration"].replace("kernel", "colonel")},
+    ],
+)
+def test_a_damaged_file(tmp_path, monkeypatch, damage):
+    from convnext.graphs import levels
+
+    write = levels.write_weights
+
+    def damaging(path, tensors, about, **options):
+        write(path, tensors, damage(about), **options)
+
+    monkeypatch.setattr(levels, "write_weights", damaging)
+    calibration()[1].save(tmp_path / "c.safetensors")
+    with pytest.raises(WeightsFileError, match="damaged"):
+        Calibration.load(tmp_path / "c.safetensors")
