@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BACKENDS := tensorflow jax torch
+RESULTS := benchmarks/results
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Two test processes share the cores, so each computes with one thread.
@@ -32,6 +33,11 @@ install: .venv/dev ## Everything a contributor needs, in .venv.
 	$(PIP) --group dev --editable .
 	touch $@
 
+# What only bench needs: OpenVINO's own way to int8, as a peer.
+.venv/bench: .venv/dev
+	$(PIP) --group bench
+	touch $@
+
 lint: .venv/dev ## Formatting, style, types, layers, dependencies.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -56,8 +62,13 @@ test-heavy-%: .venv/dev
 demo: .venv/demo ## Build every small variant and print what it is and costs.
 	KERAS_BACKEND=jax $(BIN)/python examples/variants.py
 
-bench: .venv/dev ## Time this package against its peers; results go to benchmarks/results.
+bench: .venv/bench ## Time this package against its peers, for hours; results go to benchmarks/results.
+	$(BIN)/convnext bench --precisions float32,bfloat16,int8 --against all \
+		--csv $(RESULTS)/engines.csv --chart $(RESULTS)/engines.png
 	$(BIN)/python benchmarks/keras_models.py
+	$(BIN)/python benchmarks/loading.py base xlarge
+	$(BIN)/python benchmarks/pictures.py
+	$(BIN)/python benchmarks/first_answer.py
 
 docs: .venv/dev ## Check that the documentation's examples run.
 	KERAS_BACKEND=jax $(PYTEST) tests/heavy/test_documentation.py

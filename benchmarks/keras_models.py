@@ -1,8 +1,9 @@
 """Times our Keras models beside keras.applications and timm, on every backend.
 
 Each contender lives in a process of its own, because frameworks in one process disturb each other.
-The processes take turns, one call a turn (A B C A B C ...), so that a change of the machine's speed
-meets all of them; what counts is the median and the ratio of medians inside one run.
+The processes of one backend take turns, one call a turn (A B C A B C ...), so that a change of the
+machine's speed meets all of them; what counts is the median and the ratio of medians inside one
+run. Backends follow each other: a training step at 224 pixels takes up to 8 GB a process.
 
     python benchmarks/keras_models.py                 # everything, about half an hour
     python benchmarks/keras_models.py forward-16 --only jax --rounds 5
@@ -199,19 +200,24 @@ class Contender:
         self.process.wait()
 
 
-def run(task: str, rounds: int, only: str | None) -> list[dict[str, object]]:
+def run(task: str, rounds: int, backend: str) -> list[dict[str, object]]:
     kind, batch, side, precision = TASKS[task]
-    chosen = [c for c in contenders(kind, precision) if only is None or c[1] == only]
-    started = [Contender(library, backend, task) for library, backend in chosen]
-    if kind != "build":
-        for number in range(rounds):
-            print(f"\r{task}: round {number + 1} of {rounds} ", end="", flush=True, file=sys.stderr)
+    started: list[Contender] = []
+    try:
+        for library, its_backend in contenders(kind, precision):
+            if its_backend == backend:
+                started.append(Contender(library, backend, task))
+        for number in range(rounds if kind != "build" else 0):
+            said = f"\r{task} on {backend}: round {number + 1} of {rounds} "
+            print(said, end="", flush=True, file=sys.stderr)
             for contender in started:
                 contender.turn()
         print(file=sys.stderr)
+    finally:
+        for contender in started:
+            contender.close()
     rows = []
     for contender in started:
-        contender.close()
         seconds = contender.seconds
         rows.append(
             {
@@ -347,9 +353,10 @@ def main() -> None:
         print_markdown()
         return
     for task in args.tasks or TASKS:
-        rows = run(task, args.rounds, args.only)
-        show(rows)
-        save(rows)
+        for backend in [args.only] if args.only else BACKENDS:
+            rows = run(task, args.rounds, backend)
+            show(rows)
+            save(rows)
 
 
 if __name__ == "__main__":

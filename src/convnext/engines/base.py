@@ -136,7 +136,7 @@ class EngineOptions:
         precision: What to compute in; `"auto"` is the fastest that keeps the answers.
         device: The runtime's name of a device, or `"auto"`.
         threads: How many; None for as many processors as this process may use.
-        streams: How many batches at once; None for whatever suits one caller best.
+        streams: How many pieces of a batch at once; None for whatever suits one caller best.
         calibration: How `"int8"` rounds; nothing else needs it.
     """
 

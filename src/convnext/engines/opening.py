@@ -107,7 +107,7 @@ def open_engine(  # noqa: PLR0913
         precision: `"auto"` is the fastest that keeps the answers on this machine.
         device: The runtime's name of a device.
         threads: How many; by default as many processors as this process may use.
-        streams: How many batches at once; by default what suits one caller best.
+        streams: How many pieces of a batch at once; by default what suits one caller best.
         outputs: One or more of `convnext.graphs.network.OUTPUTS`.
         input: `"uint8"` to take pixels, `"float32"` to take pictures that are normalised already.
         size: Side of the pictures; by default that of the weights. Not for a Keras model, which

@@ -13,21 +13,24 @@ __all__ = ["PIECE", "pieces"]
 PIECE = 4  # measured, see docs/engines.md
 
 
-def pieces(pictures: int, *, ones: bool = False) -> Iterator[slice]:
+def pieces(pictures: int, *, ones: bool = False, streams: int = 1) -> Iterator[slice]:
     """The parts of a batch.
 
     Args:
         pictures: Size of the batch.
-        ones: Whether what does not fill a piece comes one by one, for graphs that take either
-            `PIECE` pictures or one.
+        ones: Whether what is left comes one by one, for graphs that take either `PIECE` pictures or
+            one.
+        streams: How many pieces are worked on at once. With `ones`, what would not give each of
+            them a piece is left.
 
     Example:
         >>> [part.stop - part.start for part in pieces(10, ones=True)]
         [4, 4, 1, 1]
+        >>> [part.stop - part.start for part in pieces(13, ones=True, streams=2)]
+        [4, 4, 1, 1, 1, 1, 1]
     """
-    start = 0
-    while start < pictures:
-        left = pictures - start
-        size = PIECE if left >= PIECE else 1 if ones else left
-        yield slice(start, start + size)
-        start += size
+    whole = pictures - pictures % (PIECE * streams) if ones else pictures
+    for start in range(0, whole, PIECE):
+        yield slice(start, min(start + PIECE, whole))
+    for start in range(whole, pictures):
+        yield slice(start, start + 1)

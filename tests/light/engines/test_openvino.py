@@ -52,8 +52,10 @@ def test_a_batch_is_its_pictures(weights_file, count, streams):
         )
 
 
-def test_batches_of_1_to_33(weights_file):
-    engine, whole = opened(weights_file), pictures(33)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_batches_of_1_to_33(weights_file, threads):
+    """With more threads than one, large batches are worked on in streams."""
+    engine, whole = opened(weights_file, threads=threads), pictures(33)
     expected = engine.predict(whole)
     for count in range(1, 34):
         np.testing.assert_allclose(engine.predict(whole[:count]), expected[:count], atol=1e-4)
@@ -224,7 +226,7 @@ def test_a_device_that_is_not_there(weights_file):
 def test_threads_are_those_of_the_quota(weights_file, monkeypatch):
     monkeypatch.setattr(module, "available_processors", lambda: 1)
     engine = opened(weights_file, threads=None)
-    assert engine._compiled[1].get_property("INFERENCE_NUM_THREADS") == 1
+    assert engine._graphs[1].compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 def test_weights_that_are_no_numbers(weights_file, tmp_path):

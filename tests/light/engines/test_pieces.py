@@ -11,3 +11,11 @@ def test_every_picture_once_and_in_order(pictures, ones):
     sizes = [part.stop - part.start for part in parts]
     assert all(size in (1, PIECE) if ones else 1 <= size <= PIECE for size in sizes)
     assert ones or sizes[:-1] == [PIECE] * (len(sizes) - 1)
+
+
+@given(st.integers(0, 70), st.integers(1, 8))
+def test_no_stream_is_left_without_a_piece(pictures, streams):
+    sizes = [part.stop - part.start for part in pieces(pictures, ones=True, streams=streams)]
+    assert sum(sizes) == pictures
+    assert sizes.count(PIECE) % streams == 0
+    assert sizes.count(1) < PIECE * streams
