@@ -1,0 +1,73 @@
+"""Others run the same weights to the answers of our engine: a race compares like with like."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from convnext.bench.material import write_calibration, write_material, write_weights
+from convnext.bench.peers import ADAPTERS
+from convnext.bench.pictures import generated_pictures
+from convnext.bench.runners import Order, open_ours
+from convnext.graphs.agreement import agreement
+
+pytestmark = [
+    pytest.mark.upstream,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+BACKEND = keras.backend.backend()
+ON_TORCH = (
+    "timm",
+    "transformers",
+    "openvino-export:latency",
+    "openvino-export:throughput",
+    "onnxruntime-export",
+)
+SIDE = 128  # the least at which strides are as published
+PICTURES = generated_pictures(4, SIDE)
+
+
+def material_of(variant, folder):
+    model = write_weights(variant, folder, random=True, size=SIDE)
+    layouts = ("timm", "huggingface", "keras_applications")
+    return write_material(folder, model, PICTURES, layouts)
+
+
+def answers(opener, material, name, precision="float32"):
+    pytest.importorskip("openvino")
+    runner = opener(material, Order(name, precision, len(PICTURES), 2, 2))
+    return np.asarray(runner.run(runner.ready(PICTURES)), np.float32)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="peers on PyTorch do not depend on Keras's backend")
+@pytest.mark.parametrize("variant", ["test_v1", "test_v2"])
+@pytest.mark.parametrize("peer", ON_TORCH)
+def test_peers_on_pytorch(peer, variant, tmp_path):
+    if peer == "onnxruntime-export":
+        pytest.importorskip("onnxruntime")
+    material = material_of(variant, tmp_path)
+    ours = answers(open_ours, material, "openvino")
+    theirs = answers(ADAPTERS[peer], material, peer)
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(ours).max()
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="peers on PyTorch do not depend on Keras's backend")
+def test_openvinos_own_int8(tmp_path):
+    pytest.importorskip("nncf")
+    material = material_of("test_v1", tmp_path)
+    write_calibration(material, generated_pictures(6, SIDE, seed=1))
+    exact = answers(open_ours, material, "openvino")
+    for opener, name in (
+        (open_ours, "openvino"),
+        (ADAPTERS["openvino-export:latency"], "openvino-export:latency"),
+    ):
+        assert agreement(answers(opener, material, name, "int8"), exact).decibels > 5
+
+
+def test_keras_applications_on_this_backend(tmp_path):
+    material = material_of("convnext_tiny", tmp_path)
+    name = f"keras.applications:{BACKEND}"
+    ours = answers(open_ours, material, "openvino")
+    theirs = answers(ADAPTERS[name], material, name)
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(ours).max()
