@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import keras
@@ -196,8 +197,16 @@ def answers(model, images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def timm_model(variant: Variant, weights: Weights, num_classes: int = 1000):
     """timm's model with these weights, loaded strictly."""
-    model = build_timm(variant, num_classes)
-    model.load_state_dict(state_dict(weights, "timm", variant), strict=True)
+    return _filled(lambda: build_timm(variant, num_classes), state_dict(weights, "timm", variant))
+
+
+def _filled(build: Callable[[], Any], state: dict[str, Any]) -> Any:
+    """A peer's model with nothing drawn for it: large ones take seconds to initialise."""
+    import torch
+
+    with torch.device("meta"):
+        model = build()
+    model.load_state_dict(state, strict=True, assign=True)
     return model
 
 
@@ -233,8 +242,8 @@ def transformers_outputs(
     """The same from transformers."""
     import torch
 
-    model = build_transformers(variant, len(weights["head.bias"]))
-    model.load_state_dict(state_dict(weights, "huggingface", variant), strict=True)
+    state = state_dict(weights, "huggingface", variant)
+    model = _filled(lambda: build_transformers(variant, len(weights["head.bias"])), state)
     with torch.inference_mode():
         nchw = torch.from_numpy(images).permute(0, 3, 1, 2)
         out = model.base_model(nchw, output_hidden_states=True)
