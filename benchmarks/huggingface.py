@@ -1,0 +1,170 @@
+"""Times the Hugging Face door beside transformers on PyTorch: answers and steps of training.
+
+Both models hold the same weights and live in one process, and take turns, one call a turn
+(A B A B ...), so that a change of the machine's speed meets both. What counts is the median, and
+the ratio of the medians inside one run.
+
+    python benchmarks/huggingface.py                    # everything, some minutes
+    python benchmarks/huggingface.py forward-1 --rounds 5
+
+Results go to benchmarks/results/huggingface.csv, with the machine and the versions in each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+THREADS = 2
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ["OMP_NUM_THREADS"] = str(THREADS)
+
+import torch  # noqa: E402 (reads the environment)
+
+# A torchvision beside another build of PyTorch than its own imports once these are declared.
+LIBRARY = torch.library.Library("torchvision", "DEF")
+for operator in ("nms", "qnms"):
+    LIBRARY.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+import transformers  # noqa: E402
+
+from convnext import hf  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results" / "huggingface.csv"
+PACKAGES = ("keras", "numpy", "torch", "transformers")
+FAMILIES = ("ConvNext", "ConvNextV2")
+
+# task: (kind, pictures in a batch, side)
+TASKS = {
+    "forward-1": ("forward", 1, 224),
+    "forward-16": ("forward", 16, 224),
+    "step-8": ("step", 8, 224),
+}
+
+
+def contenders(family: str) -> dict[str, torch.nn.Module]:
+    """Tiny with the same weights, ours and transformers'."""
+    kind = f"{family}ForImageClassification"
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(num_labels=1000)
+    theirs = getattr(transformers, kind)(config)
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        ours = getattr(hf, kind).from_pretrained(folder)
+    return {"convnext": ours, "transformers": theirs}
+
+
+def caller(model: torch.nn.Module, kind: str, batch: int, side: int) -> Callable[[], object]:
+    """One call: an answer, or a step of training."""
+    images = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(batch) % 1000
+    if kind == "forward":
+        model.eval()
+
+        def forward() -> object:
+            with torch.inference_mode():
+                return model(images).logits
+
+        return forward
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+
+    def step() -> object:
+        optimizer.zero_grad()
+        loss = model(images, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def run(family: str, task: str, rounds: int) -> list[dict[str, object]]:
+    kind, batch, side = TASKS[task]
+    calls = {name: caller(model, kind, batch, side) for name, model in contenders(family).items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+        call()
+    for number in range(rounds):
+        print(f"\r{family} {task}: {number + 1} of {rounds} ", end="", flush=True, file=sys.stderr)
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    print(file=sys.stderr)
+    reference = statistics.median(seconds["transformers"])
+    return [
+        {
+            "task": task,
+            "family": family,
+            "library": name,
+            "median_ms": round(1e3 * statistics.median(found), 1),
+            "min_ms": round(1e3 * min(found), 1),
+            "of_transformers": round(statistics.median(found) / reference, 3),
+            "rounds": rounds,
+            **where(),
+        }
+        for name, found in seconds.items()
+    ]
+
+
+def where() -> dict[str, str]:
+    """The machine, the versions, the day."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((x.split(":")[1].strip() for x in lines if "model name" in x), "?")
+    except OSError:
+        name = platform.processor() or platform.machine()
+    found = [f"{package} {version(package)}" for package in PACKAGES]
+    return {
+        "machine": f"{name}, {THREADS} threads",
+        "versions": "; ".join([f"python {platform.python_version()}", *found]),
+        "date": date.today().isoformat(),
+    }
+
+
+def save(rows: list[dict[str, object]]) -> None:
+    """Put the rows in place of earlier ones of the same tasks."""
+    done = {(row["task"], row["family"]) for row in rows}
+    kept = []
+    if RESULTS.exists():
+        with RESULTS.open(newline="") as file:
+            kept = [r for r in csv.DictReader(file) if (r["task"], r["family"]) not in done]
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*kept, *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="by default all")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--dry", action="store_true", help="print, and store nothing")
+    args = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    for task in args.tasks or TASKS:
+        for family in FAMILIES:
+            rows = run(family, task, args.rounds)
+            for row in rows:
+                print(
+                    f"{task:12} {family:11} {row['library']:13} {row['median_ms']!s:>9} ms  "
+                    f"{row['of_transformers']!s:>6} of transformers'"
+                )
+            if not args.dry:
+                save(rows)
+
+
+if __name__ == "__main__":
+    main()
