@@ -13,8 +13,10 @@ from convnext.errors import ConvNeXtError, MissingDependencyError
 from convnext.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
+    from convnext import hub
     from convnext.classifier import Classifier
     from convnext.create import create_convnext_v1, create_convnext_v2
+    from convnext.exports import export
     from convnext.model import feature_maps
     from convnext.weights.catalog import get_checkpoint, list_models
     from convnext.weights.load import load_weights
@@ -31,8 +33,10 @@ __all__ = [
     "convert",
     "create_convnext_v1",
     "create_convnext_v2",
+    "export",
     "feature_maps",
     "get_checkpoint",
+    "hub",
     "list_models",
     "load_weights",
     "save_weights",
@@ -43,6 +47,7 @@ _LATE = {
     "convert": "convnext.weights.save",
     "create_convnext_v1": "convnext.create",
     "create_convnext_v2": "convnext.create",
+    "export": "convnext.exports",
     "feature_maps": "convnext.model",
     "get_checkpoint": "convnext.weights.catalog",
     "list_models": "convnext.weights.catalog",
@@ -52,6 +57,8 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "hub":
+        return importlib.import_module("convnext.hub")
     if name not in _LATE:
         raise AttributeError(f"module 'convnext' has no attribute {name!r}")
     try:

@@ -4,6 +4,7 @@
     ├── ArgumentError (ValueError)          a value that is not allowed, or a wrong combination
     │   └── UnknownNameError                a name that is not in a table; lists it and suggests
     ├── ArgumentTypeError (TypeError)       the wrong type of thing
+    ├── ExportError (ValueError)            an exported file that is not as good as its model
     ├── ImageError (ValueError)             a picture that cannot be read or must not be
     ├── MissingDependencyError (ImportError)  an extra that is not installed
     ├── WeightsError (ValueError)
@@ -24,6 +25,7 @@ __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
     "ConvNeXtError",
+    "ExportError",
     "ImageError",
     "MissingDependencyError",
     "UnknownNameError",
@@ -62,6 +64,10 @@ class UnknownNameError(ArgumentError):
 
 class ArgumentTypeError(ConvNeXtError, TypeError):
     """An argument of the wrong type."""
+
+
+class ExportError(ConvNeXtError, ValueError):
+    """An exported file that cannot be written, or does not answer as its model."""
 
 
 class ImageError(ConvNeXtError, ValueError):

@@ -44,6 +44,7 @@ __all__ = [
     "feature_maps",
     "head",
     "normalize_pixels",
+    "output_norm",
 ]
 
 NORM_EPSILON = 1e-6
@@ -56,8 +57,13 @@ def _kernel_initializer(scale: float = 1.0) -> keras.Initializer:
     return Normal(KERNEL_STDDEV * scale)
 
 
-def _norm(name: str, dtype: Any = None) -> keras.Layer:
-    return keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name=name, dtype=dtype)
+def _norm(name: str, dtype: Any = None, epsilon: float = NORM_EPSILON) -> keras.Layer:
+    return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
+
+
+def output_norm(x: Any, name: str) -> Any:
+    """The norm that a dense-prediction backbone puts on one of its feature maps."""
+    return _norm(name)(x)
 
 
 def _patch_conv(width: int, kernel: int, stride: int, name: str) -> keras.Layer:
@@ -170,17 +176,19 @@ def encode(
     variant: Variant,
     *,
     layer_scale_init_value: float | None,
-    strides: Strides = PUBLISHED_STRIDES,
+    patch_size: int = STEM_KERNEL,
+    strides: Sequence[int] = PUBLISHED_STRIDES,
     drop_path_rate: float = 0.0,
     activation: Any = "gelu",
 ) -> list[Any]:
-    """The stem and the four stages: pictures in, four feature maps out.
+    """The stem and the stages: pictures in, one feature map for each stage out.
 
     Args:
         x: Symbolic pictures `(batch, height, width, channels)`, already normalised.
         variant: Depths, widths, and whether there is GRN.
         layer_scale_init_value: Where layer scale starts; None or 0 for none.
-        strides: Of the stem and of the three downsamplings.
+        patch_size: Side of the stem's patches.
+        strides: Of the stem and of the downsamplings, one for each stage.
         drop_path_rate: Of the last block; it rises linearly from 0 at the first.
         activation: Inside the blocks.
     """
@@ -189,7 +197,7 @@ def encode(
     maps = []
     for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
         if stage == 0:
-            x = _patch_conv(dim, STEM_KERNEL, strides[0], "stem_conv")(x)  # (B, H/4, W/4, dim)
+            x = _patch_conv(dim, patch_size, strides[0], "stem_conv")(x)  # (B, H/4, W/4, dim)
             x = _norm("stem_norm")(x)
         else:
             x = _norm(f"downsample_{stage}_norm")(x)
@@ -219,6 +227,7 @@ def head(
     *,
     pooling: str | None = "avg",
     norm: bool = True,
+    norm_epsilon: float = NORM_EPSILON,
     num_classes: int = 0,
     activation: Any = None,
     init_scale: float = 1.0,
@@ -229,6 +238,7 @@ def head(
         x: The last feature map `(batch, height, width, dim)`.
         pooling: `"avg"`, `"max"`, or None to keep the map.
         norm: Whether the result is layer-normalised.
+        norm_epsilon: Of that norm; transformers has another than the authors.
         num_classes: Width of the classifier; 0 for none.
         activation: Of the classifier; None for logits.
         init_scale: Multiplies the classifier's initial weights.
@@ -243,7 +253,7 @@ def head(
             x
         )  # (B, dim)
     if norm:
-        x = _norm("head_norm", dtype)(x)
+        x = _norm("head_norm", dtype, norm_epsilon)(x)
     if num_classes:
         x = keras.layers.Dense(
             num_classes,

@@ -11,6 +11,16 @@ import keras
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Leave out what another backend's run shows already."""
+    if keras.backend.backend() == "torch":
+        return
+    elsewhere = pytest.mark.skip(reason="the same on each backend: see the run on PyTorch")
+    for item in items:
+        if item.get_closest_marker("any_backend"):
+            item.add_marker(elsewhere)
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     keras.utils.set_random_seed(0)

@@ -69,7 +69,7 @@ PEERS: Mapping[str, Peer] = {
         "timm's model in OpenVINO, a batch at a time", ("timm", "torch", "openvino"), ROUNDED
     ),
     "openvino-export:throughput": Peer(
-        "timm's model in OpenVINO, pictures one by one in parallel; int8 by NNCF",
+        "the same, pictures one by one in parallel; int8 by NNCF",
         ("timm", "torch", "openvino"),
         ROUNDED,
     ),

@@ -18,6 +18,8 @@ from convnext.cli import (
     embed,
     evaluate,
     explain,
+    export,
+    hub_publish,
     info,
     list_models,
     predict,
@@ -28,7 +30,10 @@ from convnext.errors import ConvNeXtError
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (predict, embed, explain, evaluate, bench, list_models, info, convert, quantize, verify)
+COMMANDS = (
+    *(predict, embed, explain, evaluate, bench, list_models, info, convert, quantize, export),
+    *(hub_publish, verify),
+)
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
@@ -47,6 +52,8 @@ examples:
   convnext info facebook/convnext-tiny-224  the same, by its Hugging Face name
   convnext convert model.pth model.safetensors --to huggingface
   convnext quantize convnext_tiny photos/ --out int8.safetensors
+  convnext export convnext_tiny --out tiny.onnx
+  convnext hub-publish collection/          the TF-Hub collection, and more like it
   convnext verify convnextv2_tiny --picture 000000039769.jpg
 
 `convnext COMMAND --help` says more about a command.

@@ -24,7 +24,7 @@ from convnext.images.transform import normalise
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.load import assign
 
-__all__ = ["KerasEngine", "installed"]
+__all__ = ["KerasEngine", "choose_backend", "installed"]
 
 BACKENDS = ("torch", "jax", "tensorflow")  # the soonest ready first
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -52,7 +52,7 @@ class KerasEngine(Engine):
         precision = "float32" if options.precision == "auto" else options.precision
         if precision not in POLICIES:
             raise UnknownNameError("precision of the Keras engine", precision, POLICIES)
-        _choose_backend()
+        choose_backend()
         import keras
 
         _use_threads(keras.backend.backend(), options)
@@ -90,7 +90,7 @@ class KerasEngine(Engine):
             yield
 
 
-def _choose_backend() -> None:
+def choose_backend() -> None:
     """Have Keras use a backend that is installed, unless someone chose one."""
     if not installed():
         raise MissingDependencyError("Keras with a backend", *BACKENDS)

@@ -12,6 +12,7 @@ where it has one.
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import tarfile
 import zlib
@@ -28,6 +29,7 @@ from convnext.weights.files.tensors import MAX_TENSORS, LazyTensor, check_name
 __all__ = ["read", "unpack"]
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+ESCAPED, UNESCAPED = re.compile(r"\.([.S])"), {".": ".", "S": "/"}
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 MAX_INDEX = 1 << 20  # bytes; TensorFlow reads it as a whole
 MAX_EXPANSION = 8  # of an archive; trained weights deflate by a tenth
@@ -69,13 +71,18 @@ def read(folder: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
         tensor = LazyTensor(tuple(shape), dtype, load)
         if tensor.nbytes > stored or len(tensors) == MAX_TENSORS:
             raise WeightsFileError(f"Its variable {key[:100]!r} is larger than the data.")
-        tensors[check_name(key.removesuffix(SUFFIX))] = tensor
+        tensors[check_name(_path(key))] = tensor
     graph = TrackableObjectGraph()
     if OBJECT_GRAPH in types:
         guarded(lambda: graph.ParseFromString(reader.get_tensor(OBJECT_GRAPH)))
     attributes = (attribute for node in graph.nodes for attribute in node.attributes)
-    names = {each.checkpoint_key.removesuffix(SUFFIX): each.full_name for each in attributes}
+    names = {_path(each.checkpoint_key): each.full_name for each in attributes}
     return tensors, {name: full for name, full in names.items() if full and name in tensors}
+
+
+def _path(key: str) -> str:
+    """The path that a key of the checkpoint spells, in which dots and slashes are escaped."""
+    return ESCAPED.sub(lambda match: UNESCAPED[match[1]], key.removesuffix(SUFFIX))
 
 
 def unpack(path: Path, scratch: Path) -> Path:

@@ -1,0 +1,161 @@
+"""`convnext export`: a model as a file for another runtime, compared with the model first."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from convnext.errors import ArgumentError
+
+__all__ = ["add_parser", "hear_notices", "run", "steps"]
+
+EXAMPLES = """\
+examples:
+  convnext export convnext_tiny.fb_in1k --out tiny.onnx
+  convnext export convnext_tiny.fb_in1k --out tiny --format saved_model
+  convnext export convnextv2_tiny_1k_224_fe --out tiny_fe.tar.gz
+  convnext export mine.safetensors --out mine.xml --precision float16 --with-preprocessing
+  convnext export mine.safetensors --out mine.tflite --precision int8 --calibration photos/
+  convnext export convnextv2_atto --out atto.onnx --resolution any --output embedding
+  convnext export --random convnextv2_nano --out nano.onnx
+
+MODEL is a published checkpoint, a name of the TF-Hub collection or of the new modules like it, or a
+weights file. What OUT ends in decides the format unless --format does.
+
+  saved_model  a folder or .tar.gz: TensorFlow, Keras's TFSMLayer, tensorflow_hub (also to train)
+  onnx         .onnx: standard operators only           float32, float16
+  openvino     .xml and .bin                            float32, float16, int8
+  litert       .tflite: phones and small devices        float32, float16, int8
+  keras        .keras: a whole model                    float32
+  safetensors  .safetensors: weights with their recipe  float32, float16, bfloat16
+
+The file takes normalised pictures (float32, channels last) and gives logits, unless options say
+otherwise. It is run in its own runtime and compared with the model; one that answers otherwise is
+not kept, and the exit code is 2.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "export",
+        help="write a model for another runtime, and check what was written",
+        description="Write a model as SavedModel, ONNX, OpenVINO, LiteRT, Keras or safetensors, "
+        "run what\nwas written, and keep it only if it answers as the model does.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a checkpoint, a module or a weights file")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="what to write")
+    parser.add_argument("--format", help="default: what OUT ends in")
+    parser.add_argument(
+        "--resolution",
+        type=_resolution,
+        metavar="N",
+        help="side of the pictures, or any (default: the weights' own)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=_batch,
+        default="dynamic",
+        metavar="N",
+        help="pictures at once, or dynamic (default)",
+    )
+    parser.add_argument("--precision", help="float32 (default), float16, bfloat16 or int8")
+    parser.add_argument(
+        "--with-preprocessing", action="store_true", help="take pixels in 0..255, and normalise"
+    )
+    parser.add_argument("--softmax", action="store_true", help="give probabilities, not logits")
+    parser.add_argument(
+        "--output", metavar="NAME", help="logits (default), embedding, or stage_0 to stage_3"
+    )
+    parser.add_argument(
+        "--drop-path", type=float, metavar="RATE", help="of the last block, when trained on"
+    )
+    parser.add_argument(
+        "--calibration", metavar="DIR", help="for int8: pictures such as the model will see"
+    )
+    parser.add_argument(
+        "--pictures",
+        metavar="DIR",
+        help="what to compare on (default: those of the calibration, or generated ones)",
+    )
+    parser.add_argument(
+        "--random", action="store_true", help="MODEL is a variant; draw its weights"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.set_defaults(run=run)
+
+
+def _resolution(text: str) -> int | str:
+    return text if text == "any" else int(text)
+
+
+def _batch(text: str) -> int | str:
+    return text if text == "dynamic" else int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and say how good it is."""
+    from convnext.exports import export
+
+    hear_notices()
+    with steps() as on_progress:
+        report = export(
+            **_model(args),
+            path=args.out,
+            format=args.format,
+            batch=args.batch,
+            precision=args.precision,
+            with_preprocessing=args.with_preprocessing,
+            softmax=args.softmax,
+            drop_path_rate=args.drop_path,
+            random=args.random,
+            pictures=args.pictures,
+            calibration=args.calibration,
+            overwrite=args.overwrite,
+            on_progress=on_progress,
+        )
+    print(report)
+    return 0
+
+
+def _model(args: argparse.Namespace) -> dict[str, Any]:
+    """What is exported: a module's name says output and resolution too."""
+    from convnext.hub import MODULES
+
+    options = {"model": args.model, "resolution": args.resolution, "output": args.output}
+    module = MODULES.get(args.model.lower())
+    if module is None or args.random or Path(args.model).exists():
+        return options
+    if module.feature_extractor and args.output not in (None, "embedding"):
+        raise ArgumentError(
+            f"{module.name} is a feature extractor, whose output is embedding, not {args.output}. "
+            f"For that, name {module.checkpoint}."
+        )
+    return {
+        "model": module.checkpoint,
+        "resolution": args.resolution or module.resolution,
+        "output": "embedding" if module.feature_extractor else args.output,
+    }
+
+
+def hear_notices() -> None:
+    """Have the report alone say on what terms weights may be used, and not logging as well."""
+    logger = logging.getLogger("convnext")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], object]]:
+    """Shows each step on the terminal, with the time that all have taken."""
+    from tqdm import tqdm
+
+    with tqdm(bar_format="{elapsed}  {desc}", disable=None, leave=False, file=sys.stderr) as bar:
+        yield bar.set_description_str

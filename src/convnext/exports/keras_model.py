@@ -1,0 +1,81 @@
+"""The job as a Keras model, which the formats that come from Keras are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from convnext.errors import ArgumentError
+from convnext.exports.job import Job
+from convnext.images.recipe import Preprocess
+from convnext.initializers import undrawn
+from convnext.model import Block, build_model
+from convnext.weights.canonical import canonical_variables
+from convnext.weights.load import assign
+
+__all__ = ["build"]
+
+LAYER_SCALE = 1e-6
+
+
+def build(job: Job) -> Any:
+    """A model from pictures to the job's output, with the job's weights, in float32.
+
+    Where TensorFlow writes it, GELU is spelled with the operator that converters know: TensorFlow's
+    own takes the complementary one, of which LiteRT and tf2onnx have none (2026-11).
+    """
+    network = job.network
+    recipe, ours = network.preprocess, Preprocess()
+    if job.pixels and (recipe.mean, recipe.std, recipe.rescale) != (
+        ours.mean,
+        ours.std,
+        ours.rescale,
+    ):
+        raise ArgumentError(
+            f"{network.weights.source} was trained on pictures of another mean and deviation than "
+            f"ImageNet's, which {job.format} cannot take in. Export without preprocessing, or to "
+            "onnx or openvino."
+        )
+    classified = job.output == "logits"
+    with _float32(), undrawn():
+        model = build_model(
+            network.variant,
+            layer_scale_init_value=LAYER_SCALE if network.weights.found.layer_scale else None,
+            input_shape=(*(network.sides or (None, None)), network.channels),
+            strides=network.strides,
+            num_classes=network.num_classes or 1,
+            include_top=classified,
+            pooling="avg" if job.output == "embedding" else None,
+            drop_path_rate=job.drop_path_rate,
+            classifier_activation="softmax" if job.softmax else None,
+            include_preprocessing=job.pixels,
+        )
+        variables = canonical_variables(model)
+        assign(variables, {name: network.weights.tensors[name] for name in variables})
+        if job.kind.in_tensorflow:
+            for layer in model.layers:
+                if isinstance(layer, Block):
+                    layer.pwconv1.activation = _gelu
+        if job.output.startswith("stage_"):
+            tapped = model.get_layer(job.output).output
+            model = keras.Model(model.input, tapped, name=model.name)
+    return model
+
+
+def _gelu(x: Any) -> Any:
+    return 0.5 * x * (1 + keras.ops.erf(x * math.sqrt(0.5)))
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Whatever the caller's models compute in."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

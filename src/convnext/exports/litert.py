@@ -1,0 +1,105 @@
+"""LiteRT files, which used to be called TensorFlow Lite: for phones and small devices.
+
+Float16 stores the weights in half precision; the device computes in what it has. Eight bits round
+weights and what flows between layers, with ranges that are found on the caller's pictures; pictures
+and outputs stay as they are. Only operators of LiteRT's own are allowed, so that a file runs
+wherever the interpreter does.
+
+This runs in a process whose Keras is on TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from convnext.errors import ExportError
+from convnext.exports.job import INPUT, Answer, Array, Job
+from convnext.exports.keras_model import build
+from convnext.images.transform import normalise
+from convnext.processors import available_processors
+
+__all__ = ["RUNTIME", "opened", "write"]
+
+SIGNATURE = "serving_default"
+
+try:
+    from ai_edge_litert.interpreter import Interpreter
+
+    RUNTIME = "LiteRT"
+except ImportError:
+    Interpreter = tf.lite.Interpreter
+    RUNTIME = f"TensorFlow Lite {tf.__version__}"
+
+
+def write(job: Job, target: Path) -> None:
+    """Convert the model and write it."""
+    with TemporaryDirectory(dir=target.parent) as folder:
+        _save(job, folder)
+        content = _converted(job, folder)
+    target.write_bytes(content)
+
+
+def _save(job: Job, folder: str) -> None:
+    """As a SavedModel, in which the converter finds the values of all variables."""
+    model = build(job)
+    images = tf.TensorSpec(job.shape, job.dtype.name, name=INPUT)
+
+    @tf.function(input_signature=[images])  # type: ignore[untyped-decorator]
+    def serve(images: Any) -> Any:
+        return {job.output: model(tf.cast(images, tf.float32), training=False)}
+
+    module = tf.__internal__.tracking.AutoTrackable()
+    module.variables = [variable.value for variable in model.variables]
+    tf.saved_model.save(module, folder, signatures={SIGNATURE: serve})
+
+
+def _converted(job: Job, folder: str) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if job.precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if job.precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if job.precision == "int8":
+        converter.representative_dataset = lambda: _seen(job)
+    try:
+        content: bytes = converter.convert()
+    except Exception as error:  # the converter raises nearly anything
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError(f"TensorFlow cannot convert this model to LiteRT: {reason}") from error
+    return content
+
+
+def _seen(job: Job) -> Iterator[list[Array]]:
+    """Batches for finding ranges, as the model takes them."""
+    pictures = job.calibration
+    assert pictures is not None
+    if pictures.dtype == np.uint8 and not job.pixels:
+        pictures = normalise(pictures, job.network.preprocess)
+    size = job.batch or 1
+    for start in range(0, len(pictures) - size + 1, size):
+        yield [pictures[start : start + size].astype(job.dtype)]
+
+
+def opened(job: Job, target: Path) -> Answer:
+    """The file in its interpreter."""
+    interpreter = Interpreter(model_path=str(target), num_threads=available_processors())
+    [taken] = interpreter.get_input_details()
+    [given] = interpreter.get_output_details()
+
+    def answer(batch: Array) -> Array:
+        if job.batch is None:
+            interpreter.resize_tensor_input(taken["index"], batch.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(taken["index"], batch)
+        interpreter.invoke()
+        values: Array = interpreter.get_tensor(given["index"]).copy()
+        return values
+
+    return answer

@@ -1,0 +1,69 @@
+"""A result takes its place once it is complete; until then, and after a failure, nothing shows.
+
+Drafts lie in a hidden folder beside the target, on the same disk, so that taking the place is one
+step. It knows nothing of formats.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from convnext.errors import ArgumentError, ConvNeXtError, ExportError
+
+__all__ = ["check_place", "drafted"]
+
+
+def check_place(target: Path, *, overwrite: bool, may_be_folder: bool) -> None:
+    """Refuse a target that could not be written, before any work is done.
+
+    Raises:
+        ArgumentError: It is there already, its folder is not, or nothing may be written into it.
+    """
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise ArgumentError(f"The folder {parent} is not there. Create it first.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ArgumentError(f"Nothing may be written into {parent}. Name another folder.")
+    if target.is_dir() and not may_be_folder:
+        raise ArgumentError(f"{target} is a folder. Name a file to write.")
+    if target.is_dir() and any(target.iterdir()) and not (target / "saved_model.pb").is_file():
+        raise ArgumentError(f"{target} is a folder of something else. Name another.")
+    if target.exists() and not overwrite:
+        raise ArgumentError(
+            f"{target} is there already. Allow overwrite=True (--overwrite), or name another."
+        )
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """Where to write what is to become `target`, and files beside it that begin with its stem.
+
+    When the block ends well they all take their places, the target last; otherwise nothing is left.
+
+    Raises:
+        ExportError: The disk is full, or does not take it.
+    """
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        draft.mkdir()
+        yield draft / target.name
+        files = sorted(draft.iterdir(), key=lambda file: file.name == target.name)
+        for file in files:
+            place = target.with_name(file.name)
+            if place.is_dir():  # which nothing can replace in one step
+                place.rename(draft / f"{file.name}.old")
+            file.replace(place)
+    except ConvNeXtError:
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise ExportError(
+            f"{target} cannot be written: {reason}. Nothing was left behind."
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""The door of Hugging Face transformers: its ConvNeXt classes, on any backend.
+
+A program changes its import and nothing else; transformers itself is not needed. On PyTorch the
+models are `torch.nn.Module`s, on TensorFlow and JAX `keras.Model`s. Configs and the processor need
+no framework, so every name is imported when it is first used.
+
+    config, processor   what transformers keeps in config.json and preprocessor_config.json
+    hub                 where their files are: a folder, or a repository
+    outputs, losses     what models answer, and what they are trained by
+    network             a config as layers, and what transformers calls their parameters
+    files               those names in and out of files
+    pretrained          from_pretrained, save_pretrained, push_to_hub, for every backend
+    modules             the models on PyTorch
+    keras_models        the models on TensorFlow and JAX
+    card                the README of a repository
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from convnext.errors import ArgumentError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from convnext.hf.config import ConvNextConfig, ConvNextV2Config
+    from convnext.hf.modules import (
+        ConvNextBackbone,
+        ConvNextForImageClassification,
+        ConvNextModel,
+        ConvNextV2Backbone,
+        ConvNextV2ForImageClassification,
+        ConvNextV2Model,
+    )
+    from convnext.hf.processor import ConvNextFeatureExtractor, ConvNextImageProcessor
+
+__all__ = [
+    "ConvNextBackbone",
+    "ConvNextConfig",
+    "ConvNextFeatureExtractor",
+    "ConvNextForImageClassification",
+    "ConvNextImageProcessor",
+    "ConvNextModel",
+    "ConvNextV2Backbone",
+    "ConvNextV2Config",
+    "ConvNextV2ForImageClassification",
+    "ConvNextV2Model",
+]
+
+_LIGHT = {
+    "ConvNextConfig": "convnext.hf.config",
+    "ConvNextFeatureExtractor": "convnext.hf.processor",
+    "ConvNextImageProcessor": "convnext.hf.processor",
+    "ConvNextV2Config": "convnext.hf.config",
+}
+_MODELS = frozenset(__all__) - _LIGHT.keys()
+# The names that transformers had for TensorFlow. They are no part of `__all__`: where another
+# backend runs, there is nothing behind them.
+_TENSORFLOW = {f"TF{name}": name for name in sorted(_MODELS)}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LIGHT:
+        return getattr(importlib.import_module(_LIGHT[name]), name)
+    if name not in _MODELS and name not in _TENSORFLOW:
+        raise AttributeError(f"module 'convnext.hf' has no attribute {name!r}")
+    backend = _backend(name)
+    if name in _TENSORFLOW and backend != "tensorflow":
+        raise ArgumentError(
+            f"{name} is the name for TensorFlow, and Keras runs on {backend}. Use "
+            f"{_TENSORFLOW[name]}, which is the same on every backend, or set "
+            "KERAS_BACKEND=tensorflow before Keras is imported."
+        )
+    module = "convnext.hf.modules" if backend == "torch" else "convnext.hf.keras_models"
+    return getattr(importlib.import_module(module), _TENSORFLOW.get(name, name))
+
+
+def _backend(name: str) -> str:
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        if error.name != "keras":
+            raise
+        raise MissingDependencyError(
+            f"convnext.hf.{name} needs Keras with the backend of your choice. Keras",
+            "tensorflow",
+            "jax",
+            "torch",
+        ) from error
+    return str(keras.backend.backend())
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_TENSORFLOW])

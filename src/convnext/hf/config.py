@@ -1,0 +1,359 @@
+"""`ConvNextConfig` and `ConvNextV2Config`: what transformers keeps of a model in config.json.
+
+Arguments, defaults, attributes and files are those of transformers 5, and files go both ways: what
+this does not know it keeps. Where transformers has tuples in memory and lists in files, here they
+are lists throughout, and every argument takes either.
+It knows no framework and no weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from convnext.hf.hub import Hub, find_file, read_json, staged
+from convnext.hf.stages import aligned
+
+__all__ = ["CONFIG_FILE", "ConvNextConfig", "ConvNextV2Config", "ProblemType"]
+
+CONFIG_FILE = "config.json"
+DEFAULT_LABELS = 2
+
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+
+# What every model of transformers has, with the defaults that transformers gives it.
+COMMON: Mapping[str, Any] = {
+    "output_hidden_states": False,
+    "return_dict": True,
+    "dtype": None,
+    "chunk_size_feed_forward": 0,
+    "is_encoder_decoder": False,
+    "architectures": None,
+}
+UNSAVED = ("name_or_path", "_out_features", "_out_indices", "torch_dtype")
+
+
+class ConvNextConfig:
+    """What a ConvNeXt V1 is built from, with the arguments of transformers.
+
+    Args:
+        num_channels: Channels of the pictures.
+        patch_size: Side of the stem's patches.
+        num_stages: Stages; `hidden_sizes` and `depths` have one number for each.
+        hidden_sizes: Channels in each stage; by default those of tiny.
+        depths: Blocks in each stage; by default those of tiny.
+        hidden_act: Activation inside the blocks: its name, such as `"gelu"`, `"relu"`, `"selu"` or
+            `"gelu_new"`, or a function (which cannot be saved).
+        initializer_range: Standard deviation of the initial weights.
+        layer_norm_eps: Epsilon of the norm behind the pooling; all others have 1e-6.
+        layer_scale_init_value: Where the factor behind each block starts; 0 for no factor.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
+        image_size: Side of the pictures; said for others, models take any.
+        out_features: Stages whose maps a backbone gives, of `stage_names`.
+        out_indices: The same by number; negative numbers count from the end.
+        **kwargs: `num_labels`, `id2label`, `label2id`, `problem_type`, `output_hidden_states`,
+            `return_dict`, and whatever else is to be kept.
+
+    Example:
+        >>> config = ConvNextConfig(depths=(2, 2, 6, 2), hidden_sizes=(40, 80, 160, 320))
+        >>> config.stage_names[0], config.out_features, config.num_labels
+        ('stem', ['stage4'], 2)
+    """
+
+    model_type = "convnext"
+    attribute_map: Mapping[str, str] = {"num_hidden_layers": "num_stages"}
+
+    output_hidden_states: bool
+    return_dict: bool
+    dtype: str | None
+    architectures: list[str] | None
+
+    def __init__(  # noqa: PLR0913
+        self,
+        num_channels: int = 3,
+        patch_size: int | Sequence[int] = 4,
+        num_stages: int = 4,
+        hidden_sizes: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        hidden_act: Any = "gelu",
+        initializer_range: float = 0.02,
+        layer_norm_eps: float = 1e-12,
+        layer_scale_init_value: float = 1e-6,
+        drop_path_rate: float = 0.0,
+        image_size: int | Sequence[int] = 224,
+        out_features: Sequence[str] | None = None,
+        out_indices: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        num_stages = kwargs.pop("num_hidden_layers", num_stages)
+        self.num_channels = num_channels
+        self.patch_size = _as_list(patch_size)
+        self.num_stages = num_stages
+        self.hidden_sizes = _integers("hidden_sizes", hidden_sizes, (96, 192, 384, 768))
+        self.depths = _integers("depths", depths, (3, 3, 9, 3))
+        self.hidden_act = hidden_act
+        self.initializer_range = initializer_range
+        self.layer_norm_eps = layer_norm_eps
+        if self.model_type == "convnext":
+            self.layer_scale_init_value = layer_scale_init_value
+        self.drop_path_rate = drop_path_rate
+        self.image_size = _as_list(image_size)
+        self.stage_names = ["stem", *(f"stage{i + 1}" for i in range(len(self.depths)))]
+        kwargs.pop("stage_names", None)
+        self._out_features, self._out_indices = aligned(self.stage_names, out_features, out_indices)
+        self._set_common(kwargs)
+
+    def _set_common(self, kwargs: dict[str, Any]) -> None:
+        old_name = kwargs.pop("_name_or_path", None)
+        self.name_or_path = str(kwargs.pop("name_or_path", None) or old_name or "")
+        dtype = kwargs.pop("torch_dtype", None)
+        for name, default in COMMON.items():
+            setattr(self, name, kwargs.pop(name, default))
+        if self.dtype is None:
+            self.dtype = dtype
+        if self.dtype is not None:
+            self.dtype = str(self.dtype).removeprefix("torch.")
+        self.problem_type: ProblemType | None = kwargs.pop("problem_type", None)
+        if self.problem_type not in (None, *get_args(ProblemType)):
+            raise UnknownNameError("problem_type", self.problem_type, get_args(ProblemType))
+        self._set_labels(
+            kwargs.pop("num_labels", None),
+            kwargs.pop("id2label", None),
+            kwargs.pop("label2id", None),
+        )
+        if self.problem_type == "single_label_classification" and self.num_labels == 1:
+            raise ArgumentError(
+                "problem_type='single_label_classification' needs more than one label: with one, "
+                "every answer is certain. Give num_labels=2, or problem_type='regression'."
+            )
+        for name, value in kwargs.items():
+            if name != "model_type":
+                setattr(self, name, value)
+
+    def _set_labels(
+        self,
+        count: int | None,
+        id2label: Mapping[Any, str] | None,
+        label2id: Mapping[str, int] | None,
+    ) -> None:
+        if id2label is not None:
+            named = {int(index): str(name) for index, name in id2label.items()}
+            if count is not None and count != len(named):
+                raise ArgumentError(
+                    f"num_labels={count} and an id2label of {len(named)} names contradict each "
+                    "other. Give one of them, or as many names as labels."
+                )
+            self.id2label = named
+        else:
+            if isinstance(count, bool) or not isinstance(count, int | None):
+                raise ArgumentTypeError(f"num_labels is a whole number, not {count!r}.")
+            self.id2label = _numbered(DEFAULT_LABELS if count is None else count)
+        if label2id is None:
+            label2id = {name: index for index, name in self.id2label.items()}
+        self.label2id = {str(name): int(index) for name, index in label2id.items()}
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are; setting another number names them anew."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        if count != len(self.id2label):
+            self.id2label = _numbered(count)
+            self.label2id = {name: index for index, name in self.id2label.items()}
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Another name of `num_stages`."""
+        return self.num_stages
+
+    @num_hidden_layers.setter
+    def num_hidden_layers(self, count: int) -> None:
+        self.num_stages = count
+
+    @property
+    def out_features(self) -> list[str]:
+        """Stages whose maps a backbone gives; setting them sets `out_indices`."""
+        return self._out_features
+
+    @out_features.setter
+    def out_features(self, names: Sequence[str] | None) -> None:
+        self._out_features, self._out_indices = aligned(self.stage_names, names, None)
+
+    @property
+    def out_indices(self) -> list[int]:
+        """The same by number; setting them sets `out_features`."""
+        return self._out_indices
+
+    @out_indices.setter
+    def out_indices(self, indices: Sequence[int] | None) -> None:
+        self._out_features, self._out_indices = aligned(self.stage_names, None, indices)
+
+    @property
+    def use_return_dict(self) -> bool:
+        """Whether models answer with their output classes."""
+        return bool(self.return_dict)
+
+    # ---- dictionaries and files
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every attribute, as transformers writes them."""
+        content = copy.deepcopy(
+            {name: value for name, value in vars(self).items() if name not in UNSAVED}
+        )
+        content["model_type"] = self.model_type
+        content["out_features"] = list(self.out_features)
+        content["out_indices"] = list(self.out_indices)
+        content["_name_or_path"] = self.name_or_path
+        return content
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """The content of config.json.
+
+        Args:
+            use_diff: Whether to leave out what has transformers' default in every model.
+
+        Raises:
+            ArgumentError: A value, such as a function as `hidden_act`, has no place in JSON.
+        """
+        content = self.to_dict()
+        content.pop("_name_or_path")
+        if use_diff:
+            content = {
+                name: value
+                for name, value in content.items()
+                if name not in COMMON or value != COMMON[name]
+            }
+            if content["id2label"] == _numbered(DEFAULT_LABELS):
+                del content["id2label"], content["label2id"]
+            if content["problem_type"] is None:
+                del content["problem_type"]
+        try:
+            return json.dumps(content, indent=2, sort_keys=True) + "\n"
+        except TypeError as error:
+            raise ArgumentError(
+                f"This configuration cannot be written as JSON: {error}. Name the activation "
+                "('gelu', 'relu', ...) instead of giving a function."
+            ) from error
+
+    def to_json_file(self, path: str | Path, use_diff: bool = True) -> None:
+        """Write the content of config.json into a file."""
+        text = self.to_json_string(use_diff)
+        Path(path).write_text(text, "utf-8")
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json into a folder, which is made if need be."""
+        text = self.to_json_string()
+        with staged(folder) as draft:
+            (draft / CONFIG_FILE).write_text(text, "utf-8")
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:
+        """A configuration from a dictionary such as `to_dict` gives.
+
+        Args:
+            content: The dictionary.
+            **overrides: Attributes that are to have another value.
+
+        Raises:
+            ArgumentError: It is the configuration of another kind of model.
+        """
+        given = content.get("model_type", cls.model_type)
+        if given != cls.model_type:
+            raise ArgumentError(
+                f"This is the configuration of a {given!r}; {cls.__name__} reads "
+                f"{cls.model_type!r}. For 'convnext' use the ConvNext classes, for 'convnextv2' "
+                "the ConvNextV2 classes."
+            )
+        values = {name: copy.deepcopy(value) for name, value in content.items()}
+        if overrides.get("out_features") is not None or overrides.get("out_indices") is not None:
+            values.pop("out_features", None)
+            values.pop("out_indices", None)
+        if overrides.get("id2label") is not None:
+            values.pop("label2id", None)
+        elif overrides.get("num_labels") not in (None, len(values.get("id2label") or ())):
+            values.pop("id2label", None)
+            values.pop("label2id", None)
+        return cls(**values | overrides)
+
+    @classmethod
+    def from_json_file(cls, path: str | Path) -> Self:
+        """A configuration from a file."""
+        return cls.from_dict(read_json(Path(path)))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """The configuration of a saved or published model.
+
+        Args:
+            source: A folder, a config.json, or the id of a repository.
+            revision: Branch, tag or commit of a repository.
+            cache_dir: Where files of repositories are kept.
+            local_files_only: Whether to do without the network.
+            token: Access token for repositories.
+            **overrides: Attributes that are to have another value.
+        """
+        path: Path | None = Path(source)
+        if not Path(source).is_file():
+            path = find_file(source, CONFIG_FILE, Hub(revision, cache_dir, local_files_only, token))
+        assert path is not None
+        config = cls.from_dict(read_json(path), **overrides)
+        config.name_or_path = str(source)
+        return config
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        content = self.to_dict()
+        return (
+            f"{type(self).__name__} {json.dumps(content, indent=2, sort_keys=True, default=repr)}"
+        )
+
+
+class ConvNextV2Config(ConvNextConfig):
+    """What a ConvNeXt V2 is built from: the arguments of V1 but for its layer scale.
+
+    Example:
+        >>> ConvNextV2Config().model_type
+        'convnextv2'
+    """
+
+    model_type = "convnextv2"
+
+
+def _as_list(value: int | Sequence[int]) -> int | list[int]:
+    return value if isinstance(value, int) else list(value)
+
+
+def _integers(name: str, given: Sequence[int] | None, default: Sequence[int]) -> list[int]:
+    values = default if given is None else given
+    if not isinstance(values, list | tuple) or not values:
+        raise ArgumentTypeError(f"{name} is a list with one number for each stage, not {values!r}.")
+    if any(isinstance(value, bool) or not isinstance(value, int) for value in values):
+        raise ArgumentTypeError(f"{name} holds whole numbers, not {list(values)!r}.")
+    if min(values) < 1:
+        raise ArgumentError(f"{name} holds numbers of at least 1, not {list(values)!r}.")
+    return list(values)
+
+
+def _numbered(count: int) -> dict[int, str]:
+    if count < 0:
+        raise ArgumentError(f"num_labels is at least 0, not {count}.")
+    return {index: f"LABEL_{index}" for index in range(count)}

@@ -1,0 +1,215 @@
+"""Parameters under transformers' names, in files and out of them.
+
+Reading tells apart three things, as transformers does: what the model lacks in the file, what the
+file has over, and what has another shape. Values are read one tensor at a time.
+It knows no framework; a model is a mapping from names to shapes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from convnext.errors import ArgumentError, ArgumentTypeError, WeightsMismatchError
+from convnext.hf.hub import Hub, find_file, is_repository, read_json
+from convnext.weights.canonical import Shape
+from convnext.weights.files import LazyTensor, open_weights, write_weights
+from convnext.weights.layouts import to_foreign
+from convnext.weights.load import read_weights
+
+__all__ = ["LoadingReport", "compare", "open_tensors", "weights_path", "write_shards"]
+
+BASES = ("convnext.", "convnextv2.")
+FIRST = "embeddings.patch_embeddings.weight"
+SAFE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True)
+class LoadingReport:
+    """What was loaded and what was not; printed, it says so in a few lines.
+
+    Attributes:
+        source: Where the weights come from.
+        loaded: Names that were filled.
+        missing: Names that the file lacks: they are new, and to be trained.
+        unexpected: Names in the file that the model has no part for.
+        mismatched: Names with the file's shape and the model's: they are new, too.
+    """
+
+    source: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[tuple[str, Shape, Shape], ...]
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What each loaded parameter is called in the file, its prefix aside."""
+        return {name: bare(name) for name in self.loaded}
+
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        """Names that keep their initial values."""
+        return (*self.missing, *(name for name, _, _ in self.mismatched))
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {len(self.loaded)} parameters loaded."]
+        if self.missing:
+            lines.append(
+                f"NOT IN THE FILE, newly initialised and to be trained: {_listed(self.missing)}."
+            )
+        if self.mismatched:
+            shapes = [f"{name} ({have} there, {want} here)" for name, have, want in self.mismatched]
+            lines.append(
+                f"OF ANOTHER SHAPE, newly initialised and to be trained: {_listed(shapes)}."
+            )
+        if self.unexpected:
+            lines.append(f"Left in the file: {_listed(self.unexpected)}.")
+        return "\n".join(lines)
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+
+
+def bare(name: str) -> str:
+    """A parameter's name without the prefix that a classifier puts before its encoder's."""
+    for base in BASES:
+        name = name.removeprefix(base)
+    return name
+
+
+def compare(
+    wanted: Mapping[str, Shape], given: Mapping[str, Shape], source: str, ignore_mismatched: bool
+) -> LoadingReport:
+    """Which parameters a file fills.
+
+    Args:
+        wanted: Shapes by name, of the model.
+        given: Shapes by bare name, of the file.
+        source: For messages.
+        ignore_mismatched: Whether another shape is no error.
+
+    Raises:
+        WeightsMismatchError: Shapes differ, or nothing of the encoder is in the file.
+    """
+    there = {name: bare(name) for name in wanted}
+    missing = tuple(name for name, short in there.items() if short not in given)
+    mismatched = tuple(
+        (name, given[short], wanted[name])
+        for name, short in there.items()
+        if short in given and given[short] != wanted[name]
+    )
+    if mismatched and not ignore_mismatched:
+        lines = [f"  {name}: {have} there, {want} here" for name, have, want in mismatched[:6]]
+        raise WeightsMismatchError(
+            f"{source}: {len(mismatched)} parameters have another shape than the model's:\n"
+            + "\n".join(lines)
+            + "\nPass ignore_mismatched_sizes=True to begin with new values for them, as for a "
+            "classifier of other classes, or build the model that the file holds."
+        )
+    filled = tuple(n for n, short in there.items() if given.get(short) == wanted[n])
+    if not any(there[name].startswith("encoder.") for name in filled):
+        raise WeightsMismatchError(
+            f"{source}: none of the encoder's parameters is in the file. It is of another model; "
+            f"its first names are {', '.join(list(given)[:4]) or 'none'}."
+        )
+    unexpected = tuple(name for name in given if name not in there.values())
+    return LoadingReport(source, filled, missing, unexpected, mismatched)
+
+
+def weights_path(source: str | Path, hub: Hub) -> Path:
+    """The file, or index of shards, that holds a model's weights; fetched if need be."""
+    for name in (SAFE, INDEX, PICKLED, PICKLED_INDEX):
+        path = find_file(source, name, hub, optional=True)
+        if path is None:
+            continue
+        if path.suffix == ".json" and is_repository(source):
+            shards = read_json(path).get("weight_map")
+            for shard in sorted(set(shards.values())) if isinstance(shards, dict) else ():
+                if not isinstance(shard, str) or Path(shard).name != shard:
+                    break  # an index that points outside is refused when it is read
+                find_file(source, shard, hub)
+        return path
+    # Asked for once more, so that the error says which file and why.
+    found = find_file(source, SAFE, hub)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def open_tensors(source: str | Path) -> Iterator[dict[str, LazyTensor]]:
+    """The tensors of a file in any layout, under transformers' names without a prefix.
+
+    Args:
+        source: A file, or the name of a published checkpoint.
+    """
+    path = Path(source)
+    if path.exists():
+        with open_weights(path) as file:
+            named = {bare(name): tensor for name, tensor in file.tensors.items()}
+            if FIRST in named:
+                yield named
+                return
+    with read_weights(source) as weights:
+        foreign = to_foreign(weights.tensors, "huggingface", weights.variant)
+        yield {bare(name): tensor for name, tensor in foreign.items()}
+
+
+def write_shards(
+    folder: Path,
+    tensors: Mapping[str, LazyTensor],
+    max_shard_size: int | str,
+    safe_serialization: bool,
+) -> None:
+    """Write parameters as transformers reads them, in several files with an index if too large.
+
+    Args:
+        folder: Where to.
+        tensors: Arrays by transformers' names.
+        max_shard_size: Largest file, in bytes or as `"5GB"`.
+        safe_serialization: False for PyTorch's pickled form.
+    """
+    limit = _bytes(max_shard_size)
+    shards: list[dict[str, LazyTensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > limit:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    whole, index = (SAFE, INDEX) if safe_serialization else (PICKLED, PICKLED_INDEX)
+    metadata = {"format": "pt"} if safe_serialization else {}
+    kind = "safetensors" if safe_serialization else "pth"
+    if len(shards) == 1:
+        write_weights(folder / whole, shards[0], metadata, format=kind)
+        return
+    stem, _, suffix = whole.partition(".")
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"{stem}-{number:05}-of-{len(shards):05}.{suffix}"
+        write_weights(folder / file, shard, metadata, format=kind)
+        places |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    content = {"metadata": {"total_size": total}, "weight_map": places}
+    (folder / index).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _bytes(size: int | str) -> int:
+    if isinstance(size, str):
+        text = size.strip().upper()
+        unit = next((unit for unit in UNITS if text.endswith(unit)), None)
+        number = text.removesuffix(unit).strip() if unit else ""
+        if unit is None or not number.replace(".", "", 1).isdigit():
+            raise ArgumentError(f"max_shard_size={size!r} is no size. Allowed: '5GB', '200MB', ...")
+        return int(float(number) * UNITS[unit])
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ArgumentTypeError(f"max_shard_size is a number of bytes or '5GB', not {size!r}.")
+    return size

@@ -1,0 +1,149 @@
+"""One file of a model as hubs have them: from a folder on this machine, or from a repository.
+
+Repositories go through `huggingface_hub`, so its cache, mirrors, tokens and offline switch apply.
+It knows nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from convnext.errors import ArgumentError, WeightsFileError, WeightsUnavailableError
+
+__all__ = ["Hub", "find_file", "is_repository", "read_json", "staged"]
+
+MAX_JSON = 16 << 20  # bytes; the config of a model with 21841 labels takes 2 million
+
+
+@dataclass(frozen=True)
+class Hub:
+    """How repositories are reached.
+
+    Attributes:
+        revision: Branch, tag or commit; the main branch by default.
+        cache_dir: Where files are kept; by default Hugging Face's own cache.
+        local_files_only: Whether to do without the network.
+        token: Access token; True or None for the stored one, False for none.
+    """
+
+    revision: str | None = None
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
+    token: str | bool | None = None
+
+
+def is_repository(source: str | Path) -> bool:
+    """Whether this is the id of a repository, `owner/name`, and no folder here."""
+    return isinstance(source, str) and source.count("/") == 1 and not Path(source).exists()
+
+
+def find_file(source: str | Path, name: str, hub: Hub, *, optional: bool = False) -> Path | None:
+    """Where a file of a model is on this machine, fetched if need be.
+
+    Args:
+        source: A folder, or the id of a repository.
+        name: The file's name.
+        hub: How repositories are reached.
+        optional: Whether None is an answer.
+
+    Raises:
+        WeightsUnavailableError: There is no such folder or repository, or no such file in it.
+    """
+    if not is_repository(source):
+        return _find_here(Path(source), name, optional)
+    from huggingface_hub import hf_hub_download  # slow to import
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            hf_hub_download(
+                str(source),
+                name,
+                revision=hub.revision,
+                cache_dir=hub.cache_dir,
+                local_files_only=hub.local_files_only,
+                token=hub.token,
+            )
+        )
+    # Everything, because the hub's client lets the errors of its own HTTP client through.
+    except Exception as error:
+        not_reached = isinstance(error, LocalEntryNotFoundError)
+        if optional and isinstance(error, EntryNotFoundError) and not not_reached:
+            return None
+        if optional and hub.local_files_only and not_reached:
+            return None
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+        raise WeightsUnavailableError(
+            f"{name} of {source} cannot be had: {reason}. Check the id and the network, log in "
+            "with `hf auth login` if it is private, or give a folder that holds the model."
+        ) from error
+
+
+def _find_here(folder: Path, name: str, optional: bool) -> Path | None:
+    path = folder / name
+    if path.is_file():
+        return path
+    if optional and folder.is_dir():
+        return None
+    what = "no such folder" if not folder.is_dir() else f"no {name} in it"
+    raise WeightsUnavailableError(
+        f"{folder} holds no model: {what}. Give a folder that save_pretrained wrote, the id of a "
+        "repository such as 'facebook/convnext-tiny-224', or a name of `convnext list`."
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        WeightsFileError: The file holds none.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise ValueError(f"it is longer than {MAX_JSON:,} bytes")
+        content = json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise WeightsUnavailableError(
+            f"{path} cannot be read: {error.strerror or error}."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsFileError(f"{path} cannot be used: {error}.") from error
+    if not isinstance(content, Mapping):
+        raise WeightsFileError(f"{path} cannot be used: it holds no object.")
+    return dict(content)
+
+
+@contextmanager
+def staged(folder: str | Path, replaces: Sequence[str] = ()) -> Iterator[Path]:
+    """A folder beside `folder` to write files into; they move there when all are complete.
+
+    Args:
+        folder: Where the files are to be; made if need be.
+        replaces: Patterns of files there that go, so that no older weights lie beside new ones.
+
+    Yields:
+        The folder to write into. If writing fails, `folder` is as it was.
+    """
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise ArgumentError(f"{target} is a file. Name a folder to save into.")
+    existed = target.is_dir()
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(dir=target, prefix=".saving-") as draft:
+            yield Path(draft)
+            for old in [old for pattern in replaces for old in target.glob(pattern)]:
+                old.unlink()
+            for file in sorted(Path(draft).iterdir()):
+                file.replace(target / file.name)
+    except BaseException:
+        if not existed and not any(target.iterdir()):
+            target.rmdir()
+        raise

@@ -1,0 +1,435 @@
+"""`ConvNextImageProcessor`: pictures to `pixel_values`, to the bit as transformers' on Pillow.
+
+Arguments, defaults and files are those of transformers but for one default: `resample` is
+BILINEAR, as it was documented for years and as most published files were made for; transformers 5
+moved its own to BICUBIC. Published preprocessor_config.json files name theirs, so `from_pretrained`
+is not concerned.
+
+A picture that is in 0..1 already and would be rescaled again is an error here: transformers scales
+it twice in silence, and its features are ruined.
+It knows no framework; tensors are made at the very end, where they are asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from convnext.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    MissingDependencyError,
+    UnknownNameError,
+)
+from convnext.hf.hub import Hub, find_file, is_repository, read_json, staged
+from convnext.hf.published import published_processor
+from convnext.images.decode import decode
+from convnext.images.read import Readable
+from convnext.images.transform import center_crop, resized_size
+
+__all__ = [
+    "IMAGENET_STANDARD_MEAN",
+    "IMAGENET_STANDARD_STD",
+    "PREPROCESSOR_FILE",
+    "BatchFeature",
+    "ConvNextFeatureExtractor",
+    "ConvNextImageProcessor",
+]
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+IMAGENET_STANDARD_MEAN = (0.5, 0.5, 0.5)
+IMAGENET_STANDARD_STD = (0.5, 0.5, 0.5)
+CROPPED_BELOW = 384  # at this side and above, pictures are warped to the square
+DEFAULT_CROP_PCT = 224 / 256
+CHANNELS = (1, 3, 4)
+
+Array = NDArray[Any]
+DataFormat = Literal["channels_first", "channels_last"]
+OPTIONS = (
+    "do_resize",
+    "size",
+    "crop_pct",
+    "resample",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+)
+
+
+class BatchFeature(dict[str, Any]):
+    """What the processor gives: a dictionary whose keys are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def to(self, *args: Any, **kwargs: Any) -> BatchFeature:
+        """The same with PyTorch's tensors moved, as `torch.Tensor.to` does it."""
+        moved = {
+            name: value.to(*args, **kwargs) if hasattr(value, "to") else value
+            for name, value in self.items()
+        }
+        return BatchFeature(moved)
+
+
+class ConvNextImageProcessor:
+    """Resizes, crops, rescales and normalises pictures, as transformers does for ConvNeXt.
+
+    Below 384, the short side is resized to `int(shortest_edge / crop_pct)` and the centre cropped;
+    from 384 on, the picture is warped to the square.
+
+    Args:
+        do_resize: Whether to resize.
+        size: Side of the square, as `{"shortest_edge": 224}` or as a number.
+        crop_pct: What part of the resized picture the crop keeps.
+        resample: Filter, one of `PIL.Image.Resampling`. BILINEAR by default, where transformers 5
+            has BICUBIC.
+        do_rescale: Whether to multiply by `rescale_factor`.
+        rescale_factor: What pixels are multiplied by.
+        do_normalize: Whether to subtract `image_mean` and divide by `image_std`.
+        image_mean: One number, or one for each channel.
+        image_std: The same.
+        **kwargs: Whatever else is to be kept.
+
+    Example:
+        >>> processor = ConvNextImageProcessor(size={"shortest_edge": 224})
+        >>> processor(Image.new("RGB", (500, 375)), return_tensors="np").pixel_values.shape
+        (1, 3, 224, 224)
+    """
+
+    model_input_names = ("pixel_values",)
+
+    def __init__(  # noqa: PLR0913
+        self,
+        do_resize: bool = True,
+        size: Mapping[str, int] | int | None = None,
+        crop_pct: float | None = None,
+        resample: int = Image.Resampling.BILINEAR,
+        do_rescale: bool = True,
+        rescale_factor: float = 1 / 255,
+        do_normalize: bool = True,
+        image_mean: float | Sequence[float] | None = None,
+        image_std: float | Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.do_resize = do_resize
+        self.size = {"shortest_edge": _edge(CROPPED_BELOW if size is None else size)}
+        self.crop_pct = DEFAULT_CROP_PCT if crop_pct is None else crop_pct
+        self.resample = _filter(resample)
+        self.do_rescale = do_rescale
+        self.rescale_factor = rescale_factor
+        self.do_normalize = do_normalize
+        self.image_mean = _channels(IMAGENET_STANDARD_MEAN if image_mean is None else image_mean)
+        self.image_std = _channels(IMAGENET_STANDARD_STD if image_std is None else image_std)
+        for name in ("image_processor_type", "feature_extractor_type", "processor_class"):
+            kwargs.pop(name, None)
+        for name, value in kwargs.items():
+            setattr(self, name, value)
+        if kwargs.get("do_center_crop"):
+            raise ArgumentError(
+                "do_center_crop=True crops a second time and is not supported. ConvNeXt's crop "
+                "is that of size and crop_pct."
+            )
+
+    def __call__(self, images: Any, **options: Any) -> BatchFeature:
+        """See `preprocess`."""
+        return self.preprocess(images, **options)
+
+    def preprocess(
+        self,
+        images: Any,
+        *,
+        return_tensors: str | None = None,
+        data_format: DataFormat = "channels_first",
+        input_data_format: DataFormat | None = None,
+        **options: Any,
+    ) -> BatchFeature:
+        """Turn pictures into `pixel_values`.
+
+        Args:
+            images: A picture, a list of pictures, or an array with a batch of them. A picture is a
+                PIL image, a path, a URL, the encoded bytes, or an array or tensor of any framework,
+                with the channels first or last.
+            return_tensors: `"np"`, `"pt"`, `"tf"` or `"jax"`; None for a list of arrays.
+            data_format: Where the channels go.
+            input_data_format: Where the channels of arrays are; by default found by their number.
+            **options: Other values, for this call, of what the class takes.
+
+        Raises:
+            ArgumentError: An option is not allowed, or a picture was rescaled already.
+            ImageError: A picture cannot be read.
+        """
+        unknown = [name for name in options if name not in OPTIONS]
+        if unknown:
+            raise UnknownNameError("option", unknown[0], OPTIONS)
+        given = {name: value for name, value in options.items() if value is not None}
+        if given:
+            kept = {name: getattr(self, name) for name in OPTIONS}
+            return type(self)(**kept | given).preprocess(
+                images,
+                return_tensors=return_tensors,
+                data_format=data_format,
+                input_data_format=input_data_format,
+            )
+        for layout in (data_format, input_data_format):
+            if layout not in ("channels_first", "channels_last", None):
+                raise UnknownNameError("data format", layout, ("channels_first", "channels_last"))
+        done = [self._one(_pixels(image, input_data_format)) for image in _flat(images)]
+        if data_format == "channels_last":
+            done = [image.transpose(1, 2, 0) for image in done]
+        return BatchFeature(pixel_values=_tensors(done, return_tensors))
+
+    def _one(self, image: Array) -> Array:
+        """One picture, channels first."""
+        if self.do_rescale:
+            _check_not_rescaled(image)
+        if self.do_resize:
+            image = self._resize(image)
+        if self.do_rescale:
+            image = (image.astype(np.float64) * self.rescale_factor).astype(np.float32)
+        return _normalize(image, self.image_mean, self.image_std) if self.do_normalize else image
+
+    def _resize(self, image: Array) -> Array:
+        fraction = image.dtype != np.uint8 and not np.array_equal(image, image.astype(int))
+        picture = Image.fromarray(_eight_bits(image, fraction))
+        side = self.size["shortest_edge"]
+        if side < CROPPED_BELOW:
+            short = int(side / self.crop_pct)
+            width, height = resized_size(picture.width, picture.height, short)
+            picture = picture.resize((width, height), self.resample)
+            picture = center_crop(picture, side, side, "down")
+        else:
+            picture = picture.resize((side, side), self.resample)
+        resized = np.array(picture)
+        resized = resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
+        if fraction:
+            return (resized.astype(np.float64) * (1 / 255)).astype(np.float32)
+        return resized
+
+    # ---- dictionaries and files
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every attribute, as transformers writes them."""
+        kind = type(self).__name__
+        return {**copy.deepcopy(vars(self)), "image_processor_type": kind}
+
+    def to_json_string(self) -> str:
+        """The content of preprocessor_config.json."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, path: str | Path) -> None:
+        """Write the content of preprocessor_config.json into a file."""
+        Path(path).write_text(self.to_json_string(), "utf-8")
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write preprocessor_config.json into a folder, which is made if need be."""
+        text = self.to_json_string()
+        with staged(folder) as draft:
+            (draft / PREPROCESSOR_FILE).write_text(text, "utf-8")
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:
+        """A processor from a dictionary such as `to_dict` gives.
+
+        Args:
+            content: The dictionary.
+            **overrides: Attributes that are to have another value.
+        """
+        return cls(**{**copy.deepcopy(dict(content)), **overrides})
+
+    @classmethod
+    def from_json_file(cls, path: str | Path) -> Self:
+        """A processor from a file."""
+        return cls.from_dict(read_json(Path(path)))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """The processor of a saved or published model.
+
+        Args:
+            source: A folder, a preprocessor_config.json, the id of a repository, or a name of
+                `convnext list`.
+            revision: Branch, tag or commit of a repository.
+            cache_dir: Where files of repositories are kept.
+            local_files_only: Whether to do without the network.
+            token: Access token for repositories.
+            **overrides: Attributes that are to have another value.
+        """
+        path: Path | None = Path(source)
+        if not Path(source).exists() and not is_repository(source):
+            return cls.from_dict(published_processor(str(source)), **overrides)
+        if not Path(source).is_file():
+            hub = Hub(revision, cache_dir, local_files_only, token)
+            path = find_file(source, PREPROCESSOR_FILE, hub)
+        assert path is not None
+        return cls.from_dict(read_json(path), **overrides)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+
+class ConvNextFeatureExtractor(ConvNextImageProcessor):
+    """The old name of `ConvNextImageProcessor`; transformers 5 has it no more."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn(
+            "ConvNextFeatureExtractor is the old name of ConvNextImageProcessor. Use the new one.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        super().__init__(*args, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every attribute, under the name that transformers knows."""
+        return {**super().to_dict(), "image_processor_type": "ConvNextImageProcessor"}
+
+
+def _edge(size: Mapping[str, int] | int) -> int:
+    edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
+    if isinstance(edge, bool) or not isinstance(edge, int) or edge < 1:
+        raise ArgumentError(
+            f"size={size!r} names no side. Allowed: {{'shortest_edge': 224}}, or a whole number."
+        )
+    return edge
+
+
+def _filter(resample: int) -> int:
+    try:
+        return int(Image.Resampling(resample))
+    except ValueError as error:
+        allowed = ", ".join(f"{one.name} ({one.value})" for one in Image.Resampling)
+        raise ArgumentError(f"Unknown resample: {resample!r}. Allowed: {allowed}.") from error
+
+
+def _channels(value: float | Sequence[float]) -> float | list[float]:
+    return value if isinstance(value, int | float) else [float(one) for one in value]
+
+
+def _flat(images: Any) -> list[Any]:
+    """Every picture of a picture, a batch, a list of pictures or a list of lists."""
+    if isinstance(images, list | tuple):
+        return [one for image in images for one in _flat(image)]
+    if isinstance(images, Image.Image | str | Path | bytes | Readable):
+        return [images]
+    shape = getattr(images, "shape", None)
+    if shape is None:
+        raise ArgumentTypeError(
+            f"Cannot read pictures from {type(images).__name__}: give PIL images, arrays, tensors, "
+            "paths, URLs or bytes, or a list of them."
+        )
+    return list(images) if len(shape) == 4 else [images]
+
+
+def _pixels(image: Any, data_format: DataFormat | None) -> Array:
+    """One picture as an array, channels first."""
+    if isinstance(image, Image.Image | str | Path | bytes | Readable):
+        rgb = decode(image, orientation=not isinstance(image, Image.Image))
+        return np.array(rgb).transpose(2, 0, 1)
+    if hasattr(image, "detach"):
+        image = image.detach().cpu()
+    array = np.asarray(image)
+    if array.ndim == 2:
+        return array[None]
+    if array.ndim != 3:
+        raise ArgumentError(
+            f"A picture has 2 or 3 axes, not the {array.ndim} of shape {array.shape}."
+        )
+    if data_format is None:
+        if array.shape[0] in CHANNELS:
+            data_format = "channels_first"
+        elif array.shape[2] in CHANNELS:
+            data_format = "channels_last"
+        else:
+            raise ArgumentError(
+                f"Cannot tell the channels of a picture of shape {array.shape}: neither its first "
+                "nor its last axis has 1, 3 or 4. Pass input_data_format='channels_first' or "
+                "'channels_last'."
+            )
+    return array if data_format == "channels_first" else array.transpose(2, 0, 1)
+
+
+def _check_not_rescaled(image: Array) -> None:
+    if not np.issubdtype(image.dtype, np.floating) or not image.size:
+        return
+    if image.min() >= 0 and 0 < image.max() <= 1:
+        raise ArgumentError(
+            "This picture's values are in 0..1 already, and do_rescale would multiply them by "
+            "rescale_factor again. Pass do_rescale=False, or give pixels in 0..255."
+        )
+
+
+def _eight_bits(image: Array, fraction: bool) -> Array:
+    """Channels last, as Pillow takes them; fractions of white are counted out of 255."""
+    largest = 1 if fraction else 255
+    if image.min() < 0 or image.max() > largest:
+        raise ArgumentError(
+            f"Cannot resize a picture with values from {image.min()} to {image.max()}. Allowed: "
+            "whole numbers in 0..255, or fractions in 0..1 with do_rescale=False."
+        )
+    image = image.transpose(1, 2, 0)
+    if fraction:
+        image = (image.astype(np.float64) * 255).astype(np.float32)
+    image = np.ascontiguousarray(image.astype(np.uint8))
+    return image[..., 0] if image.shape[-1] == 1 else image
+
+
+def _normalize(image: Array, mean: float | Sequence[float], std: float | Sequence[float]) -> Array:
+    if not np.issubdtype(image.dtype, np.floating):
+        image = image.astype(np.float32)
+    for name, values in (("image_mean", mean), ("image_std", std)):
+        if not isinstance(values, int | float) and len(values) != len(image):
+            raise ArgumentError(
+                f"{name} has {len(values)} numbers for a picture with {len(image)} channels. Give "
+                "one for each channel, or a single number."
+            )
+    shift = np.array(mean, image.dtype).reshape(-1, 1, 1)
+    scale = np.array(std, image.dtype).reshape(-1, 1, 1)
+    return cast("Array", (image - shift) / scale)
+
+
+def _tensors(images: list[Array], kind: str | None) -> Any:
+    if kind is None:
+        return images
+    kinds = ("np", "pt", "tf", "jax")
+    if kind not in kinds:
+        raise UnknownNameError("kind of tensors", kind, kinds)
+    if len({image.shape for image in images}) > 1:
+        raise ArgumentError(
+            "These pictures have different sizes and make no batch. Pass do_resize=True, or "
+            "return_tensors=None for a list."
+        )
+    batch = np.stack(images) if images else np.empty((0, 3, 0, 0), np.float32)
+    module = {"pt": "torch", "tf": "tensorflow", "jax": "jax.numpy"}.get(kind)
+    if module is None:
+        return batch
+    import importlib
+
+    try:
+        framework = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        extra = module.partition(".")[0]
+        raise MissingDependencyError(f"return_tensors={kind!r} needs {extra}. It", extra) from error
+    if kind == "pt":
+        return framework.from_numpy(np.ascontiguousarray(batch))
+    return framework.convert_to_tensor(batch) if kind == "tf" else framework.asarray(batch)

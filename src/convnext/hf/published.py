@@ -1,0 +1,58 @@
+"""The configuration and the processor of a published checkpoint, from the catalogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from convnext.errors import ArgumentError
+from convnext.images.labels import labels_for
+from convnext.variants import VARIANTS
+from convnext.weights.catalog import get_checkpoint
+
+__all__ = ["published_config", "published_processor"]
+
+AUTHORS_EPSILON = 1e-6  # of the norm behind the pooling, where transformers has 1e-12
+
+
+def published_config(name: str) -> dict[str, Any]:
+    """What config.json would say of a checkpoint.
+
+    Example:
+        >>> published_config("convnextv2_atto")["hidden_sizes"]
+        [40, 80, 160, 320]
+    """
+    checkpoint = get_checkpoint(name)
+    variant = VARIANTS[checkpoint.variant]
+    labels = labels_for(checkpoint.labels).names if checkpoint.labels else ("LABEL_0", "LABEL_1")
+    return {
+        "model_type": "convnextv2" if variant.has_grn else "convnext",
+        "hidden_sizes": list(variant.dims),
+        "depths": list(variant.depths),
+        "layer_norm_eps": AUTHORS_EPSILON,
+        "image_size": checkpoint.preprocess.size,
+        "id2label": dict(enumerate(labels)),
+    }
+
+
+def published_processor(name: str) -> dict[str, Any]:
+    """What preprocessor_config.json would say of a checkpoint.
+
+    Raises:
+        ArgumentError: transformers' processor cannot do what the checkpoint was measured with.
+    """
+    recipe = get_checkpoint(name).preprocess
+    if (recipe.mode == "squash") != (recipe.size >= 384) and recipe.crop_fraction != 1.0:
+        raise ArgumentError(
+            f"{name} is measured with a crop of {recipe.crop_fraction:g} at {recipe.size} pixels, "
+            "which transformers' processor cannot do. Use convnext.Classifier."
+        )
+    return {
+        "size": {"shortest_edge": recipe.size},
+        "crop_pct": recipe.crop_fraction,
+        "resample": int(Image.Resampling[recipe.interpolation.upper()]),
+        "rescale_factor": recipe.rescale,
+        "image_mean": list(recipe.mean),
+        "image_std": list(recipe.std),
+    }

@@ -1,0 +1,59 @@
+"""A module as a Keras model: the collection's contract on our architecture.
+
+It knows the collection and the doors, and nothing of files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import convnext
+from convnext.errors import ArgumentTypeError
+from convnext.hub.collection import get_module
+from convnext.variants import VARIANTS
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["load"]
+
+
+def load(name: str, trainable: bool = False, *, weights: str | Path | None = None) -> keras.Model:
+    """A module of the TF-Hub collection, or a new one like them, as a Keras model.
+
+    Args:
+        name: Its name or handle, see `get_module`.
+        trainable: Whether its variables are trained, as of `tensorflow_hub.KerasLayer`.
+        weights: A file that holds the weights, in any layout, such as the collection's own archive;
+            by default the published checkpoint is taken from the cache or fetched.
+
+    Returns:
+        A model from normalised pictures `(batch, side, side, 3)` to logits, or as a feature
+        extractor to the layer-normalised mean of the last feature map.
+
+    Raises:
+        UnknownNameError: There is no such module; names near ones.
+        WeightsMismatchError: The file holds another model.
+
+    Example:
+        backbone = hub.load("convnext_tiny_1k_224_fe", trainable=True)
+        model = keras.Sequential([backbone, keras.layers.Dense(5)])
+    """
+    module = get_module(name)
+    if not isinstance(trainable, bool):
+        raise ArgumentTypeError(f"trainable is True or False, not {trainable!r}.")
+    variant = VARIANTS[module.architecture]
+    create = getattr(convnext, f"create_convnext_{variant.family}")
+    model: keras.Model = create(
+        variant.size,
+        module.num_classes or 1,
+        (module.resolution, module.resolution, 3),
+        include_top=not module.feature_extractor,
+        pooling="avg" if module.feature_extractor else None,
+        classifier_activation=None,
+        weights=module.checkpoint if weights is None else weights,
+        name=module.name,
+    )
+    model.trainable = trainable
+    return model

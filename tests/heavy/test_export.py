@@ -1,0 +1,207 @@
+"""What leaves Keras answers as Keras did, in every format that this backend's process can write.
+
+SavedModel and LiteRT on TensorFlow are in `test_export_tensorflow.py`; here they are asked for from
+a process whose Keras is on another backend.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import convnext
+from convnext import create_convnext_v1, create_convnext_v2
+from convnext.errors import ArgumentError, ExportError
+from convnext.images.recipe import Preprocess
+from convnext.images.transform import normalise, pixels
+from convnext.variants import VARIANTS
+from peers import fill, random_weights, relative_error
+
+ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+pytest.importorskip("convnext.graphs.untracked_openvino")
+
+from convnext.graphs.untracked_openvino import core, ov  # noqa: E402
+
+CREATE = {"v1": create_convnext_v1, "v2": create_convnext_v2}
+TOLERANCE = 1e-4  # of the largest value
+PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png")
+
+
+@pytest.fixture(scope="module")
+def photos(shared_data):
+    """Real photographs as pixels of any size."""
+
+    def read(side):
+        recipe = Preprocess(size=side)
+        images = [Image.open(shared_data / "photos" / name).convert("RGB") for name in PHOTOS]
+        return np.stack([pixels(image, recipe) for image in images])
+
+    return read
+
+
+def by_onnxruntime(path, batch):
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"pictures": batch})[0]
+
+
+def by_openvino(path, batch):
+    hint = {"INFERENCE_PRECISION_HINT": ov.Type.f32}
+    return core().compile_model(core().read_model(str(path)), "CPU", hint)([batch])[0]
+
+
+def by_keras(path, batch):
+    return keras.saving.load_model(path).predict_on_batch(batch)
+
+
+RUN = {"a.onnx": by_onnxruntime, "a.xml": by_openvino, "a.keras": by_keras}
+
+
+def model_of(name, num_classes=10, side=64, **options):
+    variant = VARIANTS[name]
+    options = {"classifier_activation": None} | options
+    model = CREATE[variant.family](variant.size, num_classes, (side, side, 3), **options)
+    fill(model, random_weights(variant, num_classes))
+    return model
+
+
+on_torch = pytest.mark.skipif(
+    keras.backend.backend() != "torch",
+    reason="no backend makes a difference here; torch is the soonest ready",
+)
+
+
+@pytest.mark.parametrize("name", [pytest.param("test_v1", marks=on_torch), "test_v2"])
+def test_a_model_and_its_files(name, photos, tmp_path):
+    model, pictures = model_of(name), photos(64)
+    batch = normalise(pictures, Preprocess())
+    expected = model.predict_on_batch(batch)
+    for filename, run in RUN.items():
+        report = convnext.export(model, tmp_path / filename, pictures=pictures)
+        assert report.judge == "the Keras model"
+        assert report.pictures == "3 pictures"
+        assert relative_error(run(tmp_path / filename, batch), expected) < TOLERANCE
+        assert relative_error(run(tmp_path / filename, batch[:1]), expected[:1]) < TOLERANCE
+
+
+@on_torch
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
+def test_atto_at_full_size(name, photos, tmp_path):
+    model, pictures = model_of(name, 1000, 224), photos(224)
+    batch = normalise(pictures, Preprocess())
+    expected = model.predict_on_batch(batch)
+    for filename, run in RUN.items():
+        convnext.export(model, tmp_path / filename, pictures=pictures)
+        assert relative_error(run(tmp_path / filename, batch), expected) < TOLERANCE
+
+
+@on_torch
+def test_what_a_model_does_before_and_after_is_kept(photos, tmp_path):
+    options = {"classifier_activation": "softmax", "include_preprocessing": True}
+    model, pictures = model_of("test_v2", **options), photos(64)
+    expected = model.predict_on_batch(pictures.astype(np.float32))
+    for filename, run in RUN.items():
+        convnext.export(model, tmp_path / filename)
+        batch = pictures.astype(np.float32) if filename == "a.keras" else pictures
+        assert relative_error(run(tmp_path / filename, batch), expected) < TOLERANCE
+    bare = convnext.export(
+        model, tmp_path / "b.onnx", softmax=False, with_preprocessing=False, pictures=pictures
+    )
+    assert bare.judge == "the Keras model"
+    logits = by_onnxruntime(tmp_path / "b.onnx", normalise(pictures, Preprocess()))
+    powers = np.exp(logits)
+    assert relative_error(powers / powers.sum(1, keepdims=True), expected) < TOLERANCE
+
+
+@on_torch
+def test_other_outputs_and_sizes_of_a_model(photos, tmp_path):
+    model = model_of("test_v1")
+    for output, layer in {"embedding": "head_norm", "stage_1": "stage_1"}.items():
+        tapped = keras.Model(model.input, model.get_layer(layer).output)
+        batch = normalise(photos(64), Preprocess())
+        expected = tapped.predict_on_batch(batch)
+        for filename, run in RUN.items():
+            path = tmp_path / f"{output}-{filename}"
+            report = convnext.export(model, path, output=output)
+            assert report.judge == "the Keras model"
+            assert relative_error(run(path, batch), expected) < TOLERANCE
+    report = convnext.export(model, tmp_path / "other.onnx", resolution=96)
+    assert report.judge.startswith("the engine ")
+    assert by_onnxruntime(tmp_path / "other.onnx", np.zeros((1, 96, 96, 3), np.float32)).size == 10
+
+
+@on_torch
+def test_a_keras_file_can_be_trained_on(tmp_path):
+    model = model_of("test_v1", drop_path_rate=0.4)
+    convnext.export(model, tmp_path / "a.keras")
+    again = keras.saving.load_model(tmp_path / "a.keras")
+    assert again.get_layer("stage_3_block_0").drop_path_rate == pytest.approx(0.4)
+    assert len(again.trainable_variables) == len(model.trainable_variables)
+    convnext.export(model, tmp_path / "b.keras", drop_path_rate=0.0)
+    assert keras.saving.load_model(tmp_path / "b.keras").get_layer(
+        "stage_3_block_0"
+    ).drop_path_rate == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("filename", ["a.onnx", pytest.param("a.keras", marks=on_torch)])
+def test_a_model_that_was_never_trained_is_refused(filename, tmp_path):
+    model = create_convnext_v2("test", 10, (32, 32, 3))
+    with pytest.raises(ArgumentError, match=r"has its initial weights.*--random"):
+        convnext.export(model, tmp_path / filename)
+    assert list(tmp_path.iterdir()) == []
+    assert convnext.export(model, tmp_path / filename, random=True).verdict.good
+
+
+def test_models_that_cannot_be_exported(tmp_path):
+    other = model_of("test_v1", classifier_activation="sigmoid")
+    with pytest.raises(ArgumentError, match="ends in the activation 'sigmoid'"):
+        convnext.export(other, tmp_path / "a.onnx")
+    inputs = keras.Input((8,))
+    with pytest.raises(convnext.ConvNeXtError):
+        convnext.export(keras.Model(inputs, keras.layers.Dense(2)(inputs)), tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@on_torch
+def test_a_model_that_computes_in_half_precision(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = model_of("test_v2", side=32)
+    for filename in RUN:
+        report = convnext.export(model, tmp_path / filename)
+        assert report.judge.startswith("the engine ")
+    assert by_keras(tmp_path / "a.keras", np.zeros((1, 32, 32, 3), np.float32)).dtype == np.float32
+
+
+needs_other_process = pytest.mark.skipif(
+    keras.backend.backend() != "torch" or importlib.util.find_spec("tensorflow") is None,
+    reason="one backend that is not TensorFlow is enough",
+)
+
+
+@needs_other_process
+def test_from_another_backend_tensorflow_writes_in_a_process_of_its_own(photos, tmp_path):
+    model, steps = model_of("test_v2", drop_path_rate=0.2), []
+    report = convnext.export(
+        model, tmp_path / "a.tar.gz", pictures=photos(64), on_progress=steps.append
+    )
+    assert report.verdict.good
+    assert report.judge == "the Keras model"
+    assert report.runtime.startswith("TensorFlow 2")
+    assert "starting TensorFlow" in steps
+    assert steps[-2:] == ["writing saved_model", "running the file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
+@needs_other_process
+def test_what_fails_in_that_process_is_said_here(tmp_path, monkeypatch):
+    from convnext.exports import process
+
+    monkeypatch.setattr(process, "_describe", lambda folder, *_: (folder / "job.json").touch())
+    with pytest.raises(ExportError, match="JSONDecodeError"):
+        convnext.export(model_of("test_v1"), tmp_path / "model", format="saved_model")
+    assert list(tmp_path.iterdir()) == []

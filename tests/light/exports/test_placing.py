@@ -1,0 +1,75 @@
+"""A result is complete or not there."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from convnext.errors import ArgumentError, ExportError
+from convnext.exports.placing import check_place, drafted
+
+
+def test_files_take_their_places_together(tmp_path):
+    target = tmp_path / "a.xml"
+    with drafted(target) as draft:
+        draft.write_text("graph")
+        draft.with_name("a.bin").write_text("weights")
+        assert [path.name for path in tmp_path.iterdir() if path.suffix != ".part"] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"a.xml", "a.bin"}
+
+
+def fail(target, error):
+    with drafted(target) as draft:
+        draft.write_text("half of it")
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), KeyboardInterrupt()])
+def test_after_an_error_what_was_there_is_untouched(error, tmp_path):
+    target = tmp_path / "a.onnx"
+    target.write_text("old")
+    with pytest.raises(type(error)):
+        fail(target, error)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    target = tmp_path / "model"
+    for content in ("old", "new"):
+        with drafted(target) as draft:
+            draft.mkdir()
+            (draft / "saved_model.pb").write_text(content)
+    assert (target / "saved_model.pb").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_an_export_error(tmp_path):
+    with pytest.raises(ExportError, match=r"No space left on device.*Nothing was left behind"):
+        fail(tmp_path / "a.onnx", OSError(errno.ENOSPC, "no space"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_targets_that_cannot_be_are_refused_before_any_work(tmp_path, monkeypatch):
+    def check(path, **options):
+        check_place(Path(path), **{"overwrite": False, "may_be_folder": False} | options)
+
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "photo.jpg").touch()
+    with pytest.raises(ArgumentError, match=r"is not there\. Create it first"):
+        check(tmp_path / "nowhere" / "a.onnx")
+    with pytest.raises(ArgumentError, match=r"is not there\. Create it first"):
+        check(tmp_path / "file" / "a.onnx")
+    with pytest.raises(ArgumentError, match="Allow overwrite=True"):
+        check(tmp_path / "file")
+    check(tmp_path / "file", overwrite=True)
+    with pytest.raises(ArgumentError, match=r"is a folder\. Name a file"):
+        check(tmp_path / "full", overwrite=True)
+    with pytest.raises(ArgumentError, match="a folder of something else"):
+        check(tmp_path / "full", overwrite=True, may_be_folder=True)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ArgumentError, match="Nothing may be written into"):
+        check(tmp_path / "a.onnx")
