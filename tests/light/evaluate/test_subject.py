@@ -63,9 +63,11 @@ def test_what_the_file_says(save, opened):
         "classes": 3,
         "class_names": "the weights file",
     }
-    open_subject(path, precision="bfloat16")
-    options = [call[1:] for call in opened]
-    assert options == [("mock", {"precision": "float32"}), ("auto", {"precision": "bfloat16"})]
+    open_subject(path, precision="int8", calibration="photos")
+    assert [call[1:] for call in opened] == [
+        ("mock", {"precision": "float32", "calibration": None}),
+        ("auto", {"precision": "int8", "calibration": "photos"}),
+    ]
 
 
 @pytest.mark.usefixtures("opened")
