@@ -69,13 +69,8 @@ def model_of(name, num_classes=10, side=64, **options):
     return model
 
 
-on_torch = pytest.mark.skipif(
-    keras.backend.backend() != "torch",
-    reason="no backend makes a difference here; torch is the soonest ready",
-)
-
-
-@pytest.mark.parametrize("name", [pytest.param("test_v1", marks=on_torch), "test_v2"])
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["test_v1", "test_v2"])
 def test_a_model_and_its_files(name, photos, tmp_path):
     model, pictures = model_of(name), photos(64)
     batch = normalise(pictures, Preprocess())
@@ -88,7 +83,7 @@ def test_a_model_and_its_files(name, photos, tmp_path):
         assert relative_error(run(tmp_path / filename, batch[:1]), expected[:1]) < TOLERANCE
 
 
-@on_torch
+@pytest.mark.any_backend
 @pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
 def test_atto_at_full_size(name, photos, tmp_path):
@@ -100,7 +95,7 @@ def test_atto_at_full_size(name, photos, tmp_path):
         assert relative_error(run(tmp_path / filename, batch), expected) < TOLERANCE
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_what_a_model_does_before_and_after_is_kept(photos, tmp_path):
     options = {"classifier_activation": "softmax", "include_preprocessing": True}
     model, pictures = model_of("test_v2", **options), photos(64)
@@ -118,7 +113,7 @@ def test_what_a_model_does_before_and_after_is_kept(photos, tmp_path):
     assert relative_error(powers / powers.sum(1, keepdims=True), expected) < TOLERANCE
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_other_outputs_and_sizes_of_a_model(photos, tmp_path):
     model = model_of("test_v1")
     for output, layer in {"embedding": "head_norm", "stage_1": "stage_1"}.items():
@@ -135,7 +130,7 @@ def test_other_outputs_and_sizes_of_a_model(photos, tmp_path):
     assert by_onnxruntime(tmp_path / "other.onnx", np.zeros((1, 96, 96, 3), np.float32)).size == 10
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_a_keras_file_can_be_trained_on(tmp_path):
     model = model_of("test_v1", drop_path_rate=0.4)
     convnext.export(model, tmp_path / "a.keras")
@@ -148,7 +143,9 @@ def test_a_keras_file_can_be_trained_on(tmp_path):
     ).drop_path_rate == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("filename", ["a.onnx", pytest.param("a.keras", marks=on_torch)])
+@pytest.mark.parametrize(
+    "filename", ["a.onnx", pytest.param("a.keras", marks=pytest.mark.any_backend)]
+)
 def test_a_model_that_was_never_trained_is_refused(filename, tmp_path):
     model = create_convnext_v2("test", 10, (32, 32, 3))
     with pytest.raises(ArgumentError, match=r"has its initial weights.*--random"):
@@ -167,7 +164,7 @@ def test_models_that_cannot_be_exported(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@on_torch
+@pytest.mark.any_backend
 def test_a_model_that_computes_in_half_precision(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = model_of("test_v2", side=32)
