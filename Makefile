@@ -31,6 +31,7 @@ install: .venv/dev ## Everything a contributor needs, in .venv.
 # What lint, test and bench need: the pinned tools, all backends, and the peers to compare with.
 .venv/dev: .venv/bin/python pyproject.toml
 	$(PIP) --group dev --editable .
+	$(PIP) --no-deps --group hub
 	touch $@
 
 # What only bench needs: OpenVINO's own way to int8, as a peer.

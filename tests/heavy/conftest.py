@@ -8,7 +8,14 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
+
+from convnext.images.recipe import Preprocess
+from convnext.images.transform import pixels
+
+PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 
 
 def pytest_collection_modifyitems(items):
@@ -28,3 +35,15 @@ def _fresh_keras():
     keras.config.set_dtype_policy("float32")
     keras.config.set_image_data_format("channels_last")
     keras.backend.clear_session()
+
+
+@pytest.fixture(scope="session")
+def photos(shared_data):
+    """Real photographs as pixels of any size."""
+
+    def read(side):
+        recipe = Preprocess(size=side)
+        images = [Image.open(shared_data / "photos" / name).convert("RGB") for name in PHOTOS]
+        return np.stack([pixels(image, recipe) for image in images])
+
+    return read

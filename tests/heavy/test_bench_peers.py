@@ -8,9 +8,9 @@ import pytest
 
 from convnext.bench.material import write_calibration, write_material, write_weights
 from convnext.bench.peers import ADAPTERS
-from convnext.bench.pictures import generated_pictures
 from convnext.bench.runners import Order, open_ours
 from convnext.graphs.agreement import agreement
+from convnext.images.generated import generated_pictures
 
 pytestmark = [
     pytest.mark.upstream,

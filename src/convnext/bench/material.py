@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.bench.random_weights import random_weights
 from convnext.engines import quantize
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
@@ -23,6 +22,7 @@ from convnext.images.transform import normalise
 from convnext.variants import PUBLISHED_STRIDES, VARIANTS, Variant, adapted_strides
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
+from convnext.weights.random_weights import random_weights
 from convnext.weights.save import convert, save_weights
 
 __all__ = [

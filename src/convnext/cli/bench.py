@@ -234,7 +234,8 @@ def _material(
 
 
 def _pictures(folder: str | None, model: Model) -> NDArray[np.uint8]:
-    from convnext.bench.pictures import generated_pictures, pictures_from
+    from convnext.bench.pictures import pictures_from
+    from convnext.images.generated import generated_pictures
 
     if folder is None:
         said = f"{GENERATED} generated pictures (--pictures DIR for your own)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from convnext.errors import ArgumentError
 from convnext.exports.job import Job
 from convnext.images.recipe import Preprocess
 from convnext.initializers import undrawn
-from convnext.model import Block, build_model
+from convnext.model import build_model
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.load import assign
 
@@ -23,11 +22,7 @@ LAYER_SCALE = 1e-6
 
 
 def build(job: Job) -> Any:
-    """A model from pictures to the job's output, with the job's weights, in float32.
-
-    Where TensorFlow writes it, GELU is spelled with the operator that converters know: TensorFlow's
-    own takes the complementary one, of which LiteRT and tf2onnx have none (2026-11).
-    """
+    """A model from pictures to the job's output, with the job's weights, in float32."""
     network = job.network
     recipe, ours = network.preprocess, Preprocess()
     if job.pixels and (recipe.mean, recipe.std, recipe.rescale) != (
@@ -56,18 +51,10 @@ def build(job: Job) -> Any:
         )
         variables = canonical_variables(model)
         assign(variables, {name: network.weights.tensors[name] for name in variables})
-        if job.kind.in_tensorflow:
-            for layer in model.layers:
-                if isinstance(layer, Block):
-                    layer.pwconv1.activation = _gelu
         if job.output.startswith("stage_"):
             tapped = model.get_layer(job.output).output
             model = keras.Model(model.input, tapped, name=model.name)
     return model
-
-
-def _gelu(x: Any) -> Any:
-    return 0.5 * x * (1 + keras.ops.erf(x * math.sqrt(0.5)))
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """LiteRT files, which used to be called TensorFlow Lite: for phones and small devices.
 
-Float16 stores the weights in half precision; the device computes in what it has. Eight bits round
-weights and what flows between layers, with ranges that are found on the caller's pictures; pictures
-and outputs stay as they are. Only operators of LiteRT's own are allowed, so that a file runs
-wherever the interpreter does.
+Float16 stores the weights in half precision; the device computes in what it has. Eight bits are
+those of the blocks' linear layers, see `litert_rounding`. Only operators of LiteRT's own are
+allowed, so that a file runs wherever the interpreter does.
 
 This runs in a process whose Keras is on TensorFlow.
 """
@@ -21,12 +20,14 @@ import tensorflow as tf
 from convnext.errors import ExportError
 from convnext.exports.job import INPUT, Answer, Array, Job
 from convnext.exports.keras_model import build
+from convnext.exports.litert_rounding import prepare, round_linear_layers
 from convnext.images.transform import normalise
 from convnext.processors import available_processors
 
 __all__ = ["RUNTIME", "opened", "write"]
 
 SIGNATURE = "serving_default"
+TOGETHER = 8  # pictures of the calibration, at once
 
 try:
     from ai_edge_litert.interpreter import Interpreter
@@ -39,15 +40,30 @@ except ImportError:
 
 def write(job: Job, target: Path) -> None:
     """Convert the model and write it."""
+    model = build(job)
+    if job.precision == "int8":
+        prepare(model, _seen(job))
     with TemporaryDirectory(dir=target.parent) as folder:
-        _save(job, folder)
+        _save(model, job, folder)
         content = _converted(job, folder)
+    if job.precision == "int8":
+        content = round_linear_layers(content, model)
     target.write_bytes(content)
 
 
-def _save(job: Job, folder: str) -> None:
+def _seen(job: Job) -> Iterator[Array]:
+    """The calibration's pictures as the model takes them, a few at a time."""
+    pictures = job.calibration
+    assert pictures is not None
+    for start in range(0, len(pictures), TOGETHER):
+        part = pictures[start : start + TOGETHER]
+        if part.dtype == np.uint8 and not job.pixels:
+            part = normalise(part, job.network.preprocess)
+        yield part.astype(np.float32)
+
+
+def _save(model: Any, job: Job, folder: str) -> None:
     """As a SavedModel, in which the converter finds the values of all variables."""
-    model = build(job)
     images = tf.TensorSpec(job.shape, job.dtype.name, name=INPUT)
 
     @tf.function(input_signature=[images])  # type: ignore[untyped-decorator]
@@ -62,29 +78,15 @@ def _save(job: Job, folder: str) -> None:
 def _converted(job: Job, folder: str) -> bytes:
     converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if job.precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if job.precision == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
-    if job.precision == "int8":
-        converter.representative_dataset = lambda: _seen(job)
     try:
         content: bytes = converter.convert()
     except Exception as error:  # the converter raises nearly anything
         reason = " ".join(str(error).split())[:300]
         raise ExportError(f"TensorFlow cannot convert this model to LiteRT: {reason}") from error
     return content
-
-
-def _seen(job: Job) -> Iterator[list[Array]]:
-    """Batches for finding ranges, as the model takes them."""
-    pictures = job.calibration
-    assert pictures is not None
-    if pictures.dtype == np.uint8 and not job.pixels:
-        pictures = normalise(pictures, job.network.preprocess)
-    size = job.batch or 1
-    for start in range(0, len(pictures) - size + 1, size):
-        yield [pictures[start : start + size].astype(job.dtype)]
 
 
 def opened(job: Job, target: Path) -> Answer:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convnext.bench.random_weights import random_weights
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.exports.job import Array, Job
 from convnext.graphs.network import Network
@@ -26,6 +25,7 @@ from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import recognise
 from convnext.weights.load import CanonicalWeights, read_weights
+from convnext.weights.random_weights import random_weights
 
 __all__ = ["Resolution", "Source", "opened_source"]
 

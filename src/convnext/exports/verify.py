@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convnext.bench.pictures import generated_pictures
 from convnext.engines.base import EngineOptions
 from convnext.engines.opening import ENGINES
 from convnext.errors import ArgumentError, ExportError
@@ -19,6 +18,7 @@ from convnext.exports.job import Answer, Array, Job
 from convnext.graphs.agreement import Agreement, agreement
 from convnext.graphs.network import Network
 from convnext.images.batches import batches
+from convnext.images.generated import generated_pictures
 from convnext.images.transform import normalise
 
 __all__ = [

@@ -4,7 +4,7 @@ import pytest
 
 from convnext.bench.machine import Machine
 from convnext.bench.material import write_material, write_weights
-from convnext.bench.pictures import generated_pictures
+from convnext.images.generated import generated_pictures
 
 
 @pytest.fixture(scope="session")

@@ -1,24 +1,12 @@
-import numpy as np
 import pytest
 from PIL import Image
 
 from convnext.bench import pictures
-from convnext.bench.pictures import generated_pictures, pictures_from
+from convnext.bench.pictures import pictures_from
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 
 RECIPE = Preprocess(size=16)
-
-
-def test_generated_pictures_are_like_pictures():
-    made = generated_pictures(8, 96)
-    assert made.shape == (8, 96, 96, 3)
-    assert made.dtype == np.uint8
-    for picture in made.astype(float):
-        assert picture.std() > 5
-        assert np.abs(np.diff(picture, axis=1)).mean() < picture.std(), "neighbours are alike"
-    np.testing.assert_array_equal(generated_pictures(8, 96), made)
-    assert (generated_pictures(8, 96, seed=1) != made).any()
 
 
 def test_from_a_folder(tmp_path):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from convnext.bench.random_weights import random_weights
 from convnext.images.recipe import Preprocess
 from convnext.variants import VARIANTS
 from convnext.weights.info import WeightsInfo
+from convnext.weights.random_weights import random_weights
 from convnext.weights.save import save_weights
 
 INFO = WeightsInfo(name="mine", licence="MIT", preprocess=Preprocess(size=48))

@@ -319,7 +319,7 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
 
 
 def test_weights_that_are_not_finite(tmp_path):
-    from convnext.bench.random_weights import random_weights
+    from convnext.weights.random_weights import random_weights
     from convnext.weights.save import save_weights
 
     weights = random_weights(convnext.VARIANTS["test_v1"], 10)

@@ -1,7 +1,7 @@
-"""Weights for a race without a checkpoint: random, but of the size that trained ones have.
+"""Weights for where there is no checkpoint: random, but of the size that trained ones have.
 
-Initial values would not do: a layer scale of 1e-6 and a GRN of 0 switch the blocks off, and an
-engine that got them wrong would agree with one that got them right.
+Initial values would not do to time or compare networks: a layer scale of 1e-6 and a GRN of 0 switch
+the blocks off, and whoever got them wrong would agree with whoever got them right.
 """
 
 from __future__ import annotations

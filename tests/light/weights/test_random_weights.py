@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from convnext import VARIANTS
-from convnext.bench.random_weights import random_weights
 from convnext.weights.canonical import parameter_shapes
+from convnext.weights.random_weights import random_weights
 
 
 @pytest.mark.parametrize("name", ["test_v1", "test_v2"])
