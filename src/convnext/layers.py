@@ -29,13 +29,10 @@ def _depthwise_conv(x: Any, kernel: Any, bias: Any) -> Any:
     """The convolution in the form that the running backend and device do best."""
     backend = keras.backend.backend()
     if backend == "torch":
-        from torch.nn.functional import conv2d
+        from convnext.torch_depthwise import depthwise_conv as torch_depthwise_conv
 
-        channels, side = kernel.shape[2], kernel.shape[0]
         x = x.permute(0, 3, 1, 2)  # a view in PyTorch's channels-last format: nothing is copied
-        kernel = kernel.permute(2, 3, 0, 1)
-        y = conv2d(x, kernel, bias, padding=side // 2, groups=channels)
-        return y.permute(0, 2, 3, 1)
+        return torch_depthwise_conv(x, kernel.permute(2, 3, 0, 1), bias).permute(0, 2, 3, 1)
     if _jax_runs_on_cpu():
         from convnext.jax_depthwise import depthwise_conv
 
@@ -80,13 +77,20 @@ def _linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
 
         # The runtime fuses exactly this chain: a product of matrices, BiasAdd, the activation.
         rows = tf.reshape(x, (-1, kernel.shape[0]))
-        rows = activation(tf.nn.bias_add(tf.matmul(rows, kernel), bias))
+        rows = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
+        # TensorFlow's own GELU goes through erfc, which tf2onnx and LiteRT lack (2026-11).
+        full = activation is keras.activations.gelu and rows.dtype == tf.float32
+        rows = _gelu_of_erf(rows) if full else activation(rows)
         return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], kernel.shape[1:]], 0))
     rows = ops.matmul(x, kernel) + bias
     if activation is keras.activations.gelu and backend == "jax":
         # JAX's own exact GELU goes through erfc, which takes XLA 2.5 times as long on a CPU.
-        return 0.5 * rows * (1 + ops.erf(rows * math.sqrt(0.5)))
+        return _gelu_of_erf(rows)
     return activation(rows)
+
+
+def _gelu_of_erf(x: Any) -> Any:
+    return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
 
 
 def _jax_runs_on_cpu() -> bool:
