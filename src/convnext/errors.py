@@ -7,6 +7,7 @@
     ├── ExportError (ValueError)            an exported file that is not as good as its model
     ├── ImageError (ValueError)             a picture that cannot be read or must not be
     ├── MissingDependencyError (ImportError)  an extra that is not installed
+    ├── TrainingError (RuntimeError)        a run that cannot go on; what it has is kept
     ├── WeightsError (ValueError)
     │   ├── WeightsFileError                a file that is truncated, hostile or unknown
     │   └── WeightsMismatchError            a readable file that does not fit the model
@@ -28,6 +29,7 @@ __all__ = [
     "ExportError",
     "ImageError",
     "MissingDependencyError",
+    "TrainingError",
     "UnknownNameError",
     "WeightsError",
     "WeightsFileError",
@@ -86,6 +88,10 @@ class MissingDependencyError(ConvNeXtError, ImportError):
         commands = " or ".join(f"pip install 'convnext[{extra}]'" for extra in extras)
         super().__init__(f"{what} is not installed. Install it with: {commands}")
         self.extras = extras
+
+
+class TrainingError(ConvNeXtError, RuntimeError):
+    """A training run that cannot go on; its last checkpoint is whole."""
 
 
 class WeightsError(ConvNeXtError, ValueError):

@@ -124,15 +124,23 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
             if layer is not None:
                 layer.build(hidden_shape)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        """Map `(batch, height, width, dim)` to the same shape."""
+    def call(self, x: Any, visible: Any = None, training: bool | None = None) -> Any:
+        """Map `(batch, height, width, dim)` to the same shape.
+
+        Where `visible`, `(batch, height, width, 1)`, is 0 and not 1, nothing plays a part in what
+        comes out elsewhere. Only two layers look at other places.
+        """
+
+        def seen(y: Any) -> Any:
+            return y if visible is None else y * visible
+
         # Sublayers are entered by `call`: this layer's own `__call__` has cast and scoped already,
         # and seven more of them cost more than a small block's arithmetic.
-        branch = self.dwconv.call(x)
+        branch = self.dwconv.call(seen(x))
         branch = self.norm.call(branch)
         branch = self.pwconv1.call(branch)  # (B, H, W, 4 dim)
         if self.grn is not None:
-            branch = self.grn.call(branch)
+            branch = self.grn.call(seen(branch))
         branch = self.pwconv2.call(branch)  # (B, H, W, dim)
         if self.layer_scale is not None:
             branch = self.layer_scale.call(branch)

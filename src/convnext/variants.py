@@ -24,6 +24,7 @@ __all__ = [
     "Strides",
     "Variant",
     "adapted_strides",
+    "checked_strides",
     "feature_sizes",
     "get_variant",
     "sizes",
@@ -239,3 +240,25 @@ def adapted_strides(height: int, width: int) -> Strides:
         if min(feature_sizes(height, width, strides)[-1]) >= SMALLEST_FEATURE_SIDE:
             return strides
     return (1, 1, 1, 2)
+
+
+def checked_strides(given: object) -> Strides:
+    """Strides that a network can have: the published ones, each of them relaxed or not.
+
+    Raises:
+        ArgumentError: They are none.
+
+    Example:
+        >>> checked_strides([2, 2, 2, 2])
+        (2, 2, 2, 2)
+    """
+    allowed = ((1, 2, 4), (1, 2), (1, 2), (1, 2))
+    if isinstance(given, list | tuple) and len(given) == len(allowed):
+        stem, *others = given
+        if stem in allowed[0] and all(stride in allowed[1] for stride in others):
+            first, second, third = others
+            return (stem, first, second, third)
+    raise ArgumentError(
+        "Strides are four whole numbers: the stem's 4, 2 or 1, and 2 or 1 for each of the three "
+        f"downsamplings, not {given!r}."
+    )

@@ -60,9 +60,10 @@ class Network:
         if size is not None:
             preprocess = replace(preprocess, size=size)
         side = preprocess.size
+        chosen = weights.info.strides
         if any_size:
-            return cls(weights, preprocess, None, PUBLISHED_STRIDES)
-        return cls(weights, preprocess, (side, side), adapted_strides(side, side))
+            return cls(weights, preprocess, None, chosen or PUBLISHED_STRIDES)
+        return cls(weights, preprocess, (side, side), chosen or adapted_strides(side, side))
 
     @classmethod
     def of_model(cls, model: Any, info: WeightsInfo | None = None) -> Network:

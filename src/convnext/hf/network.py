@@ -17,7 +17,7 @@ from convnext.errors import ArgumentError, UnknownNameError
 from convnext.hf.config import ConvNextConfig
 from convnext.initializers import undrawn
 from convnext.model import encode, head, output_norm
-from convnext.variants import DOWNSAMPLE_KERNEL, Variant
+from convnext.variants import DOWNSAMPLE_KERNEL, Variant, checked_strides
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.layouts.huggingface import HUGGINGFACE
 from convnext.weights.layouts.table import Row, expand
@@ -72,6 +72,7 @@ class _Checked:
 
     variant: Variant
     patch_size: int
+    strides: tuple[int, ...]
     activation: Any
 
 
@@ -105,7 +106,13 @@ def _checked(config: ConvNextConfig) -> _Checked:
         if activation not in ACTIVATIONS:
             raise UnknownNameError("hidden_act", activation, ACTIVATIONS)
         activation = ACTIVATIONS[activation]
-    return _Checked(_variant(config), patch, activation)
+    # Not a key of transformers: our training writes it where the strides are not the published.
+    strides = getattr(config, "strides", None)
+    if strides is None:
+        strides = (patch, *[DOWNSAMPLE_KERNEL] * (len(config.depths) - 1))
+    else:
+        strides = checked_strides(strides)
+    return _Checked(_variant(config), patch, strides, activation)
 
 
 @contextmanager
@@ -128,7 +135,6 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
         `pooled` and `logits`, or `feature_stage1` and so on for a backbone.
     """
     checked = _checked(config)
-    stages = len(config.depths)
     with undrawn():
         images = keras.Input((None, None, config.num_channels), name="images")
         maps = encode(
@@ -136,7 +142,7 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
             checked.variant,
             layer_scale_init_value=getattr(config, "layer_scale_init_value", None),
             patch_size=checked.patch_size,
-            strides=(checked.patch_size, *[DOWNSAMPLE_KERNEL] * (stages - 1)),
+            strides=checked.strides,
             drop_path_rate=config.drop_path_rate,
             activation=checked.activation,
         )

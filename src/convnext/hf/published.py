@@ -8,10 +8,11 @@ from PIL import Image
 
 from convnext.errors import ArgumentError
 from convnext.images.labels import labels_for
+from convnext.images.recipe import Preprocess
 from convnext.variants import VARIANTS
 from convnext.weights.catalog import get_checkpoint
 
-__all__ = ["published_config", "published_processor"]
+__all__ = ["AUTHORS_EPSILON", "processor_settings", "published_config", "published_processor"]
 
 AUTHORS_EPSILON = 1e-6  # of the norm behind the pooling, where transformers has 1e-12
 
@@ -48,6 +49,16 @@ def published_processor(name: str) -> dict[str, Any]:
             f"{name} is measured with a crop of {recipe.crop_fraction:g} at {recipe.size} pixels, "
             "which transformers' processor cannot do. Use convnext.Classifier."
         )
+    return processor_settings(recipe)
+
+
+def processor_settings(recipe: Preprocess) -> dict[str, Any]:
+    """What preprocessor_config.json says of a recipe.
+
+    Example:
+        >>> processor_settings(Preprocess(size=32))["size"]
+        {'shortest_edge': 32}
+    """
     return {
         "size": {"shortest_edge": recipe.size},
         "crop_pct": recipe.crop_fraction,

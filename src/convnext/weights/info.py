@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from convnext.errors import WeightsFileError
 from convnext.images.recipe import Preprocess
+from convnext.variants import Strides, checked_strides
 from convnext.weights.catalog import CHECKPOINTS, Checkpoint, licence_notice
 
 __all__ = ["WeightsInfo"]
@@ -34,6 +35,8 @@ class WeightsInfo:
         licence: SPDX identifier of the weights' licence.
         labels: Name of the label set, or one name for each class.
         preprocess: What a picture goes through first.
+        strides: Of the stem and the downsamplings in training, where these were chosen; otherwise
+            they follow from the size of the pictures.
 
     Example:
         >>> info = WeightsInfo(licence="MIT", labels=("cat", "dog"))
@@ -46,6 +49,7 @@ class WeightsInfo:
     licence: str | None = None
     labels: str | tuple[str, ...] | None = None
     preprocess: Preprocess | None = None
+    strides: Strides | None = None
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint) -> WeightsInfo:
@@ -91,6 +95,8 @@ def _understood(name: str, text: str) -> object:
         value = json.loads(text)
         if name == "preprocess":
             return _preprocess(value)
+        if name == "strides":
+            return checked_strides(value)
         if name == "labels" and isinstance(value, list):
             return tuple(map(_string, value))
         return _string(value)

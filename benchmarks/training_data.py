@@ -1,0 +1,184 @@
+"""Times training data: pictures a second from files to batches, ours and PyTorch's DataLoader.
+
+The same JPEGs, the same augmentation (timm's own transforms on the other side), the same number of
+worker processes, nothing that trains. They take turns (A B A B ...), and the batches that were made
+before a turn do not count. Small pictures lie in class folders; from the second epoch on ours are
+kept decoded.
+
+    python benchmarks/training_data.py                  # 32 and 224 pixels, some minutes
+    python benchmarks/training_data.py --sizes 32 --rounds 1
+
+Results go to benchmarks/results/training_data.csv, with the machine and the versions in each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from keras_models import where
+from photographs import write_photographs
+from PIL import Image
+
+from convnext.images.recipe import Preprocess
+from convnext.train.augment import Augment, Augmentation
+from convnext.train.examples import open_examples
+from convnext.train.loader import Loader
+from convnext.train.mixing import Mixer, Mixing
+from convnext.train.order import Order
+
+RESULTS = Path(__file__).parent / "results" / "training_data.csv"
+CLASSES = 10
+BATCH = {32: 256, 64: 128, 224: 32}
+PICTURES = {32: 5120, 64: 1280, 224: 640}
+STEPS = {32: 60, 64: 30, 224: 12}  # of a turn
+AHEAD = 8  # batches of a turn before the clock starts, more than either makes ahead
+# Without the published mstd0.5, with which timm asks Pillow for 0 bits now and then: an error in
+# Pillow 13.
+POLICY = "rand-m9-inc1"
+
+
+def write_data(folder: Path, size: int) -> None:
+    """Class folders of photographs; small ones are shrunk photographs."""
+    flat = folder / "flat"
+    flat.mkdir()
+    write_photographs(flat, min(PICTURES[size], 640))
+    for label in range(CLASSES):
+        (folder / "data" / f"class-{label}").mkdir(parents=True)
+    for number, file in enumerate(sorted(flat.iterdir())):
+        target = folder / "data" / f"class-{number % CLASSES}"
+        if size == 224:
+            file.rename(target / file.name)
+            continue
+        with Image.open(file) as photograph:
+            for copy in range(PICTURES[size] // 640):
+                part = photograph.crop((copy * 20, copy * 10, copy * 20 + 300, copy * 10 + 300))
+                part.resize((size, size)).save(target / f"{copy}-{file.name}", quality=95)
+
+
+def ours(data: Path, size: int, workers: int) -> Iterator[object]:
+    """Batches without end."""
+    examples = open_examples(data)
+    small = size == 32
+    settings = Augment(padding=4 if small else 0, rand_augment=POLICY, erase=0.25)
+    preprocess = Preprocess(size=size, crop_fraction=1.0 if small else 0.875)
+    mixer = Mixer(Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1), CLASSES)
+    loader = Loader(
+        examples,
+        Augmentation(settings, preprocess),
+        mixer,
+        Order(examples.labels, seed=0),
+        batch_size=BATCH[size],
+        seed=0,
+        workers=workers,
+    )
+    return loader.batches(0, 10**9)
+
+
+def dataloader(data: Path, size: int, workers: int) -> Iterator[object]:
+    """Batches without end of PyTorch's DataLoader over timm's transforms, mixed by timm."""
+    import torch
+
+    # timm needs only torchvision's transforms, whose import fails beside another build of PyTorch.
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
+    from timm.data.auto_augment import rand_augment_transform
+    from timm.data.mixup import Mixup
+    from timm.data.random_erasing import RandomErasing
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    if size == 32:
+        fill = tuple(round(255 * mean) for mean in IMAGENET_DEFAULT_MEAN)
+        options = {"img_mean": fill, "interpolation": Image.Resampling.BICUBIC}
+        transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                rand_augment_transform(POLICY, options),
+                transforms.ToTensor(),
+                transforms.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+                RandomErasing(0.25, mode="pixel", device="cpu"),
+            ]
+        )
+    else:
+        transform = create_transform(
+            size, is_training=True, auto_augment=POLICY, interpolation="bicubic", re_prob=0.25,
+            re_mode="pixel",
+        )  # fmt: skip
+    loader = torch.utils.data.DataLoader(
+        ImageFolder(str(data), transform),
+        BATCH[size],
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
+        persistent_workers=True,
+    )
+    mixup = Mixup(0.8, 1.0, label_smoothing=0.1, num_classes=CLASSES)
+    return (mixup(*batch) for batch in chain.from_iterable(repeat(loader)))
+
+
+def turn(batches: Iterator[Any], size: int) -> float:
+    """Pictures a second."""
+    for _ in range(AHEAD):
+        next(batches)
+    begun = time.perf_counter()
+    for _ in range(STEPS[size]):
+        next(batches)
+    return STEPS[size] * BATCH[size] / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", default="32,224")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    rows = []
+    for size in map(int, given.sizes.split(",")):
+        rows += race(size, given.workers, given.rounds)
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def race(size: int, workers: int, rounds: int) -> list[dict[str, object]]:
+    """One row for each contender."""
+    ways: dict[str, Callable[[Path, int, int], Iterator[object]]] = {
+        "convnext": ours,
+        "torch DataLoader + timm": dataloader,
+    }
+    with TemporaryDirectory() as name:
+        write_data(Path(name), size)
+        running = {way: make(Path(name) / "data", size, workers) for way, make in ways.items()}
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for batches in running.values():  # an epoch or two, which decode everything once
+            for _ in range(PICTURES[size] // BATCH[size] + 1):
+                next(batches)
+        for _ in range(rounds):
+            for way, batches in running.items():
+                rates[way].append(turn(batches, size))
+    pairs = zip(rates["convnext"], rates["torch DataLoader + timm"], strict=True)
+    ratio = statistics.median(first / second for first, second in pairs)
+    rows = []
+    for way, found in rates.items():
+        rate = statistics.median(found)
+        print(f"{size:4} {way:26} {rate:9.0f} pictures/s", flush=True)
+        row = {"size": size, "contender": way, "workers": workers, "pictures_per_s": round(rate)}
+        rows.append({**row, "ratio": round(ratio, 2) if way == "convnext" else 1.0, **where()})
+    print(f"{size:4} ratio {ratio:.2f}")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

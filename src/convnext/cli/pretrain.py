@@ -1,0 +1,97 @@
+"""`convnext pretrain`: pictures without labels to an encoder, to be fine-tuned."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from convnext.cli.train import missing, recipes_listed, settings_listed
+
+__all__ = ["add_parser", "run"]
+
+EXAMPLES = """\
+examples:
+  convnext pretrain fcmae_cifar10 --data photos/ --out runs/encoder
+  convnext pretrain fcmae_imagenet1k --data imagenet/ --out runs/tiny \\
+      --set model.variant=convnextv2_tiny --set run.accumulate=32
+  convnext pretrain fcmae_cifar10 --data photos/ --out runs/encoder --resume
+  convnext reconstruct runs/encoder cat.jpg dog.jpg --out grid.png
+  convnext train cifar10 --data cifar10/ --out runs/tuned --init runs/encoder
+  convnext pretrain --list                  the recipes that come along
+  convnext pretrain --settings              everything a recipe can say
+
+Any folder of pictures will do, however deep they lie; labels are never read. A tenth of them, 5,000
+at most, is held out to validate with. RUN/reconstructions shows what the model thinks of what was
+hidden from it; how good that looks says little about how good the encoder is.
+
+The encoder is in RUN/model, as the authors publish theirs. For their training layout, with decoder:
+  convnext convert runs/encoder/model/pretraining.safetensors fcmae.pth --to fcmae
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "pretrain",
+        help="pretrain an encoder on pictures without labels (FCMAE)",
+        description="Pretrain a V2 encoder as a masked autoencoder, on pictures without labels.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or a file")
+    parser.add_argument("--data", metavar="DATA", type=Path, help="pictures")
+    parser.add_argument("--out", metavar="RUN", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="changes",
+        help="another value for a setting: masking.ratio=0.75",
+    )
+    parser.add_argument(
+        "--init", metavar="WEIGHTS", help="start from a checkpoint's name, a file or a run"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes that read (default: one a processor)"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well")
+    parser.add_argument("--list", action="store_true", help="list the recipes that come along")
+    parser.add_argument("--settings", action="store_true", help="list all settings of a recipe")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pretrain; 0 if the run came to its end, 130 if it was interrupted."""
+    from convnext.train.recipe import PretrainingRecipe
+
+    if args.list:
+        print(recipes_listed(PretrainingRecipe))
+        return 0
+    if args.settings:
+        print(settings_listed(PretrainingRecipe))
+        return 0
+    if (lacking := missing(args, "recipe", "data", "out")) is not None:
+        print(f"{lacking} is missing; `convnext pretrain --help` shows examples.", file=sys.stderr)
+        return 2
+    from convnext.engines.keras import choose_backend
+
+    choose_backend()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from convnext.train.pretraining import pretrain
+
+    outcome = pretrain(
+        args.recipe,
+        args.data,
+        args.out,
+        changes=args.changes,
+        init=args.init,
+        resume=args.resume,
+        workers=args.workers,
+        tensorboard=args.tensorboard,
+        say=lambda line: print(line, flush=True),
+    )
+    return 0 if outcome.finished else 130

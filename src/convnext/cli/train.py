@@ -1,0 +1,165 @@
+"""`convnext train`: a recipe and pictures to a model, through any interruption."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_parser", "missing", "recipes_listed", "run", "settings_listed"]
+
+EXAMPLES = """\
+examples:
+  convnext train finetune_small_data --data flowers/ --out runs/flowers --init convnext_tiny
+  convnext train linear_probe --data flowers.zip --out runs/probe --init convnext_tiny
+  convnext train cifar10 --data cifar10/ --out runs/cifar10
+  convnext train cifar10 --data cifar10/ --out runs/cifar10 --resume
+  convnext train my.toml --data imagenet/ --out runs/mine --set run.accumulate=8
+  convnext train cifar10 --data cifar10/ --show-batch batch.png     what the model will see
+  convnext train --list                                             the recipes that come along
+  convnext train --settings                                         everything a recipe can say
+
+then:
+  convnext predict cat.jpg --model runs/flowers/model
+  convnext evaluate runs/flowers/model --data flowers-test/
+
+DATA is a folder with a folder for each class, a zip or tar archive of such, a folder with train/
+and val/ in it (or train.zip and test.zip), ImageNet as it comes, arrays (.npz, MNIST's files), or a
+CSV of paths and labels. Without a part to validate with, a tenth of the pictures is held out.
+
+A run can be stopped at any moment, even by kill -9: with --resume it goes on from its last
+checkpoint, and ends with the same numbers, bit for bit, as if nothing had happened. Ctrl-C stops
+after the step, with a checkpoint; a second Ctrl-C stops at once.
+
+KERAS_BACKEND says what computes: torch, jax or tensorflow. On a CPU torch is the fastest.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the main parser."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train or fine-tune a classifier on labelled pictures",
+        description="Train a classifier from random or published weights. The result is a folder "
+        "that every\nother command takes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or a file")
+    parser.add_argument("--data", metavar="DATA", type=Path, help="labelled pictures")
+    parser.add_argument("--validation", metavar="DATA", type=Path, help="others to validate with")
+    parser.add_argument("--out", metavar="RUN", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="changes",
+        help="another value for a setting: optimizer.learning_rate=1e-3",
+    )
+    parser.add_argument(
+        "--init", metavar="WEIGHTS", help="start from a checkpoint's name, a file or a run"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes that read (default: one a processor)"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well")
+    parser.add_argument(
+        "--show-batch", metavar="PNG", type=Path, help="draw what the model will see, and stop"
+    )
+    parser.add_argument("--list", action="store_true", help="list the recipes that come along")
+    parser.add_argument("--settings", action="store_true", help="list all settings of a recipe")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 0 if the run came to its end, 130 if it was interrupted."""
+    from convnext.train.recipe import Recipe
+
+    if args.list:
+        print(recipes_listed(Recipe))
+        return 0
+    if args.settings:
+        print(settings_listed(Recipe))
+        return 0
+    lacking = missing(args, "recipe", "data", *(() if args.show_batch else ("out",)))
+    if lacking is not None:
+        print(f"{lacking} is missing; `convnext train --help` shows examples.", file=sys.stderr)
+        return 2
+    if args.show_batch:
+        return _show_batch(args)
+    return _train(args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from convnext.engines.keras import choose_backend
+
+    choose_backend()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from convnext.train import train
+
+    outcome = train(
+        args.recipe,
+        args.data,
+        args.out,
+        validation=args.validation,
+        changes=args.changes,
+        init=args.init,
+        resume=args.resume,
+        workers=args.workers,
+        tensorboard=args.tensorboard,
+        say=lambda line: print(line, flush=True),
+    )
+    return 0 if outcome.finished else 130
+
+
+def _show_batch(args: argparse.Namespace) -> int:
+    from convnext.train.augment import Augmentation
+    from convnext.train.examples import find_splits
+    from convnext.train.mixing import Mixer
+    from convnext.train.recipe import load_recipe
+    from convnext.train.sheet import contact_sheet
+
+    recipe = load_recipe(args.recipe, args.changes)
+    examples = find_splits(args.data).train
+    contact_sheet(
+        examples,
+        Augmentation(recipe.augment, recipe.model.preprocess),
+        Mixer(recipe.mixing, len(examples.classes)),
+        recipe.run.seed,
+        args.show_batch,
+    )
+    print(f"{args.show_batch}: pictures as the model will see them.")
+    return 0
+
+
+def missing(args: argparse.Namespace, *names: str) -> str | None:
+    """The first of these arguments that was not given, as the command line calls it."""
+    for name in names:
+        if getattr(args, name) is None:
+            return name.upper() if name == "recipe" else f"--{name}"
+    return None
+
+
+def recipes_listed(kind: type[Any]) -> str:
+    """The recipes of a kind that come with the package, each with its header."""
+    from convnext.train.recipe import published_recipes, recipe_header
+
+    parts = []
+    for name in published_recipes(kind):
+        lines = recipe_header(name, kind).splitlines()
+        parts.append("\n".join([name, *(f"    {line}" for line in lines)]))
+    return "\n\n".join(parts)
+
+
+def settings_listed(kind: type[Any]) -> str:
+    """Every setting of a kind of recipe, with its default and meaning."""
+    from convnext.train.settings import describe
+
+    rows = describe(kind)
+    width = max(len(row.name) for row in rows)
+    defaults = max(len(row.default) for row in rows)
+    return "\n".join(f"{r.name:{width}}  {r.default:{defaults}}  {r.about}" for r in rows)

@@ -1,0 +1,153 @@
+"""A run's checkpoints: complete, or not there.
+
+Why it exists: a run is killed at any moment, and what it finds afterwards must be whole. Arrays go
+into a safetensors file, the rest into JSON, both into a folder that takes its name once everything
+is on disk. It knows no network.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.errors import ConvNeXtError, TrainingError
+from convnext.weights.files import LazyTensor, open_weights, write_weights
+
+__all__ = ["Checkpoint", "Checkpoints", "disk_errors", "write_atomically"]
+
+Array = NDArray[Any]
+
+ARRAYS, FACTS = "state.safetensors", "progress.json"
+DRAFT = ".part"
+
+_log = logging.getLogger("convnext")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was kept.
+
+    Attributes:
+        step: Updates that were done.
+        arrays: The learner's state.
+        facts: Whatever else the run needs to go on.
+    """
+
+    step: int
+    arrays: Mapping[str, Array]
+    facts: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints in a folder.
+
+    Args:
+        folder: Where they are; made when the first is written.
+        keep: How many of the last stay.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def write(self, checkpoint: Checkpoint) -> Path:
+        """Keep a checkpoint, and forget those that are too old.
+
+        Raises:
+            TrainingError: It cannot be written; the earlier ones are as they were.
+        """
+        place = self.folder / f"step-{checkpoint.step:09d}"
+        draft = place.with_name(place.name + DRAFT)
+        with disk_errors(place):
+            self._sweep()
+            draft.mkdir(parents=True)
+            try:
+                tensors = {n: LazyTensor.from_array(a) for n, a in checkpoint.arrays.items()}
+                write_weights(draft / ARRAYS, tensors, {"format": "convnext-training"})
+                facts = {"step": checkpoint.step, **checkpoint.facts}
+                (draft / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
+                for file in (draft / ARRAYS, draft / FACTS, draft):
+                    _sync(file)
+                shutil.rmtree(place, ignore_errors=True)
+                draft.replace(place)
+                _sync(self.folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        for old in self._places()[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return place
+
+    def latest(self) -> Checkpoint | None:
+        """The last checkpoint that can be read; None if there is none.
+
+        One that is damaged, which only a failing disk brings about, is passed over with a warning.
+        """
+        for place in reversed(self._places()):
+            try:
+                return _read(place)
+            except (ConvNeXtError, OSError, ValueError, KeyError) as error:
+                _log.warning("The checkpoint %s cannot be read and is left out: %s", place, error)
+        return None
+
+    def _places(self) -> list[Path]:
+        found = self.folder.glob("step-*") if self.folder.is_dir() else ()
+        return sorted(place for place in found if place.suffix != DRAFT)
+
+    def _sweep(self) -> None:
+        """Remove what an interrupted run left half-written."""
+        for draft in self.folder.glob(f"*{DRAFT}") if self.folder.is_dir() else ():
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _read(place: Path) -> Checkpoint:
+    facts = json.loads((place / FACTS).read_text("utf-8"))
+    with open_weights(place / ARRAYS) as file:
+        arrays = {name: np.array(tensor.read()) for name, tensor in file.tensors.items()}
+    return Checkpoint(int(facts.pop("step")), arrays, facts)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content in one step.
+
+    Raises:
+        TrainingError: It cannot be written; the file is as it was.
+    """
+    draft = path.with_name(f".{path.name}{DRAFT}")
+    with disk_errors(path):
+        try:
+            draft.write_text(text, "utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say what to do when a disk takes nothing more."""
+    try:
+        yield
+    except OSError as error:
+        advice = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend this"
+        raise TrainingError(
+            f"{path} cannot be written: {error.strerror or error}. What was there before is whole. "
+            f"{advice}, then go on with --resume."
+        ) from error

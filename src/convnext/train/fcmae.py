@@ -1,0 +1,212 @@
+"""FCMAE: the masked autoencoder that ConvNeXt V2 is pretrained by, without sparse convolutions.
+
+Why it exists: the authors' code needs a sparse-tensor engine that few people can install. A sparse
+convolution that keeps to the visible places (a submanifold convolution) gives there exactly what a
+dense one gives on a picture whose hidden places are zero. So the encoder is the ordinary one, with
+its own layers, and zeros wherever one of them looks beyond its place: before each patch and
+depthwise convolution, and in GRN, whose statistics are those of the visible places of one picture.
+
+Two things of the authors' code are left alone, as the paper does not have them: GRN's statistics
+over all pictures of a batch, and initial values with a deviation of 1.0 instead of 0.02.
+
+Reference: https://arxiv.org/abs/2301.00808
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from convnext.errors import ArgumentError
+from convnext.initializers import Normal
+from convnext.layers import Linear, PatchConv
+from convnext.model import KERNEL_STDDEV, Block, build_model
+from convnext.train.recipe import Masking
+from convnext.variants import Strides, Variant
+
+__all__ = ["MaskToken", "MaskedAutoencoder", "autoencoder", "draw_visible", "encode_visible"]
+
+PATCH_EPSILON = 1e-6  # added to a patch's variance
+
+
+def autoencoder(
+    variant: Variant, side: int, strides: Strides, masking: Masking, *, drop_path_rate: float = 0.0
+) -> MaskedAutoencoder:
+    """An encoder that sees a part of a picture, and a decoder that draws the rest.
+
+    Args:
+        variant: The encoder's architecture.
+        side: Of the pictures.
+        strides: Of the encoder. Their product is the side of a patch.
+        masking: The decoder, and what it is compared with.
+        drop_path_rate: Stochastic depth of the encoder's last block.
+
+    Raises:
+        ArgumentError: The pictures do not divide into patches, or into too few.
+
+    Example:
+        >>> from convnext.variants import VARIANTS
+        >>> model = autoencoder(VARIANTS["test_v2"], 64, (4, 2, 2, 2), Masking(decoder_width=32))
+        >>> model.output_shape
+        (None, 2, 2, 3072)
+    """
+    patch = math.prod(strides)
+    if side % patch:
+        raise ArgumentError(
+            f"Pictures of {side} pixels do not divide into patches of {patch}, the product of the "
+            f"strides {strides}. Set model.resolution to a multiple of {patch}, or model.strides."
+        )
+    grid = side // patch
+    visible_count(grid, masking.ratio)
+    encoder = build_model(
+        variant,
+        input_shape=(side, side, 3),
+        strides=strides,
+        include_top=False,
+        drop_path_rate=drop_path_rate,
+        layer_scale_init_value=variant.layer_scale_init_value,
+    )
+    visible = keras.Input((grid, grid, 1), name="visible")
+    x = encode_visible(encoder, encoder.input, visible)  # (B, h, w, dim)
+    x = _linear(masking.decoder_width, "decoder_proj")(x)
+    x = MaskToken(name="decoder_mask")(x, visible)
+    for number in range(masking.decoder_depth):
+        x = Block(grn=True, name=f"decoder_block_{number}")(x)
+    x = _linear(3 * patch**2, "decoder_pred")(x)  # (B, h, w, patch * patch * 3)
+    model = MaskedAutoencoder([encoder.input, visible], x, name=f"fcmae_{variant.name}")
+    model.patch, model.normalise = patch, masking.normalise
+    return model
+
+
+def encode_visible(encoder: keras.Model, pictures: Any, visible: Any) -> Any:
+    """The last feature map of an encoder that sees only the visible part of pictures.
+
+    Args:
+        encoder: From `build_model`, without a top.
+        pictures: `(batch, side, side, 3)`, symbolic.
+        visible: `(batch, h, w, 1)`, symbolic, as large as the last feature map: 1 or 0.
+    """
+
+    def seen(x: Any) -> Any:
+        """The mask at the size of a feature map."""
+        factor = x.shape[1] // visible.shape[1]
+        if factor == 1:
+            return visible
+        return keras.layers.UpSampling2D(factor, data_format="channels_last")(visible)
+
+    x = pictures
+    for layer in encoder.layers[1:]:
+        if isinstance(layer, PatchConv):
+            x = layer(keras.layers.Multiply()([x, seen(x)]))
+        elif isinstance(layer, Block):
+            x = layer(x, visible=seen(x))
+        else:
+            x = layer(x)
+    return x
+
+
+def visible_count(grid: int, ratio: float) -> int:
+    """How many patches of a picture are seen, as the authors round it.
+
+    Raises:
+        ArgumentError: None would be, or none hidden.
+    """
+    count = int(grid**2 * (1 - ratio))
+    if not 0 < count < grid**2:
+        raise ArgumentError(
+            f"Of {grid}x{grid} patches a ratio of {ratio:g} leaves {count} visible. Set "
+            "masking.ratio so that some are visible and some are hidden, or make patches smaller "
+            "with model.strides, or pictures larger with model.resolution."
+        )
+    return count
+
+
+def draw_visible(
+    pictures: int, grid: int, ratio: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Which patches of each picture are seen: `[pictures, grid, grid, 1]`, 1 or 0.
+
+    Example:
+        >>> int(draw_visible(1, 7, 0.6, np.random.default_rng(0)).sum())
+        19
+    """
+    order = rng.random((pictures, grid**2)).argsort(axis=1).argsort(axis=1)
+    seen = order < visible_count(grid, ratio)
+    return seen.reshape(pictures, grid, grid, 1).astype(np.float32)
+
+
+def to_patches(pictures: Any, patch: int) -> Any:
+    """`(batch, side, side, c)` to `(batch, h, w, patch * patch * c)`, colours last."""
+    _, height, width, channels = pictures.shape
+    rows, columns = height // patch, width // patch
+    x = ops.reshape(pictures, (-1, rows, patch, columns, patch, channels))
+    return ops.reshape(
+        ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, rows, columns, patch**2 * channels)
+    )
+
+
+def patch_statistics(patches: Any) -> tuple[Any, Any]:
+    """Mean and deviation of each patch; the variance is the unbiased one."""
+    mean = ops.mean(patches, axis=-1, keepdims=True)
+    count = patches.shape[-1]
+    variance = ops.sum(ops.square(patches - mean), axis=-1, keepdims=True) / (count - 1)
+    return mean, ops.sqrt(variance + PATCH_EPSILON)
+
+
+class MaskedAutoencoder(keras.Model):  # type: ignore[misc]
+    """Pictures and what is visible of them, to what each patch is thought to be.
+
+    Attributes:
+        patch: Side of a patch, in pixels.
+        normalise: Whether patches are compared after normalising each by itself.
+    """
+
+    patch: int
+    normalise: bool
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The mean squared error over hidden patches."""
+        del y, sample_weight, training
+        pictures, visible = x
+        targets = to_patches(ops.cast(pictures, "float32"), self.patch)
+        if self.normalise:
+            mean, deviation = patch_statistics(targets)
+            targets = (targets - mean) / deviation
+        errors = ops.mean(ops.square(ops.cast(y_pred, "float32") - targets), axis=-1)
+        hidden = 1.0 - ops.cast(visible, "float32")[..., 0]
+        return ops.sum(errors * hidden) / ops.sum(hidden)
+
+
+@keras.saving.register_keras_serializable(package="convnext")
+class MaskToken(keras.layers.Layer):  # type: ignore[misc]
+    """One learned vector wherever a feature map is hidden."""
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        """Create the vector, for maps `(batch, height, width, width)`."""
+        self.token = self.add_weight(
+            shape=(input_shape[-1],), initializer=Normal(KERNEL_STDDEV), name="token"
+        )
+
+    def call(self, x: Any, visible: Any) -> Any:
+        """The map where `visible` is 1, the vector where it is 0."""
+        return x * visible + self.token * (1 - visible)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the map."""
+        return input_shape
+
+
+def _linear(width: int, name: str) -> keras.Layer:
+    return Linear(width, None, Normal(KERNEL_STDDEV), name=name)

@@ -1,0 +1,91 @@
+"""A trained network as a folder that every door takes: weights, recipe and labels together.
+
+`predict`, `evaluate`, `embed`, `explain` and `export` read the weights file, which carries its
+recipe, its strides and its labels; the Hugging Face classes and transformers read the two JSON
+files beside it. It knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convnext.hf.config import ConvNextConfig, ConvNextV2Config
+from convnext.hf.processor import ConvNextImageProcessor
+from convnext.hf.published import AUTHORS_EPSILON, processor_settings
+from convnext.train.checkpoints import disk_errors
+from convnext.train.recipe import Recipe
+from convnext.variants import VARIANTS
+from convnext.weights.info import WeightsInfo
+from convnext.weights.save import save_weights
+
+__all__ = ["WEIGHTS", "write_model"]
+
+WEIGHTS, UNAVERAGED = "model.safetensors", "unaveraged.safetensors"
+
+
+def write_model(
+    folder: Path,
+    weights: Mapping[str, Any],
+    recipe: Recipe,
+    labels: tuple[str, ...],
+    name: str,
+    *,
+    unaveraged: Mapping[str, Any] | None = None,
+) -> WeightsInfo:
+    """Write the folder; an earlier one is replaced once the new one is complete.
+
+    Args:
+        folder: Where to.
+        weights: Arrays by canonical name.
+        recipe: What they were trained by.
+        labels: What the classes are called.
+        name: What the model is called.
+        unaveraged: Where `weights` are a moving average, those behind it, for a file beside.
+
+    Raises:
+        TrainingError: It cannot be written; an earlier one is as it was.
+    """
+    settings = recipe.model
+    variant = VARIANTS[settings.variant]
+    info = WeightsInfo(
+        name=name,
+        origin="trained with convnext",
+        labels=labels,
+        preprocess=settings.preprocess,
+        strides=settings.actual_strides,
+    )
+    classes = ConvNextV2Config if variant.has_grn else ConvNextConfig
+    relaxed: dict[str, Any] = {}
+    if settings.actual_strides != (4, 2, 2, 2):
+        relaxed = {"strides": list(settings.actual_strides)}
+    config = classes(
+        hidden_sizes=list(variant.dims),
+        depths=list(variant.depths),
+        layer_norm_eps=AUTHORS_EPSILON,
+        image_size=settings.resolution,
+        id2label=dict(enumerate(labels)),
+        architectures=[f"{classes.__name__.removesuffix('Config')}ForImageClassification"],
+        **relaxed,
+    )
+    draft = folder.with_name(f".{folder.name}.part")
+    with disk_errors(folder):
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        try:
+            save_weights(weights, draft / WEIGHTS, layout="huggingface", info=info)
+            if unaveraged is not None:
+                save_weights(unaveraged, draft / UNAVERAGED, layout="huggingface", info=info)
+            config.save_pretrained(draft)
+            ConvNextImageProcessor(**processor_settings(settings.preprocess)).save_pretrained(draft)
+            old = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.rename(old)
+            draft.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return info

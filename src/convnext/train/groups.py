@@ -1,0 +1,99 @@
+"""How fast each parameter learns, and whether it decays: the papers' parameter groups.
+
+Why it exists: which parameters decay decides whether V2 can be fine-tuned at all (its GRN must
+not), and layer-wise decay of the learning rate is what users of both papers ask for most.
+It knows canonical names, and no optimizer.
+
+References: `optim_factory.py` of both official repositories, for the layers' numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from convnext.errors import ArgumentError
+from convnext.variants import Variant
+
+__all__ = ["Group", "Grouping", "layer_number", "parameter_groups"]
+
+Grouping = Literal["single", "twelve"]
+
+TWELVE = 12
+DEPTH_OF_TWELVE = 27  # blocks in the third stage of the sizes that twelve groups were made for
+
+
+@dataclass(frozen=True)
+class Group:
+    """What holds for one parameter.
+
+    Attributes:
+        scale: Multiplies the learning rate, and with it the decay.
+        decays: Whether weight decay applies.
+    """
+
+    scale: float
+    decays: bool
+
+
+def parameter_groups(
+    names: Iterable[str], variant: Variant, layer_decay: float = 1.0, grouping: Grouping = "single"
+) -> dict[str, Group]:
+    """The group of each parameter.
+
+    Kernels decay; biases, norms, layer scale and GRN do not.
+
+    Args:
+        names: Canonical names.
+        variant: The architecture.
+        layer_decay: The learning rate falls by this factor from layer to layer towards the stem.
+        grouping: `"single"`: every block is a layer. `"twelve"`: V1's groups, of three blocks in
+            the third stage.
+
+    Raises:
+        ArgumentError: The variant cannot be grouped like this.
+
+    Example:
+        >>> from convnext.variants import VARIANTS
+        >>> groups = parameter_groups(["stem_conv.kernel"], VARIANTS["convnextv2_atto"], 0.9)
+        >>> round(groups["stem_conv.kernel"].scale, 4)
+        0.2824
+    """
+    if grouping == "twelve" and layer_decay != 1 and variant.depths[2] != DEPTH_OF_TWELVE:
+        raise ArgumentError(
+            f"Twelve groups were made for third stages of {DEPTH_OF_TWELVE} blocks, and "
+            f'{variant.name} has {variant.depths[2]}. Set optimizer.layer_groups = "single".'
+        )
+    last = (TWELVE if grouping == "twelve" else variant.num_blocks) + 1
+    return {
+        name: Group(
+            scale=layer_decay ** (last - layer_number(name, variant, grouping)),
+            decays=name.endswith(".kernel"),
+        )
+        for name in names
+    }
+
+
+def layer_number(name: str, variant: Variant, grouping: Grouping) -> int:
+    """The number of the layer that a parameter belongs to, from stem to head.
+
+    Example:
+        >>> from convnext.variants import VARIANTS
+        >>> layer_number("stage_2_block_26.dwconv.kernel", VARIANTS["convnext_base"], "twelve")
+        11
+    """
+    last = (TWELVE if grouping == "twelve" else variant.num_blocks) + 1
+    if name.startswith("stem_"):
+        return 0 if grouping == "twelve" else 1
+    found = re.match(r"downsample_(\d)|stage_(\d)_block_(\d+)", name)
+    if not found:
+        return last
+    downsample, stage, block = found.groups()
+    if grouping == "single":
+        before = sum(variant.depths[: int(downsample or stage)])
+        return before + 1 + int(block or 0)
+    if downsample:
+        return (0, 2, 3, TWELVE)[int(downsample)]
+    return (1, 2, 3 + int(block) // 3, TWELVE)[int(stage)]

@@ -1,0 +1,138 @@
+"""A run's numbers: a line for each, as JSON, and from them a table and curves.
+
+Why it exists: whoever looks at a run, while it runs or years later, wants its numbers in the plain
+forms that every tool reads. A run that is resumed first forgets what came after its checkpoint, so
+no step is there twice. It knows no network.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from convnext.errors import MissingDependencyError
+from convnext.train.checkpoints import disk_errors, write_atomically
+
+__all__ = ["Journal"]
+
+LINES, TABLE, CURVES = "metrics.jsonl", "metrics.csv", "curves.png"
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """The numbers of the run in a folder.
+
+    Args:
+        folder: Of the run.
+        tensorboard: Whether to write them for TensorBoard as well.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        self.folder = folder
+        self._board = _board(folder / "tensorboard") if tensorboard else None
+
+    def write(self, record: Record) -> None:
+        """Add one record; it has a `step` and a `kind`."""
+        with (
+            disk_errors(self.folder / LINES),
+            (self.folder / LINES).open("a", encoding="utf-8") as f,
+        ):
+            f.write(json.dumps(record) + "\n")
+        if self._board:
+            for name, value in record.items():
+                if isinstance(value, int | float) and name != "step":
+                    self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+            self._board.flush()
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        if self._board:
+            self._board.close()
+
+    def records(self) -> list[Record]:
+        """Everything so far; a line that a crash cut short is left out."""
+        path = self.folder / LINES
+        if not path.exists():
+            return []
+        found = []
+        for line in path.read_text("utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found
+
+    def forget_after(self, step: int) -> None:
+        """Leave out what came after a step."""
+        kept = [record for record in self.records() if record["step"] <= step]
+        write_atomically(self.folder / LINES, "".join(json.dumps(r) + "\n" for r in kept))
+
+    def summarise(self, title: str = "") -> None:
+        """Write the table, and the curves where matplotlib is installed."""
+        records = self.records()
+        names = list(dict.fromkeys(name for record in records for name in record))
+        text = io.StringIO()
+        table = csv.DictWriter(text, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(records)
+        write_atomically(self.folder / TABLE, text.getvalue())
+        draw_curves(records, self.folder / CURVES, title)
+
+
+def draw_curves(records: Sequence[Record], path: Path, title: str = "") -> bool:
+    """Draw loss, accuracy and learning rate over the epochs; False without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3)
+    names = {
+        "Loss": ("loss", "average_loss"),
+        "Accuracy": ("accuracy", "average_accuracy"),
+        "Learning rate": ("learning_rate",),
+    }
+    styles = {
+        ("train", "loss"): ("training", "C0"),
+        ("train", "accuracy"): ("training (augmented)", "C0"),
+        ("train", "learning_rate"): ("", "C0"),
+        ("validation", "loss"): ("validation", "C1"),
+        ("validation", "accuracy"): ("validation", "C1"),
+        ("validation", "average_loss"): ("validation, averaged weights", "C2"),
+        ("validation", "average_accuracy"): ("validation, averaged weights", "C2"),
+    }
+    for panel, (heading, shown) in zip(panels, names.items(), strict=True):
+        for (kind, name), (label, colour) in styles.items():
+            points = [(r["epoch"], r[name]) for r in records if r["kind"] == kind and name in r]
+            if name in shown and points:
+                panel.plot(*zip(*points, strict=True), color=colour, label=label, linewidth=1.2)
+        panel.set_title(heading)
+        panel.set_xlabel("epoch")
+        panel.grid(alpha=0.3)
+        if any(line.get_label() for line in panel.lines if not line.get_label().startswith("_")):
+            panel.legend(frameon=False, fontsize=8)
+    if title:
+        figure.suptitle(title)
+    draft = path.with_name(f".{path.name}.part")
+    with disk_errors(path):
+        try:
+            figure.savefig(draft, dpi=110, format="png")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return True
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise MissingDependencyError("What writes for TensorBoard", "tensorboard") from error
+    return SummaryWriter(str(folder))

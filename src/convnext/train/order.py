@@ -1,0 +1,169 @@
+"""Which example comes when: an endless sequence that can be entered anywhere.
+
+Why it exists: a run that is resumed, or shared by several machines, must see the very examples that
+it would have seen otherwise. So the sequence is a function of the seed and the position and keeps
+no state. It knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.errors import ArgumentError, UnknownNameError
+from convnext.train.streams import Purpose, check_seed, stream
+
+__all__ = ["Order", "class_weights"]
+
+Indices = NDArray[np.int64]
+
+_KEPT = 2  # permutations of whole epochs: the one that ends and the one that begins
+
+
+class Order:
+    """The examples of a run, one after the other, without end.
+
+    Each epoch has every example once, in an order of its own. Balanced, each round has every class
+    once, in an order of its own, and each class goes through its own examples in such epochs.
+
+    Args:
+        labels: The class of each example.
+        seed: Of the run.
+        balanced: Whether all classes come equally often.
+
+    Example:
+        >>> order = Order([0, 0, 0, 1], seed=0)
+        >>> sorted(order.indices(4, 4).tolist())
+        [0, 1, 2, 3]
+        >>> (order.indices(0, 8)[3:5] == order.indices(3, 2)).all()
+        True
+    """
+
+    def __init__(
+        self, labels: Sequence[int] | NDArray[Any], *, seed: int, balanced: bool = False
+    ) -> None:
+        check_seed(seed)
+        self.labels = np.asarray(labels, np.int64)
+        if not len(self.labels):
+            raise ArgumentError("There are no examples to put in order.")
+        self.seed = seed
+        self.balanced = balanced
+        self._first, self._stride = 0, 1
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def shard(self, index: int, count: int) -> Order:
+        """The part that one of several hosts works on: every `count`-th position.
+
+        A batch of `n` of each host is then a batch of `n * count` of the whole.
+
+        Args:
+            index: Of the host, from 0.
+            count: Of hosts.
+        """
+        if not 0 <= index < count:
+            raise ArgumentError(
+                f"A shard is (index, count), index below count; got {index, count}."
+            )
+        part = Order(self.labels, seed=self.seed, balanced=self.balanced)
+        part._first = self._first + self._stride * index
+        part._stride = self._stride * count
+        return part
+
+    def positions(self, start: int, count: int) -> Indices:
+        """Where in the whole sequence this host's examples come."""
+        return self._first + self._stride * np.arange(start, start + count, dtype=np.int64)
+
+    def indices(self, start: int, count: int) -> Indices:
+        """The examples at `count` consecutive positions of this host's, from `start` on."""
+        positions = self.positions(start, count)
+        if self.balanced:
+            return np.array([self._balanced(int(position)) for position in positions], np.int64)
+        epochs, places = np.divmod(positions, len(self.labels))
+        found = np.empty(count, np.int64)
+        for epoch in np.unique(epochs):
+            now = epochs == epoch
+            found[now] = self._permutation(int(epoch))[places[now]]
+        return found
+
+    def _balanced(self, position: int) -> int:
+        turn, place = divmod(position, len(self._members))
+        number = int(self._classes(turn)[place])
+        members = self._members[number]
+        epoch, place = divmod(turn, len(members))
+        return int(members[self._member_order(number, epoch)[place]])
+
+    @functools.cached_property
+    def _members(self) -> list[Indices]:
+        """The examples of each class that has any."""
+        by_class = np.argsort(self.labels, kind="stable")
+        borders = np.flatnonzero(np.diff(self.labels[by_class])) + 1
+        return np.split(by_class, borders)
+
+    @functools.cached_property
+    def _permutation(self) -> Any:
+        def permutation(epoch: int) -> Indices:
+            return stream(self.seed, Purpose.ORDER, epoch).permutation(len(self.labels))
+
+        return functools.lru_cache(_KEPT)(permutation)
+
+    @functools.cached_property
+    def _classes(self) -> Any:
+        def classes(turn: int) -> Indices:
+            return stream(self.seed, Purpose.CLASSES, turn).permutation(len(self._members))
+
+        return functools.lru_cache(_KEPT)(classes)
+
+    @functools.cached_property
+    def _member_order(self) -> Any:
+        def members(number: int, epoch: int) -> Indices:
+            generator = stream(self.seed, Purpose.MEMBERS, epoch, part=number)
+            return generator.permutation(len(self._members[number]))
+
+        return functools.lru_cache(_KEPT * len(self._members))(members)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _CACHES}
+
+
+_CACHES = ("_members", "_permutation", "_classes", "_member_order")
+
+
+def class_weights(
+    labels: Sequence[int] | NDArray[Any],
+    kind: Literal["none", "balanced"] | Sequence[float],
+    num_classes: int | None = None,
+) -> NDArray[np.float32]:
+    """How much an example of each class counts, so that all examples count 1 on average.
+
+    Args:
+        labels: The class of each example.
+        kind: `"none"`: each 1. `"balanced"`: every class as much as any other. Or a number for
+            each class, of which only the ratios matter.
+        num_classes: How many there are, if the last ones have no examples.
+
+    Example:
+        >>> class_weights([0, 0, 0, 1], "balanced").tolist()
+        [0.6666666865348816, 2.0]
+    """
+    counts = np.bincount(np.asarray(labels, np.int64), minlength=num_classes or 0)
+    if isinstance(kind, str):
+        if kind not in ("none", "balanced"):
+            raise UnknownNameError("kind of class weights", kind, ("none", "balanced"))
+        raw = np.ones(len(counts)) if kind == "none" else 1 / np.maximum(counts, 1)
+    else:
+        raw = np.asarray(kind, np.float64)
+        if raw.shape != counts.shape or not np.isfinite(raw).all() or raw.min() < 0:
+            raise ArgumentError(
+                f"Class weights are one number, 0 or more, for each of {len(counts)} classes; got "
+                f"{list(kind)}."
+            )
+    mean = float((raw * counts).sum() / counts.sum())
+    if mean <= 0:
+        raise ArgumentError(f"Class weights of {list(kind)} leave no example that counts.")
+    return (raw / mean).astype(np.float32)

@@ -1,0 +1,151 @@
+"""What a run is besides its numbers: how it began, on what, and whether it may go on.
+
+Why it exists: a result that nobody can repeat is none. The folder of a run says with which recipe,
+data, versions, seed and state of the source it was made, and a run is never continued with another.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from convnext.errors import ArgumentError
+from convnext.train.checkpoints import disk_errors, write_atomically
+from convnext.train.recipe import PretrainingRecipe, Recipe, load_recipe
+
+__all__ = ["CHECKPOINTS", "Session", "locked", "open_session"]
+
+RECIPE, FACTS, CHECKPOINTS = "recipe.toml", "run.json", "checkpoints"
+PACKAGES = ("convnext", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
+# Of these, a run may have others when it goes on: they change no number.
+FREE = ("run.checkpoint_minutes", "run.keep")
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a run began.
+
+    Attributes:
+        recipe: Everything that was set.
+        labels: What the classes are called.
+        fingerprints: Of the data, to train on and to validate with.
+        backend: What Keras ran on.
+        init: Weights it started from; None for random ones.
+    """
+
+    recipe: Recipe | PretrainingRecipe
+    labels: tuple[str, ...]
+    fingerprints: tuple[str, str]
+    backend: str
+    init: str | None = None
+
+
+def open_session(folder: Path, session: Session, *, resume: bool) -> None:
+    """Write how a run begins, or see that it goes on as it began.
+
+    Raises:
+        ArgumentError: There is a run already, or the one there is another.
+        TrainingError: The folder cannot be written.
+    """
+    begun = (folder / FACTS).exists()
+    if begun and not resume:
+        raise ArgumentError(
+            f"{folder} holds a run already. Go on with it (--resume), or name another folder."
+        )
+    if begun:
+        _check_same(folder, session)
+        return
+    if folder.exists() and any(file.name != ".lock" for file in folder.iterdir()):
+        raise ArgumentError(f"{folder} holds something else. Name a folder that is new or empty.")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RECIPE, session.recipe.to_toml())
+    facts = {
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "backend": session.backend,
+        "init": session.init,
+        "seed": session.recipe.run.seed,
+        "labels": session.labels,
+        "data": session.fingerprints,
+        "versions": _versions(),
+        "source": _source_state(),
+        "machine": f"{platform.system()} {platform.machine()}, {platform.processor() or 'unknown'}",
+    }
+    write_atomically(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+def _check_same(folder: Path, session: Session) -> None:
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
+        recipe = load_recipe(folder / RECIPE, kind=type(session.recipe))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"{folder} is no run that can be continued: {error}") from error
+    other = [d for d in session.recipe.differences(recipe) if not d.startswith(FREE)]
+    if other:
+        raise ArgumentError(
+            f"The run in {folder} began with another recipe: {'; '.join(other[:3])}. Resume with "
+            f"{folder / RECIPE}, or begin anew in another folder."
+        )
+    if tuple(facts["data"]) != session.fingerprints or tuple(facts["labels"]) != session.labels:
+        raise ArgumentError(
+            f"The run in {folder} began with other data. Resume with the same pictures and classes."
+        )
+    if facts["backend"] != session.backend:
+        raise ArgumentError(
+            f"The run in {folder} began on {facts['backend']}, and this is {session.backend}: the "
+            f"numbers would not be the same. Set KERAS_BACKEND={facts['backend']}."
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time works on a run."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ArgumentError(f"Another process works on {folder} at the moment.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _source_state() -> str | None:
+    """The commit that the package was run from, and whether anything was changed."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return f"{commit}{' with changes' if git('status', '--porcelain') else ''}"
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,175 @@
+"""Typed settings: tables of a recipe file to frozen dataclasses, and back.
+
+Why it exists: a misspelt key of a recipe that runs for days must be an error before the first step,
+and what each setting means should be said where it is defined. It knows no single setting.
+
+A section of a recipe is a frozen dataclass whose fields are made by `setting`.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+
+__all__ = ["Described", "check", "describe", "from_table", "parse", "setting", "to_table"]
+
+
+def setting(
+    default: Any, about: str, *, low: float | None = None, high: float | None = None
+) -> Any:
+    """One field of a section.
+
+    Args:
+        default: Its value where a recipe says nothing.
+        about: What it does, in a line for whoever writes a recipe.
+        low: The smallest number allowed.
+        high: The largest.
+    """
+    return field(default=default, metadata={"about": about, "low": low, "high": high})
+
+
+def check(section: Any, where: str = "") -> None:
+    """Refuse values of a wrong type or out of their range; a section's `__post_init__` calls it.
+
+    Raises:
+        ArgumentTypeError: A value is of the wrong type.
+        ArgumentError: A number is out of range, or a name is none of those allowed.
+    """
+    hints = get_type_hints(type(section))
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if is_dataclass(value):
+            continue
+        name = f"{where}{item.name}"
+        converted = _converted(value, hints[item.name], name)
+        for number in converted if isinstance(converted, tuple) else (converted,):
+            _check_range(number, item.metadata, name)
+        object.__setattr__(section, item.name, converted)
+
+
+def from_table(cls: type[Any], table: Mapping[str, Any], where: str = "") -> Any:
+    """A section, or a whole recipe of sections, from what a TOML file holds.
+
+    Raises:
+        UnknownNameError: A key is none of the section's; the nearest is suggested.
+        ArgumentError: A value is not allowed; the message names the setting.
+    """
+    names = [item.name for item in fields(cls)]
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in names:
+            raise UnknownNameError(f"setting in [{where or 'recipe'}]", key, names)
+        hint = hints[key]
+        if isinstance(hint, type) and is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise ArgumentTypeError(f"[{key}] is a table of settings, not {value!r}.")
+            values[key] = from_table(hint, value, key)
+        else:
+            values[key] = value
+    try:
+        return cls(**values)
+    except (ArgumentError, ArgumentTypeError) as error:
+        if where:
+            error.args = (f"[{where}] {error}",)
+        raise
+
+
+def to_table(section: Any) -> dict[str, Any]:
+    """The opposite of `from_table`; what is None is left out, as TOML has no null."""
+    table: dict[str, Any] = {}
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if is_dataclass(value):
+            table[item.name] = to_table(value)
+        elif value is not None:
+            table[item.name] = list(value) if isinstance(value, tuple) else value
+    return table
+
+
+def parse(text: str) -> Any:
+    """A value as a command line has it: TOML where it is TOML, else the text itself.
+
+    Example:
+        >>> parse("0.1"), parse("true"), parse("[0.2, 1]"), parse("bicubic")
+        (0.1, True, [0.2, 1], 'bicubic')
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+@dataclass(frozen=True)
+class Described:
+    """One setting, for a page that lists them.
+
+    Attributes:
+        name: With its section: `"optimizer.weight_decay"`.
+        default: As TOML would have it.
+        about: What it does.
+    """
+
+    name: str
+    default: str
+    about: str
+
+
+def describe(cls: type[Any], where: str = "") -> list[Described]:
+    """Every setting of a section or recipe, in order."""
+    found = []
+    hints = get_type_hints(cls)
+    for item in fields(cls):
+        hint, name = hints[item.name], f"{where}{item.name}"
+        if isinstance(hint, type) and is_dataclass(hint):
+            found += describe(hint, f"{name}.")
+        else:
+            default = "none" if item.default in (None, MISSING) else _written(item.default)
+            found.append(Described(name, default, item.metadata["about"]))
+    return found
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}"
+
+
+def _converted(value: Any, hint: Any, name: str) -> Any:
+    """The value as its type has it: whole numbers become floats, lists become tuples."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        kinds = [part for part in get_args(hint) if part is not type(None)]
+        return None if value is None and len(kinds) == 1 else _converted(value, kinds[0], name)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise UnknownNameError(name, value, map(str, get_args(hint)))
+        return value
+    if origin is tuple:
+        parts = get_args(hint)
+        if not isinstance(value, list | tuple) or len(value) != len(parts):
+            raise ArgumentTypeError(f"{name} is a list of {len(parts)} values, not {value!r}.")
+        return tuple(_converted(v, part, name) for v, part in zip(value, parts, strict=True))
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+        raise ArgumentTypeError(f"{name} is {wanted[hint]}, not {value!r}.")
+    return value
+
+
+def _check_range(value: Any, metadata: Mapping[str, Any], name: str) -> None:
+    low, high = metadata["low"], metadata["high"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not (low is None or value >= low) or not (high is None or value <= high):
+        span = f"from {low:g} to {high:g}" if None not in (low, high) else f"at least {low:g}"
+        raise ArgumentError(f"{name} is a number {span}, not {value!r}.")

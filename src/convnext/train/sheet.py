@@ -1,0 +1,91 @@
+"""A picture of a training batch: what the model is about to be shown, and as what.
+
+Why it exists: a wrong mean, an augmentation that leaves nothing to recognise or a label that is off
+by one shows at a glance, and in no number.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from convnext.errors import ArgumentError
+from convnext.train.augment import Augmentation
+from convnext.train.labelled import Examples
+from convnext.train.loader import Loader
+from convnext.train.mixing import Mixer
+from convnext.train.order import Order
+
+__all__ = ["contact_sheet"]
+
+COLUMNS, ROWS = 8, 5
+LEAST_SIDE = 112  # pixels: smaller pictures are drawn larger, so that a label fits below
+GAP, LINE = 4, 12  # pixels
+NAMED = 2  # classes below a picture
+LEAST_SHARE = 0.02  # of a class that is named
+CHARACTER = 6  # pixels, in Pillow's built-in font
+
+
+def contact_sheet(
+    examples: Examples, augmentation: Augmentation, mixer: Mixer | None, seed: int, out: str | Path
+) -> None:
+    """Draw the first pictures of a run with their targets, into a PNG file.
+
+    Args:
+        examples: The training data.
+        augmentation: What is done to each picture.
+        mixer: What is done to the batch; None for pictures without labels.
+        seed: Of the run: its first batch, if that has 40 pictures.
+        out: The file; one that is there is replaced.
+
+    Raises:
+        ArgumentError: The file cannot be written.
+        ImageError: Most pictures cannot be read.
+    """
+    out = Path(out)
+    order = Order(examples.labels, seed=seed)
+    with Loader(
+        examples, augmentation, mixer, order, batch_size=COLUMNS * ROWS, seed=seed, workers=0
+    ) as loader:
+        [batch] = loader.batches(0, 1)
+    recipe = augmentation.preprocess
+    values = (batch.pictures * np.array(recipe.std) + np.array(recipe.mean)) / recipe.rescale
+    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    sheet = _drawn(pixels, [_caption(target, examples.classes) for target in batch.targets])
+    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    try:
+        sheet.save(draft, "PNG")
+        draft.replace(out)
+    except OSError as error:
+        raise ArgumentError(f"The contact sheet {out} cannot be written: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _caption(target: NDArray[np.float32], classes: tuple[str, ...]) -> list[str]:
+    lines = []
+    for number in np.argsort(-target, kind="stable")[:NAMED].tolist():
+        if target[number] >= LEAST_SHARE:
+            name = classes[number].split(", ")[0] if number < len(classes) else str(number)
+            lines.append(f"{target[number]:.2f} {name}")
+    return lines
+
+
+def _drawn(pixels: NDArray[np.uint8], captions: list[list[str]]) -> Image.Image:
+    size = pixels.shape[1]
+    side = size * max(1, -(-LEAST_SIDE // size))
+    width, height = side + GAP, side + GAP + NAMED * LINE
+    sheet = Image.new("RGB", (COLUMNS * width + GAP, ROWS * height + GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (picture, lines) in enumerate(zip(pixels, captions, strict=True)):
+        left, top = GAP + place % COLUMNS * width, GAP + place // COLUMNS * height
+        drawn = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+        sheet.paste(drawn, (left, top))
+        for number, line in enumerate(lines):
+            text = line[: side // CHARACTER].encode("latin-1", "replace").decode("latin-1")
+            pen.text((left, top + side + number * LINE), text, fill="black")
+    return sheet

@@ -1,0 +1,106 @@
+"""Tables of paths and labels.
+
+A table is the user's own and may name any file of this machine, by an absolute path or by one that
+leaves the table's folder: nothing comes of a file but a picture or an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from convnext.errors import ArgumentError
+from convnext.images.sources import SUFFIXES as PICTURE_SUFFIXES
+
+__all__ = ["SUFFIXES", "Table", "read_table"]
+
+SUFFIXES = (".csv", ".tsv")
+
+_PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture")
+_LABELS = ("label", "class", "category", "target", "class_name", "label_name")
+_SPLITS = ("split", "part", "subset", "set")
+_SEPARATORS = "\t;,"
+_LISTED = 5
+
+
+class Table(NamedTuple):
+    """What a table says.
+
+    Attributes:
+        paths: One file a row, as the table spells it.
+        labels: Its class, as the table spells it; empty where there is no such column.
+        splits: The part it belongs to; empty where there is no such column.
+    """
+
+    paths: list[str]
+    labels: list[str]
+    splits: list[str]
+
+
+def read_table(path: Path) -> Table:
+    """Read a table, whose separator is a comma, a semicolon or a tab.
+
+    A first row that names no picture is a header. Columns are found by their names in there, else
+    the first holds paths and the second labels.
+
+    Raises:
+        ArgumentError: It cannot be read, a row is incomplete, or a file is not there.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"The table {path} cannot be read: {error}") from error
+    lines = text.splitlines()
+    if not lines:
+        raise ArgumentError(f"The table {path} is empty: a path and a label in each row.")
+    separator = max(_SEPARATORS, key=lines[0].count)
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=separator, strict=True) if any(row)]
+    except csv.Error as error:
+        raise ArgumentError(f"The table {path} cannot be read: {error}") from error
+    pictured = any(Path(cell.strip()).suffix.lower() in PICTURE_SUFFIXES for cell in rows[0])
+    header = None if pictured else rows.pop(0)
+    columns = _columns(header, len(rows[0]) if rows else 0)
+    if not rows:
+        raise ArgumentError(f"The table {path} has a header, {header}, and no row below it.")
+    table = Table(*(_column(rows, column, path) for column in columns))
+    _check_files(table.paths, path)
+    return table
+
+
+def _columns(header: Sequence[str] | None, width: int) -> tuple[int | None, int | None, int | None]:
+    """Where paths, labels and parts stand."""
+    names = [cell.strip().lower() for cell in header or ()]
+
+    def find(wanted: Sequence[str]) -> int | None:
+        return next((names.index(name) for name in wanted if name in names), None)
+
+    paths, labels, splits = find(_PATHS), find(_LABELS), find(_SPLITS)
+    paths = 0 if paths is None else paths
+    if labels is None:
+        others = [column for column in range(width) if column not in (paths, splits)]
+        labels = others[0] if others else None
+    return paths, labels, splits
+
+
+def _column(rows: Sequence[Sequence[str]], column: int | None, path: Path) -> list[str]:
+    if column is None:
+        return []
+    for row in rows:
+        if len(row) <= column or not row[column].strip():
+            raise ArgumentError(f"{path}: the row {list(row)} has nothing in column {column + 1}.")
+    return [row[column].strip() for row in rows]
+
+
+def _check_files(paths: Sequence[str], table: Path) -> None:
+    folder = str(table.absolute().parent)
+    missing = [name for name in paths if not os.path.isfile(os.path.join(folder, name))]  # noqa: PTH113, PTH118
+    if missing:
+        more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
+        raise ArgumentError(
+            f"{table} names {len(missing):,} files that are not there: "
+            f"{', '.join(map(repr, missing[:_LISTED]))}{more}. Paths are relative to {folder}."
+        )

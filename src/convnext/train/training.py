@@ -1,0 +1,201 @@
+"""`train`: from a recipe and labelled pictures to a classifier, through any interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from convnext.errors import ArgumentError, TrainingError
+from convnext.train.augment import Augmentation
+from convnext.train.examples import Examples, find_splits, hold_out
+from convnext.train.folder import write_model
+from convnext.train.journal import Journal
+from convnext.train.learner import classifier, initialise
+from convnext.train.loader import Batch, Loader, evaluation_batches
+from convnext.train.loop import Loop, Numbers, Outcome, Plan, Say, Validation, stopping
+from convnext.train.mixing import Mixer
+from convnext.train.order import Order, class_weights
+from convnext.train.recipe import Recipe, load_recipe
+from convnext.train.session import Session, locked, open_session
+
+__all__ = ["Outcome", "train"]
+
+VALIDATION_BATCH = 256
+
+
+def train(  # noqa: PLR0913
+    recipe: str | Path | Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    validation: str | Path | None = None,
+    changes: Iterable[str] = (),
+    init: str | Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    tensorboard: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> Outcome:
+    """Train a classifier.
+
+    Args:
+        recipe: One of `published_recipes`, a TOML file, or a `Recipe`.
+        data: Labelled pictures: a folder with a folder for each class, an archive, a data set with
+            parts to train on and to validate with, arrays, or a table; see docs/data.md.
+        out: Folder of the run; new, or with `resume` that of a run that was interrupted.
+        validation: Pictures to validate with; by default the data's own, or a part held out.
+        changes: Settings to have another value: `"optimizer.learning_rate=1e-3"`.
+        init: Weights to start from: a published checkpoint's name, a file, a model directory or a
+            run. A classifier of other classes begins anew.
+        resume: Whether to go on with a run; one that has not begun begins.
+        workers: Processes that read pictures; by default one for each processor.
+        tensorboard: Whether to write for TensorBoard as well.
+        progress: Whether to show a bar where there is a terminal.
+        say: Called with each line of what happens.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        ArgumentError: Something that was given cannot be.
+        TrainingError: The run cannot go on; its last checkpoint is whole.
+
+    Example:
+        outcome = train("cifar10", "cifar10/", "runs/first", changes=["run.epochs=5"])
+        print(outcome.accuracy, outcome.model)
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe, changes)
+    elif list(changes):
+        raise ArgumentError("changes go with a recipe's name or file; replace the Recipe's own.")
+    out = Path(out)
+    examples, validated = _open_data(recipe, data, validation)
+    session = Session(
+        recipe,
+        examples.classes,
+        (examples.fingerprint, validated.fingerprint if validated else ""),
+        keras.backend.backend(),
+        None if init is None else str(init),
+    )
+    with ExitStack() as stack:
+        stack.enter_context(locked(out))
+        open_session(out, session, resume=resume)
+        journal = Journal(out, tensorboard=tensorboard)
+        stack.callback(journal.close)
+        run = recipe.run
+        plan = Plan.of(run, recipe.optimizer, len(examples))
+        task = _Classifying(recipe, examples, validated, out.name)
+        loop = Loop(out, task, run, plan, journal, say)
+        if not loop.resume() and init is not None:
+            say(initialise(task.learner, init, examples.classes))
+        say(_introduction(recipe, examples, validated, plan))
+        loader = Loader(
+            examples,
+            Augmentation(recipe.augment, recipe.model.preprocess),
+            Mixer(recipe.mixing, len(examples.classes)),
+            Order(examples.labels, seed=run.seed, balanced=recipe.data.balanced),
+            batch_size=run.batch_size,
+            seed=run.seed,
+            workers=workers,
+        )
+        stack.enter_context(loader)
+        stop = stack.enter_context(stopping())
+        return loop.go(loader, stop, progress=progress)
+
+
+def _open_data(
+    recipe: Recipe, data: str | Path, validation: str | Path | None
+) -> tuple[Examples, Examples | None]:
+    settings = recipe.data
+    found = find_splits(data, limit=settings.limit)
+    if not found.train.classes:
+        raise ArgumentError(f"The pictures in {data} have no classes, and a classifier needs them.")
+    if validation is not None:
+        given = find_splits(validation, classes=found.train.naming)
+        return found.train, given.validation or given.train
+    if found.validation is not None or not settings.hold_out:
+        return found.train, found.validation
+    return hold_out(found.train, settings.hold_out, recipe.run.seed)
+
+
+def _introduction(
+    recipe: Recipe, examples: Examples, validated: Examples | None, plan: Plan
+) -> str:
+    counts = f"{len(examples):,} pictures of {len(examples.classes)} classes"
+    also = f", {len(validated):,} to validate with" if validated else ""
+    return (
+        f"{recipe.model.variant} at {recipe.model.resolution} pixels on "
+        f"{keras.backend.backend()}, {recipe.run.precision}; {counts}{also}; {plan.total:,} steps "
+        f"of {recipe.run.batch_size}, learning rate {plan.schedule.peak:.3g}."
+    )
+
+
+class _Classifying:
+    """The task: classes of pictures."""
+
+    def __init__(
+        self, recipe: Recipe, examples: Examples, validated: Examples | None, name: str
+    ) -> None:
+        self.recipe = recipe
+        self.classes = examples.classes
+        self.validated = validated.cached() if validated else None
+        self.name = name
+        kind = recipe.data.class_weights
+        self.weights = None
+        if kind != "none":
+            self.weights = class_weights(examples.labels, kind, len(examples.classes))
+        self.learner = classifier(recipe, len(examples.classes))
+
+    def step(self, batch: Batch, learning_rate: float) -> Numbers:
+        weights = None if self.weights is None else batch.targets @ self.weights
+        return self.learner.step([batch.pictures], batch.targets, learning_rate, weights)
+
+    def state(self) -> Mapping[str, Any]:
+        return self.learner.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.learner.restore(state)
+
+    def validate(self) -> Validation | None:
+        if self.validated is None:
+            return None
+        numbers = self._measure(self.validated, "")
+        said = f"validation {numbers['accuracy']:.2%}, loss {numbers['loss']:.3f}"
+        score = numbers["accuracy"]
+        if self.learner.optimizer.averages:
+            with self.learner.averaged():
+                numbers |= self._measure(self.validated, "average_")
+            score = numbers["average_accuracy"]
+            said += f"; averaged weights {score:.2%}, loss {numbers['average_loss']:.3f}"
+        return Validation(numbers, score, said)
+
+    def _measure(self, validated: Examples, prefix: str) -> dict[str, float]:
+        """Accuracy and loss over all pictures that can be read, each counted once."""
+        batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
+        seen = right = 0
+        loss = 0.0
+        preprocess = self.recipe.model.preprocess
+        for pictures, labels, count in evaluation_batches(validated, preprocess, batch):
+            logits = self.learner.answers(pictures)[:count].astype(np.float64)
+            labels = labels[:count]
+            top = logits.max(axis=1, keepdims=True)
+            logs = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+            loss -= float(logs[np.arange(count), labels].sum())
+            right += int((logits.argmax(axis=1) == labels).sum())
+            seen += count
+        if not seen:
+            raise TrainingError("No picture of the validation data can be read.")
+        return {f"{prefix}loss": round(loss / seen, 6), f"{prefix}accuracy": right / seen}
+
+    def write(self, folder: Path) -> None:
+        """Write the averaged weights, where there are some, and the others beside them."""
+        with self.learner.averaged():
+            weights = self.learner.weights()
+        unaveraged = self.learner.weights() if self.learner.optimizer.averages else None
+        write_model(folder, weights, self.recipe, self.classes, self.name, unaveraged=unaveraged)

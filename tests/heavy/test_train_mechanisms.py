@@ -1,0 +1,223 @@
+"""Each mechanism of training against somebody else's numbers."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from convnext.errors import TrainingError
+from convnext.train.groups import Group, parameter_groups
+from convnext.train.learner import classifier
+from convnext.train.optimizer import AdamW
+from convnext.train.recipe import load_recipe
+from convnext.train.schedule import Schedule
+from convnext.variants import VARIANTS
+from convnext.weights.canonical import canonical_variables, parameter_shapes
+from convnext.weights.layouts import LAYOUTS
+from convnext.weights.layouts.table import expand
+
+SHAPES = [(3, 4), (4,), (2, 5, 3), (1,)]
+GROUPS = [Group(1.0, True), Group(0.5, False), Group(0.25, True), Group(1.0, False)]
+TINY = ["model.variant=test_v2", "model.drop_path=0", "run.precision=float32", "run.batch_size=16"]
+
+
+def _numbers(seed):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape).astype(np.float32) for shape in SHAPES]
+
+
+def _ours(values, gradients, rates, **options):
+    variables = [keras.Variable(value, name=f"v{n}") for n, value in enumerate(values)]
+    optimizer = AdamW(GROUPS, **options)
+    optimizer.build(variables)
+    for rate, gradient in zip(rates, gradients, strict=True):
+        optimizer.learning_rate = rate
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradient], variables)
+    averages = [keras.ops.convert_to_numpy(a.value) for a in optimizer.averages]
+    return [keras.ops.convert_to_numpy(v.value) for v in variables], averages
+
+
+def _torchs(values, gradients, rates, *, clip=0.0, ema=0.0):
+    torch = pytest.importorskip("torch")
+    parameters = [torch.nn.Parameter(torch.tensor(value)) for value in values]
+    groups = [
+        {"params": [p], "weight_decay": 0.1 if g.decays else 0.0, "scale": g.scale}
+        for p, g in zip(parameters, GROUPS, strict=True)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.8, 0.99), eps=1e-6)
+    averages = [p.detach().clone() for p in parameters]
+    for rate, gradient in zip(rates, gradients, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        for parameter, value in zip(parameters, gradient, strict=True):
+            parameter.grad = torch.tensor(value)
+        if clip:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        for average, parameter in zip(averages, parameters, strict=True):
+            average.mul_(ema).add_(parameter.detach(), alpha=1 - ema)
+    return [p.detach().numpy() for p in parameters], [a.numpy() for a in averages]
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.7])
+def test_adamw_with_groups_clipping_and_averages_is_pytorchs(clip):
+    rates = [0.1, 0.05, 0.02, 0.3, 0.01, 0.2]
+    gradients = [_numbers(seed) for seed in range(1, 7)]
+    options = {"weight_decay": 0.1, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-6}
+    ours, averages = _ours(_numbers(0), gradients, rates, ema=0.9, clip_norm=clip, **options)
+    theirs, their_averages = _torchs(_numbers(0), gradients, rates, clip=clip, ema=0.9)
+    for a, b in zip(ours + averages, theirs + their_averages, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+def test_accumulated_gradients_are_one_large_batch():
+    gradients = [_numbers(seed) for seed in range(1, 5)]
+    options = {"weight_decay": 0.1, "epsilon": 1e-6, "ema": 0.9, "clip_norm": 1.0}
+    parts = _ours(_numbers(0), gradients, [0.1, 0.1, 0.2, 0.2], accumulate=2, **options)
+    means = [
+        [(a + b) / 2 for a, b in zip(gradients[n], gradients[n + 1], strict=True)] for n in (0, 2)
+    ]
+    whole = _ours(_numbers(0), means, [0.1, 0.2], **options)
+    for a, b in zip(parts[0] + parts[1], whole[0] + whole[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.any_backend
+@pytest.mark.upstream
+def test_averages_are_timms():
+    import torch
+    from timm.utils import ModelEmaV2
+
+    layer = torch.nn.Linear(3, 4)
+    average = ModelEmaV2(layer, decay=0.9)
+    values = [layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()]
+    variables = [keras.Variable(value) for value in values]
+    optimizer = AdamW([Group(1.0, True)] * 2, ema=0.9)
+    optimizer.build(variables)
+    for step in range(5):
+        for parameter, variable in zip(layer.parameters(), variables, strict=True):
+            value = np.random.default_rng(step).normal(size=parameter.shape).astype(np.float32)
+            parameter.data = torch.tensor(value)
+            variable.assign(value)
+        average.update(layer)
+        optimizer._update_model_variables_moving_average(variables)
+    for ours, theirs in zip(optimizer.averages, average.module.parameters(), strict=True):
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(ours.value), theirs.detach().numpy(), rtol=1e-6, atol=1e-7
+        )
+
+
+@pytest.mark.any_backend
+@pytest.mark.upstream
+@pytest.mark.parametrize(("warmup", "total"), [(20, 100), (0, 50), (7, 9)])
+def test_the_schedule_is_timms(warmup, total):
+    import torch
+    from timm.scheduler import CosineLRScheduler
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.004)
+    theirs = CosineLRScheduler(
+        optimizer,
+        t_initial=total - warmup,
+        lr_min=1e-6,
+        warmup_t=warmup,
+        warmup_lr_init=0.0,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+    ours = Schedule(peak=0.004, final=1e-6, warmup=warmup, total=total)
+    for update in range(total + 1):
+        theirs.step_update(update)
+        assert ours(update) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+
+
+@pytest.mark.any_backend
+@pytest.mark.upstream
+@pytest.mark.parametrize("family", ["convnext", "convnextv2"])
+def test_what_decays_is_what_timm_lets_decay(family):
+    import timm
+    from timm.optim import param_groups_weight_decay
+
+    model = timm.create_model(f"{family}_atto", num_classes=7)
+    names = {id(p): name for name, p in model.named_parameters()}
+    kept, decaying = param_groups_weight_decay(model, weight_decay=0.1)
+    assert (kept["weight_decay"], decaying["weight_decay"]) == (0.0, 0.1)
+    theirs = {names[id(p)] for p in decaying["params"]}
+    variant = VARIANTS[f"{family}_atto"]
+    ours = parameter_groups(parameter_shapes(variant, 7), variant)
+    rows = expand(LAYOUTS["timm"].rows, variant.depths)
+    called = {row.canonical: row.foreign for row in rows}
+    assert {called[name] for name, group in ours.items() if group.decays} == theirs
+
+
+def test_a_learner_takes_its_state_back_to_the_bit():
+    recipe = load_recipe("cifar10", [*TINY, "model.drop_path=0.3"])
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(3, 16, 32, 32, 3)).astype(np.float32)
+    targets = np.eye(10, dtype=np.float32)[rng.integers(0, 10, (3, 16))]
+    learner = classifier(recipe, 10)
+    learner.step([pictures[0]], targets[0], 1e-3)
+    state = learner.state()
+    first = [learner.step([pictures[n]], targets[n], 1e-3) for n in (1, 2)]
+    after = learner.state()
+    learner.restore(state)
+    assert [learner.step([pictures[n]], targets[n], 1e-3) for n in (1, 2)] == first
+    for name, value in learner.state().items():
+        np.testing.assert_array_equal(value, after[name], err_msg=name)
+    fresh = classifier(recipe, 10)
+    fresh.restore(state)
+    for name, value in fresh.state().items():
+        np.testing.assert_array_equal(value, state[name], err_msg=name)
+    assert state.keys() - {f"model.{name}" for name in canonical_variables(learner.model)}
+
+
+def test_a_state_of_another_network_is_refused():
+    learner = classifier(load_recipe("cifar10", TINY), 10)
+    other = classifier(load_recipe("cifar10", TINY), 5)
+    with pytest.raises(TrainingError, match="another network"):
+        other.restore(learner.state())
+
+
+@pytest.mark.any_backend
+def test_only_the_head_learns_in_a_linear_probe():
+    recipe = load_recipe("linear_probe", [*TINY, "model.resolution=32"])
+    learner = classifier(recipe, 10)
+    before = learner.weights()
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(16, 32, 32, 3)).astype(np.float32)
+    learner.step([pictures], np.eye(10, dtype=np.float32)[rng.integers(0, 10, 16)], 1e-2)
+    changed = {n for n, v in learner.weights().items() if not np.array_equal(v, before[n])}
+    assert changed == {"head.kernel", "head.bias"}
+
+
+@pytest.mark.any_backend
+def test_averaged_weights_take_the_place_and_give_it_back():
+    learner = classifier(load_recipe("cifar10", [*TINY, "optimizer.ema=0.5"]), 10)
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(16, 32, 32, 3)).astype(np.float32)
+    before = learner.weights()["head.kernel"]
+    learner.step([pictures], np.eye(10, dtype=np.float32)[rng.integers(0, 10, 16)], 1e-2)
+    after = learner.weights()["head.kernel"]
+    with learner.averaged():
+        np.testing.assert_allclose(
+            learner.weights()["head.kernel"], (before + after) / 2, rtol=1e-5, atol=1e-7
+        )
+    np.testing.assert_array_equal(learner.weights()["head.kernel"], after)
+
+
+@pytest.mark.any_backend
+def test_weights_of_pictures_multiply_their_loss():
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(16, 32, 32, 3)).astype(np.float32)
+    targets = np.eye(2, dtype=np.float32)[rng.integers(0, 2, 16)]
+    losses = []
+    for weights in (None, np.full(16, 2, np.float32)):
+        learner = classifier(load_recipe("cifar10", TINY), 2)
+        losses.append(learner.step([pictures], targets, 0.0, weights)["loss"])
+    assert losses[1] == pytest.approx(2 * losses[0], rel=1e-5)
+
+
+@pytest.mark.any_backend
+def test_canonical_names_cover_what_is_trained():
+    learner = classifier(load_recipe("cifar10", TINY), 10)
+    assert len(canonical_variables(learner.model)) == len(learner.model.trainable_variables)

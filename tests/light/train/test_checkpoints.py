@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convnext.errors import TrainingError
+from convnext.train.checkpoints import Checkpoint, Checkpoints, write_atomically
+
+ARRAYS = {
+    "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "count": np.array(7, np.int64),
+    "seed": np.array([1, 2**32 - 1], np.uint32),
+    "nothing": np.zeros((0, 3), np.float32),
+}
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "here")
+    assert checkpoints.latest() is None
+    checkpoints.write(Checkpoint(3, ARRAYS, {"best": 0.5}))
+    back = checkpoints.latest()
+    assert back.step == 3
+    assert back.facts == {"best": 0.5}
+    assert back.arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert back.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(back.arrays[name], array)
+
+
+def test_only_the_last_ones_stay(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (5, 10, 100, 20):
+        checkpoints.write(Checkpoint(step, {"a": np.zeros(1)}, {}))
+    assert sorted(place.name for place in tmp_path.iterdir()) == [
+        "step-000000020",
+        "step-000000100",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "facts"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.write(Checkpoint(1, ARRAYS, {}))
+    last = checkpoints.write(Checkpoint(2, ARRAYS, {}))
+    if damage == "truncate":
+        os.truncate(last / "state.safetensors", 60)
+    elif damage == "remove":
+        (last / "state.safetensors").unlink()
+    else:
+        (last / "progress.json").write_text("{")
+    assert checkpoints.latest().step == 1
+    assert "is left out" in caplog.text
+
+
+def test_a_draft_is_no_checkpoint_and_is_swept_away(tmp_path):
+    draft = tmp_path / "step-000000009.part"
+    draft.mkdir()
+    (draft / "state.safetensors").write_bytes(b"half")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest() is None
+    checkpoints.write(Checkpoint(1, ARRAYS, {}))
+    assert [place.name for place in tmp_path.iterdir()] == ["step-000000001"]
+
+
+def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.write(Checkpoint(1, ARRAYS, {}))
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("convnext.train.checkpoints.write_weights", full)
+    with pytest.raises(TrainingError, match=r"No space left.*Make room, then go on with --resume"):
+        checkpoints.write(Checkpoint(2, ARRAYS, {}))
+    assert [place.name for place in tmp_path.iterdir()] == ["step-000000001"]
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(TrainingError, match="No space left"):
+        write_atomically(tmp_path / "table.csv", "a")
+    assert not (tmp_path / "table.csv").exists()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from convnext.errors import ArgumentError
+from convnext.train.recipe import load_recipe
+from convnext.train.session import Session, locked, open_session
+
+SESSION = Session(load_recipe("cifar10"), ("cat", "dog"), ("a", "b"), "torch", "weights.pth")
+
+
+def test_a_run_says_how_it_began(tmp_path):
+    folder = tmp_path / "new" / "run"
+    open_session(folder, SESSION, resume=False)
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["backend"] == "torch"
+    assert facts["seed"] == 0
+    assert facts["labels"] == ["cat", "dog"]
+    assert facts["init"] == "weights.pth"
+    assert {"python", "convnext", "numpy"} <= facts["versions"].keys()
+    assert load_recipe(folder / "recipe.toml") == SESSION.recipe
+    open_session(folder, SESSION, resume=True)
+
+
+def test_a_run_is_not_begun_twice_nor_among_other_files(tmp_path):
+    open_session(tmp_path / "run", SESSION, resume=False)
+    with pytest.raises(ArgumentError, match="--resume"):
+        open_session(tmp_path / "run", SESSION, resume=False)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(ArgumentError, match="something else"):
+        open_session(tmp_path / "other", SESSION, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (replace(SESSION, recipe=load_recipe("cifar10", ["run.epochs=3"])), "run.epochs is 3"),
+        (replace(SESSION, labels=("cat", "cow")), "other data"),
+        (replace(SESSION, fingerprints=("a", "c")), "other data"),
+        (replace(SESSION, backend="jax"), "KERAS_BACKEND=torch"),
+    ],
+)
+def test_a_run_goes_on_only_as_it_began(tmp_path, other, said):
+    open_session(tmp_path / "run", SESSION, resume=False)
+    with pytest.raises(ArgumentError, match=said):
+        open_session(tmp_path / "run", other, resume=True)
+
+
+def test_what_changes_no_number_may_change(tmp_path):
+    open_session(tmp_path / "run", SESSION, resume=False)
+    recipe = load_recipe("cifar10", ["run.keep=9", "run.checkpoint_minutes=1"])
+    open_session(tmp_path / "run", replace(SESSION, recipe=recipe), resume=True)
+
+
+def test_a_broken_run_is_named(tmp_path):
+    open_session(tmp_path / "run", SESSION, resume=False)
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(ArgumentError, match="no run that can be continued"):
+        open_session(tmp_path / "run", SESSION, resume=True)
+
+
+def test_one_process_at_a_time(tmp_path):
+    with (
+        locked(tmp_path / "run"),
+        pytest.raises(ArgumentError, match="Another process"),
+        locked(tmp_path / "run"),
+    ):
+        pass
+    with locked(tmp_path / "run"):
+        pass

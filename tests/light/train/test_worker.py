@@ -1,0 +1,103 @@
+"""Parts of batches, made in this process; test_pool has others make them."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convnext.errors import ImageError
+from convnext.train.examples import open_examples
+from convnext.train.order import Order
+from convnext.train.worker import Answer, Job, Task, messages, packed
+
+
+@pytest.fixture
+def job(examples, augmentation):
+    order = Order(examples.labels, seed=7)
+    return Job(examples, augmentation, order, batch_size=6, seed=7)
+
+
+def _filled(job, *tasks):
+    pictures, labels = np.zeros((6, 8, 8, 3), np.float32), np.full(6, -1, np.int64)
+    bad = [job.fill(task, pictures, labels) for task in tasks]
+    return pictures, labels, bad
+
+
+def test_parts_are_what_the_whole_is(job):
+    whole = _filled(job, Task(3, 0, 0, 6))
+    parts = _filled(job, Task(3, 0, 4, 6), Task(3, 0, 0, 1), Task(3, 0, 1, 4))
+    assert whole[0].tobytes() == parts[0].tobytes()
+    assert whole[1].tolist() == parts[1].tolist()
+    assert whole[1].tolist() == job.examples.labels[job.order.indices(18, 6)].tolist()
+
+
+def test_only_its_rows_are_touched(job):
+    pictures, labels, _ = _filled(job, Task(0, 0, 2, 4))
+    assert not pictures[[0, 1, 4, 5]].any()
+    assert pictures[2:4].any()
+    assert (labels == -1).tolist() == [True, True, False, False, True, True]
+
+
+def test_an_example_seen_again_is_augmented_anew(job):
+    one = job.examples.subset([4])
+    again = replace(job, examples=one, order=Order(one.labels, seed=7))
+    pictures, _, _ = _filled(again, Task(0, 0, 0, 6))
+    assert len({picture.tobytes() for picture in pictures}) == 6
+
+
+def test_a_damaged_picture_is_replaced_and_named(folder, augmentation):
+    root = folder({"cat": 20, "dog": 10})
+    for number in range(10):
+        (root / "cat" / f"{number}.png").write_bytes(b"no picture")
+    examples = open_examples(root)
+    job = Job(examples, augmentation, Order(examples.labels, seed=0), 30, 0)
+    pictures = [np.zeros((30, 8, 8, 3), np.float32) for _ in range(2)]
+    labels = np.full(30, -1, np.int64)
+    bad = [job.fill(Task(0, 0, 0, 30), array, labels) for array in pictures]
+    assert bad[0] == bad[1]
+    assert {name for name, _ in bad[0]} == {f"cat/{number}.png" for number in range(10)}
+    assert "no picture in a format" in bad[0][0][1]
+    assert pictures[0].tobytes() == pictures[1].tobytes()
+    assert pictures[0].reshape(30, -1).any(axis=1).all()
+    assert np.bincount(labels).tolist()[0] < 20
+
+
+def test_one_damaged_picture_leaves_all_others_as_they_were(job):
+    before = _filled(job, Task(0, 0, 0, 6))[0]
+    index = int(job.order.indices(2, 1)[0])
+    Path(job.examples._store._root, job.examples.name(index)).write_bytes(b"no picture")
+    after = _filled(job, Task(0, 0, 0, 6))[0]
+    assert (before != after).any(axis=(1, 2, 3)).tolist() == [False, False, True] + [False] * 3
+
+
+def test_where_nothing_can_be_read_it_ends(folder, augmentation):
+    root = folder({"cat": 3})
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"")
+    examples = open_examples(root)
+    job = Job(examples, augmentation, Order(examples.labels, seed=0), 6, 0)
+    with pytest.raises(ImageError, match=r"more than half .* was cat/\d.png"):
+        _filled(job, Task(0, 0, 0, 6))
+
+
+def test_messages_come_out_as_they_went_in_however_they_are_cut():
+    sent = [Answer(Task(1, 2, 3, 4), (("a", "b"),)), {"x": 1}, None]
+    stream, buffer, found = b"".join(map(packed, sent)), bytearray(), []
+    for place in range(0, len(stream), 7):
+        buffer += stream[place : place + 7]
+        found += messages(buffer)
+    assert found == sent
+    assert not buffer
+
+
+def test_it_imports_light_modules_only():
+    code = (
+        "import sys, convnext.train.worker; "
+        "heavy = {'keras', 'torch', 'jax', 'tensorflow', 'timm', 'transformers', 'matplotlib', "
+        "'httpx', 'multiprocessing.popen_spawn_posix', 'convnext.evaluate', 'convnext.engines'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
