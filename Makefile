@@ -71,6 +71,11 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 	$(BIN)/python benchmarks/loading.py base xlarge
 	$(BIN)/python benchmarks/pictures.py
 	$(BIN)/python benchmarks/first_answer.py
+	$(BIN)/python benchmarks/huggingface.py
+	$(BIN)/python benchmarks/training_data.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/soak_serving.py
 
 docs: .venv/dev ## Check that the documentation's examples run.
 	KERAS_BACKEND=jax $(PYTEST) tests/heavy/test_documentation.py

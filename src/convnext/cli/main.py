@@ -23,7 +23,11 @@ from convnext.cli import (
     info,
     list_models,
     predict,
+    pretrain,
     quantize,
+    reconstruct,
+    serve,
+    train,
     verify,
 )
 from convnext.errors import ConvNeXtError
@@ -32,7 +36,7 @@ __all__ = ["build_parser", "main"]
 
 COMMANDS = (
     *(predict, embed, explain, evaluate, bench, list_models, info, convert, quantize, export),
-    *(hub_publish, verify),
+    *(train, pretrain, reconstruct, hub_publish, serve, verify),
 )
 
 EXIT_ERROR = 2
@@ -54,6 +58,9 @@ examples:
   convnext quantize convnext_tiny photos/ --out int8.safetensors
   convnext export convnext_tiny --out tiny.onnx
   convnext hub-publish collection/          the TF-Hub collection, and more like it
+  convnext serve --model convnext_tiny      over HTTP, with a page to try it on
+  convnext train cifar10 --data cifar10/ --out runs/first
+  convnext pretrain fcmae_cifar10 --data photos/ --out runs/encoder
   convnext verify convnextv2_tiny --picture 000000039769.jpg
 
 `convnext COMMAND --help` says more about a command.

@@ -1,0 +1,166 @@
+"""The routes of /v1: pictures in; classes, vectors or a heat map out."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convnext.classifier import ClassScore
+from convnext.errors import ArgumentError
+from convnext.serve.models import Served, Slot
+from convnext.serve.options import Chosen
+from convnext.serve.problems import Problem
+from convnext.serve.service import Outcome, Service
+
+__all__ = [
+    "CLASSIFY_OPTIONS",
+    "EMBED_OPTIONS",
+    "EXPLAIN_OPTIONS",
+    "NOT_LOADED",
+    "NO_STORE",
+    "classify",
+    "embed",
+    "explain",
+    "json_response",
+    "models",
+]
+
+CLASSIFY_OPTIONS = ("model", "top", "deadline_ms")
+EMBED_OPTIONS = ("model", "encoding", "deadline_ms")
+EXPLAIN_OPTIONS = ("model", "target", "side", "deadline_ms")
+
+NO_STORE = {"Cache-Control": "no-store"}
+NOT_LOADED = "The latest files could not be loaded; the server's log says why."
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """An answer in JSON."""
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    data = body.encode("utf-8", "backslashreplace")  # an id may hold half a surrogate pair
+    return Response(data, status, NO_STORE, "application/json")
+
+
+async def models(service: Service, _request: Request) -> Response:
+    """`GET /v1/models`: what is served."""
+    return json_response({"models": [_described(slot) for slot in service.models.slots.values()]})
+
+
+def _described(slot: Slot) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "name": slot.spec.name,
+        "state": slot.state,
+        "error": slot.error and NOT_LOADED,
+    }
+    if slot.served is None:
+        return about
+    model = slot.served.model
+    return about | {
+        "version": slot.served.version,
+        "variant": model.variant.name,
+        "licence": model.info.licence,
+        "notice": model.info.notice,
+        "engine": model.engine.name,
+        "precision": model.engine.precision,
+        "size": model.preprocess.size,
+        "classes": model.num_classes,
+        "vector": model.variant.dims[-1] if "embed" in model.engines else 0,
+        "answers": list(model.engines),
+        "load_seconds": round(model.seconds, 3),
+    }
+
+
+async def classify(service: Service, request: Request) -> Response:
+    """`POST /v1/classify`: the most probable classes of each picture."""
+    begun = time.perf_counter()
+    async with service.asked(request, CLASSIFY_OPTIONS) as (served, asked, chosen):
+        outcomes = await service.outcomes(served, "classify", asked, chosen.deadline)
+        top = chosen["top"]
+        rows = [_row(o, lambda o: {"classes": _classes(served, o, top)}) for o in outcomes]
+        return _answer(served, rows, begun)
+
+
+def _classes(served: Served, outcome: Outcome, top: int) -> list[dict[str, Any]]:
+    assert outcome.outputs is not None
+    return [_score(score) for score in served.model.best(outcome.outputs, top)]
+
+
+def _score(score: ClassScore) -> dict[str, Any]:
+    wnid = {} if score.wnid is None else {"wnid": score.wnid}
+    return {
+        "label": score.label,
+        **wnid,
+        "index": score.index,
+        "probability": float(f"{score.probability:.6g}"),
+    }
+
+
+async def embed(service: Service, request: Request) -> Response:
+    """`POST /v1/embed`: each picture as a vector."""
+    begun = time.perf_counter()
+    async with service.asked(request, EMBED_OPTIONS) as (served, asked, chosen):
+        outcomes = await service.outcomes(served, "embed", asked, chosen.deadline)
+        rows = [_row(o, lambda o: {"vector": _vector(o, chosen)}) for o in outcomes]
+        return _answer(served, rows, begun)
+
+
+def _vector(outcome: Outcome, chosen: Chosen) -> Any:
+    assert outcome.outputs is not None
+    vector = outcome.outputs["embedding"]
+    if chosen["encoding"] == "base64":
+        return base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode()
+    return vector.tolist()
+
+
+def _row(outcome: Outcome, answer: Any) -> dict[str, Any]:
+    if outcome.problem is not None:
+        return {"id": outcome.id, "error": outcome.problem.as_item()}
+    return {"id": outcome.id, **answer(outcome)}
+
+
+def _answer(served: Served, rows: list[dict[str, Any]], begun: float) -> Response:
+    milliseconds = round(1000 * (time.perf_counter() - begun), 3)
+    return json_response(
+        {
+            "model": served.name,
+            "version": served.version,
+            "milliseconds": milliseconds,
+            "pictures": rows,
+        }
+    )
+
+
+async def explain(service: Service, request: Request) -> Response:
+    """`POST /v1/explain`: one picture under the heat of a class, as PNG."""
+    async with service.asked(request, EXPLAIN_OPTIONS) as (served, asked, chosen):
+        if len(asked.pictures) != 1:
+            raise Problem(400, "one-picture", "An explanation is of one picture; send only one.")
+        [outcome] = await service.outcomes(
+            served, "explain", asked, chosen.deadline, chosen["side"]
+        )
+
+        def draw() -> tuple[ClassScore, bytes]:
+            assert outcome.seen is not None
+            assert outcome.outputs is not None
+            score, picture = served.model.explain(outcome.seen, outcome.outputs, chosen["target"])
+            stream = io.BytesIO()
+            picture.save(stream, "PNG", compress_level=1)
+            return score, stream.getvalue()
+
+        try:
+            score, png = await service.in_thread(draw)
+        except ArgumentError as error:
+            raise Problem(400, "unknown-class", str(error)) from error
+        about = {
+            "Convnext-Class-Index": str(score.index),
+            "Convnext-Class-Label": quote(score.label),
+            "Convnext-Class-Probability": f"{score.probability:.6g}",
+        }
+        return Response(png, headers={**NO_STORE, **about}, media_type="image/png")

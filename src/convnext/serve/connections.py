@@ -1,0 +1,169 @@
+"""Connections that cannot be held for nothing: uvicorn's HTTP protocol with the limits it lacks.
+
+It has none on the time that a request's headers take, on how long they are, on the number of
+connections, or on a client that does not read its answer. It closes what is half received when the
+server stops; here such a request is still answered.
+
+Reference: uvicorn/protocols/http/httptools_impl.py of uvicorn 0.54, whose attributes are used here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from convnext.serve import limits
+from convnext.serve.metrics import Metrics
+from convnext.serve.problems import PROBLEM_JSON, Problem, busy
+from convnext.serve.security import SECURITY_HEADERS
+from convnext.serve.settings import Settings
+
+__all__ = ["protocol_of"]
+
+# A chunk of one byte takes five more on the line, and some space is left for its extensions.
+MOST_FRAMING = 8
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. Made by `protocol_of`, which knows the settings."""
+
+    settings: Settings
+    metrics: Metrics
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timer: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
+        self._heading = True  # whether a request's headers are to come
+        self._begun = False  # whether some of them have
+        self._stopping = False
+        self._received = self._body = 0  # bytes of the current message
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a connection, or say at once that there are too many."""
+        super().connection_made(transport)
+        self.metrics.set("convnext_connections", len(self.connections))
+        if len(self.connections) > self.settings.max_connections:
+            self.metrics.count("convnext_rejected_total", reason="connections")
+            self._refuse(busy("busy", "There are too many connections. Try again later.", 1))
+        else:
+            self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        super().connection_lost(exc)
+        self.metrics.set("convnext_connections", len(self.connections))
+        _cancel(self._timer)
+        _cancel(self._stuck)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of requests."""
+        if self.transport.is_closing():  # what comes after a refusal
+            return
+        if self._heading and self._timer is None:
+            self._wait_for_headers()
+        self._received += len(data)
+        self._begun = True
+        super().data_received(data)
+        framing = self._received - self._body
+        most = limits.MAX_HEADER_BYTES + MOST_FRAMING * self._body
+        if framing > most and not self.transport.is_closing():
+            detail = f"Headers may have {limits.MAX_HEADER_BYTES:,} bytes."
+            self._refuse(Problem(431, "headers-too-large", detail, close=True))
+
+    def on_message_begin(self) -> None:
+        """The parser has found the start of a request."""
+        super().on_message_begin()
+        self._heading = self._begun = True
+
+    def on_headers_complete(self) -> None:
+        """All headers are there."""
+        self._heading = False
+        _cancel(self._timer)
+        self._timer = None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is all there; the next may begin."""
+        super().on_message_complete()
+        self._heading, self._begun = True, False
+        self._received = self._body = 0
+
+    def on_response_complete(self) -> None:
+        """The answer is sent."""
+        super().on_response_complete()
+        if self._stopping and not self._begun and not self.transport.is_closing():
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """The server stops: what has begun is finished, and the connection then closed."""
+        self._stopping = True
+        if not (self._heading and self._begun):
+            super().shutdown()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if self._stopping:
+            cycle.keep_alive = False
+        super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        _cancel(self._stuck)
+        self._stuck = self.loop.call_later(limits.SEND_STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        _cancel(self._stuck)
+        self._stuck = None
+
+    def send_400_response(self, msg: str) -> None:
+        """What was received is no HTTP."""
+        self._refuse(Problem(400, "bad-http", msg, close=True))
+
+    def _wait_for_headers(self) -> None:
+        self._timer = self.loop.call_later(self.settings.header_seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if self._begun:
+            detail = f"The headers did not arrive within {self.settings.header_seconds:g} s."
+            self._refuse(Problem(408, "slow-headers", detail, close=True))
+        else:
+            self.transport.close()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer without a request, and close."""
+        body = problem.body()
+        headers = {
+            **SECURITY_HEADERS,
+            **problem.headers,
+            "Content-Type": PROBLEM_JSON,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+        lines = [f"HTTP/1.1 {problem.status} Refused"]
+        lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
+        if self.cycle is None or self.cycle.response_complete:  # else another answer is under way
+            self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.close()
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def protocol_of(settings: Settings, metrics: Metrics) -> type[LimitedProtocol]:
+    """The protocol of a server's connections."""
+    return type("Protocol", (LimitedProtocol,), {"settings": settings, "metrics": metrics})

@@ -1,0 +1,253 @@
+"""The routes of /v2: the Open Inference Protocol, as KServe and Triton speak it.
+
+A model takes `pixels`, UINT8 `[n, size, size, 3]` as its recipe makes them, or instead `image`,
+BYTES `[n]` with whole picture files. It gives `logits` and `embedding`, each by a graph of its own:
+who needs one of them should ask for that one. Of Triton's extensions there are binary data,
+classification, the time-out of a request, and the repository's index.
+
+Reference: https://github.com/kserve/open-inference-protocol
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+
+from convnext import __version__
+from convnext.serve.answers import NO_STORE, NOT_LOADED, json_response
+from convnext.serve.batching import Array
+from convnext.serve.bodies import while_connected
+from convnext.serve.inputs import Given
+from convnext.serve.models import Served
+from convnext.serve.options import Chosen
+from convnext.serve.problems import Problem, shown
+from convnext.serve.service import INLINE_BYTES, Service
+from convnext.serve.settings import Answers
+from convnext.serve.tensors import HEADER_LENGTH, InferRequest, bad, read_request
+
+__all__ = ["index", "infer", "model_metadata", "model_ready", "server_metadata"]
+
+EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
+PIXELS, IMAGE = "pixels", "image"
+KINDS: Mapping[str, Answers] = {"logits": "classify", "embedding": "embed"}
+
+
+async def server_metadata(_service: Service, _request: Request) -> Response:
+    """`GET /v2`: who answers."""
+    about = {"name": "convnext", "version": __version__, "extensions": list(EXTENSIONS)}
+    return json_response(about)
+
+
+async def index(service: Service, _request: Request) -> Response:
+    """`POST /v2/repository/index`: every model and what has become of it."""
+    states = {"ready": "READY", "loading": "LOADING", "failed": "UNAVAILABLE"}
+    return json_response(
+        [
+            {
+                "name": slot.spec.name,
+                "version": str(slot.served.version) if slot.served else "",
+                "state": states[slot.state],
+                "reason": NOT_LOADED if slot.error else "",
+            }
+            for slot in service.models.slots.values()
+        ]
+    )
+
+
+def _served(service: Service, request: Request) -> Served:
+    served = service.models.get(request.path_params["name"])
+    version = request.path_params.get("version")
+    if version is not None and version != str(served.version):
+        raise Problem(
+            404,
+            "model-unknown",
+            f"{served.name} has no version {shown(version)} here; it has {served.version}.",
+        )
+    return served
+
+
+async def model_ready(service: Service, request: Request) -> Response:
+    """`GET /v2/models/NAME/ready`."""
+    _served(service, request)
+    return Response(status_code=200)
+
+
+async def model_metadata(service: Service, request: Request) -> Response:
+    """`GET /v2/models/NAME`: its tensors."""
+    served = _served(service, request)
+    size = served.model.preprocess.size
+    widths = _outputs(served)
+    return json_response(
+        {
+            "name": served.name,
+            "versions": [str(served.version)],
+            "platform": f"convnext_{served.model.engine.name}",
+            "inputs": [{"name": PIXELS, "datatype": "UINT8", "shape": [-1, size, size, 3]}],
+            "outputs": [
+                {"name": name, "datatype": "FP32", "shape": [-1, width]}
+                for name, width in widths.items()
+            ],
+        }
+    )
+
+
+def _outputs(served: Served) -> dict[str, int]:
+    """Name and width of each output."""
+    model = served.model
+    widths = {"logits": model.num_classes, "embedding": model.variant.dims[-1]}
+    return {name: width for name, width in widths.items() if KINDS[name] in model.engines}
+
+
+async def infer(service: Service, request: Request) -> Response:
+    """`POST /v2/models/NAME/infer`."""
+    with service.translated():
+        served = _served(service, request)
+        served.batcher.check(1, Chosen({}, service.settings.deadline).deadline)
+        headers = request.scope["state"]["headers"]
+        async with service.bodies.read(request.receive, headers) as body:
+            header_length = headers.get(HEADER_LENGTH)
+            if _json_length(header_length, body) < INLINE_BYTES:
+                asked = read_request(body, header_length, service.settings)
+            else:
+                asked = await service.in_thread(
+                    lambda: read_request(body, header_length, service.settings)
+                )
+            served = _served(service, request)  # it may have been replaced meanwhile
+            wanted = _wanted(asked, served)
+            deadline = Chosen(_timeout(asked), service.settings.deadline).deadline
+            given = _given(asked, served, service.settings.max_pictures)
+            names = {name for name, *_ in wanted}
+            with served.batcher.admit(len(given), deadline):
+                async with while_connected(request.receive):
+                    results = await _results(service, served, names, given, deadline)
+            return _answer(asked, served, wanted, results)
+
+
+def _json_length(header_length: str | None, body: bytes) -> int:
+    """How much is to be parsed; a wrong header is found by whoever does."""
+    digits = (header_length or "").strip()
+    return int(digits) if digits.isdecimal() and len(digits) < 12 else len(body)
+
+
+def _timeout(asked: InferRequest) -> Mapping[str, Any]:
+    """Triton's time-out is in microseconds; 0 is none."""
+    microseconds = asked.parameters.get("timeout", 0)
+    if type(microseconds) is not int or microseconds < 0:
+        raise bad(f"timeout is a whole number of microseconds, not {shown(microseconds)}.")
+    return {"deadline_ms": microseconds / 1000} if microseconds else {}
+
+
+def _wanted(asked: InferRequest, served: Served) -> list[tuple[str, bool, int]]:
+    """Each wanted output: its name, whether as bytes, and how many classes instead of numbers."""
+    known = list(_outputs(served))
+    binary = bool(asked.parameters.get("binary_data_output", False))
+    wanted = []
+    for name, parameters in asked.outputs or [(name, {}) for name in known]:
+        if name not in known:
+            raise bad(f"There is no output {shown(name)}. There are: {', '.join(known)}.")
+        top = parameters.get("classification", 0)
+        if type(top) is not int or top < 0 or (top and name != "logits"):
+            raise bad("classification is a number of classes, of the output logits.")
+        wanted.append((name, bool(parameters.get("binary_data", binary)), top))
+    return wanted
+
+
+def _given(asked: InferRequest, served: Served, most: int) -> list[NDArray[np.uint8] | bytes]:
+    """The pictures: each as pixels, or as a file."""
+    if len(asked.inputs) != 1 or asked.inputs[0].name not in (PIXELS, IMAGE):
+        raise bad(f"Give one input: {PIXELS} (UINT8) or {IMAGE} (BYTES, picture files).")
+    [tensor] = asked.inputs
+    size = served.model.preprocess.size
+    if not tensor.shape or not 1 <= tensor.shape[0] <= most:
+        raise bad(f"A request may hold 1 to {most} pictures; shape is {list(tensor.shape)}.")
+    if tensor.name == IMAGE:
+        if len(tensor.shape) > 2 or tensor.shape[1:] not in ((), (1,)):
+            raise bad(f"The shape of {IMAGE} is [pictures], not {list(tensor.shape)}.")
+        return list(tensor.strings())
+    if tensor.shape[1:] != (size, size, 3):
+        raise bad(f"The shape of {PIXELS} is [n, {size}, {size}, 3], not {list(tensor.shape)}.")
+    return list(tensor.pixels())
+
+
+async def _results(
+    service: Service,
+    served: Served,
+    names: set[str],
+    given: list[NDArray[np.uint8] | bytes],
+    deadline: float,
+) -> dict[str, Array]:
+    rows = []
+    for number, item in enumerate(given):
+        if isinstance(item, bytes):
+            if len(item) > service.settings.max_picture_bytes:
+                raise bad(f"Picture {number} has {len(item):,} bytes, which is too many.")
+            seen = await service.see(served, Given(f"#{number}", item), deadline)
+            item = seen.pixels
+        rows.append(item)
+    answers = {
+        name: await served.batcher.answers(KINDS[name], rows, deadline) for name in sorted(names)
+    }
+    outcome = {"model": served.name, "outcome": "answered"}
+    service.metrics.count("convnext_pictures_total", len(rows), **outcome)
+    return {name: np.stack([row[name] for row in found]) for name, found in answers.items()}
+
+
+def _answer(
+    asked: InferRequest,
+    served: Served,
+    wanted: list[tuple[str, bool, int]],
+    results: dict[str, Array],
+) -> Response:
+    outputs, parts = [], []
+    for name, binary, top in wanted:
+        array = results[name]
+        values: Any = array
+        if top:
+            values = [_classified(served, row, top) for row in array]
+        shape = [len(array), len(values[0])]
+        about: dict[str, Any] = {
+            "name": name,
+            "datatype": "BYTES" if top else "FP32",
+            "shape": shape,
+        }
+        if binary:
+            parts.append(_as_bytes(values, top))
+            about["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            about["data"] = (
+                [text for row in values for text in row] if top else array.reshape(-1).tolist()
+            )
+        outputs.append(about)
+    content: dict[str, Any] = {
+        "model_name": served.name,
+        "model_version": str(served.version),
+        "outputs": outputs,
+    }
+    if asked.id is not None:
+        content["id"] = asked.id
+    if not parts:
+        return json_response(content)
+    head = json.dumps(content).encode()
+    return Response(
+        b"".join([head, *parts]),
+        headers={**NO_STORE, HEADER_LENGTH: str(len(head))},
+        media_type="application/octet-stream",
+    )
+
+
+def _classified(served: Served, logits: Array, top: int) -> list[str]:
+    best = served.model.best({"logits": logits}, top)
+    return [f"{float(logits[score.index]):f}:{score.index}:{score.label}" for score in best]
+
+
+def _as_bytes(values: Any, top: int) -> bytes:
+    if not top:
+        return np.ascontiguousarray(values, "<f4").tobytes()
+    texts = [text.encode() for row in values for text in row]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)

@@ -1,0 +1,276 @@
+"""The models of a server: loaded one by one, none at another's cost, and replaced while they work.
+
+A model's files are looked at every few seconds. When they have changed and then stayed as they are,
+the new ones are loaded and warmed beside the old, which answers until then; who was asking it still
+gets its answer. New files that cannot be loaded leave the old model where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from convnext.errors import ConvNeXtError, WeightsFileError
+from convnext.serve.batching import Batcher, Event
+from convnext.serve.loading import Loaded, load
+from convnext.serve.metrics import Metrics
+from convnext.serve.problems import Problem
+from convnext.serve.settings import ModelSpec, Settings
+from convnext.weights.files.shards import main_file
+
+__all__ = ["Models", "Served", "Slot", "expanded"]
+
+logger = logging.getLogger("convnext.serve")
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".h5", ".keras")
+MOST_FILES = 1000  # of a folder that are looked at for changes
+
+Signature = tuple[tuple[str, int, int, int], ...]
+Loader = Callable[[ModelSpec, Settings, int | None], Loaded]
+
+
+@dataclass(eq=False)
+class Served:
+    """A loaded model at work.
+
+    Attributes:
+        name: What clients call it.
+        version: Counts its loads, from 1.
+        model: What answers.
+        batcher: The way to it.
+    """
+
+    name: str
+    version: int
+    model: Loaded
+    batcher: Batcher
+
+
+@dataclass(eq=False)
+class Slot:
+    """One name, and what stands behind it.
+
+    Attributes:
+        spec: What was asked for.
+        state: What has become of it.
+        served: What answers, if anything does.
+        error: Why the latest load failed, if it did.
+        signature: Of the files that were loaded, or failed to.
+        candidate: Of files that have changed and may still be changing.
+    """
+
+    spec: ModelSpec
+    state: Literal["loading", "ready", "failed"] = "loading"
+    served: Served | None = None
+    error: str | None = None
+    signature: Signature = ()
+    candidate: Signature = ()
+    loads: int = field(default=0)
+
+
+class Models:
+    """All models of one process.
+
+    Args:
+        settings: What is served.
+        metrics: Where it is counted.
+        threads: Of each engine.
+        loader: Loads one; tests give others.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        threads: int | None = None,
+        loader: Loader = load,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._threads = threads
+        self._load = loader
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._looking = asyncio.Lock()
+        self.slots = {spec.name: Slot(spec) for spec in expanded(settings.models)}
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model has been tried, and one at least answers."""
+        states = [slot.state for slot in self.slots.values()]
+        return "loading" not in states and "ready" in states
+
+    async def start(self) -> None:
+        """Load all of them; one that fails is noted, and the others go on.
+
+        Raises:
+            ConvNeXtError: None could be loaded.
+        """
+        async with self._looking:
+            for slot in list(self.slots.values()):
+                await self._reload(slot)
+        if not any(slot.served for slot in self.slots.values()):
+            reasons = "; ".join(f"{name}: {slot.error}" for name, slot in self.slots.items())
+            raise ConvNeXtError(f"No model could be loaded. {reasons or 'The folder is empty.'}")
+
+    def get(self, name: str | None) -> Served:
+        """The model of a name, or the first that answers.
+
+        Raises:
+            Problem: There is none.
+        """
+        if not name:
+            for slot in self.slots.values():
+                if slot.served is not None:
+                    return slot.served
+            raise Problem(503, "no-model", "No model is ready yet.", retry_after=1)
+        slot = self.slots.get(name)  # type: ignore[assignment]
+        if slot is None:
+            known = ", ".join(self.slots)
+            raise Problem(
+                404, "model-unknown", f"No model is called {name[:100]!r} here. There are: {known}."
+            )
+        if slot.served is None:
+            text = "is being loaded" if slot.state == "loading" else "could not be loaded"
+            raise Problem(503, "model-not-ready", f"The model {name} {text}.", retry_after=2)
+        return slot.served
+
+    async def look(self) -> None:
+        """Load what is new or has changed, and take away what is gone."""
+        async with self._looking:
+            loop = asyncio.get_running_loop()
+            specs = await loop.run_in_executor(
+                self._executor, lambda: {s.name: s for s in expanded(self._settings.models)}
+            )
+            for name in [name for name in self.slots if name not in specs]:
+                slot = self.slots.pop(name)
+                logger.info("model %s: its file is gone", name)
+                self._metrics.forget("convnext_model_ready", model=name)
+                self._metrics.forget("convnext_queue_limit", model=name)
+                self._retire(slot.served)
+            for name, spec in specs.items():
+                slot = self.slots.setdefault(name, Slot(spec))
+                now = await loop.run_in_executor(self._executor, signature, spec.source)
+                if now == slot.signature or not now:
+                    slot.candidate = ()
+                elif now != slot.candidate:
+                    slot.candidate = now  # it may still be written to: once more the next time
+                else:
+                    await self._reload(slot)
+
+    async def close(self) -> None:
+        """Answer all that was accepted, and end."""
+        for slot in self.slots.values():
+            self._retire(slot.served)
+        await asyncio.gather(*self._retiring)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _reload(self, slot: Slot) -> None:
+        loop = asyncio.get_running_loop()
+        name = slot.spec.name
+        slot.signature, slot.candidate = signature(slot.spec.source), ()
+        try:
+            loaded = await loop.run_in_executor(
+                self._executor, self._load, slot.spec, self._settings, self._threads
+            )
+        except Exception as error:  # a damaged file may make a runtime raise anything
+            slot.error = str(error) if isinstance(error, ConvNeXtError) else type(error).__name__
+            slot.state = "ready" if slot.served else "failed"
+            self._metrics.count("convnext_model_loads_total", model=name, outcome="failed")
+            self._metrics.set("convnext_model_ready", int(slot.served is not None), model=name)
+            logger.error("model %s cannot be loaded: %s", name, error)
+            return
+        slot.loads += 1
+        old, slot.served = slot.served, self._served(name, slot.loads, loaded)
+        slot.state, slot.error = "ready", None
+        self._metrics.count("convnext_model_loads_total", model=name, outcome="loaded")
+        self._metrics.set("convnext_model_ready", 1, model=name)
+        self._metrics.set("convnext_model_load_seconds", loaded.seconds, model=name)
+        self._metrics.set("convnext_queue_limit", self._settings.max_queue, model=name)
+        logger.info("model %s, version %d: ready in %.1f s", name, slot.loads, loaded.seconds)
+        if loaded.info.notice:
+            logger.info("model %s: %s", name, loaded.info.notice)
+        if loaded.num_classes and not loaded.has_names:
+            logger.warning("model %s: nobody said what its classes are called: --labels", name)
+        self._retire(old)
+
+    def _served(self, name: str, version: int, loaded: Loaded) -> Served:
+        metrics, places = self._metrics, [0.0]
+
+        def watch(event: Event, number: float) -> None:
+            if event == "queue":  # of two versions there may be at once, the sum
+                metrics.count("convnext_queue_pictures", number - places[0], model=name)
+                places[0] = number
+            elif event == "batch":
+                metrics.observe("convnext_batch_pictures", number, model=name)
+            elif event == "seconds":
+                metrics.observe("convnext_inference_seconds", number, model=name)
+            else:
+                metrics.count("convnext_dropped_pictures_total", number, model=name)
+
+        batcher = Batcher(
+            loaded.run,
+            max_batch=self._settings.max_batch,
+            max_wait=self._settings.max_wait_ms / 1000,
+            max_queue=self._settings.max_queue,
+            watch=watch,
+        )
+        return Served(name, version, loaded, batcher)
+
+    def _retire(self, served: Served | None) -> None:
+        if served is not None:
+            task = asyncio.get_running_loop().create_task(served.batcher.close())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+
+def expanded(specs: tuple[ModelSpec, ...]) -> list[ModelSpec]:
+    """The models; a folder that is none itself stands for those in it, by their files' names."""
+    found: dict[str, ModelSpec] = {}
+    for spec in specs:
+        path = Path(spec.source)
+        if not path.is_dir() or _is_model(path):
+            found.setdefault(spec.name, spec)
+            continue
+        with suppress(OSError):
+            for entry in sorted(path.iterdir())[:MOST_FILES]:
+                is_file = entry.suffix in SUFFIXES and entry.is_file()
+                if not entry.name.startswith(".") and (is_file or _is_model(entry)):
+                    name = entry.stem if is_file else entry.name
+                    found.setdefault(name, ModelSpec(name, str(entry)))
+    return list(found.values())
+
+
+def _is_model(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    if (folder / "variables" / "variables.index").is_file():
+        return True
+    try:
+        main_file(folder)
+    except WeightsFileError:
+        return False
+    return True
+
+
+def signature(source: str) -> Signature:
+    """What tells a model's files from others; nothing for published checkpoints."""
+    path = Path(source)
+    try:
+        if path.is_file():
+            return (_stamp(path),)
+        files = sorted(file for file in path.rglob("*") if file.is_file())[:MOST_FILES]
+        return tuple(_stamp(file) for file in files)
+    except OSError:
+        return ()
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    found = path.stat()
+    return path.name, found.st_mtime_ns, found.st_size, found.st_ino

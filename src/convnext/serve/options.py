@@ -1,0 +1,161 @@
+"""The options of a request: from its query, its form or its JSON, each checked, none passed over.
+
+An option that is not known is an error: what was meant by it would silently not happen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convnext.serve import limits
+from convnext.serve.problems import Problem, shown
+
+__all__ = ["OPTIONS", "Chosen", "Option", "choose"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        help: What it means.
+        check: From text or a value of JSON to what it means; raises ValueError.
+        default: Unless given.
+        schema: In OpenAPI.
+    """
+
+    help: str
+    check: Callable[[Any], Any]
+    default: Any
+    schema: Mapping[str, Any]
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high:,}")
+        return value
+
+    return check
+
+
+def _text(longest: int) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)[:20]
+        if not isinstance(value, str) or not 0 < len(value) <= longest:
+            raise ValueError(f"text of 1 to {longest} characters")
+        return value
+
+    return check
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+MOST_CLASSES = 25_000  # of a head; the largest published one has 21,841
+LATEST_MS = 600_000
+
+OPTIONS: Mapping[str, Option] = {
+    "model": Option(
+        "Which model; by default the first. `/v1/models` lists them.",
+        _text(100),
+        None,
+        {"type": "string", "maxLength": 100},
+    ),
+    "top": Option(
+        "How many classes, the most probable first.",
+        _integer(1, MOST_CLASSES),
+        5,
+        {"type": "integer", "minimum": 1, "maximum": MOST_CLASSES, "default": 5},
+    ),
+    "deadline_ms": Option(
+        "After how long nobody waits for the answer; the server's own limit holds as well.",
+        _integer(1, LATEST_MS),
+        None,
+        {"type": "integer", "minimum": 1, "maximum": LATEST_MS},
+    ),
+    "target": Option(
+        "The class to look for: its number, WordNet id or name; by default the most probable one.",
+        _text(200),
+        None,
+        {"type": "string", "maxLength": 200},
+    ),
+    "side": Option(
+        "The longer side of the answer's picture.",
+        _integer(16, limits.MAX_EXPLAIN_SIDE),
+        448,
+        {"type": "integer", "minimum": 16, "maximum": limits.MAX_EXPLAIN_SIDE, "default": 448},
+    ),
+    "encoding": Option(
+        "`float` for lists of numbers, `base64` for little-endian float32 in base64.",
+        _one_of("float", "base64"),
+        "float",
+        {"type": "string", "enum": ["float", "base64"], "default": "float"},
+    ),
+}
+
+
+class Chosen:
+    """The options of one request.
+
+    Attributes:
+        values: By name.
+        deadline: When nobody waits any more, on `time.monotonic`'s clock.
+    """
+
+    def __init__(self, values: Mapping[str, Any], longest: float) -> None:
+        self.values = values
+        wanted = values.get("deadline_ms")
+        seconds = longest if wanted is None else min(longest, wanted / 1000)
+        self.deadline = time.monotonic() + seconds
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+
+def choose(
+    known: Iterable[str],
+    query: Iterable[tuple[str, str]],
+    given: Mapping[str, Any],
+    longest: float,
+) -> Chosen:
+    """Check what was given; the query goes before the body.
+
+    Args:
+        known: The options that this route has.
+        query: As in the URL.
+        given: As in the body.
+        longest: Seconds that a request may take.
+
+    Raises:
+        Problem: One is unknown, twice there, or has no such value.
+    """
+    names = tuple(known)
+    values = {name: OPTIONS[name].default for name in names}
+    pairs = list(query)
+    for name, value in [*given.items(), *pairs]:
+        if name not in names:
+            raise Problem(
+                400,
+                "unknown-option",
+                f"There is no option {shown(name)} here. There are: {', '.join(names)}.",
+            )
+        if sum(name == other for other, _ in pairs) > 1:
+            raise Problem(400, "bad-option", f"{name} is given more than once.")
+        try:
+            values[name] = OPTIONS[name].check(value)
+        except ValueError as error:
+            raise Problem(400, "bad-option", f"{name} is {error}; got {shown(value)}.") from error
+    return Chosen(values, longest)
