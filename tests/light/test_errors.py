@@ -11,7 +11,7 @@ from convnext import errors
 def test_every_error_is_ours_and_a_built_in_one(name):
     kind = getattr(errors, name)
     assert issubclass(kind, errors.ConvNeXtError)
-    assert issubclass(kind, ValueError | TypeError | ImportError | OSError)
+    assert issubclass(kind, ValueError | TypeError | ImportError | OSError | RuntimeError)
     assert name in errors.__doc__
 
 

@@ -168,9 +168,10 @@ def _tar(path: Path, limits: Limits) -> Iterator[Named]:
                 # tarfile remembers every member it has passed, in a list it does not document.
                 archive.members.clear()  # type: ignore[attr-defined]
                 content = archive.extractfile(member) if member.isfile() else None
-                if content is not None and _is_picture(member.name):
+                name = member.name.removeprefix("./")  # as `tar -C folder .` writes them
+                if content is not None and _is_picture(name):
                     data = content.read(min(member.size, limits.bytes + 1))
-                    yield Named(f"{path.as_posix()}/{member.name}", data)
+                    yield Named(f"{path.as_posix()}/{name}", data)
     except Exception as error:  # damaged archives raise nearly anything, as damaged pictures do
         yield Named(path.as_posix(), _damaged(path, error))
 

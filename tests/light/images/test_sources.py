@@ -221,6 +221,11 @@ def test_damage_to_one_member_of_a_zip_leaves_the_others(tmp_path: Path):
     assert second.source == b"second" * 99
 
 
+def test_a_tar_of_the_folder_itself(tmp_path: Path):
+    path = archive(tmp_path / "x.tar", {"./cats/1.jpg": b"x", "./.hidden/2.jpg": b"x"})
+    assert [named.id for named in iterate(path)] == [f"{path.as_posix()}/cats/1.jpg"]
+
+
 def test_links_and_devices_in_a_tar_are_left_out(tmp_path: Path):
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as written:
