@@ -21,13 +21,12 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from keras_models import where
 from photographs import write_photographs
-from pictures import save, write_model
+from pictures import write_model
+from records import THREADS, save, where
 
 RESULTS = Path(__file__).parent / "results" / "first_answer.csv"
 MODELS = ("convnext_tiny",)
-THREADS = 2
 
 # With torchvision able to import beside a PyTorch that it was not built for.
 TRANSFORMERS = """\

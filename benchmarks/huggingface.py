@@ -13,23 +13,20 @@ Results go to benchmarks/results/huggingface.csv, with the machine and the versi
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
-THREADS = 2
+from records import THREADS, save, where
+
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
-import torch  # noqa: E402 (reads the environment)
+import torch
 
 # A torchvision beside another build of PyTorch than its own imports once these are declared.
 LIBRARY = torch.library.Library("torchvision", "DEF")
@@ -40,7 +37,6 @@ import transformers  # noqa: E402
 from convnext import hf  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "huggingface.csv"
-PACKAGES = ("keras", "numpy", "torch", "transformers")
 FAMILIES = ("ConvNext", "ConvNextV2")
 
 # task: (kind, pictures in a batch, side)
@@ -118,35 +114,6 @@ def run(family: str, task: str, rounds: int) -> list[dict[str, object]]:
     ]
 
 
-def where() -> dict[str, str]:
-    """The machine, the versions, the day."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((x.split(":")[1].strip() for x in lines if "model name" in x), "?")
-    except OSError:
-        name = platform.processor() or platform.machine()
-    found = [f"{package} {version(package)}" for package in PACKAGES]
-    return {
-        "machine": f"{name}, {THREADS} threads",
-        "versions": "; ".join([f"python {platform.python_version()}", *found]),
-        "date": date.today().isoformat(),
-    }
-
-
-def save(rows: list[dict[str, object]]) -> None:
-    """Put the rows in place of earlier ones of the same tasks."""
-    done = {(row["task"], row["family"]) for row in rows}
-    kept = []
-    if RESULTS.exists():
-        with RESULTS.open(newline="") as file:
-            kept = [r for r in csv.DictReader(file) if (r["task"], r["family"]) not in done]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="by default all")
@@ -163,7 +130,7 @@ def main() -> None:
                     f"{row['of_transformers']!s:>6} of transformers'"
                 )
             if not args.dry:
-                save(rows)
+                save(RESULTS, rows, ("task", "family"))
 
 
 if __name__ == "__main__":

@@ -19,22 +19,18 @@ import argparse
 import csv
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from records import THREADS, save, where
 
 RESULTS = Path(__file__).parent / "results" / "keras_models.csv"
 BACKENDS = ("tensorflow", "jax", "torch")
-PACKAGES = ("keras", "tensorflow-cpu", "jax", "torch", "timm", "numpy")
-THREADS = 2
-
 # task: (kind, pictures in a batch, side, precision)
 TASKS = {
     "forward-1": ("forward", 1, 224, "float32"),
@@ -239,31 +235,6 @@ def run(task: str, rounds: int, backend: str) -> list[dict[str, object]]:
     return rows
 
 
-def where() -> dict[str, str]:
-    """The machine, the versions, the day."""
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return {
-        "machine": f"{_processor()}, {THREADS} threads",
-        "versions": "; ".join([f"python {platform.python_version()}", *found]),
-        "date": date.today().isoformat(),
-    }
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    name = next((x.split(":")[1].strip() for x in text.splitlines() if "model name" in x), "?")
-    flags = " AVX512-BF16" if "avx512_bf16" in text else ""
-    return name + flags
-
-
 def show(rows: list[dict[str, object]]) -> None:
     """A table with each median and its ratio to ours on the same backend."""
     for row in rows:
@@ -278,20 +249,6 @@ def show(rows: list[dict[str, object]]) -> None:
             f"{row['median_ms']!s:>9} ms  build {row['build_s']!s:>6} s  "
             f"first {row['first_call_s']!s:>6} s  peak {row['peak_mib']!s:>5} MiB  {ratio}"
         )
-
-
-def save(rows: list[dict[str, object]]) -> None:
-    """Put the rows in place of earlier ones of the same tasks."""
-    tasks = {(row["task"], row["backend"]) for row in rows}
-    kept = []
-    if RESULTS.exists():
-        with RESULTS.open(newline="") as file:
-            kept = [r for r in csv.DictReader(file) if (r["task"], r["backend"]) not in tasks]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
 
 
 def print_markdown() -> None:
@@ -356,7 +313,7 @@ def main() -> None:
         for backend in [args.only] if args.only else BACKENDS:
             rows = run(task, args.rounds, backend)
             show(rows)
-            save(rows)
+            save(RESULTS, rows, ("task", "backend"))
 
 
 if __name__ == "__main__":

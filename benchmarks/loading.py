@@ -21,7 +21,6 @@ Results go to benchmarks/results/loading.csv, with the machine and the versions 
 from __future__ import annotations
 
 import argparse
-import csv
 import gc
 import json
 import os
@@ -35,7 +34,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from keras_models import where
+from records import THREADS, save, where
 
 RESULTS = Path(__file__).parent / "results" / "loading.csv"
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -52,7 +51,6 @@ FILES = {  # library: format: (file, layout)
     },
 }
 FILES["convnext"] = FILES["timm"]
-THREADS = 2
 MIB = 2**20
 
 
@@ -287,20 +285,6 @@ def show(rows: list[dict[str, object]]) -> None:
         )
 
 
-def save(rows: list[dict[str, object]]) -> None:
-    """Put the rows in place of earlier ones of the same sizes."""
-    sizes = {row["size"] for row in rows}
-    kept = []
-    if RESULTS.exists():
-        with RESULTS.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if row["size"] not in sizes]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sizes", nargs="*", default=["base"], help="V1 sizes; by default base")
@@ -314,7 +298,7 @@ def main() -> None:
     for size in args.sizes:
         rows = run(size, args.rounds)
         show(rows)
-        save(rows)
+        save(RESULTS, rows, ("size",))
 
 
 if __name__ == "__main__":

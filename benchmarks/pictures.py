@@ -17,7 +17,6 @@ Results go to benchmarks/results/pictures.csv, with the machine and the versions
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -32,8 +31,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from keras_models import where
 from photographs import write_photographs
+from records import THREADS, save, where
 
 from convnext import VARIANTS
 
@@ -43,7 +42,6 @@ CONTENDERS = ("stream", "engine", "transformers", "timm")
 KEY = ("model", "contender", "precision")
 PICTURES = 1000
 BATCH = 32
-THREADS = 2
 
 
 # ---- in a contender's process
@@ -253,20 +251,6 @@ def write_processor(folder: Path) -> None:
         "image_std": [0.229, 0.224, 0.225],
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(recipe))
-
-
-def save(path: Path, rows: list[dict[str, object]], key: Sequence[str]) -> None:
-    """Put the rows in place of earlier ones of the same key."""
-    measured = {tuple(row[name] for name in key) for row in rows}
-    kept = []
-    if path.exists():
-        with path.open(newline="") as file:
-            kept = [r for r in csv.DictReader(file) if tuple(r[k] for k in key) not in measured]
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
 
 
 def main() -> None:

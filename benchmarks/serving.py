@@ -31,9 +31,9 @@ from typing import NamedTuple
 
 import numpy as np
 from http_load import Connection, form, free_port, load, ours, percentile, request, server
-from keras_models import where
 from photographs import write_photographs
-from pictures import save, write_model
+from pictures import write_model
+from records import save, where
 
 RESULTS = Path(__file__).parent / "results" / "serving.csv"
 MODELS = ("convnext_tiny", "convnextv2_atto")

@@ -43,10 +43,10 @@ from http_load import (
     resident_mib,
     server,
 )
-from keras_models import where
 from photographs import write_photographs
 from pictures import write_model
 from PIL import Image
+from records import where
 
 from convnext.classifier import Classifier
 

@@ -27,8 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from keras_models import where
-from pictures import save
+from records import save, where
 from training_data import BATCH, CLASSES, dataloader, ours, write_data
 
 RESULTS = Path(__file__).parent / "results" / "training.csv"

@@ -14,7 +14,6 @@ Results go to benchmarks/results/training_data.csv, with the machine and the ver
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from keras_models import where
 from photographs import write_photographs
 from PIL import Image
+from records import save, where
 
 from convnext.images.recipe import Preprocess
 from convnext.train.augment import Augment, Augmentation
@@ -146,10 +145,7 @@ def main() -> None:
     rows = []
     for size in map(int, given.sizes.split(",")):
         rows += race(size, given.workers, given.rounds)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    save(RESULTS, rows, ("size", "contender"))
 
 
 def race(size: int, workers: int, rounds: int) -> list[dict[str, object]]:

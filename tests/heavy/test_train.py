@@ -232,6 +232,15 @@ def test_an_interrupted_run_keeps_a_checkpoint_and_says_how_to_go_on(pictures, t
 
 
 @pytest.mark.any_backend
+def test_a_checkpoint_of_another_version_is_named(pictures, tmp_path):
+    _train(pictures, tmp_path / "run", "run.epochs=0.2")
+    [facts] = (tmp_path / "run" / "checkpoints").glob("*/progress.json")
+    facts.write_text('{"step": 1, "window": {"loss": 3}}')
+    with pytest.raises(TrainingError, match="another version"):
+        _train(pictures, tmp_path / "run", "run.epochs=0.2", resume=True)
+
+
+@pytest.mark.any_backend
 def test_a_loss_that_is_no_number_ends_the_run_with_its_checkpoint_whole(
     pictures, tmp_path, monkeypatch
 ):

@@ -210,13 +210,23 @@ class Loop:
         last = self.checkpoints.latest()
         if last is not None:
             self.task.restore(last.arrays)
-            facts = last.facts
-            self.done, self.window = last.step, _Window(**facts["window"])
-            self.validation, self.best = facts["validation"], facts["best"]
-            self.bad = facts["bad"]
+            self._recall(last)
             self.say(f"Going on after step {self.done:,} of {self.plan.total:,}.")
         self.journal.forget_after(self.done)
         return last is not None
+
+    def _recall(self, checkpoint: Checkpoint) -> None:
+        facts = checkpoint.facts
+        try:
+            self.window = _Window(**facts["window"])
+            self.validation, self.best = facts["validation"], facts["best"]
+            self.bad = facts["bad"]
+        except (KeyError, TypeError) as error:
+            raise TrainingError(
+                f"The checkpoint in {self.checkpoints.folder} was written by another version of "
+                "convnext. Go on with the version that run.json names, or begin anew."
+            ) from error
+        self.done = checkpoint.step
 
     def go(self, loader: Loader, stop: threading.Event, *, progress: bool) -> Outcome:
         """All steps that are left.
