@@ -21,6 +21,8 @@ __all__ = ["Journal"]
 
 LINES, TABLE, CURVES = "metrics.jsonl", "metrics.csv", "curves.png"
 
+FEW = 20  # points of a curve that are marked
+
 Record = dict[str, Any]
 
 
@@ -112,7 +114,14 @@ def draw_curves(records: Sequence[Record], path: Path, title: str = "") -> bool:
         for (kind, name), (label, colour) in styles.items():
             points = [(r["epoch"], r[name]) for r in records if r["kind"] == kind and name in r]
             if name in shown and points:
-                panel.plot(*zip(*points, strict=True), color=colour, label=label, linewidth=1.2)
+                marker = "." if len(points) < FEW else ""  # one point makes no line
+                panel.plot(
+                    *zip(*points, strict=True),
+                    color=colour,
+                    label=label,
+                    linewidth=1.2,
+                    marker=marker,
+                )
         panel.set_title(heading)
         panel.set_xlabel("epoch")
         panel.grid(alpha=0.3)
