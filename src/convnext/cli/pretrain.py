@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
-from convnext.cli.train import missing, recipes_listed, settings_listed
+from convnext.cli.train import add_run_options, missing, recipes_listed, settings_listed
 
 __all__ = ["add_parser", "run"]
 
@@ -40,27 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or a file")
-    parser.add_argument("--data", metavar="DATA", type=Path, help="pictures")
-    parser.add_argument("--out", metavar="RUN", type=Path, help="folder of the run")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="changes",
-        help="another value for a setting: masking.ratio=0.75",
-    )
-    parser.add_argument(
-        "--init", metavar="WEIGHTS", help="start from a checkpoint's name, a file or a run"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument(
-        "--workers", metavar="N", type=int, help="processes that read (default: one a processor)"
-    )
-    parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well")
-    parser.add_argument("--list", action="store_true", help="list the recipes that come along")
-    parser.add_argument("--settings", action="store_true", help="list all settings of a recipe")
+    add_run_options(parser, example="masking.ratio=0.75")
     parser.set_defaults(run=run)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_parser", "missing", "recipes_listed", "run", "settings_listed"]
+__all__ = ["add_parser", "add_run_options", "missing", "recipes_listed", "run", "settings_listed"]
 
 EXAMPLES = """\
 examples:
@@ -47,9 +47,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or a file")
-    parser.add_argument("--data", metavar="DATA", type=Path, help="labelled pictures")
+    add_run_options(parser, example="optimizer.learning_rate=1e-3")
     parser.add_argument("--validation", metavar="DATA", type=Path, help="others to validate with")
+    parser.add_argument(
+        "--show-batch", metavar="PNG", type=Path, help="draw what the model will see, and stop"
+    )
+    parser.set_defaults(run=run)
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
+    """Add what all runs of recipes have.
+
+    Args:
+        parser: The command's.
+        example: Of a setting that is changed.
+    """
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or a file")
+    parser.add_argument("--data", metavar="DATA", type=Path, help="pictures: see below")
     parser.add_argument("--out", metavar="RUN", type=Path, help="folder of the run")
     parser.add_argument(
         "--set",
@@ -57,7 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="append",
         default=[],
         dest="changes",
-        help="another value for a setting: optimizer.learning_rate=1e-3",
+        help=f"another value for a setting: {example}",
     )
     parser.add_argument(
         "--init", metavar="WEIGHTS", help="start from a checkpoint's name, a file or a run"
@@ -67,12 +81,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--workers", metavar="N", type=int, help="processes that read (default: one a processor)"
     )
     parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well")
-    parser.add_argument(
-        "--show-batch", metavar="PNG", type=Path, help="draw what the model will see, and stop"
-    )
     parser.add_argument("--list", action="store_true", help="list the recipes that come along")
     parser.add_argument("--settings", action="store_true", help="list all settings of a recipe")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -45,3 +45,14 @@ def test_a_wrong_recipe_is_one_line(tmp_path, capsys):
     arguments = ["train", "cifar", "--data", str(tmp_path), "--show-batch", str(tmp_path / "b.png")]
     assert main(arguments) == 2
     assert "Did you mean 'cifar10'" in capsys.readouterr().err
+
+
+def test_recipes_and_settings_of_pretraining_are_listed(capsys):
+    assert main(["pretrain", "--list"]) == 0
+    assert "fcmae_imagenet1k\n" in capsys.readouterr().out
+    assert main(["pretrain", "--settings"]) == 0
+    listed = capsys.readouterr().out
+    assert "masking.ratio" in listed
+    assert "mixing." not in listed
+    assert main(["pretrain", "fcmae_cifar10"]) == 2
+    assert "--data is missing" in capsys.readouterr().err
