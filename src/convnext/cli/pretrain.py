@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
         return 2
     from convnext.engines.keras import choose_backend
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     choose_backend()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from convnext.train.pretraining import pretrain
 
     outcome = pretrain(

@@ -107,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     from convnext.engines.keras import choose_backend
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     choose_backend()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from convnext.train import train
 
     outcome = train(
