@@ -204,3 +204,23 @@ def test_values_that_are_loaded_are_not_drawn():
         with undrawn(loaded=False):
             assert np.all(keras.ops.convert_to_numpy(Normal(0.02)((3, 4))))
     assert np.all(keras.ops.convert_to_numpy(Normal(0.02)((3, 4))))
+
+
+@pytest.mark.any_backend
+def test_pytorchs_depthwise_gradients_in_bfloat16_are_those_of_float32():
+    import torch
+
+    from convnext.torch_depthwise import depthwise_conv
+
+    torch.manual_seed(0)
+    x, kernel, bias = torch.randn(4, 8, 9, 10), torch.randn(8, 1, 7, 7), torch.randn(8)
+    gradient = torch.randn(4, 8, 9, 10)
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        # Rounded first, so that only the arithmetic differs.
+        given = [t.bfloat16().to(dtype).requires_grad_() for t in (x, kernel, bias)]
+        depthwise_conv(*given).backward(gradient.bfloat16().to(dtype))
+        assert all(t.grad.dtype == dtype for t in given)
+        found.append([t.grad.float() for t in given])
+    for ours, exact in zip(*found, strict=True):
+        assert (ours - exact).abs().max() <= 2**-7 * exact.abs().max()

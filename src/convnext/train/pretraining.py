@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.errors import ArgumentError, ImageError
+from convnext.images.batches import batches
 from convnext.images.recipe import Preprocess
+from convnext.images.transform import normalise
 from convnext.train.augment import Augmentation
 from convnext.train.checkpoints import disk_errors
 from convnext.train.examples import Examples, hold_out, open_pictures
@@ -256,9 +258,6 @@ def reconstruct(
     Raises:
         ArgumentError: There is no such run, or no picture can be read.
     """
-    from convnext.images.batches import batches
-    from convnext.images.transform import normalise
-
     run, out = Path(run), Path(out)
     weights = run / "model" / PRETRAINING
     if not weights.is_file():

@@ -32,7 +32,7 @@ def setting(
     return field(default=default, metadata={"about": about, "low": low, "high": high})
 
 
-def check(section: Any, where: str = "") -> None:
+def check(section: Any) -> None:
     """Refuse values of a wrong type or out of their range; a section's `__post_init__` calls it.
 
     Raises:
@@ -44,10 +44,9 @@ def check(section: Any, where: str = "") -> None:
         value = getattr(section, item.name)
         if is_dataclass(value):
             continue
-        name = f"{where}{item.name}"
-        converted = _converted(value, hints[item.name], name)
+        converted = _converted(value, hints[item.name], item.name)
         for number in converted if isinstance(converted, tuple) else (converted,):
-            _check_range(number, item.metadata, name)
+            _check_range(number, item.metadata, item.name)
         object.__setattr__(section, item.name, converted)
 
 
