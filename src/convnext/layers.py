@@ -314,6 +314,11 @@ class GRN(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Normalise `(batch, height, width, channels)`."""
+        if keras.backend.backend() == "torch":
+            from convnext.torch_grn import grn
+
+            parameters = (self.gamma.value, self.beta.value)
+            return grn(x, *parameters, self.epsilon, SMALLEST_SQUARED_NORM)
         squares = ops.sum(ops.square(ops.cast(x, "float32")), axis=(1, 2), keepdims=True)
         norm = ops.sqrt(ops.maximum(squares, SMALLEST_SQUARED_NORM))  # (B, 1, 1, C)
         relative = norm / (ops.mean(norm, axis=-1, keepdims=True) + self.epsilon)

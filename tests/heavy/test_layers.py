@@ -207,20 +207,44 @@ def test_values_that_are_loaded_are_not_drawn():
 
 
 @pytest.mark.any_backend
-def test_pytorchs_depthwise_gradients_in_bfloat16_are_those_of_float32():
+@pytest.mark.parametrize("size", [(9, 10), (4, 5), (1, 1)])
+@pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 2**-7), ("float32", 1e-6)])
+def test_pytorchs_depthwise_gradients_are_exact(size, precision, bound):
     import torch
 
     from convnext.torch_depthwise import depthwise_conv
 
     torch.manual_seed(0)
-    x, kernel, bias = torch.randn(4, 8, 9, 10), torch.randn(8, 1, 7, 7), torch.randn(8)
-    gradient = torch.randn(4, 8, 9, 10)
-    found = []
-    for dtype in (torch.bfloat16, torch.float32):
-        # Rounded first, so that only the arithmetic differs.
-        given = [t.bfloat16().to(dtype).requires_grad_() for t in (x, kernel, bias)]
-        depthwise_conv(*given).backward(gradient.bfloat16().to(dtype))
-        assert all(t.grad.dtype == dtype for t in given)
-        found.append([t.grad.float() for t in given])
-    for ours, exact in zip(*found, strict=True):
-        assert (ours - exact).abs().max() <= 2**-7 * exact.abs().max()
+    dtype = getattr(torch, precision)
+    shapes = [(4, 8, *size), (8, 1, 7, 7), (8,)]
+    given = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
+    gradient = torch.randn(shapes[0]).to(dtype)
+    depthwise_conv(*given).backward(gradient)
+    torch.conv2d(*exact, padding=3, groups=8).backward(gradient.double())
+    for ours, theirs in zip(given, exact, strict=True):
+        assert ours.grad.dtype == dtype
+        assert (ours.grad - theirs.grad).abs().max() <= bound * theirs.grad.abs().max()
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 2**-6), ("float32", 1e-6)])
+def test_pytorchs_grn_gradients_are_those_of_autograd(precision, bound):
+    import torch
+
+    from convnext.torch_grn import grn
+
+    torch.manual_seed(0)
+    dtype = getattr(torch, precision)
+    given = [torch.randn(shape).to(dtype) for shape in [(4, 5, 6, 8), (8,), (8,)]]
+    given[0][1, :, :, 2] = 0
+    gradient = torch.randn(4, 5, 6, 8).to(dtype)
+    exact = [tensor.double().requires_grad_() for tensor in given]
+    x, gamma, beta = exact
+    norm = (x**2).sum((1, 2), keepdim=True).clamp_min(1e-24).sqrt()
+    y = gamma * (x * norm / (norm.mean(-1, keepdim=True) + 1e-6)) + beta + x
+    y.backward(gradient.double())
+    given = [tensor.requires_grad_() for tensor in given]
+    grn(*given, 1e-6, 1e-24).backward(gradient)
+    for ours, theirs in zip(given, exact, strict=True):
+        assert (ours.grad - theirs.grad).abs().max() <= bound * theirs.grad.abs().max()
