@@ -221,3 +221,18 @@ def test_weights_of_pictures_multiply_their_loss():
 def test_canonical_names_cover_what_is_trained():
     learner = classifier(load_recipe("cifar10", TINY), 10)
     assert len(canonical_variables(learner.model)) == len(learner.model.trainable_variables)
+
+
+@pytest.mark.any_backend
+def test_weights_spread_by_fan_in_keep_the_variance_and_are_the_same_draw():
+    published, wide = (
+        classifier(load_recipe("cifar10", [*TINY, f"model.initial={how}"]), 10).weights()
+        for how in ("published", "fan_in")
+    )
+    for name, values in wide.items():
+        if values.ndim < 2 or name.startswith("head"):
+            np.testing.assert_array_equal(values, published[name])
+            continue
+        inputs = 49 if "dwconv" in name else np.prod(values.shape[:-1])
+        np.testing.assert_allclose(values, published[name] / (0.02 * inputs**0.5), rtol=1e-6)
+        assert abs((values.astype(float) ** 2).mean() * inputs - 1) < 0.2

@@ -49,6 +49,9 @@ class Model:
         None, "where layer scale starts; none: as published (V1 1e-6, V2 without)", low=0
     )
     head_scale: float = setting(1.0, "multiplies the classifier's initial weights", low=0)
+    initial: Literal["published", "fan_in"] = setting(
+        "published", 'spread of initial weights: 0.02, or "fan_in": by inputs, for narrow networks'
+    )
     train: Literal["all", "head"] = setting("all", '"head" leaves all but the classifier as it is')
     crop_fraction: float = setting(
         0.875, "validation: the part of the shorter side that the crop keeps", low=0.1, high=1
