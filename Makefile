@@ -23,9 +23,9 @@ install: .venv/dev ## Everything a contributor needs, in .venv.
 	$(PYTHON) -m venv .venv
 	$(PIP) --upgrade 'pip>=25.1'
 
-# What the demo needs: the package and its lightest backend.
+# What the demo needs: the package and its fastest engine, no training framework.
 .venv/demo: .venv/bin/python pyproject.toml
-	$(PIP) --editable '.[jax]'
+	$(PIP) --editable '.[openvino]'
 	touch $@
 
 # What lint, test and bench need: the pinned tools, all backends, and the peers to compare with.
@@ -61,8 +61,8 @@ test-heavy: $(BACKENDS:%=test-heavy-%)
 test-heavy-%: .venv/dev
 	KERAS_BACKEND=$* XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST) tests/heavy
 
-demo: .venv/demo ## Build every small variant and print what it is and costs.
-	KERAS_BACKEND=jax $(BIN)/python examples/variants.py
+demo: .venv/demo ## Say what photographs show, where it was seen, and how fast, with the model that comes along.
+	$(BIN)/python examples/demo.py
 
 bench: .venv/bench ## Time this package against its peers, for hours; results go to benchmarks/results.
 	$(BIN)/convnext bench --precisions float32,bfloat16,int8 --against all \
@@ -74,6 +74,7 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 	$(BIN)/python benchmarks/huggingface.py
 	$(BIN)/python benchmarks/training_data.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/pretraining.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/soak_serving.py
 

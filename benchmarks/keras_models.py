@@ -25,12 +25,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from records import THREADS, save, where
+from turns import Contender, Report, serve
 
 RESULTS = Path(__file__).parent / "results" / "keras_models.csv"
 BACKENDS = ("tensorflow", "jax", "torch")
+ENVIRONMENT = {"OMP_NUM_THREADS": THREADS, "TF_CPP_MIN_LOG_LEVEL": 3}
 # task: (kind, pictures in a batch, side, precision)
 TASKS = {
     "forward-1": ("forward", 1, 224, "float32"),
@@ -56,14 +59,12 @@ def contenders(kind: str, precision: str) -> list[tuple[str, str]]:
 # ---- in a contender's process
 
 
-def serve(library: str, backend: str, task: str) -> None:
-    """Build the model, then time one call for each line on standard input."""
+def prepare(library: str, backend: str, task: str) -> tuple[Report, Callable[[str], Report]]:
+    """Build the model; a turn is one call."""
     kind, batch, side, precision = TASKS[task]
     if library.endswith("float32"):
         precision = "float32"
     os.environ["KERAS_BACKEND"] = backend
-    os.environ["OMP_NUM_THREADS"] = str(THREADS)
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     begun = time.perf_counter()
     if library == "timm":
         call = timm_call(kind, batch, side, precision)
@@ -72,15 +73,16 @@ def serve(library: str, backend: str, task: str) -> None:
     built = time.perf_counter()
     call()
     first = time.perf_counter()
-    report = {"build": built - begun, "first": first - built}
     call()
-    print(json.dumps(report), flush=True)
-    for _ in sys.stdin:
+
+    def turn(_order: str) -> Report:
         start = time.perf_counter()
         call()
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
+        return {"seconds": seconds, "peak": peak}
+
+    return {"build": built - begun, "first": first - built}, turn
 
 
 def keras_call(
@@ -159,68 +161,30 @@ def timm_call(kind: str, batch: int, side: int, precision: str) -> Callable[[], 
 # ---- in the process that keeps time
 
 
-class Contender:
-    """A process that runs one model when told to."""
-
-    def __init__(self, library: str, backend: str, task: str) -> None:
-        self.library, self.backend = library, backend
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", library, backend, task],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.report = self._answer()
-        self.seconds: list[float] = []
-        self.peak = 0.0
-
-    def turn(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        answer = self._answer()
-        self.seconds.append(answer["seconds"])
-        self.peak = answer["peak"]
-
-    def _answer(self) -> dict[str, float]:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                return dict(json.loads(line))
-        raise RuntimeError(f"{self.library} on {self.backend} ended early")
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def run(task: str, rounds: int, backend: str) -> list[dict[str, object]]:
     kind, batch, side, precision = TASKS[task]
-    started: list[Contender] = []
-    try:
+    with ExitStack() as stack:
+        started = []
         for library, its_backend in contenders(kind, precision):
             if its_backend == backend:
-                started.append(Contender(library, backend, task))
+                about = (library, backend, task)
+                one = Contender(library, __file__, *about, **ENVIRONMENT)
+                started.append(stack.enter_context(one))
         for number in range(rounds if kind != "build" else 0):
             said = f"\r{task} on {backend}: round {number + 1} of {rounds} "
             print(said, end="", flush=True, file=sys.stderr)
             for contender in started:
                 contender.turn()
         print(file=sys.stderr)
-    finally:
-        for contender in started:
-            contender.close()
     rows = []
     for contender in started:
-        seconds = contender.seconds
+        seconds = [turn["seconds"] for turn in contender.turns]
         rows.append(
             {
                 "task": task,
-                "library": contender.library,
-                "backend": contender.backend,
-                "precision": precision if "float32" not in contender.library else "float32",
+                "library": contender.name,
+                "backend": backend,
+                "precision": precision if "float32" not in contender.name else "float32",
                 "batch": batch,
                 "side": side,
                 "median_ms": round(1e3 * statistics.median(seconds), 1) if seconds else "",
@@ -228,7 +192,7 @@ def run(task: str, rounds: int, backend: str) -> list[dict[str, object]]:
                 "rounds": len(seconds),
                 "build_s": round(contender.report["build"], 2),
                 "first_call_s": round(contender.report["first"], 2),
-                "peak_mib": round(contender.peak) or "",
+                "peak_mib": round(contender.turns[-1]["peak"]) if seconds else "",
                 **where(),
             }
         )
@@ -298,7 +262,7 @@ def main() -> None:
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(*args.serve)
+        serve(lambda: prepare(*args.serve))
         return
     if args.build_every:
         build_every_variant(args.build_every)

@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,6 +32,7 @@ from typing import Any
 import numpy as np
 from photographs import write_photographs
 from records import THREADS, save, where
+from turns import Contender, Report, serve
 
 from convnext import VARIANTS
 
@@ -56,21 +56,21 @@ class Opened:
     prepare: Callable[[Sequence[Path]], Any] = lambda files: files
 
 
-def serve(contender: str, folder: Path, precision: str) -> None:
-    """Open the model, then time the pictures that each line on standard input names."""
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+def prepare(contender: str, folder: Path, precision: str) -> tuple[Report, Any]:
+    """Open the model; a turn's order names the pictures."""
     files = sorted((folder / "pictures").iterdir())
     ways = {"stream": stream, "engine": engine, "transformers": transformers, "timm": timm}
     opened = ways[contender](folder, precision)
     opened.run(opened.prepare(files[:BATCH]))
-    print(json.dumps({"precision": opened.precision}), file=channel, flush=True)
-    for line in sys.stdin:
-        start, stop = map(int, line.split())
+
+    def turn(order: str) -> Report:
+        start, stop = map(int, order.split())
         prepared = opened.prepare(files[start:stop])
         begun = time.perf_counter()
         opened.run(prepared)
-        print(json.dumps({"seconds": time.perf_counter() - begun}), file=channel, flush=True)
+        return {"seconds": time.perf_counter() - begun}
+
+    return {"precision": opened.precision}, turn
 
 
 def batched(files: Sequence[Path]) -> Iterator[list[Path]]:
@@ -158,65 +158,31 @@ def timm(folder: Path, precision: str) -> Opened:
 # ---- in the process that keeps time
 
 
-class Contender:
-    """A process that reads and classifies pictures when told to."""
-
-    def __init__(self, name: str, folder: Path, precision: str) -> None:
-        self.name = name
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", name, str(folder), precision],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},
-        )
-        self.precision = self._answer()["precision"]
-        self.seconds: list[float] = []
-
-    def turn(self, start: int, stop: int) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{start} {stop}\n")
-        self.process.stdin.flush()
-        self.seconds.append(self._answer()["seconds"])
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} ended early")
-        return dict(json.loads(line))
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
 def run(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str, object]]:
     write_model(name, folder)
-    contenders = []
-    try:
-        for contender in args.only:
-            contenders.append(Contender(contender, folder, args.precision))
+    with ExitStack() as stack:
+        contenders = []
+        for way in args.only:
+            one = Contender(way, __file__, way, folder, args.precision, OMP_NUM_THREADS=THREADS)
+            contenders.append(stack.enter_context(one))
         share = PICTURES // 4
         for number in range(args.rounds):
             print(f"\r{name}: round {number + 1} of {args.rounds} ", end="", file=sys.stderr)
             start = number % 4 * share
             for contender in contenders:
-                contender.turn(start, start + share)
+                contender.turn(f"{start} {start + share}")
         print(file=sys.stderr)
-    finally:
-        for contender in contenders:
-            contender.close()
-    ours = contenders[0].seconds
+    seconds = {one.name: [turn["seconds"] for turn in one.turns] for one in contenders}
+    ours = seconds[contenders[0].name]
     return [
         {
             "model": name,
             "contender": contender.name,
-            "precision": contender.precision,
-            "pictures_per_s": round(share / statistics.median(contender.seconds), 2),
+            "precision": contender.report["precision"],
+            "pictures_per_s": round(share / statistics.median(seconds[contender.name]), 2),
             "stream_over_this": round(
                 statistics.median(
-                    theirs / own for theirs, own in zip(contender.seconds, ours, strict=True)
+                    theirs / own for theirs, own in zip(seconds[contender.name], ours, strict=True)
                 ),
                 3,
             ),
@@ -263,7 +229,8 @@ def main() -> None:
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(args.serve[0], Path(args.serve[1]), args.serve[2])
+        way, material, precision = args.serve
+        serve(lambda: prepare(way, Path(material), precision))
         return
     for name in args.models:
         with TemporaryDirectory(prefix="convnext-pictures-") as folder:

@@ -16,19 +16,17 @@ benchmarks/results/training.csv, with the machine and the versions in each row.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from records import save, where
 from training_data import BATCH, CLASSES, dataloader, ours, write_data
+from turns import Contender, Report, serve
 
 RESULTS = Path(__file__).parent / "results" / "training.csv"
 CONTENDERS = ("torch", "tensorflow", "jax", "timm")
@@ -93,72 +91,37 @@ def timm_step(size: int, precision: str) -> Step:
     return step
 
 
-def serve(contender: str, size: int, data: Path, precision: str) -> None:
-    """Prepare, then take a turn for each line on standard input."""
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+def prepare(contender: str, size: int, data: Path, precision: str) -> tuple[Report, Any]:
+    """In a contender's process: get ready; a turn is some steps."""
     plain = contender == "timm"
     batches = (dataloader if plain else ours)(data, size, WORKERS)
     step = (timm_step if plain else keras_step)(size, precision)
     for _ in range(3):
         step(next(batches))
-    print(json.dumps({}), file=channel, flush=True)
-    for _ in sys.stdin:
+
+    def turn(_order: str) -> Report:
         waited, began = 0.0, time.perf_counter()
         for _ in range(STEPS):
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
             step(batch)
-        seconds = time.perf_counter() - began
-        print(json.dumps({"seconds": seconds, "waited": waited}), file=channel, flush=True)
+        return {"seconds": time.perf_counter() - began, "waited": waited}
 
-
-class Contender:
-    """A process that trains when told to; its workers fill their queue and wait in between."""
-
-    def __init__(self, name: str, size: int, data: Path, precision: str) -> None:
-        self.name = name
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", name, str(size), str(data), precision],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "KERAS_BACKEND": "torch" if name == "timm" else name},
-        )
-        self._answer()
-        self.turns: list[dict[str, float]] = []
-
-    def turn(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        self.turns.append(self._answer())
-
-    def _answer(self) -> dict[str, float]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} ended early")
-        return dict(json.loads(line))
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+    return {}, turn
 
 
 def race(size: int, data: Path, args: argparse.Namespace) -> list[dict[str, object]]:
     """One row for each contender."""
-    contenders: list[Contender] = []
-    try:
+    with ExitStack() as stack:
+        contenders = []
         for name in args.only:
-            contenders.append(Contender(name, size, data, args.precision))
+            backend = "torch" if name == "timm" else name
+            one = Contender(name, __file__, name, size, data, args.precision, KERAS_BACKEND=backend)
+            contenders.append(stack.enter_context(one))
         for _ in range(args.rounds):
             for contender in contenders:
                 contender.turn()
-    finally:
-        for contender in contenders:
-            contender.close()
     last = contenders[-1].turns
     rows = []
     for contender in contenders:
@@ -192,7 +155,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.serve:
         contender, size, data, precision = args.serve
-        serve(contender, int(size), Path(data), precision)
+        serve(lambda: prepare(contender, int(size), Path(data), precision))
         return
     for size in map(int, args.sizes.split(",")):
         with TemporaryDirectory(prefix="convnext-training-") as folder:

@@ -29,7 +29,14 @@ from convnext.model import KERNEL_STDDEV, Block, build_model
 from convnext.train.recipe import Masking
 from convnext.variants import Strides, Variant
 
-__all__ = ["MaskToken", "MaskedAutoencoder", "autoencoder", "draw_visible", "encode_visible"]
+__all__ = [
+    "MaskToken",
+    "MaskedAutoencoder",
+    "autoencoder",
+    "decoded",
+    "draw_visible",
+    "encode_visible",
+]
 
 PATCH_EPSILON = 1e-6  # added to a patch's variance
 
@@ -73,11 +80,7 @@ def autoencoder(
     )
     visible = keras.Input((grid, grid, 1), name="visible")
     x = encode_visible(encoder, encoder.input, visible)  # (B, h, w, dim)
-    x = _linear(masking.decoder_width, "decoder_proj")(x)
-    x = MaskToken(name="decoder_mask")(x, visible)
-    for number in range(masking.decoder_depth):
-        x = Block(grn=True, name=f"decoder_block_{number}")(x)
-    x = _linear(3 * patch**2, "decoder_pred")(x)  # (B, h, w, patch * patch * 3)
+    x = decoded(x, visible, masking, patch)  # (B, h, w, patch * patch * 3)
     model = MaskedAutoencoder([encoder.input, visible], x, name=f"fcmae_{variant.name}")
     model.patch, model.normalise = patch, masking.normalise
     return model
@@ -108,6 +111,22 @@ def encode_visible(encoder: keras.Model, pictures: Any, visible: Any) -> Any:
         else:
             x = layer(x)
     return x
+
+
+def decoded(features: Any, visible: Any, masking: Masking, patch: int) -> Any:
+    """What every patch is thought to be.
+
+    Args:
+        features: Of the visible patches, `(batch, h, w, dim)`, symbolic.
+        visible: `(batch, h, w, 1)`, symbolic.
+        masking: The decoder.
+        patch: Side of a patch, in pixels.
+    """
+    x = _linear(masking.decoder_width, "decoder_proj")(features)
+    x = MaskToken(name="decoder_mask")(x, visible)
+    for number in range(masking.decoder_depth):
+        x = Block(grn=True, name=f"decoder_block_{number}")(x)
+    return _linear(3 * patch**2, "decoder_pred")(x)
 
 
 def visible_count(grid: int, ratio: float) -> int:
