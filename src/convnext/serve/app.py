@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from convnext.serve import answers, inference_protocol
 from convnext.serve.answers import json_response
@@ -89,6 +89,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v2/models/{name}/versions/{version}/infer", inference_protocol.infer),
 )
 
+CROWDED = frozenset({"/v1/classify", "/v1/embed", "/v1/explain"})
+"""Where most requests go: they are refused before they are routed."""
+
 
 def build_app(
     settings: Settings,
@@ -112,6 +115,14 @@ def build_app(
 
     for method, path, handler in ROUTES:
         add(method, path, _endpoint(handler, holder))
+    crowded = {path: route.endpoint for route in routes if (path := route.path) in CROWDED}
+
+    def refuse(scope: Scope) -> None:
+        endpoint = crowded.get(scope["path"]) if scope["method"] == "POST" else None
+        if endpoint is not None and "service" in holder:
+            scope["endpoint"] = endpoint
+            holder["service"].refuse_if_full()
+
     described = json_response(openapi(settings))
     add("GET", "/openapi.json", _constant(described))
     if settings.page:
@@ -127,7 +138,7 @@ def build_app(
     app = Starlette(routes=routes, lifespan=lifespan)
     app.router.redirect_slashes = False
     # Starlette's own answers to errors are left out: the frame's take their place.
-    return Frame(_Bare(app), Guard(settings), metrics, names, settings.access_log)
+    return Frame(_Bare(app), Guard(settings), metrics, refuse, names, settings.access_log)
 
 
 class _Bare:

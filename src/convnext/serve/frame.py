@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Frame:
         app: The routes.
         guard: Who may ask.
         metrics: Where it is counted.
+        refuse: Raises what can be said of a request before anything of it is looked at: at several
+            times the capacity, most of the work would be in saying no.
         route_names: From an endpoint to its path with placeholders: paths themselves are anything.
         access_log: Whether each request leaves a line.
     """
@@ -49,12 +51,14 @@ class Frame:
         app: ASGIApp,
         guard: Guard,
         metrics: Metrics,
+        refuse: Callable[[Scope], None],
         route_names: Mapping[Any, str],
         access_log: bool,
     ) -> None:
         self._app = app
         self._guard = guard
         self._metrics = metrics
+        self._refuse = refuse
         self._route_names = route_names
         self._access_log = access_log
 
@@ -77,6 +81,7 @@ class Frame:
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             scope["state"]["headers"] = headers
             self._guard.check(scope["method"], scope["path"], headers)
+            self._refuse(scope)
             await self._app(scope, receive, answer.send)
         except ClientGoneError:
             answer.status = GONE

@@ -100,6 +100,26 @@ class Service:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def refuse_if_full(self) -> None:
+        """Refuse one picture that no model has a place for.
+
+        Raises:
+            Problem: So it is.
+        """
+        deadline = time.monotonic() + self.settings.deadline
+        with self.translated():
+            full = None
+            for slot in self.models.slots.values():
+                if slot.served is not None:
+                    try:
+                        slot.served.batcher.check(1, deadline)
+                    except QueueFullError as error:
+                        full = error
+                    else:
+                        return
+            if full is not None:
+                raise full
+
     @asynccontextmanager
     async def asked(
         self, request: Request, known: Iterable[str]

@@ -226,7 +226,25 @@ def test_a_full_queue_is_told_at_once_and_when_to_come_back(running, named_weigh
             engine.gate.set()
             assert [labels(each.result()) for each in waiting] == [[1], [2]]
         assert run.metric("convnext_rejected_total", reason="queue-full") == 1
+        refused = {"route": "/v1/classify", "status": "503"}
+        assert run.metric("convnext_requests_total", **refused) == 1
         assert labels(ask(4)) == [4]
+
+
+def test_while_one_model_has_places_nobody_is_refused_for_another(running, named_weights):
+    both = {"first": named_weights, "second": named_weights}
+    with running(both, max_queue=1, max_pictures=1) as run:
+        run.engines[0].gate.clear()
+        with ThreadPoolExecutor(1) as threads:
+            ask = lambda n, **which: run.client.post(  # noqa: E731
+                "/v1/classify", content=shade(n), headers=OCTETS, params=which
+            )
+            waiting = threads.submit(ask, 1, model="first")
+            run.eventually(lambda: run.metric("convnext_queue_pictures") == 1)
+            problem(ask(2, model="first"), 503, "busy")
+            assert labels(ask(3, model="second")) == [3]
+            run.engines[0].gate.set()
+            assert labels(waiting.result()) == [1]
 
 
 def test_past_its_deadline_a_request_is_told_and_its_pictures_dropped(running, named_weights):
