@@ -21,7 +21,6 @@ from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_label
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
 from convnext.weights.catalog import CHECKPOINTS, Checkpoint, get_checkpoint
-from convnext.weights.download import fetch
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import CanonicalWeights, read_weights
 
@@ -87,7 +86,8 @@ def open_subject(
                 "are a copy of a published checkpoint, name that one and give them as --weights.",
             )
         opened = open_engine(read, engine, precision=precision, calibration=calibration)
-        file = _file(source)
+        file = read.path
+        assert file is not None  # they were read from one
         facts = {
             "name": read.info.name or file.name,
             "checkpoint": read.info.name if checkpoint else None,
@@ -135,11 +135,6 @@ def _classes(read: CanonicalWeights, labels: str | Path | None) -> tuple[Classes
             )
             return Classes(count, labels_for(name), f"{name}, by their number"), (note,)
     return Classes(count), ()
-
-
-def _file(source: str | Path) -> Path:
-    path = Path(source)
-    return path if path.exists() else fetch(get_checkpoint(str(source))).path
 
 
 def _digest(path: Path) -> str:

@@ -27,6 +27,7 @@ from convnext.errors import (
     WeightsMismatchError,
 )
 from convnext.variants import VARIANTS, Variant
+from convnext.weights.bundled import BUNDLED, bundled_path
 from convnext.weights.canonical import Shape, canonical_variables
 from convnext.weights.catalog import get_checkpoint
 from convnext.weights.download import fetch
@@ -71,12 +72,14 @@ class CanonicalWeights:
         found: What the file turned out to be.
         info: What is known about the weights.
         source: Where they come from, for messages.
+        path: Their file or folder on this machine; None for weights in memory.
     """
 
     tensors: Mapping[str, LazyTensor]
     found: Recognised
     info: WeightsInfo
     source: str
+    path: Path | None = None
 
     @property
     def variant(self) -> Variant:
@@ -99,7 +102,8 @@ def read_weights(source: str | Path, *, layout: str | None = None) -> Iterator[C
     """Open weights in any layout and give them under our names and in our axes.
 
     Args:
-        source: A file or folder on this machine, or else the name of a published checkpoint.
+        source: A file or folder on this machine, `"bundled"` for what comes with the package, or
+            else the name of a published checkpoint.
         layout: Its layout; by default recognised.
 
     Raises:
@@ -123,7 +127,7 @@ def read_weights(source: str | Path, *, layout: str | None = None) -> Iterator[C
             name: moved(origin.move.read, there[origin.name])
             for name, origin in found.sources.items()
         }
-        yield CanonicalWeights(tensors, found, info, str(source))
+        yield CanonicalWeights(tensors, found, info, str(source), path)
 
 
 @functools.cache
@@ -177,6 +181,8 @@ def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Variant | No
         )
     if isinstance(source, Path) or Path(source).exists():
         return Path(source), None, None
+    if source == BUNDLED:
+        return bundled_path(), None, None
     try:
         checkpoint = get_checkpoint(source)
     except UnknownNameError as error:
