@@ -7,6 +7,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnext.cli.datasets import (
+    DATASETS,
+    add_dataset_options,
+    add_runner_options,
+    is_dataset,
+    target,
+    write_dataset,
+)
 from convnext.cli.pictures import (
     Unreadable,
     add_model_options,
@@ -26,18 +34,20 @@ __all__ = ["add_parser", "run"]
 
 SUFFIXES = (".npz", ".parquet", ".jsonl")
 
-EXAMPLES = """\
+EXAMPLES = f"""\
 examples:
   convnext embed photos/ --out photos.npz               arrays "ids" and "embeddings"
   convnext embed photos.zip --out photos.parquet        columns "id" and "embedding"
   convnext embed photos/ --out photos.jsonl             a line for each picture, as it is ready
   convnext embed photos/ --out photos.jsonl --resume    only what photos.jsonl does not hold yet
+  convnext embed photos/ --out vectors/ --resume        Parquet files in a folder
 
 A vector is what the classifier sees: the normalised mean of the last feature map, as float32. An
 .npz or .parquet file appears when it is complete; long work that may be interrupted is for .jsonl.
 A picture that cannot be read never stops the run: it is left out (of .jsonl, its line holds the
 error), listed at the end, and the exit code is 1. Parquet: pip install 'convnext[parquet]'.
-"""
+
+{DATASETS}"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,15 +62,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_model_options(parser)
     parser.add_argument("--batch", type=int, default=32, help="pictures at once (default: 32)")
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help=f"ends in {', '.join(SUFFIXES)}"
+        "--out",
+        metavar="FILE",
+        type=target,
+        required=True,
+        help=f"ends in {', '.join(SUFFIXES)}; or a FOLDER/",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
     parser.add_argument("--resume", action="store_true", help="go on where a .jsonl FILE ends")
+    add_runner_options(parser)
+    add_dataset_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Embed; 0 if every picture could be read, else 1."""
+    if is_dataset(args):
+        return write_dataset(args, "embed")
     kind = args.out.suffix.lower()
     if kind not in SUFFIXES:
         raise UnknownNameError("kind of file", args.out.name, SUFFIXES)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext.cli.datasets import add_runner_options, room_of
 from convnext.cli.table import Column, render
 from convnext.errors import ArgumentError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from convnext.evaluate.datasets import Dataset
     from convnext.evaluate.journal import Mode
     from convnext.evaluate.report import Report
+    from convnext.evaluate.run import Measured
     from convnext.evaluate.subject import Subject
 
 __all__ = ["add_parser", "run"]
@@ -26,6 +28,7 @@ examples:
   convnext evaluate convnext_base --data imagenet-r.tar --subset data
   convnext evaluate pets.safetensors --data test.zip --labels pets.txt --out reports/pets
   convnext evaluate convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
+  convnext evaluate convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
   convnext evaluate --table                   the TF-Hub collection's table, from stored reports
 
 DIR is a folder or a zip or tar archive, read in place. Classes are folders, named all by WordNet
@@ -41,7 +44,9 @@ ids of the ImageNet challenge, for which its meta.mat or map_clsloc.txt must lie
 
 Pictures are read as the authors' pipeline reads them: EXIF orientation is not applied, unlike in
 `convnext predict`. Results are kept picture by picture: --resume goes on after an interruption and
-gives the same numbers. Exit code 1: some pictures could not be read, or got no finite numbers.
+gives the same numbers. With --engine-runner ray, workers share the pictures, and what they judge is
+kept in Parquet files beside the reports (docs/scale.md). Exit code 1: some pictures could not be
+read, or got no finite numbers.
 """
 
 OUT = Path("evaluations")
@@ -79,6 +84,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     again.add_argument("--restart", action="store_true", help="discard an earlier run's results")
+    add_runner_options(parser)
     parser.add_argument(
         "--table",
         metavar="DIR",
@@ -164,15 +170,19 @@ def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
         file=sys.stderr,
     )
     try:
-        with open_journal(out / JOURNAL, settings(subject, data, args.batch), mode) as journal:
-            measured = evaluate(
-                subject.engine,
-                subject.preprocess,
-                data,
-                args.batch,
-                journal=journal,
-                progress=True,
-            )
+        if args.engine_runner == "ray":
+            measured = _by_workers(args, subject, data, out)
+        else:
+            room_of(args)
+            with open_journal(out / JOURNAL, settings(subject, data, args.batch), mode) as journal:
+                measured = evaluate(
+                    subject.engine,
+                    subject.preprocess,
+                    data,
+                    args.batch,
+                    journal=journal,
+                    progress=True,
+                )
     except KeyboardInterrupt:
         print(f"What is done is in {out}: go on with --resume.", file=sys.stderr)
         raise
@@ -181,6 +191,25 @@ def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
     print(_summary(report))
     print(f"Reports: {', '.join(map(str, files))}.{f' No plots: {problem}' if problem else ''}")
     return 1 if measured.bad or measured.accuracy.unanswered else 0
+
+
+def _by_workers(args: argparse.Namespace, subject: Subject, data: Dataset, out: Path) -> Measured:
+    from convnext.scale.asking import calibration_for
+    from convnext.scale.judging import JUDGEMENTS, evaluate_dataset
+
+    model = args.weights or args.model
+    return evaluate_dataset(
+        subject,
+        model,
+        data,
+        out / JUDGEMENTS,
+        batch_size=args.batch,
+        shard_size=args.shard_size,
+        calibration=calibration_for(model, args.calibration),
+        room=room_of(args),
+        mode="resume" if args.resume else "overwrite" if args.restart else "new",
+        progress=True,
+    )
 
 
 def _name(subject: Subject) -> str:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext.cli.datasets import (
+    DATASETS,
+    add_dataset_options,
+    add_runner_options,
+    is_dataset,
+    target,
+    write_dataset,
+)
 from convnext.cli.pictures import (
     Unreadable,
     add_model_options,
@@ -33,8 +40,9 @@ __all__ = ["add_parser", "run"]
 
 FORMATS = ("json", "jsonl", "csv")
 RESUMABLE = ("jsonl", "csv")
+PARQUET = ".parquet"  # such a name becomes a folder, as with everything that writes in shards
 
-EXAMPLES = """\
+EXAMPLES = f"""\
 examples:
   convnext predict cat.jpg                              the five most probable classes
   convnext predict photos/ --top 1                      every picture below a folder
@@ -43,11 +51,14 @@ examples:
   convnext predict photos/ --out photos.jsonl --resume  only what photos.jsonl does not hold yet
   convnext predict x.png --model convnextv2_tiny        another checkpoint: see `convnext list`
   convnext predict x.png --model mine.safetensors --labels names.txt
+  convnext predict photos/ --out answers/               Parquet files in a folder
+  convnext predict s3://b/train.tar --out s3://b/out --engine-runner ray --address head:6379
 
 Pictures are turned upright as their EXIF data says. What FILE ends in decides its format, unless
 one is given. A picture that cannot be read never stops the run: its row holds the error, it is
 listed at the end, and the exit code is 1. To go on with --resume, give the same options.
-"""
+
+{DATASETS}"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,14 +77,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     formats.add_argument("--json", dest="format", action="store_const", const="json")
     formats.add_argument("--jsonl", dest="format", action="store_const", const="jsonl")
     formats.add_argument("--csv", dest="format", action="store_const", const="csv")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="write to a file")
+    parser.add_argument(
+        "--out", metavar="FILE", type=target, help="write to a file, or to a FOLDER/"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
     parser.add_argument("--resume", action="store_true", help="go on where FILE ends")
+    parser.add_argument(
+        "--vectors", action="store_true", help="into Parquet files: vectors, beside the classes"
+    )
+    add_runner_options(parser)
+    add_dataset_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict; 0 if every picture could be read, else 1."""
+    if is_dataset(args) or (args.out and args.out.suffix.lower() == PARQUET):
+        if args.format:
+            raise ArgumentError(f"A folder holds Parquet files: leave out --{args.format}.")
+        return write_dataset(args, "predict", top=args.top, vectors=args.vectors)
+    if args.vectors:
+        raise ArgumentError("--vectors is for a folder of Parquet files: --out FOLDER/.")
     kind = _kind(args)
     if args.out:
         check_target(args.out, overwrite=args.overwrite, resume=args.resume)

@@ -16,6 +16,7 @@ examples:
   convnext pretrain fcmae_imagenet1k --data imagenet/ --out runs/tiny \\
       --set model.variant=convnextv2_tiny --set run.accumulate=32
   convnext pretrain fcmae_cifar10 --data photos/ --out runs/encoder --resume
+  KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext pretrain fcmae_cifar10 ...
   convnext reconstruct runs/encoder cat.jpg dog.jpg --out grid.png
   convnext train cifar10 --data cifar10/ --out runs/tuned --init runs/encoder
   convnext pretrain --list                  the recipes that come along
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         init=args.init,
         resume=args.resume,
         workers=args.workers,
+        devices=args.devices,
+        hosts=args.hosts,
         tensorboard=args.tensorboard,
         say=lambda line: print(line, flush=True),
     )

@@ -17,6 +17,10 @@ examples:
   convnext train cifar10 --data cifar10/ --out runs/cifar10
   convnext train cifar10 --data cifar10/ --out runs/cifar10 --resume
   convnext train my.toml --data imagenet/ --out runs/mine --set run.accumulate=8
+  KERAS_BACKEND=jax convnext train my.toml --data imagenet/ --out runs/mine --devices 4
+  KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,0,2     on the first of two
+  KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,1,2     on the second
+  KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext train my.toml ...
   convnext train cifar10 --data cifar10/ --show-batch batch.png     what the model will see
   convnext train --list                                             the recipes that come along
   convnext train --settings                                         everything a recipe can say
@@ -34,6 +38,10 @@ checkpoint, and ends with the same numbers, bit for bit, as if nothing had happe
 after the step, with a checkpoint; a second Ctrl-C stops at once.
 
 KERAS_BACKEND says what computes: torch, jax or tensorflow. On a CPU torch is the fastest.
+
+Several devices and hosts share every batch: run.batch_size is that of all together. RUN is a folder
+that all hosts see, and pictures are the same on each. A run may go on with another number of them.
+On tensorflow a run has one device; docs/scale_training.md has Slurm and Kubernetes.
 """
 
 
@@ -80,6 +88,17 @@ def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
     parser.add_argument(
         "--workers", metavar="N", type=int, help="processes that read (default: one a processor)"
     )
+    parser.add_argument(
+        "--devices",
+        metavar="N",
+        type=int,
+        help="devices of this host that share a batch, on JAX (default: one; with --hosts all)",
+    )
+    parser.add_argument(
+        "--hosts",
+        metavar="HOST:PORT,RANK,COUNT",
+        help="where the first host listens, which one this is from 0, and how many there are",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well")
     parser.add_argument("--list", action="store_true", help="list the recipes that come along")
     parser.add_argument("--settings", action="store_true", help="list all settings of a recipe")
@@ -120,6 +139,8 @@ def _train(args: argparse.Namespace) -> int:
         init=args.init,
         resume=args.resume,
         workers=args.workers,
+        devices=args.devices,
+        hosts=args.hosts,
         tensorboard=args.tensorboard,
         say=lambda line: print(line, flush=True),
     )

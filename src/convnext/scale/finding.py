@@ -1,0 +1,202 @@
+"""From what a user names to the files that hold pictures, in an order that is always the same.
+
+Why it exists: folders, patterns, archives and tables, here or behind URLs, become one list, which
+decides what is done and says later whether it is still the same. Nothing is opened.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from convnext.errors import ArgumentError, ArgumentTypeError
+from convnext.images.read import is_url
+from convnext.images.sources import SUFFIXES
+from convnext.scale.places import Stat, file_name, listed, local_path, stat
+
+__all__ = ["Found", "Kind", "Sources", "find", "is_picture"]
+
+Kind = Literal["file", "zip", "tar", "stream", "table"]
+Sources = str | os.PathLike[str] | Iterable["str | os.PathLike[str]"]
+
+_MOST_EXPANDED = 1_000_000  # names that one pair of braces may stand for
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_PLAIN_WEB = ("http://", "https://")
+
+
+class Found(NamedTuple):
+    """A file with one picture or many.
+
+    Attributes:
+        kind: How it is read: a picture; a zip archive; a tar archive in which one can go to any
+            place; one that has to be read from its beginning; a Parquet file.
+        path: The path or URL.
+        size: In bytes; 0 for a picture on the web, which nobody asks for twice.
+    """
+
+    kind: Kind
+    path: str
+    size: int
+
+
+def find(sources: Sources) -> Iterator[Found]:
+    """Every file that the sources stand for, in order.
+
+    Args:
+        sources: One or several: pictures, archives (.zip, .tar, .tar.gz, .tgz), Parquet files
+            (.parquet), folders, patterns such as `"*.tar"` or `"**/*.png"`, or numbered names such
+            as `"part-{000..119}.tar"`; paths or URLs. A folder stands for the pictures below it,
+            or for the archives and Parquet files below it; hidden files are left out, and links to
+            folders are not followed.
+
+    Raises:
+        ArgumentError: There is no such thing, a folder or pattern has nothing for us, or a folder
+            holds pictures as well as archives.
+        ArgumentTypeError: Something is neither a path nor a URL.
+    """
+    for text in _texts(sources):
+        for name in _expanded(text):
+            yield from _found(name)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file in an archive or folder is named like a picture, and not hidden."""
+    parts = name.split("/")
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES  # noqa: PTH122 (fast)
+
+
+def _texts(sources: Sources) -> Iterator[str]:
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
+    if not isinstance(sources, Iterable):
+        raise ArgumentTypeError(f"Sources are paths and URLs, not {type(sources).__name__}.")
+    for source in sources:
+        if not isinstance(source, str | os.PathLike):
+            raise ArgumentTypeError(
+                f"A source is a path or a URL, not {type(source).__name__}. Pictures in memory are "
+                "for convnext.Classifier."
+            )
+        yield os.fspath(source)
+
+
+def _expanded(text: str) -> Iterator[str]:
+    """The names that `{000..119}` stands for."""
+    match = _BRACES.search(text)
+    here = local_path(text)
+    if match is None or (here is not None and here.exists()):
+        yield text
+        return
+    first, last = int(match[1]), int(match[2])
+    if not first <= last < first + _MOST_EXPANDED:
+        raise ArgumentError(f"{text}: {match[0]} counts up, through at most {_MOST_EXPANDED:,}.")
+    for number in range(first, last + 1):
+        name = f"{number:0{len(match[1])}}"
+        yield from _expanded(text[: match.start()] + name + text[match.end() :])
+
+
+def _found(text: str) -> Iterator[Found]:
+    if text.lower().startswith(_PLAIN_WEB) and _kind(text.partition("?")[0]) == "file":
+        yield Found("file", text, 0)
+        return
+    path = local_path(text)
+    try:
+        if path is not None:
+            yield from _here(path)
+        else:
+            yield from _there(text)
+    except OSError as error:
+        raise ArgumentError(f"{text} cannot be read: {error}") from error
+
+
+def _here(path: Path) -> Iterator[Found]:
+    if path.is_dir():
+        yield from _all_alike(path.as_posix(), _walk(path))
+    elif not path.exists() and glob.has_magic(str(path)):
+        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (absolute ones too)
+        if not names:
+            raise ArgumentError(f"{path} matches nothing.")
+        for name in names:
+            if not Path(name).is_dir():
+                yield _of(Stat(Path(name).as_posix(), Path(name).stat().st_size))
+    else:
+        found = stat(path.as_posix())
+        if found is not None:
+            yield _of(found)
+
+
+def _there(text: str) -> Iterator[Found]:
+    if glob.has_magic(text):
+        root = text[: re.search(r"[*?\[]", text).start()].rpartition("/")[0]  # type: ignore[union-attr]
+        rule = _rule(text)
+        names = [item for item in listed(root) if rule.fullmatch(item.path)]
+        if not names:
+            raise ArgumentError(f"{text} matches nothing.")
+        yield from map(_of, names)
+        return
+    found = stat(text)
+    if found is None:
+        yield from _all_alike(text, listed(text))
+    else:
+        yield _of(found)
+
+
+def _rule(pattern: str) -> re.Pattern[str]:
+    """As `glob` has it: `**` stands for folders, anything else stays in one."""
+    wild = {"*": "[^/]*", "?": "[^/]"}
+    parts = []
+    for part in pattern.split("/"):
+        pieces = [x for x in re.split(r"(\*|\?|\[[^]]+\])", part) if x]
+        text = "".join(wild.get(x) or (x if x[0] == "[" else re.escape(x)) for x in pieces)
+        parts.append("(?:[^/]+/)*" if part == "**" else f"{text}/")
+    return re.compile("".join(parts).removesuffix("/"))
+
+
+def _walk(folder: Path) -> Iterator[Stat]:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry))
+        elif entry.is_file():
+            yield Stat(Path(entry).as_posix(), entry.stat().st_size)
+
+
+def _all_alike(folder: str, files: Iterable[Stat]) -> Iterator[Found]:
+    """The pictures or else the archives and tables among a folder's files."""
+    known = (_of(file) for file in files if is_picture(file.path) or _kind(file.path) != "file")
+    first = next(known, None)
+    if first is None:
+        raise ArgumentError(f"{folder} holds no picture, no archive and no Parquet file.")
+    for found in itertools.chain([first], known):
+        if (found.kind == "file") != (first.kind == "file"):
+            raise ArgumentError(
+                f"{folder} holds pictures as well as archives or Parquet files, such as "
+                f"{file_name(first.path)} and {file_name(found.path)}, and they may hold the same "
+                f"pictures. Say which are meant, with a pattern such as {folder}/*.tar."
+            )
+        yield found
+
+
+def _of(file: Stat) -> Found:
+    kind = _kind(file.path)
+    if kind == "tar" and is_url(file.path) and local_path(file.path) is None:
+        kind = "stream"  # a request for each of its headers would take longer than all of it
+    return Found(kind, file.path, file.size)
+
+
+def _kind(name: str) -> Kind:
+    lowered = name.lower()
+    if lowered.endswith((".tar.gz", ".tgz")):
+        return "stream"
+    for suffix, kind in ((".zip", "zip"), (".tar", "tar"), (".parquet", "table")):
+        if lowered.endswith(suffix):
+            return kind  # type: ignore[return-value]
+    return "file"

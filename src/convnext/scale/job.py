@@ -1,0 +1,128 @@
+"""What every worker is told: the model, what to answer, and how pictures are read.
+
+It is small, and is sent to other processes and machines, where names and paths have to mean the
+same. That they do is checked: a worker says what it found, and all have to say the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from convnext.engines.base import Precision
+from convnext.errors import ArgumentError
+from convnext.graphs.levels import Calibration
+from convnext.images.labels import Labels
+from convnext.images.recipe import Preprocess
+from convnext.scale.tables import TableColumns
+from convnext.weights.catalog import get_checkpoint
+from convnext.weights.download import fetch
+
+__all__ = ["Job", "Task", "settings", "weights_digest"]
+
+Task = Literal["predict", "embed", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that answers depend on but for the pictures, and where they are.
+
+    Attributes:
+        task: What is answered.
+        model: A published checkpoint's name, or the path of a weights file.
+        preprocess: What is done to pictures.
+        labels: What the classes are called.
+        width: Numbers in a vector.
+        root: The folder that paths are relative to.
+        engine: What computes.
+        precision: In what.
+        device: The runtime's name of a device.
+        calibration: What int8 needs.
+        threads: Of the engine, and of what reads; None for as many as there are processors.
+        batch_size: Pictures at once.
+        top: How many classes are answered.
+        vectors: Whether vectors are answered too.
+        columns: Which columns of Parquet files are meant.
+        competing: Among which classes an evaluated model chooses; None for all.
+    """
+
+    task: Task
+    model: str | Path
+    preprocess: Preprocess
+    labels: Labels
+    width: int
+    root: str
+    engine: str = "auto"
+    precision: Precision = "auto"
+    device: str = "auto"
+    calibration: Calibration | None = None
+    threads: int | None = None
+    batch_size: int = 32
+    top: int = 1
+    vectors: bool = False
+    columns: TableColumns = field(default_factory=TableColumns)
+    competing: tuple[int, ...] | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What is asked of the engine."""
+        if self.task == "embed":
+            return ("embedding",)
+        return ("logits", "embedding") if self.vectors else ("logits",)
+
+
+def settings(job: Job, facts: Mapping[str, Any], shard_size: int) -> dict[str, Any]:
+    """Everything that answers depend on, to be written down and compared.
+
+    Args:
+        job: What is asked.
+        facts: What a worker found.
+        shard_size: Pictures in a shard.
+    """
+    names = hashlib.sha256(repr(job.labels).encode()).hexdigest()
+    return {
+        "task": job.task,
+        **facts,
+        "preprocess": asdict(job.preprocess),
+        "labels": names,
+        "calibration": None if job.calibration is None else _calibration_digest(job.calibration),
+        "top": job.top,
+        "vectors": job.vectors,
+        "competing": job.competing,
+        "columns": asdict(job.columns),
+        "batch": job.batch_size,
+        "shard_size": shard_size,
+    }
+
+
+def weights_digest(model: str | Path) -> str:
+    """The sha256 of a model's file; of a folder, that of its files' names and digests.
+
+    Raises:
+        WeightsUnavailableError: A published checkpoint cannot be had.
+    """
+    path = Path(model)
+    if not path.exists():
+        if isinstance(model, Path):
+            raise ArgumentError(f"There is no {model} on this machine.")
+        path = fetch(get_checkpoint(model)).path
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listing = "".join(
+            f"{weights_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files
+        )
+        return hashlib.sha256(listing.encode()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _calibration_digest(calibration: Calibration) -> str:
+    digest = hashlib.sha256()
+    for name, levels in sorted(calibration.layers.items()):
+        digest.update(f"{name}\0{levels.kernel}\0".encode())
+        for part in (levels.low, levels.step, levels.correction):
+            digest.update(part.tobytes())
+    return digest.hexdigest()

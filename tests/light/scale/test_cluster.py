@@ -1,0 +1,284 @@
+"""What becomes of workers: on a stand-in whose workers die when told to. Ray: `test_ray.py`."""
+
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from convnext.errors import ArgumentError, ConvNeXtError
+from convnext.images.labels import Labels
+from convnext.images.recipe import Preprocess
+from convnext.scale import cluster as module
+from convnext.scale.cluster import TRIES, Cluster, Room
+from convnext.scale.job import Job
+from convnext.scale.places import Folder
+from convnext.scale.plan import Plan
+from convnext.scale.worker import Done
+
+JOB = Job("predict", "a model", Preprocess(), Labels(("a",)), 8, "/")
+FACTS = {"weights": "0", "engine": "openvino"}
+
+
+class RayError(Exception):
+    pass
+
+
+class RayTaskError(RayError):
+    pass
+
+
+class Call:
+    """One call to a worker: what it gives is found out when it is asked for."""
+
+    def __init__(self, work):
+        self.work = work
+
+
+class Ray:
+    """Runs calls one by one, the oldest first.
+
+    `deaths` says how often the worker of each shard dies, `starts` what new workers say.
+    """
+
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def __init__(self, deaths=None, starts=None, resources=None, fails=None):
+        self.deaths = dict(deaths or {})
+        self.starts = list(starts or [])
+        self.resources = resources or {"CPU": 8.0}
+        self.fails = fails or {}
+        self.hired, self.killed, self.computed = 0, 0, []
+        self.options = None
+        self.stuck = 0  # waits that end with nothing
+
+    def remote(self, **options):
+        assert options == {"max_restarts": 0, "max_task_retries": 0}
+        return lambda _: Actors(self)
+
+    def is_initialized(self):
+        return True
+
+    def cluster_resources(self):
+        return self.resources
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": self.resources.get("CPU", 0)}}]
+
+    def put(self, value):
+        return value
+
+    def wait(self, calls, timeout):
+        assert timeout
+        if self.stuck:
+            self.stuck -= 1
+            return [], calls
+        return calls[:1], calls[1:]
+
+    def get(self, call):
+        return call.work()
+
+    def kill(self, _):
+        self.killed += 1
+
+    def shutdown(self):
+        pass
+
+
+class Actors:
+    """The class of actors that `ray.remote` gives."""
+
+    def __init__(self, ray):
+        self.ray = ray
+
+    def options(self, **options):
+        self.ray.options = options
+        return self
+
+    def remote(self, _):
+        ray = self.ray
+        ray.hired += 1
+        said = ray.starts.pop(0) if ray.starts else FACTS
+
+        def facts():
+            if isinstance(said, Exception):
+                raise said
+            return said
+
+        def compute(_, shard):
+            if ray.deaths.get(shard, 0):
+                ray.deaths[shard] -= 1
+                raise RayError("the worker died\nwith a long story")
+            if shard in ray.fails:
+                return ray.fails[shard]
+            ray.computed.append(shard)
+            return Done(shard, 10, 0, (), 0.1)
+
+        return SimpleNamespace(
+            facts=SimpleNamespace(remote=lambda: Call(facts)),
+            compute=SimpleNamespace(remote=lambda plan, shard: Call(lambda: compute(plan, shard))),
+        )
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    def run(ray, room=None, shards=12):
+        monkeypatch.setattr(module, "ray", lambda: ray)
+        plan = Plan(Folder(str(tmp_path)), {}, shards, None, "")
+        advanced = []
+        with Cluster(JOB, room or Room(workers=2)) as cluster:
+            assert cluster.facts() == FACTS
+            done = [each.shard for each in cluster.run(plan, range(shards), advanced.append)]
+        assert sum(advanced) == 10 * len(done)
+        assert ray.killed == ray.hired
+        return done
+
+    return run
+
+
+def test_every_shard_once(run):
+    ray = Ray()
+    assert sorted(run(ray)) == list(range(12))
+    assert (ray.hired, ray.options) == (2, {"num_cpus": 4, "num_gpus": 0})
+
+
+def test_the_shard_of_a_dead_worker_is_tried_again_behind_the_others(run):
+    ray = Ray(deaths={3: 1, 5: 2})
+    done = run(ray)
+    assert sorted(done) == sorted(ray.computed) == list(range(12))
+    assert {3, 5} == set(done[-2:])
+    assert ray.hired == 4, "the last time, one was idle"
+
+
+def test_a_shard_that_kills_its_workers_is_set_aside(run):
+    ray = Ray(deaths={0: 99, 7: 99})
+    with pytest.raises(ConvNeXtError, match=r"2 of 12 shards are missing.*part-00000-of.*00007"):
+        run(ray)
+    assert sorted(ray.computed) == [1, 2, 3, 4, 5, 6, *range(8, 12)]
+    assert ray.deaths == {0: 99 - TRIES, 7: 99 - TRIES}
+
+
+def test_errors_of_ours_end_the_run(run):
+    ray = Ray(fails={4: module._Failed("The disk is full.")})
+    with pytest.raises(ConvNeXtError, match="The disk is full"):
+        run(ray)
+
+
+def test_workers_that_are_not_alike_are_refused(run):
+    ray = Ray(starts=[FACTS, {**FACTS, "engine": "onnxruntime"}])
+    with pytest.raises(ConvNeXtError, match="engine: openvino on one, onnxruntime on another"):
+        run(ray)
+
+
+def test_workers_that_die_at_the_start(run):
+    died = RayError("out of memory\nand more")
+    assert len(run(Ray(starts=[died, FACTS, died, FACTS]))) == 12
+    with pytest.raises(ConvNeXtError, match=r"3 workers died while .* out of memory\. Is there"):
+        run(Ray(starts=[died] * 9))
+
+
+def test_a_model_that_cannot_be_opened(run):
+    with pytest.raises(ConvNeXtError, match="no such file there"):
+        run(Ray(starts=[module._Failed("no such file there")]))
+
+
+def test_no_worker_starts(run):
+    ray = Ray()
+    ray.stuck = 1
+    with pytest.raises(ConvNeXtError, match=r"2 workers with 4 CPU each .* cluster has 8 CPU"):
+        run(ray)
+
+
+def test_shards_may_take_long_but_workers_must_come(run, monkeypatch):
+    ray = Ray(deaths={3: 1})
+    kept = Ray.wait
+
+    def wait(self, calls, timeout):
+        self.stuck = len(self.computed) == 2 and self.hired == 2 and not self.waited
+        self.waited = self.waited or self.stuck
+        return kept(self, calls, timeout)
+
+    monkeypatch.setattr(Ray, "wait", wait)
+    ray.waited = False
+    assert len(run(ray)) == 12
+    assert ray.waited
+    ray = Ray(deaths={0: 1})
+
+    def lost(self, calls, timeout):
+        self.stuck = self.hired == 2
+        return kept(self, calls, timeout)
+
+    monkeypatch.setattr(Ray, "wait", lost)
+    with pytest.raises(ConvNeXtError, match="No worker started"):
+        run(ray, Room(workers=1))
+
+
+@pytest.mark.parametrize(
+    ("room", "resources", "expected"),
+    [
+        (Room(), {"CPU": 2.0}, (1, 2, 0)),
+        (Room(), {"CPU": 16.0}, (4, 4, 0)),
+        (Room(workers=2), {"CPU": 3.0}, (2, 1, 0)),
+        (Room(gpus=1), {"CPU": 16.0, "GPU": 2.0}, (2, 8, 1)),
+        (Room(gpus=0.5), {"CPU": 16.0, "GPU": 2.0}, (4, 4, 0.5)),
+        (Room(processors=3), {"CPU": 16.0}, (5, 3, 0)),
+        (Room("x:1", workers=6, processors=8), {"CPU": 16.0}, (6, 8, 0)),
+    ],
+)
+def test_who_gets_what(run, room, resources, expected):
+    ray = Ray(resources=resources)
+    run(ray, room)
+    assert (ray.hired, ray.options["num_cpus"], ray.options["num_gpus"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("room", "words"),
+    [
+        (Room(workers=0), "1 worker or more"),
+        (Room(processors=0), "of 1 processor or more"),
+        (Room(workers=-2), "1 worker or more"),
+        (Room(gpus=-1), "0 GPUs or a part"),
+        (Room(workers=9), "9 workers with 1 CPU each are asked for, and there are 8 CPU"),
+        (Room(workers=1, gpus=1), "8 CPU and 1 GPU each .* 8 CPU and 0 GPU"),
+    ],
+)
+def test_no_room(run, room, words):
+    with pytest.raises(ArgumentError, match=words):
+        run(Ray(), room)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "host:port", "127.0.0.1:99999"])
+def test_no_address(address, monkeypatch):
+    ray = Ray()
+    ray.is_initialized = lambda: False
+    monkeypatch.setattr(module, "ray", lambda: ray)
+    with pytest.raises(ArgumentError, match="no address"), Cluster(JOB, Room(address)):
+        pass
+
+
+def test_ray_does_not_start(monkeypatch):
+    ray = Ray()
+    ray.is_initialized = lambda: False
+    monkeypatch.setattr(module, "ray", lambda: ray)
+
+    def init(**_):
+        raise Exception("The current node timed out")  # noqa: TRY002 (as Ray does)
+
+    ray.init = init
+    with (
+        pytest.raises(ConvNeXtError, match="cannot be started here: The current node timed out"),
+        Cluster(JOB, Room()),
+    ):
+        pass
+
+
+def test_nobody_listens(monkeypatch):
+    ray = Ray()
+    ray.is_initialized = lambda: False
+    monkeypatch.setattr(module, "ray", lambda: ray)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ArgumentError, match="cannot be reached at"), Cluster(JOB, Room(address)):
+        pass

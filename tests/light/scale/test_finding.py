@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from convnext.errors import ArgumentError, ArgumentTypeError
+from convnext.scale.finding import Found, find, is_picture
+
+
+def names(sources):
+    return [found.path for found in find(sources)]
+
+
+@pytest.fixture
+def tree(here):
+    for name in ("a/2.jpg", "a/10.JPG", "a/b/1.png", "a/.hidden/3.jpg", "a/.4.jpg", "a/notes.txt"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_bytes(b"x" * len(name))
+    return here
+
+
+def test_a_folder_is_its_pictures_in_order(tree):
+    assert list(find("a")) == [
+        Found("file", "a/10.JPG", 8),
+        Found("file", "a/2.jpg", 7),
+        Found("file", "a/b/1.png", 9),
+    ]
+    (tree / "a/link").symlink_to(tree / "a/b")
+    assert len(names(tree / "a")) == 3
+
+
+def test_kinds(here):
+    for name in ("x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.parquet", "x.bin"):
+        (here / name).touch()
+    kinds = [found.kind for found in find(["x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.parquet"])]
+    assert kinds == ["zip", "tar", "stream", "stream", "table"]
+    assert next(find("x.bin")).kind == "file", "whatever is named is taken for a picture"
+    assert list(find("http://example.org/cat.jpg?size=2")) == [
+        Found("file", "http://example.org/cat.jpg?size=2", 0)
+    ]
+
+
+def test_patterns_and_numbered_names(here):
+    for number in range(12):
+        (here / f"part-{number:03}.tar").touch()
+    assert names("part-{003..005}.tar") == ["part-003.tar", "part-004.tar", "part-005.tar"]
+    assert len(names("part-*.tar")) == 12
+    assert names("part-00[12].tar") == ["part-001.tar", "part-002.tar"]
+    (here / "{1..2}.jpg").touch()
+    assert names("{1..2}.jpg") == ["{1..2}.jpg"], "a file of that name comes first"
+
+
+def test_behind_a_url():
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for name in ("/find/b/2.jpg", "/find/a.jpg", "/find/.x/3.jpg", "/find/deep/er/1.jpg"):
+        memory.pipe(name, b"12345")
+    try:
+        everything = ["memory://find/a.jpg", "memory://find/b/2.jpg", "memory://find/deep/er/1.jpg"]
+        assert names("memory://find") == everything
+        assert names("memory://find/**/*.jpg") == everything
+        assert names("memory://find/*/[0-9].jp?") == ["memory://find/b/2.jpg"]
+        assert list(find("memory://find/a.jpg")) == [Found("file", "memory://find/a.jpg", 5)]
+        memory.pipe("/tars/x.tar", b"")
+        assert next(find("memory://tars")).kind == "stream", "nobody looks for its headers"
+        for absent in ("memory://find/absent.jpg", "memory://find/*.tar"):
+            with pytest.raises(ArgumentError, match=r"absent\.jpg|matches nothing"):
+                names(absent)
+    finally:
+        memory.rm("/find", recursive=True)
+        memory.rm("/tars", recursive=True)
+
+
+def test_a_file_url_is_a_path(tree):
+    assert len(names(f"file://{tree}/a")) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("absent", "absent cannot be read"),
+        ("*.gif", "matches nothing"),
+        ("empty", "holds no picture, no archive and no Parquet file"),
+        ("mixed", r"holds pictures as well as archives.* such as 1\.jpg and x\.tar"),
+        ("{9..3}.jpg", "counts up"),
+        ("nothing://x/y.jpg", "cannot be opened"),
+    ],
+)
+def test_mistakes(here, source, words):
+    (here / "empty").mkdir()
+    (here / "mixed").mkdir()
+    (here / "mixed/1.jpg").touch()
+    (here / "mixed/x.tar").touch()
+    with pytest.raises(ArgumentError, match=words):
+        names(source)
+
+
+def test_pictures_in_memory_are_refused():
+    with pytest.raises(ArgumentTypeError, match=r"convnext\.Classifier"):
+        names([b"bytes"])
+    with pytest.raises(ArgumentTypeError, match="not int"):
+        names(3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names there are text")
+def test_names_of_any_bytes(here):
+    (here / os.fsdecode(b"caf\xe9.png")).touch()
+    assert os.fsencode(names(".")[0]) == b"caf\xe9.png"
+
+
+def test_what_is_named_like_a_picture():
+    assert is_picture("a/b.JPeG")
+    assert not any(map(is_picture, ["a/.b.jpg", ".a/b.jpg", "__MACOSX/b.jpg", "b.txt", "jpg"]))
