@@ -77,6 +77,7 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 	$(BIN)/python benchmarks/pretraining.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/soak_serving.py
+	$(BIN)/python benchmarks/scale.py
 
 docs: .venv/dev ## Check that the documentation's examples run.
 	KERAS_BACKEND=jax $(PYTEST) tests/heavy/test_documentation.py

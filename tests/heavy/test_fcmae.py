@@ -13,9 +13,8 @@ from PIL import Image
 
 from convnext.errors import ArgumentError
 from convnext.model import Block, build_model
-from convnext.train import train
+from convnext.train import pretrain, reconstruct, train
 from convnext.train.fcmae import autoencoder, draw_visible
-from convnext.train.pretraining import pretrain, reconstruct
 from convnext.train.recipe import Masking
 from convnext.variants import VARIANTS
 from convnext.weights.canonical import canonical_variables, parameter_shapes

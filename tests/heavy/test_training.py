@@ -1,4 +1,4 @@
-"""Training works: a tiny model learns real pictures by heart, on the running backend."""
+"""A tiny model learns real pictures by heart in Keras' own `fit`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def cifar(shared_data):
     return np.stack(images).astype("float32"), np.array(targets)
 
 
+@pytest.mark.any_backend
 def test_a_tiny_model_overfits_64_real_pictures(cifar):
     images, labels = cifar
     model = create_convnext_v2(

@@ -70,6 +70,7 @@ LIGHT = [
     "convnext.hub",
     "convnext.images.batches",
     "convnext.images.labels",
+    "convnext.scale",
     "convnext.serve.workers",
     "convnext.train.folder",
     "convnext.train.loader",

@@ -32,14 +32,18 @@ class Journal:
     Args:
         folder: Of the run.
         tensorboard: Whether to write them for TensorBoard as well.
+        writes: Whether this is the host that writes; others only read.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool = False, writes: bool = True) -> None:
         self.folder = folder
-        self._board = _board(folder / "tensorboard") if tensorboard else None
+        self.writes = writes
+        self._board = _board(folder / "tensorboard") if tensorboard and writes else None
 
     def write(self, record: Record) -> None:
         """Add one record; it has a `step` and a `kind`."""
+        if not self.writes:
+            return
         with (
             disk_errors(self.folder / LINES),
             (self.folder / LINES).open("a", encoding="utf-8") as f,
@@ -71,11 +75,15 @@ class Journal:
 
     def forget_after(self, step: int) -> None:
         """Leave out what came after a step."""
+        if not self.writes:
+            return
         kept = [record for record in self.records() if record["step"] <= step]
         write_atomically(self.folder / LINES, "".join(json.dumps(r) + "\n" for r in kept))
 
     def summarise(self, title: str = "") -> None:
         """Write the table, and the curves where matplotlib is installed."""
+        if not self.writes:
+            return
         records = self.records()
         names = list(dict.fromkeys(name for record in records for name in record))
         text = io.StringIO()

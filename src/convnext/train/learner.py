@@ -7,6 +7,7 @@ start from.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from convnext.model import KERNEL_STDDEV, build_model
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizer import AdamW
 from convnext.train.recipe import Optimizer, Recipe, Run
+from convnext.train.team import ALONE, Team
 from convnext.variants import VARIANTS, Variant
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.load import load_weights, read_weights
@@ -43,6 +45,7 @@ class Learner:
         run: In how many parts a batch is computed.
         loss: What it is trained by; None if the network has a loss of its own.
         metrics: What else a step says.
+        team: Who learns.
 
     Attributes:
         model: The network.
@@ -58,8 +61,10 @@ class Learner:
         *,
         loss: Any = None,
         metrics: Sequence[Any] = (),
+        team: Team = ALONE,
     ) -> None:
         self.model = model
+        self.team = team
         self.parts = run.accumulate
         names = {id(variable): name for name, variable in canonical_variables(model).items()}
         trained = [names[id(variable)] for variable in model.trainable_variables]
@@ -76,6 +81,8 @@ class Learner:
         )
         model.compile(optimizer=self.optimizer, loss=loss, metrics=list(metrics))
         self.optimizer.build(model.trainable_variables)
+        team.equip(model, self.optimizer)
+        team.differ(model)
 
     def step(
         self,
@@ -87,18 +94,18 @@ class Learner:
         """One update of the weights.
 
         Args:
-            inputs: A batch for each of the network's inputs.
+            inputs: A batch for each of the network's inputs; of a team, this host's part.
             targets: What they should give; None if the network's own loss needs nothing else.
             learning_rate: Of this update.
             weights: How much each picture counts; None for all the same.
 
         Returns:
-            The loss, before the update, and the metrics.
+            The loss, before the update, and the metrics; on PyTorch, of this host's part.
 
         Raises:
             TrainingError: The batch does not fit into memory.
         """
-        self.optimizer.learning_rate = learning_rate
+        self.optimizer.learning_rate = self.team.value(learning_rate)
         count = len(inputs[0])
         sums: dict[str, float] = {}
         for part in range(self.parts):
@@ -119,8 +126,12 @@ class Learner:
     def answers(self, *inputs: Array) -> Array:
         """What the network answers, outside of training."""
         with memory_errors(len(inputs[0])):
-            found = self.model.predict_on_batch(inputs[0] if len(inputs) == 1 else list(inputs))
-            return np.asarray(found, np.float32)
+            return self.team.predict(self.model, inputs)
+
+    def loss(self, *inputs: Array) -> float:
+        """The network's own loss, outside of training."""
+        with memory_errors(len(inputs[0])):
+            return self.team.loss(self.model, inputs)
 
     def adopt(self) -> None:
         """The moving average starts anew, at the weights as they are."""
@@ -132,16 +143,42 @@ class Learner:
         variables = self.model.trainable_variables[: len(self.optimizer.averages)]
         kept = [_array(variable) for variable in variables]
         for variable, average in zip(variables, self.optimizer.averages, strict=True):
-            variable.assign(_array(average))
+            variable.assign(self.team.value(_array(average)))
         try:
             yield
         finally:
             for variable, value in zip(variables, kept, strict=True):
-                variable.assign(value)
+                variable.assign(self.team.value(value))
 
-    def weights(self) -> dict[str, Array]:
-        """Every parameter by canonical name, as arrays of their own."""
-        return {name: _array(v) for name, v in canonical_variables(self.model).items()}
+    def weights(self, *, averaged: bool = False) -> dict[str, Array]:
+        """Every parameter by canonical name, as arrays of their own.
+
+        Args:
+            averaged: Whether the moving average stands for the parameters that have one.
+        """
+        found = dict(canonical_variables(self.model))
+        if averaged and self.optimizer.averages:
+            names = {id(variable): name for name, variable in found.items()}
+            trained = [names[id(variable)] for variable in self.model.trainable_variables]
+            found |= zip(trained, self.optimizer.averages, strict=True)
+        return {name: _array(variable) for name, variable in found.items()}
+
+    def check_same(self) -> None:
+        """See that all hosts begin with the same weights.
+
+        Raises:
+            TrainingError: Some do not.
+        """
+        if self.team.count == 1:
+            return
+        digest = hashlib.sha256()
+        for _, array in sorted(self.weights().items()):
+            digest.update(array.tobytes())
+        self.team.same(
+            digest.hexdigest(),
+            "they do not begin with the same weights. Give --init a file that is the same on all "
+            "hosts, and see that all have the same versions of convnext and of the backend.",
+        )
 
     def state(self) -> dict[str, Array]:
         """Everything that the next step depends on, as arrays of their own."""
@@ -163,7 +200,8 @@ class Learner:
                 "so on do not fit. Resume with the recipe and backend that the run began with."
             )
         for name, variable in variables.items():
-            variable.assign(state[name].astype(str(variable.dtype)))
+            variable.assign(self.team.value(state[name].astype(str(variable.dtype))))
+        self.team.differ(self.model)
 
     def _variables(self) -> dict[str, Any]:
         names = {id(variable): name for name, variable in canonical_variables(self.model).items()}
@@ -175,12 +213,13 @@ class Learner:
         return found
 
 
-def classifier(recipe: Recipe, num_classes: int) -> Learner:
+def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
     """A classifier as a recipe describes it, with random weights.
 
     Args:
         recipe: What to build and how it learns.
         num_classes: Width of the classifier.
+        team: Who learns.
     """
     settings, variant = recipe.model, VARIANTS[recipe.model.variant]
     with as_recipe_says(recipe.run):
@@ -210,6 +249,7 @@ def classifier(recipe: Recipe, num_classes: int) -> Learner:
         recipe.run,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        team=team,
     )
 
 

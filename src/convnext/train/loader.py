@@ -30,6 +30,7 @@ from convnext.train.mixing import Mixer
 from convnext.train.order import Order
 from convnext.train.pool import Pool
 from convnext.train.streams import Purpose, check_seed, stream
+from convnext.train.team_order import PairedOrder
 from convnext.train.worker import Job, Task
 
 __all__ = ["Batch", "Loader", "evaluation_batches"]
@@ -59,7 +60,7 @@ class Loader:
 
     Batch `n` is a function of the data, the settings, the seed, the batch size and `n`: neither the
     number of workers nor where one began plays a part. With shards, the pictures of all hosts
-    together are those of one host; they are mixed with others of their own host.
+    together are those of one host, and mixed with the same others (see `team_order`).
 
     Args:
         examples: The pictures.
@@ -71,7 +72,7 @@ class Loader:
         workers: Processes that read and augment; 0 does it in this one, when a batch is asked for.
             By default one for each processor (on Windows 0, as there are no others).
         prefetch: Batches that are made ahead. By default four, or fewer large ones.
-        shard: Which host this is, of how many.
+        shard: Which host this is, of how many. Each has the same even number of every batch.
 
     Attributes:
         waited: Seconds that were spent on waiting for pictures and mixing them.
@@ -103,9 +104,9 @@ class Loader:
                 f"workers is 0 or more and prefetch 1 or more; got {workers} and {prefetch}."
             )
         local = batch_size // shard[1]
-        self._job = Job(examples.cached(), augmentation, order.shard(*shard), local, seed)
+        part = order if shard == (0, 1) else PairedOrder(order, *shard, batch_size)
+        self._job = Job(examples.cached(), augmentation, part, local, seed)
         self._mixer = mixer
-        self._shard = shard[0]
         self._pool = Pool(self._job, workers, prefetch) if workers else None
         self._runs = 0
         self.waited = 0.0
@@ -159,7 +160,7 @@ class Loader:
     ) -> Batch:
         if self._mixer is None:
             return Batch(step, pictures.copy(), np.zeros((len(labels), 0), np.float32), bad)
-        generator = stream(self._job.seed, Purpose.MIXING, step, part=self._shard)
+        generator = stream(self._job.seed, Purpose.MIXING, step)
         return Batch(step, *self._mixer(pictures, labels, generator), bad)
 
     def _report(self, batch: Batch) -> None:

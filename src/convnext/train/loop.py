@@ -7,10 +7,14 @@ What is learnt is a `Task`: a classifier (`training`) or a masked autoencoder (`
     RUN/checkpoints/step-*         to go on from
     RUN/model/                     the result: the last weights, averaged where the recipe says so
     RUN/best/                      the same, where validation was best
+
+Several hosts go through the loop in step (see `team`): after each they agree on its numbers and on
+whether to go on, and the first one alone writes.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -31,6 +35,7 @@ from convnext.train.loader import Batch, Loader
 from convnext.train.recipe import Optimizer, Run
 from convnext.train.schedule import Schedule
 from convnext.train.session import CHECKPOINTS
+from convnext.train.team import ALONE, Team, lost
 
 __all__ = ["Loop", "Outcome", "Plan", "Task", "Validation", "stopping"]
 
@@ -68,7 +73,7 @@ class Task(Protocol):
         """Go back to what `state` gave."""
 
     def write(self, folder: Path) -> None:
-        """Write what was learnt as a model directory."""
+        """Write what was learnt as a model directory; of several hosts, one does."""
 
 
 @dataclass(frozen=True)
@@ -182,10 +187,18 @@ class Loop:
         plan: How long.
         journal: Where numbers go.
         say: Called with each line of what happens.
+        team: Who takes part.
     """
 
     def __init__(
-        self, folder: Path, task: Task, run: Run, plan: Plan, journal: Journal, say: Say
+        self,
+        folder: Path,
+        task: Task,
+        run: Run,
+        plan: Plan,
+        journal: Journal,
+        say: Say,
+        team: Team = ALONE,
     ) -> None:
         self.folder = folder
         self.task = task
@@ -193,12 +206,14 @@ class Loop:
         self.plan = plan
         self.journal = journal
         self.say = say
+        self.team = team
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, run.keep)
         self.done = 0
         self.window = _Window()
         self.validation: dict[str, float] = {}
         self.best: float | None = None
         self.bad: dict[str, str] = {}
+        self.kept = 0.0  # when the last checkpoint was written
 
     @property
     def epoch(self) -> float:
@@ -206,8 +221,17 @@ class Loop:
         return round(self.done / self.plan.epoch, 4)
 
     def resume(self) -> bool:
-        """Go to the last checkpoint; False if there is none."""
+        """Go to the last checkpoint; False if there is none.
+
+        Raises:
+            TrainingError: It is another one for some host.
+        """
         last = self.checkpoints.latest()
+        self.team.same(
+            str(last and last.step),
+            f"they see other checkpoints in {self.checkpoints.folder}. The folder of a run is one "
+            "that all hosts share.",
+        )
         if last is not None:
             self.task.restore(last.arrays)
             self._recall(last)
@@ -245,9 +269,9 @@ class Loop:
             initial=self.done,
             unit="step",
             dynamic_ncols=True,
-            disable=None if progress else True,
+            disable=None if progress and self.team.is_first else True,
         )
-        with bar:
+        with bar, lost(self.team):
             self._steps(loader, stop, bar)
         if self.bad:
             name, reason = next(iter(self.bad.items()))
@@ -257,20 +281,25 @@ class Loop:
             )
         finished = self.done == self.plan.total
         if finished:
-            self.task.write(self.folder / "model")
+            self._write("model")
             self.journal.summarise(str(self.folder))
             self.say(f"The model is in {self.folder / 'model'}.")
         else:
             self.say(f"Interrupted after step {self.done:,}; go on with --resume.")
+        self.team.barrier()  # nobody leaves before everything is written
         return Outcome(self.folder, self.done, finished, self.validation, self.best, self.bad)
 
     def _steps(self, loader: Loader, stop: threading.Event, bar: Any) -> None:
         run, total = self.run, self.plan.total
         validate_every = max(1, round(run.validate_every * self.plan.epoch))
-        saved, clock = time.monotonic(), _Clock(loader)
+        self.kept, clock = time.monotonic(), _Clock(loader)
+
+        def wishes() -> list[bool]:
+            return [time.monotonic() - self.kept > 60 * run.checkpoint_minutes, stop.is_set()]
+
         for batch in loader.batches(self.done, total):
-            self._step(batch)
-            clock.pictures += len(batch.pictures)
+            due, stopped = self._step(batch, wishes)
+            clock.pictures += len(batch.pictures) * self.team.count
             bar.update()
             last = self.done == total
             ends_stretch = last or self.done % validate_every == 0
@@ -280,15 +309,17 @@ class Loop:
                 bar.clear()
                 self._validate()
                 clock.restart()
-            due = time.monotonic() - saved > 60 * run.checkpoint_minutes
-            if due or ends_stretch or stop.is_set():
+                due, stopped = self.team.agree({}, wishes())[1]
+            if due or ends_stretch or stopped:
                 self._keep()
-                saved = time.monotonic()
-            if stop.is_set():
+                self.kept = time.monotonic()
+            if stopped:
                 return
 
-    def _step(self, batch: Batch) -> None:
-        numbers = self.task.step(batch, self.plan.schedule(self.done))
+    def _step(self, batch: Batch, wishes: Callable[[], list[bool]]) -> list[bool]:
+        """One update; what any host wishes after it holds for all."""
+        own = self.task.step(batch, self.plan.schedule(self.done))
+        numbers, agreed = self.team.agree(own, wishes())
         if not math.isfinite(numbers["loss"]):
             raise TrainingError(
                 f"The loss became {numbers['loss']} at step {self.done:,}. The last checkpoint in "
@@ -299,6 +330,7 @@ class Loop:
         self.done += 1
         self.window.add(numbers)
         self.bad.update(batch.bad)
+        return agreed
 
     def _log(self, rates: Numbers) -> str:
         """Write the means since the last line; the line for the bar."""
@@ -325,13 +357,22 @@ class Loop:
         self.validation = dict(found.numbers)
         if self.best is None or found.score > self.best:
             self.best = found.score
-            self.task.write(self.folder / "best")
+            self._write("best")
         record = {"kind": "validation", "step": self.done, "epoch": self.epoch}
         self.journal.write({**record, **found.numbers})
         self.journal.summarise(str(self.folder))
         self.say(f"epoch {self.epoch:g}: {found.said}")
 
+    def _write(self, name: str) -> None:
+        if self.team.is_first:
+            self.task.write(self.folder / name)
+
     def _keep(self) -> None:
+        if self.team.count > 1:
+            for said in self.team.texts(json.dumps(self.bad)):
+                self.bad.update(json.loads(said))
+        if not self.team.is_first:
+            return
         facts = {
             "window": vars(self.window),
             "validation": self.validation,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -35,6 +35,10 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         ema: Decay of the weights' moving average; 0 for none.
         accumulate: Gradients that are averaged for one update.
         clip_norm: The longest gradient over all parameters; 0 for no limit.
+
+    Attributes:
+        average: Makes of one process' gradients those of all processes, where there are several
+            that XLA does not know of.
 
     Reference: Loshchilov and Hutter, https://arxiv.org/abs/1711.05101
     """
@@ -64,6 +68,7 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self.average: Callable[[Any], Any] | None = None
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the moments, and the average at the variables' values."""
@@ -99,6 +104,12 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         root = ops.sqrt(square) / ops.sqrt(seen_2) + self.epsilon
         kept = 1 - rate * self.decay if group.decays else 1.0
         self.assign(variable, variable * kept - rate / seen_1 * mean / root)
+
+    def _clip_gradients(self, grads: Any) -> Any:
+        """What every update begins with, after the parts of a batch were added up."""
+        if self.average is not None:
+            grads = self.average(grads)
+        return super()._clip_gradients(grads)
 
     def _backend_update_step(
         self, grads: Any, trainable_variables: Any, learning_rate: Any

@@ -33,8 +33,11 @@ from convnext.train.loop import Loop, Numbers, Outcome, Plan, Say, Validation, s
 from convnext.train.order import Order
 from convnext.train.recipe import PretrainingRecipe, load_recipe
 from convnext.train.reconstruction import draw_reconstructions
-from convnext.train.session import RECIPE, Session, locked, open_session
+from convnext.train.session import RECIPE, Session, join_session
 from convnext.train.streams import Purpose, stream
+from convnext.train.team import ALONE, Team
+from convnext.train.team_hosts import form_team
+from convnext.train.team_order import paired_rows
 from convnext.variants import VARIANTS
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import load_weights
@@ -60,6 +63,8 @@ def pretrain(  # noqa: PLR0913
     init: str | Path | None = None,
     resume: bool = False,
     workers: int | None = None,
+    devices: int | None = None,
+    hosts: str | None = None,
     tensorboard: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -74,6 +79,10 @@ def pretrain(  # noqa: PLR0913
         init: Weights to start from.
         resume: Whether to go on with a run; one that has not begun begins.
         workers: Processes that read pictures; by default one for each processor.
+        devices: How many of this host's devices take part, on JAX; by default one, or with `hosts`
+            all. See docs/scale_training.md.
+        hosts: Which of several hosts this is, as `host:port,rank,count`. Under torchrun nothing
+            need be said.
         tensorboard: Whether to write for TensorBoard as well.
         progress: Whether to show a bar where there is a terminal.
         say: Called with each line of what happens.
@@ -94,28 +103,33 @@ def pretrain(  # noqa: PLR0913
     elif list(changes):
         raise ArgumentError("changes go with a recipe's name or file; replace the recipe's own.")
     out, run = Path(out), recipe.run
-    examples, validated = _open_data(recipe, data)
-    session = Session(
-        recipe,
-        (),
-        (examples.fingerprint, validated.fingerprint if validated else ""),
-        keras.backend.backend(),
-        None if init is None else str(init),
-    )
     with ExitStack() as stack:
-        stack.enter_context(locked(out))
-        task = _Masking(recipe, validated, out)
-        open_session(out, session, resume=resume)
-        journal = Journal(out, tensorboard=tensorboard)
+        team = stack.enter_context(form_team(keras.backend.backend(), devices, hosts))
+        team.check(run.batch_size, run.accumulate)
+        examples, validated = _open_data(recipe, data)
+        session = Session(
+            recipe,
+            (),
+            (examples.fingerprint, validated.fingerprint if validated else ""),
+            keras.backend.backend(),
+            None if init is None else str(init),
+            str(team),
+        )
+        task = _Masking(recipe, validated, out, team)
+        join_session(stack, team, out, session, resume=resume)
+        journal = Journal(out, tensorboard=tensorboard, writes=team.is_first)
         stack.callback(journal.close)
+        say = team.voice(say)
         plan = Plan.of(run, recipe.optimizer, len(examples))
-        loop = Loop(out, task, run, plan, journal, say)
+        loop = Loop(out, task, run, plan, journal, say, team)
         if not loop.resume() and init is not None:
             say(initialise(task.learner, init, ()))
+        task.learner.check_same()
         also = f", {len(validated):,} to validate with" if validated else ""
+        where = "" if team is ALONE else f", {team}"
         say(
             f"{recipe.model.variant} at {recipe.model.resolution} pixels on "
-            f"{keras.backend.backend()}, {run.precision}; {len(examples):,} pictures{also}, "
+            f"{keras.backend.backend()}, {run.precision}{where}; {len(examples):,} pictures{also}, "
             f"{recipe.masking.ratio:.0%} hidden in patches of {task.learner.model.patch}; "
             f"{plan.total:,} steps of {run.batch_size}, learning rate {plan.schedule.peak:.3g}."
         )
@@ -126,7 +140,8 @@ def pretrain(  # noqa: PLR0913
             Order(examples.labels, seed=run.seed),
             batch_size=run.batch_size,
             seed=run.seed,
-            workers=workers,
+            workers=team.workers if workers is None else workers,
+            shard=(team.rank, team.count),
         )
         stack.enter_context(loader)
         stop = stack.enter_context(stopping())
@@ -141,7 +156,7 @@ def _open_data(recipe: PretrainingRecipe, data: str | Path) -> tuple[Examples, E
     return hold_out(examples, part, recipe.run.seed)
 
 
-def _build(recipe: PretrainingRecipe) -> Learner:
+def _build(recipe: PretrainingRecipe, team: Team = ALONE) -> Learner:
     model, variant = recipe.model, VARIANTS[recipe.model.variant]
     if not variant.has_grn:
         raise ArgumentError(
@@ -155,17 +170,21 @@ def _build(recipe: PretrainingRecipe) -> Learner:
             recipe.masking,
             drop_path_rate=model.drop_path,
         )
-    return Learner(network, variant, recipe.optimizer, recipe.run)
+    return Learner(network, variant, recipe.optimizer, recipe.run, team=team)
 
 
 class _Masking:
     """The task: what is hidden, from what is not."""
 
-    def __init__(self, recipe: PretrainingRecipe, validated: Examples | None, folder: Path) -> None:
+    def __init__(
+        self, recipe: PretrainingRecipe, validated: Examples | None, folder: Path, team: Team
+    ) -> None:
         self.recipe = recipe
         self.validated = validated.cached() if validated else None
         self.folder = folder
-        self.learner = _build(recipe)
+        self.team = team
+        self.learner = _build(recipe, team)
+        self.rows = paired_rows(team.rank, team.count, recipe.run.batch_size)
         self.grid = int(self.learner.model.output_shape[1])
 
     def _visible(self, purpose: Purpose, number: int, count: int) -> Array:
@@ -173,7 +192,8 @@ class _Masking:
         return draw_visible(count, self.grid, self.recipe.masking.ratio, rng)
 
     def step(self, batch: Batch, learning_rate: float) -> Numbers:
-        visible = self._visible(Purpose.MASKING, batch.step, len(batch.pictures))
+        everywhere = self._visible(Purpose.MASKING, batch.step, self.recipe.run.batch_size)
+        visible = everywhere[self.rows]
         return self.learner.step([batch.pictures, visible], None, learning_rate)
 
     def state(self) -> Mapping[str, Any]:
@@ -195,18 +215,17 @@ class _Masking:
         batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
         total, seen = 0.0, 0
         preprocess = self.recipe.model.preprocess
-        for number, (pictures, _, count) in enumerate(
-            evaluation_batches(validated, preprocess, batch)
-        ):
-            visible = self._visible(Purpose.MASKING_TO_VALIDATE, number, count)
-            self.learner.model.reset_metrics()
-            found = self.learner.model.test_on_batch([pictures[:count], visible], return_dict=True)
-            total += count * float(found["loss"])
+        own = validated.subset(self.team.share(len(validated), batch))
+        for number, (pictures, _, count) in enumerate(evaluation_batches(own, preprocess, batch)):
+            place = self.team.rank + number * self.team.count  # among the batches of all hosts
+            visible = self._visible(Purpose.MASKING_TO_VALIDATE, place, count)
+            total += count * self.learner.loss(pictures[:count], visible)
             seen += count
-            if number == 0:
+            if place == 0:
                 shown = slice(0, min(SHOWN, count))
                 self._draw(pictures[shown], visible[shown])
-        return total / max(seen, 1)
+        total, all_seen = self.team.sum([total, seen])
+        return total / max(all_seen, 1)
 
     def _draw(self, pictures: Array, visible: Array) -> None:
         step = int(self.learner.optimizer.iterations)
@@ -228,8 +247,7 @@ class _Masking:
             preprocess=model.preprocess,
             strides=model.actual_strides,
         )
-        with self.learner.averaged():
-            weights = self.learner.weights()
+        weights = self.learner.weights(averaged=True)
         encoder = {name: w for name, w in weights.items() if not name.startswith("decoder_")}
         draft = folder.with_name(f".{folder.name}.part")
         with disk_errors(folder):

@@ -10,8 +10,9 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,13 +24,15 @@ from filelock import FileLock, Timeout
 from convnext.errors import ArgumentError
 from convnext.train.checkpoints import disk_errors, write_atomically
 from convnext.train.recipe import PretrainingRecipe, Recipe, load_recipe
+from convnext.train.team import Team
 
-__all__ = ["CHECKPOINTS", "Session", "locked", "open_session"]
+__all__ = ["CHECKPOINTS", "Session", "join_session", "locked", "open_session"]
 
 RECIPE, FACTS, CHECKPOINTS = "recipe.toml", "run.json", "checkpoints"
 PACKAGES = ("convnext", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
 # Of these, a run may have others when it goes on: they change no number.
 FREE = ("run.checkpoint_minutes", "run.keep")
+SHOWN_WITHIN = 30  # seconds after which a shared folder shows a new file on all hosts
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Session:
         fingerprints: Of the data, to train on and to validate with.
         backend: What Keras ran on.
         init: Weights it started from; None for random ones.
+        team: Who began it, in words. It may go on with others.
     """
 
     recipe: Recipe | PretrainingRecipe
@@ -49,6 +53,11 @@ class Session:
     fingerprints: tuple[str, str]
     backend: str
     init: str | None = None
+    team: str = "one device"
+
+    def __str__(self) -> str:
+        """Everything that has to be the same on all hosts."""
+        return repr((self.recipe, self.labels, self.fingerprints, self.backend, self.init))
 
 
 def open_session(folder: Path, session: Session, *, resume: bool) -> None:
@@ -76,6 +85,7 @@ def open_session(folder: Path, session: Session, *, resume: bool) -> None:
         "command": sys.argv,
         "backend": session.backend,
         "init": session.init,
+        "team": session.team,
         "seed": session.recipe.run.seed,
         "labels": session.labels,
         "data": session.fingerprints,
@@ -107,6 +117,52 @@ def _check_same(folder: Path, session: Session) -> None:
             f"The run in {folder} began on {facts['backend']}, and this is {session.backend}: the "
             f"numbers would not be the same. Set KERAS_BACKEND={facts['backend']}."
         )
+
+
+def join_session(
+    stack: ExitStack, team: Team, folder: Path, session: Session, *, resume: bool
+) -> None:
+    """Open the session of a run: the first host does, and the others see that they share it.
+
+    Args:
+        stack: What is entered here is left with it: the lock.
+        team: All hosts.
+        folder: Of the run.
+        session: How this host would begin or go on.
+        resume: Whether to go on.
+
+    Raises:
+        ArgumentError: There is a run already, or the one there is another.
+        TrainingError: The hosts differ, or do not see one folder, or it cannot be written.
+    """
+    team.same(
+        f"{session} {resume}",
+        "they were started with other settings, other pictures or other weights. Start all hosts "
+        "with the same command, except for the rank, and with the same pictures.",
+    )
+
+    def begin() -> None:
+        stack.enter_context(locked(folder))
+        open_session(folder, session, resume=resume)
+
+    team.first(begin)
+    if team.count > 1:
+        team.same(
+            _begun(folder),
+            f"they do not see the same files in {folder}. The folder of a run is one that all "
+            "hosts share, such as one on NFS.",
+        )
+
+
+def _begun(folder: Path) -> str:
+    """How the run in a folder began, as soon as it is seen here."""
+    end = time.monotonic() + SHOWN_WITHIN
+    while not (folder / FACTS).exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    try:
+        return (folder / FACTS).read_text("utf-8")
+    except OSError:
+        return ""
 
 
 @contextmanager

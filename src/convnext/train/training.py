@@ -21,7 +21,9 @@ from convnext.train.loop import Loop, Numbers, Outcome, Plan, Say, Validation, s
 from convnext.train.mixing import Mixer
 from convnext.train.order import Order, class_weights
 from convnext.train.recipe import Recipe, load_recipe
-from convnext.train.session import Session, locked, open_session
+from convnext.train.session import Session, join_session
+from convnext.train.team import ALONE, Team
+from convnext.train.team_hosts import form_team
 
 __all__ = ["Outcome", "train"]
 
@@ -38,6 +40,8 @@ def train(  # noqa: PLR0913
     init: str | Path | None = None,
     resume: bool = False,
     workers: int | None = None,
+    devices: int | None = None,
+    hosts: str | None = None,
     tensorboard: bool = False,
     progress: bool = True,
     say: Say = print,
@@ -55,6 +59,10 @@ def train(  # noqa: PLR0913
             run. A classifier of other classes begins anew.
         resume: Whether to go on with a run; one that has not begun begins.
         workers: Processes that read pictures; by default one for each processor.
+        devices: How many of this host's devices take part, on JAX; by default one, or with `hosts`
+            all. See docs/scale_training.md.
+        hosts: Which of several hosts this is, as `host:port,rank,count`. Under torchrun nothing
+            need be said.
         tensorboard: Whether to write for TensorBoard as well.
         progress: Whether to show a bar where there is a terminal.
         say: Called with each line of what happens.
@@ -74,27 +82,30 @@ def train(  # noqa: PLR0913
         recipe = load_recipe(recipe, changes)
     elif list(changes):
         raise ArgumentError("changes go with a recipe's name or file; replace the Recipe's own.")
-    out = Path(out)
-    examples, validated = _open_data(recipe, data, validation)
-    session = Session(
-        recipe,
-        examples.classes,
-        (examples.fingerprint, validated.fingerprint if validated else ""),
-        keras.backend.backend(),
-        None if init is None else str(init),
-    )
+    out, run = Path(out), recipe.run
     with ExitStack() as stack:
-        stack.enter_context(locked(out))
-        open_session(out, session, resume=resume)
-        journal = Journal(out, tensorboard=tensorboard)
+        team = stack.enter_context(form_team(keras.backend.backend(), devices, hosts))
+        team.check(run.batch_size, run.accumulate)
+        examples, validated = _open_data(recipe, data, validation)
+        session = Session(
+            recipe,
+            examples.classes,
+            (examples.fingerprint, validated.fingerprint if validated else ""),
+            keras.backend.backend(),
+            None if init is None else str(init),
+            str(team),
+        )
+        join_session(stack, team, out, session, resume=resume)
+        journal = Journal(out, tensorboard=tensorboard, writes=team.is_first)
         stack.callback(journal.close)
-        run = recipe.run
+        say = team.voice(say)
         plan = Plan.of(run, recipe.optimizer, len(examples))
-        task = _Classifying(recipe, examples, validated, out.name)
-        loop = Loop(out, task, run, plan, journal, say)
+        task = _Classifying(recipe, examples, validated, out.name, team)
+        loop = Loop(out, task, run, plan, journal, say, team)
         if not loop.resume() and init is not None:
             say(initialise(task.learner, init, examples.classes))
-        say(_introduction(recipe, examples, validated, plan))
+        task.learner.check_same()
+        say(_introduction(recipe, examples, validated, plan, team))
         loader = Loader(
             examples,
             Augmentation(recipe.augment, recipe.model.preprocess),
@@ -102,7 +113,8 @@ def train(  # noqa: PLR0913
             Order(examples.labels, seed=run.seed, balanced=recipe.data.balanced),
             batch_size=run.batch_size,
             seed=run.seed,
-            workers=workers,
+            workers=team.workers if workers is None else workers,
+            shard=(team.rank, team.count),
         )
         stack.enter_context(loader)
         stop = stack.enter_context(stopping())
@@ -125,14 +137,15 @@ def _open_data(
 
 
 def _introduction(
-    recipe: Recipe, examples: Examples, validated: Examples | None, plan: Plan
+    recipe: Recipe, examples: Examples, validated: Examples | None, plan: Plan, team: Team
 ) -> str:
     counts = f"{len(examples):,} pictures of {len(examples.classes)} classes"
     also = f", {len(validated):,} to validate with" if validated else ""
+    where = "" if team is ALONE else f", {team}"
     return (
         f"{recipe.model.variant} at {recipe.model.resolution} pixels on "
-        f"{keras.backend.backend()}, {recipe.run.precision}; {counts}{also}; {plan.total:,} steps "
-        f"of {recipe.run.batch_size}, learning rate {plan.schedule.peak:.3g}."
+        f"{keras.backend.backend()}, {recipe.run.precision}{where}; {counts}{also}; "
+        f"{plan.total:,} steps of {recipe.run.batch_size}, learning rate {plan.schedule.peak:.3g}."
     )
 
 
@@ -140,17 +153,18 @@ class _Classifying:
     """The task: classes of pictures."""
 
     def __init__(
-        self, recipe: Recipe, examples: Examples, validated: Examples | None, name: str
+        self, recipe: Recipe, examples: Examples, validated: Examples | None, name: str, team: Team
     ) -> None:
         self.recipe = recipe
         self.classes = examples.classes
         self.validated = validated.cached() if validated else None
         self.name = name
+        self.team = team
         kind = recipe.data.class_weights
         self.weights = None
         if kind != "none":
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
-        self.learner = classifier(recipe, len(examples.classes))
+        self.learner = classifier(recipe, len(examples.classes), team)
 
     def step(self, batch: Batch, learning_rate: float) -> Numbers:
         weights = None if self.weights is None else batch.targets @ self.weights
@@ -176,12 +190,16 @@ class _Classifying:
         return Validation(numbers, score, said)
 
     def _measure(self, validated: Examples, prefix: str) -> dict[str, float]:
-        """Accuracy and loss over all pictures that can be read, each counted once."""
+        """Accuracy and loss over all pictures that can be read, each counted once.
+
+        Each host sees some of them, and their sums are added.
+        """
         batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
         seen = right = 0
         loss = 0.0
         preprocess = self.recipe.model.preprocess
-        for pictures, labels, count in evaluation_batches(validated, preprocess, batch):
+        own = validated.subset(self.team.share(len(validated), batch))
+        for pictures, labels, count in evaluation_batches(own, preprocess, batch):
             logits = self.learner.answers(pictures)[:count].astype(np.float64)
             labels = labels[:count]
             top = logits.max(axis=1, keepdims=True)
@@ -189,13 +207,16 @@ class _Classifying:
             loss -= float(logs[np.arange(count), labels].sum())
             right += int((logits.argmax(axis=1) == labels).sum())
             seen += count
-        if not seen:
+        loss, all_right, all_seen = self.team.sum([loss, right, seen])
+        if not all_seen:
             raise TrainingError("No picture of the validation data can be read.")
-        return {f"{prefix}loss": round(loss / seen, 6), f"{prefix}accuracy": right / seen}
+        return {
+            f"{prefix}loss": round(loss / all_seen, 6),
+            f"{prefix}accuracy": all_right / all_seen,
+        }
 
     def write(self, folder: Path) -> None:
         """Write the averaged weights, where there are some, and the others beside them."""
-        with self.learner.averaged():
-            weights = self.learner.weights()
+        weights = self.learner.weights(averaged=True)
         unaveraged = self.learner.weights() if self.learner.optimizer.averages else None
         write_model(folder, weights, self.recipe, self.classes, self.name, unaveraged=unaveraged)

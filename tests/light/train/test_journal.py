@@ -58,3 +58,14 @@ def test_without_tensorboard_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(MissingDependencyError, match=r"convnext\[tensorboard\]"):
         Journal(tmp_path, tensorboard=True)
+
+
+def test_other_hosts_read_and_do_not_write(tmp_path):
+    Journal(tmp_path).write({"kind": "train", "step": 3, "loss": 1.0})
+    other = Journal(tmp_path, tensorboard=True, writes=False)
+    other.write({"kind": "train", "step": 4})
+    other.forget_after(0)
+    other.summarise()
+    other.close()
+    assert [record["step"] for record in other.records()] == [3]
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]

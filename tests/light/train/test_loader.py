@@ -14,6 +14,7 @@ from convnext.train.examples import open_examples
 from convnext.train.loader import Loader, evaluation_batches
 from convnext.train.mixing import Mixer, Mixing
 from convnext.train.order import Order
+from convnext.train.team_order import paired_rows
 
 MIXING = Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1)
 
@@ -133,7 +134,7 @@ def test_hosts_share_a_batch(examples, augmentation):
     whole, parts = first((0, 1)), [first((index, 3)) for index in range(3)]
     assert [len(part) for part in parts] == [4, 4, 4]
     for index, part in enumerate(parts):
-        assert (part == whole[index::3]).all()
+        assert (part == whole[paired_rows(index, 3, 12)]).all()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -119,7 +119,7 @@ def test_differences_are_spelled_out():
     other = replace(recipe, model=replace(recipe.model, strides=None, drop_path=0.2))
     assert recipe.differences(recipe) == []
     assert sorted(recipe.differences(other)) == [
-        "model.drop_path is 0.1 here and 0.2 there",
+        "model.drop_path is 0.05 here and 0.2 there",
         "model.strides is [2, 2, 2, 2] here and None there",
     ]
 

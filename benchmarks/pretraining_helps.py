@@ -1,0 +1,103 @@
+"""Does FCMAE help where labels are few? CIFAR-10, labels for a tenth of the training pictures.
+
+An encoder is pretrained on all training pictures without labels. Then the same fine-tuning, with
+the same 5,000 labelled pictures and the same number of steps, starts from it and from random
+weights, once for each seed. What counts is the accuracy of the averaged weights of the last step on
+the 10,000 test pictures, and the means over the seeds.
+
+    python benchmarks/pretraining_helps.py CIFAR10 runs/helps            # hours on a CPU
+    python benchmarks/pretraining_helps.py CIFAR10 runs/helps --pretraining 2 --epochs 5 --seeds 1
+
+It goes on where it was interrupted. Results go to benchmarks/results/pretraining_helps.csv, with
+the machine and the versions in each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+from records import save, where
+
+from convnext.train import pretrain, train
+
+RESULTS = Path(__file__).parent / "results" / "pretraining_helps.csv"
+KEY = ("start", "seed", "pretraining_epochs", "epochs")
+LABELS = 5000
+STRIDES = "model.strides=[2,2,2,1]"  # leaves 4x4 patches to hide
+
+
+def finetune(args: argparse.Namespace, start: str, seed: int) -> dict[str, object]:
+    outcome = train(
+        "cifar10",
+        args.data,
+        args.out / f"{start}-{seed}",
+        changes=[
+            STRIDES,
+            f"data.limit={LABELS}",
+            f"run.seed={seed}",
+            f"run.epochs={args.epochs}",
+            f"run.validate_every={args.epochs}",
+            "optimizer.warmup_epochs=1",
+            "optimizer.ema=0.99",
+        ],
+        init=args.out / "encoder" if start == "fcmae" else None,
+        resume=True,
+        workers=args.workers,
+        progress=False,
+    )
+    if not outcome.finished:
+        raise SystemExit(130)
+    return {
+        "start": start,
+        "seed": seed,
+        "accuracy": outcome.accuracy,
+        "labels": LABELS,
+        "pretraining_epochs": args.pretraining,
+        "epochs": args.epochs,
+        **where(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="CIFAR-10, as `convnext train` takes it")
+    parser.add_argument("out", type=Path, help="folder for all runs")
+    parser.add_argument("--pretraining", type=int, default=20, help="epochs (default: 20)")
+    parser.add_argument("--epochs", type=int, default=40, help="of fine-tuning (default: 40)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args()
+    encoder = pretrain(
+        "fcmae_cifar10",
+        args.data,
+        args.out / "encoder",
+        changes=[
+            f"run.epochs={args.pretraining}",
+            "run.batch_size=128",
+            "optimizer.warmup_epochs=1",
+            "run.validate_every=5",
+        ],
+        resume=True,
+        workers=args.workers,
+        progress=False,
+    )
+    if not encoder.finished:
+        raise SystemExit(130)
+    rows = []
+    for seed in range(args.seeds):
+        for start in ("random", "fcmae"):
+            rows.append(finetune(args, start, seed))
+            print(f"{start}, seed {seed}: {rows[-1]['accuracy']:.2%}", flush=True)
+    save(RESULTS, rows, KEY)
+    for start in ("random", "fcmae"):
+        found = [float(str(row["accuracy"])) for row in rows if row["start"] == start]
+        print(f"{start}: {statistics.mean(found):.2%} over {len(found)} seeds")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Which team a run has: what the command line, torchrun and the backend say about it.
+
+Why it exists: there are three ways to say which host this is, and more to say it wrong. All of
+that ends here, in one `Team`; what is JAX's or PyTorch's is in `team_jax` and `team_torch`, which
+are imported when they are needed. It knows nothing of what teams do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from convnext.errors import ArgumentError
+from convnext.train.team import ALONE, Team
+
+__all__ = ["JOINING", "PATIENCE", "Hosts", "form_team"]
+
+JOINING = 300  # seconds until all hosts have to be there: schedulers start them one by one
+PATIENCE = 600  # seconds that a host waits for the others: the first may be writing a large model
+
+_PORTS = range(1, 2**16)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Which host this is, of how many, and where the first one listens.
+
+    Attributes:
+        address: Of the first host.
+        port: Any free one of the first host.
+        rank: Of this host; that of the first is 0.
+        count: Of hosts.
+    """
+
+    address: str
+    port: int
+    rank: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not self.address or self.port not in _PORTS:
+            raise ArgumentError(
+                f"The first host is named with a port from 1 to 65535, as in 10.0.0.1:29500; got "
+                f"{self.address}:{self.port}."
+            )
+        if not (self.count >= 1 and 0 <= self.rank < self.count):
+            raise ArgumentError(
+                f"Of {self.count} hosts this is number {self.rank}, and there is no such: they are "
+                f"counted from 0, so the last is {self.count - 1}."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Hosts:
+        """Read `host:port,rank,count`.
+
+        Example:
+            >>> Hosts.parse("10.0.0.1:29500,1,2")
+            Hosts(address='10.0.0.1', port=29500, rank=1, count=2)
+        """
+        try:
+            place, rank, count = text.split(",")
+            address, port = place.rsplit(":", 1)
+            return cls(address.strip("[]"), int(port), int(rank), int(count))
+        except ArgumentError:
+            raise
+        except ValueError as error:
+            raise ArgumentError(
+                f"hosts is host:port,rank,count: where the first host listens, which host this is, "
+                f"counted from 0, and how many there are, as in 10.0.0.1:29500,0,2; got {text!r}."
+            ) from error
+
+    @property
+    def place(self) -> str:
+        """The address with its port, as URLs have it."""
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port}"
+
+
+def form_team(
+    backend: str,
+    devices: int | None = None,
+    hosts: str | Hosts | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Team:
+    """The team of a run, not yet met.
+
+    Args:
+        backend: What Keras runs on.
+        devices: Of this host; by default one, or with `hosts` on JAX all that it has.
+        hosts: Which host this is, as `host:port,rank,count`; torchrun says so by itself.
+        environment: Variables of the environment.
+
+    Raises:
+        ArgumentError: The backend has no such team, or what was given contradicts itself.
+    """
+    if devices is not None and devices < 1:
+        raise ArgumentError(f"devices is 1 or more; got {devices}.")
+    if isinstance(hosts, str):
+        hosts = Hosts.parse(hosts)
+    if backend == "torch":
+        launched = _launched(environment)
+        if launched and hosts and launched != hosts:
+            raise ArgumentError(
+                f"torchrun says which host this is ({launched.place}, {launched.rank} of "
+                f"{launched.count}), and hosts says something else. Leave out --hosts."
+            )
+        if (devices or 1) > 1:
+            raise ArgumentError(
+                f"On PyTorch a process has one device, and torchrun starts one for each: torchrun "
+                f"--nproc-per-node {devices} -m convnext train ..., without --devices."
+            )
+        hosts = launched or hosts
+        if hosts is None or hosts.count == 1:
+            return ALONE
+        from convnext.train.team_torch import TorchTeam
+
+        return TorchTeam(hosts, environment)
+    if hosts is None and (devices or 1) == 1:
+        return ALONE
+    if backend != "jax":
+        raise ArgumentError(
+            f"On {backend} a run has one device here. Set KERAS_BACKEND=jax for several devices or "
+            "hosts, or KERAS_BACKEND=torch and start with torchrun; docs/scale_training.md has a "
+            "table."
+        )
+    from convnext.train.team_jax import JaxTeam
+
+    return JaxTeam(hosts, devices)
+
+
+def _launched(environment: Mapping[str, str]) -> Hosts | None:
+    """What torchrun, or another launcher that sets the same variables, says."""
+    names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+    if "RANK" not in environment or "WORLD_SIZE" not in environment:
+        return None
+    lacking = [name for name in names if name not in environment]
+    if lacking:
+        raise ArgumentError(
+            f"RANK and WORLD_SIZE are set, as torchrun does, but not {' and '.join(lacking)}. "
+            "Start with torchrun, set all four, or unset them for a run of one process."
+        )
+    address, port, rank, count = (environment[name] for name in names)
+    return Hosts.parse(f"{address}:{port},{rank},{count}")
