@@ -286,7 +286,12 @@ def overload(folder: Path, pictures: list[bytes], seconds: float) -> dict:  # no
         async def one(number: int, connection: Connection) -> None:
             begun = time.perf_counter()
             try:
-                answer = await connection.ask(requests[number % len(requests)])
+                data = requests[number % len(requests)]
+                try:
+                    answer = await connection.ask(data)
+                except (ConnectionError, asyncio.IncompleteReadError):
+                    # It lay idle until the server closed it: every client asks again then.
+                    answer = await connection.ask(data)
                 if answer.status == 503 and "retry-after" not in answer.headers:
                     raise SystemExit("503 without Retry-After")
                 done.append((answer.status, time.perf_counter() - begun))
@@ -346,7 +351,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("soak", "overload"))
     parser.add_argument("--no-record", action="store_true")
     args = parser.parse_args()
-    record: dict = {"model": MODEL, **where()}
+    record: dict = {"model": MODEL}
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_model(MODEL, folder)
@@ -358,11 +363,12 @@ def main() -> int:
             classifier = Classifier(folder / "convnext.safetensors")
             answers = classifier.run(files, ("logits",), batch_size=1)
             logits = np.stack([answer.outputs["logits"] for answer in answers])
-            record["soak"] = soak(folder, pictures, logits, 60 * args.minutes)
+            record["soak"] = where() | soak(folder, pictures, logits, 60 * args.minutes)
         if args.only != "soak":
-            record["overload"] = overload(folder, pictures, min(20.0, 20 * args.minutes))
+            record["overload"] = where() | overload(folder, pictures, min(20.0, 20 * args.minutes))
     if not args.no_record:
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.write_text(json.dumps({**kept, **record}, indent=1) + "\n")
     for name in ("soak", "overload"):
         shown = {k: v for k, v in record.get(name, {}).items() if k != "memory_mib"}
         print(name, json.dumps(shown, indent=1))
