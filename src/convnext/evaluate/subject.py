@@ -6,7 +6,6 @@ again. A weights file often knows none of these: the catalogue does, if told wha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_label
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
 from convnext.weights.catalog import CHECKPOINTS, Checkpoint, get_checkpoint
+from convnext.weights.digest import digest
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import CanonicalWeights, read_weights
 
@@ -92,7 +92,7 @@ def open_subject(
             "name": read.info.name or file.name,
             "checkpoint": read.info.name if checkpoint else None,
             "architecture": read.variant.name,
-            "weights": {"file": file.name, "layout": read.layout, "sha256": _digest(file)},
+            "weights": {"file": file.name, "layout": read.layout, "sha256": digest(file)},
             "origin": read.info.origin,
             "licence": read.info.licence,
             "classes": classes.count,
@@ -135,15 +135,3 @@ def _classes(read: CanonicalWeights, labels: str | Path | None) -> tuple[Classes
             )
             return Classes(count, labels_for(name), f"{name}, by their number"), (note,)
     return Classes(count), ()
-
-
-def _digest(path: Path) -> str:
-    """The sha256 of a file; of a folder, that of its files' names and digests."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        listing = "".join(
-            f"{_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files
-        )
-        return hashlib.sha256(listing.encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convnext.engines.base import Precision
-from convnext.errors import ArgumentError
 from convnext.graphs.levels import Calibration
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.scale.tables import TableColumns
-from convnext.weights.catalog import get_checkpoint
-from convnext.weights.download import fetch
 
-__all__ = ["Job", "Task", "settings", "weights_digest"]
+__all__ = ["Job", "Task", "settings"]
 
 Task = Literal["predict", "embed", "evaluate"]
 
@@ -96,27 +93,6 @@ def settings(job: Job, facts: Mapping[str, Any], shard_size: int) -> dict[str, A
         "batch": job.batch_size,
         "shard_size": shard_size,
     }
-
-
-def weights_digest(model: str | Path) -> str:
-    """The sha256 of a model's file; of a folder, that of its files' names and digests.
-
-    Raises:
-        WeightsUnavailableError: A published checkpoint cannot be had.
-    """
-    path = Path(model)
-    if not path.exists():
-        if isinstance(model, Path):
-            raise ArgumentError(f"There is no {model} on this machine.")
-        path = fetch(get_checkpoint(model)).path
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        listing = "".join(
-            f"{weights_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files
-        )
-        return hashlib.sha256(listing.encode()).hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _calibration_digest(calibration: Calibration) -> str:

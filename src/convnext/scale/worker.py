@@ -31,9 +31,10 @@ from convnext.processors import available_processors
 from convnext.scale.arrow import pyarrow
 from convnext.scale.columns import Row, rows_of, schema_of, table_of
 from convnext.scale.inputs import read_items
-from convnext.scale.job import Job, weights_digest
+from convnext.scale.job import Job
 from convnext.scale.plan import Plan
 from convnext.scale.reading import Archives, Picture, elsewhere, pictures
+from convnext.weights.digest import digest
 from convnext.weights.load import read_weights
 
 __all__ = ["LISTED", "Done", "Worker"]
@@ -150,7 +151,9 @@ class Worker:
 
     @functools.cached_property
     def _digest(self) -> str:
-        return weights_digest(self._job.model)
+        with read_weights(self._job.model) as weights:
+            assert weights.path is not None  # they were read from one
+            return digest(weights.path)
 
     def _runtime(self) -> dict[str, str]:
         names = self._engine.name.split("-")
