@@ -39,6 +39,7 @@ def finetune(args: argparse.Namespace, start: str, seed: int) -> dict[str, objec
         changes=[
             STRIDES,
             f"data.limit={LABELS}",
+            f"run.precision={args.precision}",
             f"run.seed={seed}",
             f"run.epochs={args.epochs}",
             f"run.validate_every={args.epochs}",
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--pretraining", type=int, default=20, help="epochs (default: 20)")
     parser.add_argument("--epochs", type=int, default=40, help="of fine-tuning (default: 40)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", default="auto", help="float32 or bfloat16")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     encoder = pretrain(
@@ -78,6 +80,7 @@ def main() -> None:
         args.out / "encoder",
         changes=[
             f"run.epochs={args.pretraining}",
+            f"run.precision={args.precision}",
             "run.batch_size=128",
             "optimizer.warmup_epochs=1",
             "run.validate_every=5",

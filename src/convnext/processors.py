@@ -1,17 +1,19 @@
-"""How many processors this process may use: fewer than there are, in a container.
+"""How many processors this process may use, and what they are.
 
-A thread more than the quota allows makes all of them wait for a part of every period, so whoever
-starts threads asks here. It knows nothing of who that is.
+In a container they may be fewer than there are: a thread more than the quota allows makes all of
+them wait for a part of every period, so whoever starts threads asks here. It knows nothing of who
+that is.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["available_processors"]
+__all__ = ["available_processors", "processor_flags", "processor_name"]
 
 
 def available_processors(root: Path = Path("/")) -> int:
@@ -29,6 +31,35 @@ def available_processors(root: Path = Path("/")) -> int:
     else:
         bound = os.cpu_count() or 1
     return max(1, int(min([bound, *_quotas(root)])))
+
+
+def processor_name(root: Path = Path("/")) -> str:
+    """What the processor is called.
+
+    Args:
+        root: Where `/proc` is.
+    """
+    return _cpuinfo(root).get("model name") or platform.processor() or platform.machine()
+
+
+def processor_flags(root: Path = Path("/")) -> frozenset[str]:
+    """What the processor can do, in Linux' words such as `"avx2"`; elsewhere nothing is known.
+
+    Args:
+        root: Where `/proc` is.
+    """
+    facts = _cpuinfo(root)
+    return frozenset(f"{facts.get('flags', '')} {facts.get('Features', '')}".split())
+
+
+def _cpuinfo(root: Path) -> dict[str, str]:
+    """What Linux says about the first processor."""
+    try:
+        text = (root / "proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    lines = [line.partition(":") for line in text.split("\n\n")[0].splitlines()]
+    return {key.strip(): value.strip() for key, _, value in lines}
 
 
 def _quotas(root: Path) -> Iterator[float]:

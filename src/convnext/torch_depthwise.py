@@ -68,8 +68,9 @@ class _OwnGradient(torch.autograd.Function):  # type: ignore[misc]
 def _by_products(gradient: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Every position of the output with every one of the input, then added up by distance."""
     batch, channels, *sides = x.shape
-    after = gradient.permute(1, 2, 3, 0).reshape(channels, -1, batch)
-    before = x.permute(1, 0, 2, 3).reshape(channels, batch, -1)
+    # Copied here, in one pass each; the product would copy a channel at a time.
+    after = gradient.permute(1, 2, 3, 0).reshape(channels, -1, batch).contiguous()
+    before = x.permute(1, 0, 2, 3).reshape(channels, batch, -1).contiguous()
     pairs = torch.bmm(after, before).flatten(1).to(_wide(kernel))
     distances = _distances(*sides, kernel.shape[-1]).to(pairs.dtype)
     return (pairs @ distances).reshape(kernel.shape).to(kernel.dtype)

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from convnext.processors import available_processors
+from convnext.processors import available_processors, processor_flags, processor_name
 
 HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -72,3 +72,20 @@ def test_a_quota(tmp_path, cgroup, files, expected):
 @pytest.mark.usefixtures("bound_to_eight")
 def test_no_such_files(tmp_path):
     assert available_processors(tmp_path) == 8
+
+
+def test_what_a_processor_is(tmp_path):
+    first = "model name\t: Abacus 9000\nflags\t\t: fpu avx2\n"
+    root = machine(tmp_path, "", {"proc/cpuinfo": f"{first}\nmodel name: another\nflags: amx\n"})
+    assert processor_name(root) == "Abacus 9000"
+    assert processor_flags(root) == {"fpu", "avx2"}
+
+
+def test_an_arm_processor_calls_its_flags_features(tmp_path):
+    root = machine(tmp_path, "", {"proc/cpuinfo": "processor\t: 0\nFeatures\t: asimd bf16\n"})
+    assert processor_flags(root) == {"asimd", "bf16"}
+
+
+def test_of_other_systems_little_is_known(tmp_path):
+    assert processor_flags(tmp_path) == frozenset()
+    assert isinstance(processor_name(tmp_path), str)

@@ -9,6 +9,8 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from convnext.processors import processor_flags, processor_name
+
 __all__ = ["Machine"]
 
 PACKAGES = (
@@ -54,25 +56,13 @@ class Machine:
         Args:
             root: Where `/proc` is.
         """
-        facts = _cpuinfo(root)
-        found = {flag for key in ("flags", "Features") for flag in facts.get(key, "").split()}
-        name = facts.get("model name") or platform.processor() or platform.machine()
+        found = processor_flags(root)
         return cls(
-            processor=name,
+            processor=processor_name(root),
             flags=" ".join(flag for flag in FLAGS if flag in found),
             versions="; ".join([f"python {platform.python_version()}", *_versions(PACKAGES)]),
             date=date.today().isoformat(),
         )
-
-
-def _cpuinfo(root: Path) -> dict[str, str]:
-    """What Linux says about the first processor; nothing elsewhere."""
-    try:
-        text = (root / "proc/cpuinfo").read_text()
-    except OSError:
-        return {}
-    lines = [line.partition(":") for line in text.split("\n\n")[0].splitlines()]
-    return {key.strip(): value.strip() for key, _, value in lines}
 
 
 def _versions(packages: Sequence[str]) -> list[str]:

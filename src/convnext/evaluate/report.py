@@ -27,6 +27,7 @@ from convnext.evaluate.classes import Classes
 from convnext.evaluate.datasets import Dataset
 from convnext.evaluate.run import Measured
 from convnext.evaluate.subject import Subject
+from convnext.processors import processor_name
 
 __all__ = ["FILE", "FORMAT", "Report", "build_report", "read_report", "settings"]
 
@@ -236,16 +237,7 @@ def _versions(engine: str) -> dict[str, str]:
 def _machine() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "processors": os.cpu_count(),
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or None
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, None)

@@ -22,6 +22,7 @@ from convnext.errors import TrainingError
 from convnext.model import KERNEL_STDDEV, build_model
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizer import AdamW
+from convnext.train.precision import actual_precision
 from convnext.train.recipe import Optimizer, Recipe, Run
 from convnext.train.team import ALONE, Team
 from convnext.variants import VARIANTS, Variant
@@ -300,7 +301,7 @@ def as_recipe_says(run: Run) -> Iterator[None]:
     `keras.utils.set_random_seed` would import TensorFlow wherever it is installed, for 3 s.
     """
     policy, drawn = keras.config.dtype_policy(), random.getstate()
-    keras.config.set_dtype_policy(POLICIES[run.precision])
+    keras.config.set_dtype_policy(POLICIES[actual_precision(run.precision)])
     random.seed(run.seed)
     try:
         yield

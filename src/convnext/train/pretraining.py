@@ -31,6 +31,7 @@ from convnext.train.learner import Learner, as_recipe_says, initialise
 from convnext.train.loader import Batch, Loader, evaluation_batches
 from convnext.train.loop import Loop, Numbers, Outcome, Plan, Say, Validation, stopping
 from convnext.train.order import Order
+from convnext.train.precision import with_actual_precision
 from convnext.train.recipe import PretrainingRecipe, load_recipe
 from convnext.train.reconstruction import draw_reconstructions
 from convnext.train.session import RECIPE, Session, join_session
@@ -102,9 +103,11 @@ def pretrain(  # noqa: PLR0913
         recipe = load_recipe(recipe, changes, PretrainingRecipe)
     elif list(changes):
         raise ArgumentError("changes go with a recipe's name or file; replace the recipe's own.")
-    out, run = Path(out), recipe.run
+    out = Path(out)
     with ExitStack() as stack:
         team = stack.enter_context(form_team(keras.backend.backend(), devices, hosts))
+        recipe = with_actual_precision(recipe)
+        run = recipe.run
         team.check(run.batch_size, run.accumulate)
         examples, validated = _open_data(recipe, data)
         session = Session(

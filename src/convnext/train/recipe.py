@@ -26,6 +26,7 @@ __all__ = [
     "Masking",
     "Model",
     "Optimizer",
+    "Precision",
     "PretrainingRecipe",
     "Recipe",
     "Run",
@@ -33,6 +34,8 @@ __all__ = [
     "published_recipes",
     "recipe_header",
 ]
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,9 @@ class Run:
     epochs: float = setting(300.0, "how often every picture is seen", low=0)
     batch_size: int = setting(128, "pictures for one update of the weights", low=1)
     accumulate: int = setting(1, "parts that a batch is computed in, to save memory", low=1)
-    precision: Literal["float32", "bfloat16"] = setting("float32", "what products are computed in")
+    precision: Precision = setting(
+        "float32", 'what products are computed in; "auto": bfloat16 where that is faster'
+    )
     seed: int = setting(0, "of everything random", low=0)
     validate_every: float = setting(1.0, "epochs between validations", low=0.01)
     log_every: int = setting(50, "steps between lines in the metrics", low=1)

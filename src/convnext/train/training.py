@@ -20,6 +20,7 @@ from convnext.train.loader import Batch, Loader, evaluation_batches
 from convnext.train.loop import Loop, Numbers, Outcome, Plan, Say, Validation, stopping
 from convnext.train.mixing import Mixer
 from convnext.train.order import Order, class_weights
+from convnext.train.precision import with_actual_precision
 from convnext.train.recipe import Recipe, load_recipe
 from convnext.train.session import Session, join_session
 from convnext.train.team import ALONE, Team
@@ -82,9 +83,11 @@ def train(  # noqa: PLR0913
         recipe = load_recipe(recipe, changes)
     elif list(changes):
         raise ArgumentError("changes go with a recipe's name or file; replace the Recipe's own.")
-    out, run = Path(out), recipe.run
+    out = Path(out)
     with ExitStack() as stack:
         team = stack.enter_context(form_team(keras.backend.backend(), devices, hosts))
+        recipe = with_actual_precision(recipe)
+        run = recipe.run
         team.check(run.batch_size, run.accumulate)
         examples, validated = _open_data(recipe, data, validation)
         session = Session(

@@ -1,0 +1,76 @@
+"""What `run.precision = "auto"` is here: bfloat16 where its products are faster, else float32.
+
+Why it exists: one recipe serves laptops and GPUs, and a processor without instructions for bfloat16
+computes it in software, far slower than float32.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TypeVar
+
+import keras
+
+from convnext.processors import processor_flags
+from convnext.train.recipe import Precision, PretrainingRecipe, Recipe
+
+__all__ = ["actual_precision", "with_actual_precision"]
+
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+AMPERE = 8.0  # NVIDIA's first compute capability with bfloat16
+
+AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainingRecipe)
+
+
+def with_actual_precision(recipe: AnyRecipe) -> AnyRecipe:
+    """The recipe with the precision that its run will have, to be kept with its result."""
+    return replace(
+        recipe, run=replace(recipe.run, precision=actual_precision(recipe.run.precision))
+    )
+
+
+def actual_precision(asked: Precision) -> Precision:
+    """What products are computed in, on the running backend and device.
+
+    Args:
+        asked: `"auto"`, or a precision, of which slow ones are warned of.
+    """
+    if asked == "float32":
+        return asked
+    on_processor, has_bfloat16 = _device()
+    if asked == "auto":
+        return "bfloat16" if has_bfloat16 else "float32"
+    if on_processor and not has_bfloat16 and keras.backend.backend() != "jax":  # which warns itself
+        warnings.warn(
+            "This processor has no instructions for bfloat16, so that training in it takes many "
+            'times as long as in float32. Set run.precision to "auto" or "float32".',
+            stacklevel=2,
+        )
+    return asked
+
+
+def _device() -> tuple[bool, bool]:
+    """Whether the processor computes, and whether bfloat16 is faster than float32 there."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return False, bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        if torch.accelerator.is_available():
+            return False, False
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        if gpus := tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(gpus[0])
+            return False, details.get("compute_capability", (0, 0))[0] >= AMPERE
+    else:
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform == "cpu":
+            return True, False
+        return False, float(getattr(device, "compute_capability", AMPERE)) >= AMPERE
+    return True, not BFLOAT16_FLAGS.isdisjoint(processor_flags())
