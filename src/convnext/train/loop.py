@@ -32,12 +32,12 @@ from convnext.errors import TrainingError
 from convnext.train.checkpoints import Checkpoint, Checkpoints
 from convnext.train.journal import Journal
 from convnext.train.loader import Batch, Loader
-from convnext.train.recipe import Optimizer, Run
-from convnext.train.schedule import Schedule
+from convnext.train.recipe import Run
+from convnext.train.schedule import Plan
 from convnext.train.session import CHECKPOINTS
 from convnext.train.team import ALONE, Team, lost
 
-__all__ = ["Loop", "Outcome", "Plan", "Task", "Validation", "stopping"]
+__all__ = ["Loop", "Outcome", "Task", "Validation", "stopping"]
 
 Say = Callable[[str], object]
 Numbers = Mapping[str, float]
@@ -105,40 +105,6 @@ class Outcome:
     def accuracy(self) -> float | None:
         """Of the last validation; of the averaged weights where there are some."""
         return self.validation.get("average_accuracy", self.validation.get("accuracy"))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long a run is, in steps.
-
-    Attributes:
-        epoch: Steps of an epoch.
-        schedule: The learning rate of each step, and how many there are.
-    """
-
-    epoch: int
-    schedule: Schedule
-
-    @classmethod
-    def of(cls, run: Run, optimizer: Optimizer, pictures: int) -> Plan:
-        """The plan for so many pictures."""
-        epoch = max(1, pictures // run.batch_size)
-        total = max(1, round(run.epochs * epoch))
-        peak = optimizer.learning_rate * run.batch_size / optimizer.reference_batch
-        return cls(
-            epoch,
-            Schedule(
-                peak=peak,
-                final=min(optimizer.final_learning_rate, peak),
-                warmup=min(total, round(optimizer.warmup_epochs * epoch)),
-                total=total,
-            ),
-        )
-
-    @property
-    def total(self) -> int:
-        """All steps."""
-        return self.schedule.total
 
 
 @dataclass

@@ -52,35 +52,16 @@ class Order:
             raise ArgumentError("There are no examples to put in order.")
         self.seed = seed
         self.balanced = balanced
-        self._first, self._stride = 0, 1
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def shard(self, index: int, count: int) -> Order:
-        """The part that one of several hosts works on: every `count`-th position.
-
-        A batch of `n` of each host is then a batch of `n * count` of the whole.
-
-        Args:
-            index: Of the host, from 0.
-            count: Of hosts.
-        """
-        if not 0 <= index < count:
-            raise ArgumentError(
-                f"A shard is (index, count), index below count; got {index, count}."
-            )
-        part = Order(self.labels, seed=self.seed, balanced=self.balanced)
-        part._first = self._first + self._stride * index
-        part._stride = self._stride * count
-        return part
-
     def positions(self, start: int, count: int) -> Indices:
-        """Where in the whole sequence this host's examples come."""
-        return self._first + self._stride * np.arange(start, start + count, dtype=np.int64)
+        """Where in the whole sequence the examples come: a host's part lies elsewhere."""
+        return np.arange(start, start + count, dtype=np.int64)
 
     def indices(self, start: int, count: int) -> Indices:
-        """The examples at `count` consecutive positions of this host's, from `start` on."""
+        """The `count` examples from the one at `start` on."""
         positions = self.positions(start, count)
         if self.balanced:
             return np.array([self._balanced(int(position)) for position in positions], np.int64)

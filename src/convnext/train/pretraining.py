@@ -29,11 +29,12 @@ from convnext.train.folder import WEIGHTS
 from convnext.train.journal import Journal
 from convnext.train.learner import Learner, as_recipe_says, initialise
 from convnext.train.loader import Batch, Loader, evaluation_batches
-from convnext.train.loop import Loop, Numbers, Outcome, Plan, Say, Validation, stopping
+from convnext.train.loop import Loop, Numbers, Outcome, Say, Validation, stopping
 from convnext.train.order import Order
 from convnext.train.precision import with_actual_precision
 from convnext.train.recipe import PretrainingRecipe, load_recipe
 from convnext.train.reconstruction import draw_reconstructions
+from convnext.train.schedule import Plan
 from convnext.train.session import RECIPE, Session, join_session
 from convnext.train.streams import Purpose, stream
 from convnext.train.team import ALONE, Team

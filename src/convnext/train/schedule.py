@@ -1,4 +1,4 @@
-"""The learning rate as a function of the update: a straight rise, then a cosine.
+"""How long a run is, and the learning rate as a function of the update: a rise, then a cosine.
 
 Why it exists: a run that is resumed needs no memory of its schedule if it is a pure function.
 It knows no optimizer.
@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["Schedule"]
+from convnext.train.recipe import Optimizer, Run
+
+__all__ = ["Plan", "Schedule"]
 
 
 @dataclass(frozen=True)
@@ -44,3 +46,37 @@ class Schedule:
             return self.final
         share = (1 + math.cos(math.pi * (update - self.warmup) / length)) / 2
         return self.final + (self.peak - self.final) * share
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is, in steps.
+
+    Attributes:
+        epoch: Steps of an epoch.
+        schedule: The learning rate of each step, and how many there are.
+    """
+
+    epoch: int
+    schedule: Schedule
+
+    @classmethod
+    def of(cls, run: Run, optimizer: Optimizer, pictures: int) -> Plan:
+        """The plan for so many pictures."""
+        epoch = max(1, pictures // run.batch_size)
+        total = max(1, round(run.epochs * epoch))
+        peak = optimizer.learning_rate * run.batch_size / optimizer.reference_batch
+        return cls(
+            epoch,
+            Schedule(
+                peak=peak,
+                final=min(optimizer.final_learning_rate, peak),
+                warmup=min(total, round(optimizer.warmup_epochs * epoch)),
+                total=total,
+            ),
+        )
+
+    @property
+    def total(self) -> int:
+        """All steps."""
+        return self.schedule.total

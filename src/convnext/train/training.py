@@ -17,11 +17,12 @@ from convnext.train.folder import write_model
 from convnext.train.journal import Journal
 from convnext.train.learner import classifier, initialise
 from convnext.train.loader import Batch, Loader, evaluation_batches
-from convnext.train.loop import Loop, Numbers, Outcome, Plan, Say, Validation, stopping
+from convnext.train.loop import Loop, Numbers, Outcome, Say, Validation, stopping
 from convnext.train.mixing import Mixer
 from convnext.train.order import Order, class_weights
 from convnext.train.precision import with_actual_precision
 from convnext.train.recipe import Recipe, load_recipe
+from convnext.train.schedule import Plan
 from convnext.train.session import Session, join_session
 from convnext.train.team import ALONE, Team
 from convnext.train.team_hosts import form_team

@@ -44,20 +44,8 @@ def test_balanced_has_every_class_once_a_round_and_every_example_in_its_turn():
     assert len({tuple(epoch) for epoch in of_first.tolist()}) == 4
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-def test_shards_share_each_batch_without_doubles(balanced):
-    order = Order(LABELS, seed=3, balanced=balanced)
-    whole = order.indices(24, 12)
-    parts = [order.shard(index, 3).indices(8, 4) for index in range(3)]
-    assert np.array(parts).T.ravel().tolist() == whole.tolist()
-    places = [order.shard(index, 3).positions(8, 4) for index in range(3)]
-    assert sorted(np.concatenate(places).tolist()) == list(range(24, 36))
-    again = order.shard(1, 2).shard(0, 3)
-    assert again.positions(0, 2).tolist() == [1, 7]
-
-
 def test_it_can_be_sent_after_use():
-    order = Order(LABELS, seed=4, balanced=True).shard(1, 2)
+    order = Order(LABELS, seed=4, balanced=True)
     expected = order.indices(0, 20)
     assert (pickle.loads(pickle.dumps(order)).indices(0, 20) == expected).all()
 
@@ -65,8 +53,6 @@ def test_it_can_be_sent_after_use():
 def test_nothing_to_order():
     with pytest.raises(ArgumentError, match="no examples"):
         Order([], seed=0)
-    with pytest.raises(ArgumentError, match=r"shard is \(index, count\)"):
-        Order(LABELS, seed=0).shard(2, 2)
 
 
 def test_class_weights_leave_the_mean_example_at_one():
