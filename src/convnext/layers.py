@@ -1,104 +1,30 @@
 """The layers that Keras lacks or does slowly: convolutions, linear, GRN, layer scale, drop path.
 
-Why the depthwise convolution is ours: XLA's own on a CPU is 25 to 130 times slower than the same
-arithmetic done well, and Keras compiles with XLA by default. This is the one file that knows which
-backend and device run; everything above it is plain Keras.
-
+They hold the parameters; what is done with them stands in `operations`.
 Every layer is registered under the package name `convnext`, so that saved models load anywhere.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from typing import Any
 
 import keras
 from keras import ops
 
+from convnext.operations import (
+    depthwise_conv,
+    grn,
+    jax_runs_on_cpu,
+    linear,
+    patch_conv,
+    patches_along,
+)
+
 __all__ = ["GRN", "DepthwiseConv", "DropPath", "LayerScale", "Linear", "PatchConv"]
 
 Shape = tuple[int | None, ...]
-
-# Floor under GRN's squared norms: far below its epsilon, and a root's gradient at zero is infinite.
-SMALLEST_SQUARED_NORM = 1e-24
-
-
-def _depthwise_conv(x: Any, kernel: Any, bias: Any) -> Any:
-    """The convolution in the form that the running backend and device do best."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        from convnext.torch_depthwise import depthwise_conv as torch_depthwise_conv
-
-        x = x.permute(0, 3, 1, 2)  # a view in PyTorch's channels-last format: nothing is copied
-        return torch_depthwise_conv(x, kernel.permute(2, 3, 0, 1), bias).permute(0, 2, 3, 1)
-    if _jax_runs_on_cpu():
-        from convnext.jax_depthwise import depthwise_conv
-
-        return depthwise_conv(x, kernel[..., 0]) + bias
-    return ops.depthwise_conv(x, kernel, padding="same", data_format="channels_last") + bias
-
-
-def _patch_conv(x: Any, kernel: Any, bias: Any, stride: int) -> Any:
-    """Cut into patches and project each; a step smaller than the patch pads instead of cutting."""
-    cuts = stride == kernel.shape[0]
-    if cuts and keras.backend.backend() == "torch":
-        from torch.nn.functional import conv2d
-
-        y = conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, stride=stride)
-        return y.permute(0, 2, 3, 1)
-    padding = "valid" if cuts else "same"
-    y = ops.conv(x, kernel, stride, padding, data_format="channels_last")
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # TensorFlow 2.21 gives the convolution of an empty batch the shape of its input.
-        batch, *sides = tf.unstack(tf.shape(x)[:3])
-        sides = [_patches_along(side, kernel.shape[0], stride) for side in sides]
-        y = tf.reshape(y, (batch, *sides, kernel.shape[-1]))
-    return y + bias
-
-
-def _patches_along(side: Any, kernel_size: int, stride: int) -> Any:
-    """How many patches a side holds: rounded down where they are cut, up where it is padded."""
-    return (side if stride == kernel_size else side + stride - 1) // stride
-
-
-def _linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
-    """Product, bias and activation in as few passes as the running backend can."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        from torch.nn.functional import linear
-
-        return activation(linear(x, kernel.t(), bias))
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        # The runtime fuses exactly this chain: a product of matrices, BiasAdd, the activation.
-        rows = tf.reshape(x, (-1, kernel.shape[0]))
-        rows = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
-        # TensorFlow's own GELU goes through erfc, which tf2onnx and LiteRT lack (2026-11).
-        full = activation is keras.activations.gelu and rows.dtype == tf.float32
-        rows = _gelu_of_erf(rows) if full else activation(rows)
-        return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], kernel.shape[1:]], 0))
-    rows = ops.matmul(x, kernel) + bias
-    if activation is keras.activations.gelu and backend == "jax":
-        # JAX's own exact GELU goes through erfc, which takes XLA 2.5 times as long on a CPU.
-        return _gelu_of_erf(rows)
-    return activation(rows)
-
-
-def _gelu_of_erf(x: Any) -> Any:
-    return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
-
-
-def _jax_runs_on_cpu() -> bool:
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return bool(jax.default_backend() == "cpu")
 
 
 @functools.cache
@@ -150,12 +76,12 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
-        if self.compute_dtype == "bfloat16" and _jax_runs_on_cpu():
+        if self.compute_dtype == "bfloat16" and jax_runs_on_cpu():
             _warn_of_slow_bfloat16()
 
     def call(self, x: Any) -> Any:
         """Convolve `(batch, height, width, channels)`."""
-        return _depthwise_conv(x, self.kernel.value, self.bias.value)
+        return depthwise_conv(x, self.kernel.value, self.bias.value)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
@@ -211,12 +137,12 @@ class PatchConv(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Map `(batch, height, width, channels)` to patches of `filters` channels."""
-        return _patch_conv(x, self.kernel.value, self.bias.value, self.strides)
+        return patch_conv(x, self.kernel.value, self.bias.value, self.strides)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Height and width divided by the stride, rounded down where it cuts and up otherwise."""
         sides = [
-            None if side is None else _patches_along(side, self.kernel_size, self.strides)
+            None if side is None else patches_along(side, self.kernel_size, self.strides)
             for side in input_shape[1:3]
         ]
         return (input_shape[0], *sides, self.filters)
@@ -269,7 +195,7 @@ class Linear(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Map `(..., channels)` to `(..., units)`."""
-        return _linear(x, self.kernel.value, self.bias.value, self.activation)
+        return linear(x, self.kernel.value, self.bias.value, self.activation)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input, `units` wide."""
@@ -314,16 +240,7 @@ class GRN(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Normalise `(batch, height, width, channels)`."""
-        if keras.backend.backend() == "torch":
-            from convnext.torch_grn import grn
-
-            parameters = (self.gamma.value, self.beta.value)
-            return grn(x, *parameters, self.epsilon, SMALLEST_SQUARED_NORM)
-        squares = ops.sum(ops.square(ops.cast(x, "float32")), axis=(1, 2), keepdims=True)
-        norm = ops.sqrt(ops.maximum(squares, SMALLEST_SQUARED_NORM))  # (B, 1, 1, C)
-        relative = norm / (ops.mean(norm, axis=-1, keepdims=True) + self.epsilon)
-        scale = 1.0 + ops.cast(self.gamma.value, "float32") * relative
-        return x * ops.cast(scale, x.dtype) + self.beta.value
+        return grn(x, self.gamma.value, self.beta.value, self.epsilon)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""

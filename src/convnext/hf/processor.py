@@ -17,22 +17,24 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from convnext.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    MissingDependencyError,
-    UnknownNameError,
-)
+from convnext.errors import ArgumentError, UnknownNameError
 from convnext.hf.hub import Hub, find_file, is_repository, read_json, staged
+from convnext.hf.pixels import (
+    Array,
+    DataFormat,
+    check_not_rescaled,
+    eight_bits,
+    flat,
+    normalize,
+    pixels,
+    tensors,
+)
 from convnext.hf.published import published_processor
-from convnext.images.decode import decode
-from convnext.images.read import Readable
 from convnext.images.transform import center_crop, resized_size
 
 __all__ = [
@@ -49,10 +51,6 @@ IMAGENET_STANDARD_MEAN = (0.5, 0.5, 0.5)
 IMAGENET_STANDARD_STD = (0.5, 0.5, 0.5)
 CROPPED_BELOW = 384  # at this side and above, pictures are warped to the square
 DEFAULT_CROP_PCT = 224 / 256
-CHANNELS = (1, 3, 4)
-
-Array = NDArray[Any]
-DataFormat = Literal["channels_first", "channels_last"]
 OPTIONS = (
     "do_resize",
     "size",
@@ -186,24 +184,24 @@ class ConvNextImageProcessor:
         for layout in (data_format, input_data_format):
             if layout not in ("channels_first", "channels_last", None):
                 raise UnknownNameError("data format", layout, ("channels_first", "channels_last"))
-        done = [self._one(_pixels(image, input_data_format)) for image in _flat(images)]
+        done = [self._one(pixels(image, input_data_format)) for image in flat(images)]
         if data_format == "channels_last":
             done = [image.transpose(1, 2, 0) for image in done]
-        return BatchFeature(pixel_values=_tensors(done, return_tensors))
+        return BatchFeature(pixel_values=tensors(done, return_tensors))
 
     def _one(self, image: Array) -> Array:
         """One picture, channels first."""
         if self.do_rescale:
-            _check_not_rescaled(image)
+            check_not_rescaled(image)
         if self.do_resize:
             image = self._resize(image)
         if self.do_rescale:
             image = (image.astype(np.float64) * self.rescale_factor).astype(np.float32)
-        return _normalize(image, self.image_mean, self.image_std) if self.do_normalize else image
+        return normalize(image, self.image_mean, self.image_std) if self.do_normalize else image
 
     def _resize(self, image: Array) -> Array:
         fraction = image.dtype != np.uint8 and not np.array_equal(image, image.astype(int))
-        picture = Image.fromarray(_eight_bits(image, fraction))
+        picture = Image.fromarray(eight_bits(image, fraction))
         side = self.size["shortest_edge"]
         if side < CROPPED_BELOW:
             short = int(side / self.crop_pct)
@@ -324,112 +322,3 @@ def _filter(resample: int) -> int:
 
 def _channels(value: float | Sequence[float]) -> float | list[float]:
     return value if isinstance(value, int | float) else [float(one) for one in value]
-
-
-def _flat(images: Any) -> list[Any]:
-    """Every picture of a picture, a batch, a list of pictures or a list of lists."""
-    if isinstance(images, list | tuple):
-        return [one for image in images for one in _flat(image)]
-    if isinstance(images, Image.Image | str | Path | bytes | Readable):
-        return [images]
-    shape = getattr(images, "shape", None)
-    if shape is None:
-        raise ArgumentTypeError(
-            f"Cannot read pictures from {type(images).__name__}: give PIL images, arrays, tensors, "
-            "paths, URLs or bytes, or a list of them."
-        )
-    return list(images) if len(shape) == 4 else [images]
-
-
-def _pixels(image: Any, data_format: DataFormat | None) -> Array:
-    """One picture as an array, channels first."""
-    if isinstance(image, Image.Image | str | Path | bytes | Readable):
-        rgb = decode(image, orientation=not isinstance(image, Image.Image))
-        return np.array(rgb).transpose(2, 0, 1)
-    if hasattr(image, "detach"):
-        image = image.detach().cpu()
-    array = np.asarray(image)
-    if array.ndim == 2:
-        return array[None]
-    if array.ndim != 3:
-        raise ArgumentError(
-            f"A picture has 2 or 3 axes, not the {array.ndim} of shape {array.shape}."
-        )
-    if data_format is None:
-        if array.shape[0] in CHANNELS:
-            data_format = "channels_first"
-        elif array.shape[2] in CHANNELS:
-            data_format = "channels_last"
-        else:
-            raise ArgumentError(
-                f"Cannot tell the channels of a picture of shape {array.shape}: neither its first "
-                "nor its last axis has 1, 3 or 4. Pass input_data_format='channels_first' or "
-                "'channels_last'."
-            )
-    return array if data_format == "channels_first" else array.transpose(2, 0, 1)
-
-
-def _check_not_rescaled(image: Array) -> None:
-    if not np.issubdtype(image.dtype, np.floating) or not image.size:
-        return
-    if image.min() >= 0 and 0 < image.max() <= 1:
-        raise ArgumentError(
-            "This picture's values are in 0..1 already, and do_rescale would multiply them by "
-            "rescale_factor again. Pass do_rescale=False, or give pixels in 0..255."
-        )
-
-
-def _eight_bits(image: Array, fraction: bool) -> Array:
-    """Channels last, as Pillow takes them; fractions of white are counted out of 255."""
-    largest = 1 if fraction else 255
-    if image.min() < 0 or image.max() > largest:
-        raise ArgumentError(
-            f"Cannot resize a picture with values from {image.min()} to {image.max()}. Allowed: "
-            "whole numbers in 0..255, or fractions in 0..1 with do_rescale=False."
-        )
-    image = image.transpose(1, 2, 0)
-    if fraction:
-        image = (image.astype(np.float64) * 255).astype(np.float32)
-    image = np.ascontiguousarray(image.astype(np.uint8))
-    return image[..., 0] if image.shape[-1] == 1 else image
-
-
-def _normalize(image: Array, mean: float | Sequence[float], std: float | Sequence[float]) -> Array:
-    if not np.issubdtype(image.dtype, np.floating):
-        image = image.astype(np.float32)
-    for name, values in (("image_mean", mean), ("image_std", std)):
-        if not isinstance(values, int | float) and len(values) != len(image):
-            raise ArgumentError(
-                f"{name} has {len(values)} numbers for a picture with {len(image)} channels. Give "
-                "one for each channel, or a single number."
-            )
-    shift = np.array(mean, image.dtype).reshape(-1, 1, 1)
-    scale = np.array(std, image.dtype).reshape(-1, 1, 1)
-    return cast("Array", (image - shift) / scale)
-
-
-def _tensors(images: list[Array], kind: str | None) -> Any:
-    if kind is None:
-        return images
-    kinds = ("np", "pt", "tf", "jax")
-    if kind not in kinds:
-        raise UnknownNameError("kind of tensors", kind, kinds)
-    if len({image.shape for image in images}) > 1:
-        raise ArgumentError(
-            "These pictures have different sizes and make no batch. Pass do_resize=True, or "
-            "return_tensors=None for a list."
-        )
-    batch = np.stack(images) if images else np.empty((0, 3, 0, 0), np.float32)
-    module = {"pt": "torch", "tf": "tensorflow", "jax": "jax.numpy"}.get(kind)
-    if module is None:
-        return batch
-    import importlib
-
-    try:
-        framework = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        extra = module.partition(".")[0]
-        raise MissingDependencyError(f"return_tensors={kind!r} needs {extra}. It", extra) from error
-    if kind == "pt":
-        return framework.from_numpy(np.ascontiguousarray(batch))
-    return framework.convert_to_tensor(batch) if kind == "tf" else framework.asarray(batch)

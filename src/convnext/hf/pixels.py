@@ -1,0 +1,152 @@
+"""Whatever people hand over as pictures, to arrays; arrays to tensors.
+
+Why it exists: transformers takes pictures in every form there is and guesses what they mean, so a
+processor like its own must, and says where it cannot. It knows no sizes and no settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from convnext.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    MissingDependencyError,
+    UnknownNameError,
+)
+from convnext.images.decode import decode
+from convnext.images.read import Readable
+
+__all__ = [
+    "Array",
+    "DataFormat",
+    "check_not_rescaled",
+    "eight_bits",
+    "flat",
+    "normalize",
+    "pixels",
+    "tensors",
+]
+
+CHANNELS = (1, 3, 4)
+
+Array = NDArray[Any]
+DataFormat = Literal["channels_first", "channels_last"]
+
+
+def flat(images: Any) -> list[Any]:
+    """Every picture of a picture, a batch, a list of pictures or a list of lists."""
+    if isinstance(images, list | tuple):
+        return [one for image in images for one in flat(image)]
+    if isinstance(images, Image.Image | str | Path | bytes | Readable):
+        return [images]
+    shape = getattr(images, "shape", None)
+    if shape is None:
+        raise ArgumentTypeError(
+            f"Cannot read pictures from {type(images).__name__}: give PIL images, arrays, tensors, "
+            "paths, URLs or bytes, or a list of them."
+        )
+    return list(images) if len(shape) == 4 else [images]
+
+
+def pixels(image: Any, data_format: DataFormat | None) -> Array:
+    """One picture as an array, channels first."""
+    if isinstance(image, Image.Image | str | Path | bytes | Readable):
+        rgb = decode(image, orientation=not isinstance(image, Image.Image))
+        return np.array(rgb).transpose(2, 0, 1)
+    if hasattr(image, "detach"):
+        image = image.detach().cpu()
+    array = np.asarray(image)
+    if array.ndim == 2:
+        return array[None]
+    if array.ndim != 3:
+        raise ArgumentError(
+            f"A picture has 2 or 3 axes, not the {array.ndim} of shape {array.shape}."
+        )
+    if data_format is None:
+        if array.shape[0] in CHANNELS:
+            data_format = "channels_first"
+        elif array.shape[2] in CHANNELS:
+            data_format = "channels_last"
+        else:
+            raise ArgumentError(
+                f"Cannot tell the channels of a picture of shape {array.shape}: neither its first "
+                "nor its last axis has 1, 3 or 4. Pass input_data_format='channels_first' or "
+                "'channels_last'."
+            )
+    return array if data_format == "channels_first" else array.transpose(2, 0, 1)
+
+
+def check_not_rescaled(image: Array) -> None:
+    """Refuse a picture in 0..1, which would be divided by 255 again."""
+    if not np.issubdtype(image.dtype, np.floating) or not image.size:
+        return
+    if image.min() >= 0 and 0 < image.max() <= 1:
+        raise ArgumentError(
+            "This picture's values are in 0..1 already, and do_rescale would multiply them by "
+            "rescale_factor again. Pass do_rescale=False, or give pixels in 0..255."
+        )
+
+
+def eight_bits(image: Array, fraction: bool) -> Array:
+    """Channels last, as Pillow takes them; fractions of white are counted out of 255."""
+    largest = 1 if fraction else 255
+    if image.min() < 0 or image.max() > largest:
+        raise ArgumentError(
+            f"Cannot resize a picture with values from {image.min()} to {image.max()}. Allowed: "
+            "whole numbers in 0..255, or fractions in 0..1 with do_rescale=False."
+        )
+    image = image.transpose(1, 2, 0)
+    if fraction:
+        image = (image.astype(np.float64) * 255).astype(np.float32)
+    image = np.ascontiguousarray(image.astype(np.uint8))
+    return image[..., 0] if image.shape[-1] == 1 else image
+
+
+def normalize(image: Array, mean: float | Sequence[float], std: float | Sequence[float]) -> Array:
+    """Each channel less its mean, over its deviation; channels first."""
+    if not np.issubdtype(image.dtype, np.floating):
+        image = image.astype(np.float32)
+    for name, values in (("image_mean", mean), ("image_std", std)):
+        if not isinstance(values, int | float) and len(values) != len(image):
+            raise ArgumentError(
+                f"{name} has {len(values)} numbers for a picture with {len(image)} channels. Give "
+                "one for each channel, or a single number."
+            )
+    shift = np.array(mean, image.dtype).reshape(-1, 1, 1)
+    scale = np.array(std, image.dtype).reshape(-1, 1, 1)
+    return cast("Array", (image - shift) / scale)
+
+
+def tensors(images: list[Array], kind: str | None) -> Any:
+    """Pictures as a batch of a framework's own kind; as they are if none is asked for."""
+    if kind is None:
+        return images
+    kinds = ("np", "pt", "tf", "jax")
+    if kind not in kinds:
+        raise UnknownNameError("kind of tensors", kind, kinds)
+    if len({image.shape for image in images}) > 1:
+        raise ArgumentError(
+            "These pictures have different sizes and make no batch. Pass do_resize=True, or "
+            "return_tensors=None for a list."
+        )
+    batch = np.stack(images) if images else np.empty((0, 3, 0, 0), np.float32)
+    module = {"pt": "torch", "tf": "tensorflow", "jax": "jax.numpy"}.get(kind)
+    if module is None:
+        return batch
+    import importlib
+
+    try:
+        framework = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        extra = module.partition(".")[0]
+        raise MissingDependencyError(f"return_tensors={kind!r} needs {extra}. It", extra) from error
+    if kind == "pt":
+        return framework.from_numpy(np.ascontiguousarray(batch))
+    return framework.convert_to_tensor(batch) if kind == "tf" else framework.asarray(batch)

@@ -1,0 +1,117 @@
+"""What the layers compute, in the form that the running backend and device do best.
+
+Why it exists: XLA's own depthwise convolution on a CPU is 25 to 130 times slower than the same
+arithmetic done well, and Keras compiles with XLA by default. This is the one file that knows which
+backend and device run; everything above it is plain Keras. It knows no parameters, only arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+__all__ = [
+    "SMALLEST_SQUARED_NORM",
+    "depthwise_conv",
+    "grn",
+    "jax_runs_on_cpu",
+    "linear",
+    "patch_conv",
+    "patches_along",
+]
+
+# Floor under GRN's squared norms: far below its epsilon, and a root's gradient at zero is infinite.
+SMALLEST_SQUARED_NORM = 1e-24
+
+
+def depthwise_conv(x: Any, kernel: Any, bias: Any) -> Any:
+    """The convolution in the form that the running backend and device do best."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from convnext.torch_depthwise import depthwise_conv as on_torch
+
+        x = x.permute(0, 3, 1, 2)  # a view in PyTorch's channels-last format: nothing is copied
+        return on_torch(x, kernel.permute(2, 3, 0, 1), bias).permute(0, 2, 3, 1)
+    if jax_runs_on_cpu():
+        from convnext.jax_depthwise import depthwise_conv as on_jax
+
+        return on_jax(x, kernel[..., 0]) + bias
+    return ops.depthwise_conv(x, kernel, padding="same", data_format="channels_last") + bias
+
+
+def patch_conv(x: Any, kernel: Any, bias: Any, stride: int) -> Any:
+    """Cut into patches and project each; a step smaller than the patch pads instead of cutting."""
+    cuts = stride == kernel.shape[0]
+    if cuts and keras.backend.backend() == "torch":
+        from torch.nn.functional import conv2d
+
+        y = conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, stride=stride)
+        return y.permute(0, 2, 3, 1)
+    padding = "valid" if cuts else "same"
+    y = ops.conv(x, kernel, stride, padding, data_format="channels_last")
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # TensorFlow 2.21 gives the convolution of an empty batch the shape of its input.
+        batch, *sides = tf.unstack(tf.shape(x)[:3])
+        sides = [patches_along(side, kernel.shape[0], stride) for side in sides]
+        y = tf.reshape(y, (batch, *sides, kernel.shape[-1]))
+    return y + bias
+
+
+def patches_along(side: Any, kernel_size: int, stride: int) -> Any:
+    """How many patches a side holds: rounded down where they are cut, up where it is padded."""
+    return (side if stride == kernel_size else side + stride - 1) // stride
+
+
+def linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
+    """Product, bias and activation in as few passes as the running backend can."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from torch.nn import functional
+
+        return activation(functional.linear(x, kernel.t(), bias))
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        # The runtime fuses exactly this chain: a product of matrices, BiasAdd, the activation.
+        rows = tf.reshape(x, (-1, kernel.shape[0]))
+        rows = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
+        # TensorFlow's own GELU goes through erfc, which tf2onnx and LiteRT lack (2026-11).
+        full = activation is keras.activations.gelu and rows.dtype == tf.float32
+        rows = _gelu_of_erf(rows) if full else activation(rows)
+        return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], kernel.shape[1:]], 0))
+    rows = ops.matmul(x, kernel) + bias
+    if activation is keras.activations.gelu and backend == "jax":
+        # JAX's own exact GELU goes through erfc, which takes XLA 2.5 times as long on a CPU.
+        return _gelu_of_erf(rows)
+    return activation(rows)
+
+
+def _gelu_of_erf(x: Any) -> Any:
+    return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
+
+
+def jax_runs_on_cpu() -> bool:
+    """Whether XLA compiles for a processor, which it does worst."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return bool(jax.default_backend() == "cpu")
+
+
+def grn(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+    """Global response normalisation of (batch, height, width, channels), norms in float32."""
+    if keras.backend.backend() == "torch":
+        from convnext.torch_grn import grn as on_torch
+
+        return on_torch(x, gamma, beta, epsilon, SMALLEST_SQUARED_NORM)
+    squares = ops.sum(ops.square(ops.cast(x, "float32")), axis=(1, 2), keepdims=True)
+    norm = ops.sqrt(ops.maximum(squares, SMALLEST_SQUARED_NORM))  # (B, 1, 1, C)
+    relative = norm / (ops.mean(norm, axis=-1, keepdims=True) + epsilon)
+    scale = 1.0 + ops.cast(gamma, "float32") * relative
+    return x * ops.cast(scale, x.dtype) + beta
