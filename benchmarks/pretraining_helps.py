@@ -16,57 +16,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
-from records import save, where
+from starts import compare
 
-from convnext.train import pretrain, train
+from convnext.train import Outcome, pretrain, train
 
 RESULTS = Path(__file__).parent / "results" / "pretraining_helps.csv"
-KEY = ("start", "seed", "pretraining_epochs", "epochs")
 LABELS = 5000
 STRIDES = "model.strides=[2,2,2,1]"  # leaves 4x4 patches to hide
 
 
-def finetune(args: argparse.Namespace, start: str, seed: int) -> dict[str, object]:
-    outcome = train(
-        "cifar10",
-        args.data,
-        args.out / f"{start}-{seed}",
-        changes=[
-            STRIDES,
-            f"data.limit={LABELS}",
-            f"run.precision={args.precision}",
-            f"run.seed={seed}",
-            f"run.epochs={args.epochs}",
-            f"run.validate_every={args.epochs}",
-            "optimizer.warmup_epochs=1",
-            "optimizer.ema=0.99",
-        ],
-        init=args.out / "encoder" if start == "fcmae" else None,
-        resume=True,
-        workers=args.workers,
-        progress=False,
-    )
-    if not outcome.finished:
-        raise SystemExit(130)
-    return {
-        "start": start,
-        "seed": seed,
-        "accuracy": outcome.accuracy,
-        "labels": LABELS,
-        "pretraining_epochs": args.pretraining,
-        "epochs": args.epochs,
-        **where(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="CIFAR-10, as `convnext train` takes it")
+    parser.add_argument("data", type=Path, help="folder with CIFAR-10's train.zip and test.zip")
     parser.add_argument("out", type=Path, help="folder for all runs")
     parser.add_argument("--pretraining", type=int, default=20, help="epochs (default: 20)")
     parser.add_argument("--epochs", type=int, default=40, help="of fine-tuning (default: 40)")
@@ -91,15 +56,35 @@ def main() -> None:
     )
     if not encoder.finished:
         raise SystemExit(130)
-    rows = []
-    for seed in range(args.seeds):
-        for start in ("random", "fcmae"):
-            rows.append(finetune(args, start, seed))
-            print(f"{start}, seed {seed}: {rows[-1]['accuracy']:.2%}", flush=True)
-    save(RESULTS, rows, KEY)
-    for start in ("random", "fcmae"):
-        found = [float(str(row["accuracy"])) for row in rows if row["start"] == start]
-        print(f"{start}: {statistics.mean(found):.2%} over {len(found)} seeds")
+
+    def finetune(name: str, weights: Path | str | None, seed: int) -> Outcome:
+        return train(
+            "cifar10",
+            args.data / "train.zip",
+            args.out / f"{name}-{seed}",
+            validation=args.data / "test.zip",
+            changes=[
+                STRIDES,
+                f"data.limit={LABELS}",
+                f"run.precision={args.precision}",
+                f"run.seed={seed}",
+                f"run.epochs={args.epochs}",
+                f"run.validate_every={args.epochs}",
+                "optimizer.warmup_epochs=1",
+                "optimizer.ema=0.99",
+            ],
+            init=weights,
+            resume=True,
+            workers=args.workers,
+            progress=False,
+        )
+
+    facts: dict[str, object] = {
+        "labels": LABELS,
+        "pretraining_epochs": args.pretraining,
+        "epochs": args.epochs,
+    }
+    compare({"random": None, "fcmae": encoder.folder}, args.seeds, finetune, facts, RESULTS)
 
 
 if __name__ == "__main__":

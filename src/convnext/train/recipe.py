@@ -100,7 +100,7 @@ class Data:
     class_weights: Literal["none", "balanced"] = setting(
         "none", '"balanced": mistakes on rare classes count more'
     )
-    limit: int | None = setting(None, "how many pictures at most", low=1)
+    limit: int | None = setting(None, "how many pictures of each part at most", low=1)
 
     def __post_init__(self) -> None:
         check(self)
