@@ -55,12 +55,13 @@ class _WrittenOut(torch.autograd.Function):  # type: ignore[misc]
         x, gamma, norm, mean, above = ctx.saved_tensors
         relative = norm / mean
         scale = 1.0 + gamma.float() * relative
-        of_scale = (gradient * x).sum((1, 2), keepdim=True).float()
+        wide = gradient * x  # of the block's widest shape: one piece of memory for all that follows
+        of_scale = wide.sum((1, 2), keepdim=True).float()
         of_gamma = (of_scale * relative).sum((0, 1, 2)).to(gamma.dtype)
         of_relative = of_scale * gamma.float()
         of_mean = (of_relative * relative).mean(-1, keepdim=True)
         of_norm = (of_relative - of_mean) / mean
         # d norm / d x = x / norm, and nothing where the floor holds.
         direction = (of_norm / norm * above).to(x.dtype)
-        of_x = torch.addcmul(gradient * scale.to(x.dtype), x, direction)
+        of_x = torch.mul(gradient, scale.to(x.dtype), out=wide).addcmul_(x, direction)
         return of_x, of_gamma, gradient.sum((0, 1, 2)), None, None
