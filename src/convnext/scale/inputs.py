@@ -6,7 +6,7 @@ than fit in memory. It knows nothing of what is done with pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
 from convnext.errors import ImageError
@@ -132,8 +132,16 @@ def _schema() -> Any:
     )
 
 
-def write_inputs(folder: Folder, shards: Iterable[list[Item]]) -> tuple[int, int | None]:
-    """Write what every shard holds; how many shards, and how many pictures."""
+def write_inputs(
+    folder: Folder, shards: Iterable[list[Item]], before: Callable[[int], object] = lambda _: None
+) -> tuple[int, int | None]:
+    """Write what every shard holds; how many shards, and how many pictures.
+
+    Args:
+        folder: Where to.
+        shards: The items of each.
+        before: Called with the number of shards when all is written, and not in its place yet.
+    """
     count, pictures = 0, 0
     unknown = False
     arrow, schema = pyarrow(), _schema()
@@ -153,6 +161,8 @@ def write_inputs(folder: Folder, shards: Iterable[list[Item]]) -> tuple[int, int
                     rows = []
             if rows:
                 writer.write_table(_table(arrow, schema, rows))
+        stream.flush()
+        before(count)
 
     folder.put(INPUTS, write)
     return count, None if unknown else pictures

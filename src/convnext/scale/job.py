@@ -83,6 +83,7 @@ def settings(job: Job, facts: Mapping[str, Any], shard_size: int) -> dict[str, A
     return {
         "task": job.task,
         **facts,
+        "device": job.device,
         "preprocess": asdict(job.preprocess),
         "labels": names,
         "calibration": None if job.calibration is None else _calibration_digest(job.calibration),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Literal
@@ -29,6 +30,7 @@ Mode = Literal["new", "resume", "overwrite"]
 PLAN = "_plan.json"
 FORMAT = 1
 _SHOWN = 80
+_PART = re.compile(r"part-\d{5,}-of-\d{5,}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def open_plan(
         items: The items of each shard, if not those of `found`.
         settings: Everything that answers depend on; plain JSON.
         mode: `"new"` refuses a folder with a plan; `"resume"` goes on with it, if it is the same;
-            `"overwrite"` removes it with what was computed.
+            `"overwrite"` removes it with what was computed, once all inputs have been looked at.
 
     Raises:
         ArgumentError: The folder holds something else, the plan is another, or an input cannot be
@@ -92,35 +94,28 @@ def open_plan(
     """
     settings = json.loads(json.dumps(settings))
     names = folder.names()
-    digest = hashlib.sha256()
-    told = _told(found, digest)
+    told = _Told(found)
     if PLAN in names and mode == "resume":
-        for _ in told:
-            pass
-        return _taken_up(folder, settings, digest.hexdigest())
+        return _taken_up(folder, settings, told.fingerprint())
     if PLAN in names and mode == "new":
         raise ArgumentError(
             f"{folder.text} holds {_progress(folder)}. Go on with --resume (resume=True), discard "
             "them with --overwrite (overwrite=True), or name another folder."
         )
-    ours = {name for name in names if name in (PLAN, INPUTS) or name.startswith("part-")}
-    strange = sorted(name for name in names - ours if not name.startswith("."))
-    if strange or (PLAN not in names and ours - {INPUTS}):
-        example = (strange or sorted(ours))[0]
-        raise ArgumentError(
-            f"{folder.text} holds files that are not ours, such as {example}. Name an empty folder "
-            "or one that is not there."
-        )
-    for name in (PLAN, *sorted(ours - {PLAN})):  # the plan first: without it nothing counts
-        folder.remove(name)
+    earlier = _ours(folder, names)
+
+    def make_way(shards: int) -> None:
+        told.fingerprint()
+        if not shards:
+            raise ArgumentError(f"There are no pictures: {told.problem()}.")
+        for name in earlier:
+            folder.remove(name)
+
     shard_size, columns = settings["shard_size"], TableColumns(**settings["columns"])
-    shards, pictures = write_inputs(folder, items or items_of(told, shard_size, columns))
-    for _ in told:
-        pass
-    if not shards:
-        folder.remove(INPUTS)
-        raise ArgumentError("There are no pictures: no source was given.")
-    plan = Plan(folder, settings, shards, pictures, digest.hexdigest())
+    shards, pictures = write_inputs(
+        folder, items or items_of(told, shard_size, columns), before=make_way
+    )
+    plan = Plan(folder, settings, shards, pictures, told.fingerprint())
     facts = {
         "convnext_plan": FORMAT,
         "shards": shards,
@@ -132,11 +127,44 @@ def open_plan(
     return plan
 
 
-def _told(found: Iterable[Found], digest: Any) -> Iterator[Found]:
-    for item in found:
-        text = f"{item.kind}\0{item.path}\0{item.size}\0"
-        digest.update(text.encode("utf-8", "surrogateescape"))  # a file's name may hold any bytes
-        yield item
+def _ours(folder: Folder, names: set[str]) -> list[str]:
+    """What an earlier run left, as it is to be removed: parts without a plan would be nobody's."""
+    parts = sorted(name for name in names if _PART.fullmatch(name))
+    ours = [*parts, *(name for name in (PLAN, INPUTS) if name in names)]
+    strange = sorted(name for name in names.difference(ours) if not name.startswith("."))
+    if strange or (parts and PLAN not in names):
+        example = (strange or parts)[0]
+        raise ArgumentError(
+            f"{folder.text} holds files that are not ours, such as {example}. Name an empty folder "
+            "or one that is not there."
+        )
+    return ours
+
+
+class _Told:
+    """The inputs as they pass by, and what they were."""
+
+    def __init__(self, found: Iterable[Found]) -> None:
+        self._found = iter(found)
+        self._digest = hashlib.sha256()
+        self._count = 0
+
+    def __iter__(self) -> Iterator[Found]:
+        for item in self._found:
+            text = f"{item.kind}\0{item.path}\0{item.size}\0"
+            self._digest.update(text.encode("utf-8", "surrogateescape"))  # names of any bytes
+            self._count += 1
+            yield item
+
+    def fingerprint(self) -> str:
+        """Of all inputs, also of those that have not passed by yet."""
+        for _ in self:
+            pass
+        return self._digest.hexdigest()
+
+    def problem(self) -> str:
+        """Why there is no picture among them."""
+        return "what was given holds none" if self._count else "no source was given"
 
 
 def _write(stream: IO[bytes], facts: Mapping[str, Any]) -> None:

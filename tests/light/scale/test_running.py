@@ -19,8 +19,9 @@ from convnext.errors import (
     UnknownNameError,
 )
 from convnext.scale import Room, TableColumns, predict_dataset
+from convnext.scale.places import Folder
 
-pytest.importorskip("pyarrow")
+pyarrow = pytest.importorskip("pyarrow")
 pytestmark = pytest.mark.usefixtures("mock_engine")
 
 PARTS = [f"part-{shard:05d}-of-00004.parquet" for shard in range(4)]
@@ -208,6 +209,7 @@ def test_numbers_that_are_none_are_errors_of_their_rows(folder, predict, rows, m
         ({"size": 64}, "other settings .preprocess"),
         ({"labels": list("abcdefghij")}, "other settings .labels"),
         ({"columns": TableColumns("x")}, "other settings .columns"),
+        ({"device": "GPU"}, 'other settings .device: "auto" there, "GPU" now.'),
     ],
 )
 def test_going_on_otherwise_is_refused(folder, predict, files, change, words):
@@ -251,6 +253,42 @@ def test_what_is_there_is_not_touched_unasked(folder, predict, files):
         with pytest.raises(ArgumentError, match=r"not ours, such as part-of-a-book\.txt"):
             predict(folder, "theirs", **options)
     assert names("theirs") == ["part-of-a-book.txt"]
+    Path("out/part-summary.csv").touch()
+    with pytest.raises(ArgumentError, match=r"not ours, such as part-summary\.csv"):
+        predict(folder, overwrite=True)
+    assert len(names("out")) == 4
+
+
+@pytest.mark.parametrize("source", ["absent", "empty.parquet", "no.parquet"])
+def test_what_is_there_stays_until_other_pictures_are_found(folder, predict, files, make, source):
+    predict(folder)
+    before = files("out")
+    make.table("empty.parquet", {"image": pyarrow.array([], pyarrow.binary())})
+    Path("no.parquet").write_bytes(b"no table")
+    with pytest.raises(ArgumentError, match=r"absent|what was given holds none|no\.parquet"):
+        predict([folder, source] if source != "empty.parquet" else source, overwrite=True)
+    assert files("out") == before
+
+
+@pytest.mark.parametrize("removed", range(6))
+def test_overwriting_that_is_interrupted_can_be_done_again(folder, predict, monkeypatch, removed):
+    predict(folder)
+    left = [removed]
+    remove = Folder.remove
+
+    def interrupted(out, name):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        remove(out, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "remove", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict(folder, overwrite=True)
+    assert len(names("out")) == 6 - removed
+    assert ("_plan.json" in names("out")) == (removed < 5), "it is the last of what counts"
+    assert predict(folder, overwrite=True).computed == 30
 
 
 def test_a_plan_that_is_none(folder, predict):
