@@ -25,10 +25,10 @@ from convnext.serve.batching import Array
 from convnext.serve.bodies import while_connected
 from convnext.serve.inputs import Given
 from convnext.serve.models import Served
-from convnext.serve.options import Chosen
+from convnext.serve.options import LATEST_MS, Chosen
 from convnext.serve.problems import Problem, shown
 from convnext.serve.service import INLINE_BYTES, Service
-from convnext.serve.settings import Answers
+from convnext.serve.settings import Answers, Settings
 from convnext.serve.tensors import HEADER_LENGTH, InferRequest, bad, read_request
 
 __all__ = ["index", "infer", "model_metadata", "model_ready", "server_metadata"]
@@ -113,20 +113,28 @@ async def infer(service: Service, request: Request) -> Response:
         async with service.bodies.read(request.receive, headers) as body:
             header_length = headers.get(HEADER_LENGTH)
             if _json_length(header_length, body) < INLINE_BYTES:
-                asked = read_request(body, header_length, service.settings)
+                asked, given = _taken_apart(body, header_length, service.settings)
             else:
-                asked = await service.in_thread(
-                    lambda: read_request(body, header_length, service.settings)
+                asked, given = await service.in_thread(
+                    lambda: _taken_apart(body, header_length, service.settings)
                 )
             served = _served(service, request)  # it may have been replaced meanwhile
+            _check_sides(asked, served)
             wanted = _wanted(asked, served)
             deadline = Chosen(_timeout(asked), service.settings.deadline).deadline
-            given = _given(asked, served, service.settings.max_pictures)
             names = {name for name, *_ in wanted}
             with served.batcher.admit(len(given), deadline):
                 async with while_connected(request.receive):
                     results = await _results(service, served, names, given, deadline)
             return _answer(asked, served, wanted, results)
+
+
+def _taken_apart(
+    body: bytes, header_length: str | None, settings: Settings
+) -> tuple[InferRequest, list[NDArray[np.uint8] | bytes]]:
+    """A request and its pictures; whether they fit a model is not looked at."""
+    asked = read_request(body, header_length, settings)
+    return asked, _given(asked, settings.max_pictures)
 
 
 def _json_length(header_length: str | None, body: bytes) -> int:
@@ -140,7 +148,7 @@ def _timeout(asked: InferRequest) -> Mapping[str, Any]:
     microseconds = asked.parameters.get("timeout", 0)
     if type(microseconds) is not int or microseconds < 0:
         raise bad(f"timeout is a whole number of microseconds, not {shown(microseconds)}.")
-    return {"deadline_ms": microseconds / 1000} if microseconds else {}
+    return {"deadline_ms": min(microseconds, 1000 * LATEST_MS) / 1000} if microseconds else {}
 
 
 def _wanted(asked: InferRequest, served: Served) -> list[tuple[str, bool, int]]:
@@ -158,21 +166,26 @@ def _wanted(asked: InferRequest, served: Served) -> list[tuple[str, bool, int]]:
     return wanted
 
 
-def _given(asked: InferRequest, served: Served, most: int) -> list[NDArray[np.uint8] | bytes]:
+def _given(asked: InferRequest, most: int) -> list[NDArray[np.uint8] | bytes]:
     """The pictures: each as pixels, or as a file."""
     if len(asked.inputs) != 1 or asked.inputs[0].name not in (PIXELS, IMAGE):
         raise bad(f"Give one input: {PIXELS} (UINT8) or {IMAGE} (BYTES, picture files).")
     [tensor] = asked.inputs
-    size = served.model.preprocess.size
     if not tensor.shape or not 1 <= tensor.shape[0] <= most:
         raise bad(f"A request may hold 1 to {most} pictures; shape is {list(tensor.shape)}.")
-    if tensor.name == IMAGE:
-        if len(tensor.shape) > 2 or tensor.shape[1:] not in ((), (1,)):
-            raise bad(f"The shape of {IMAGE} is [pictures], not {list(tensor.shape)}.")
-        return list(tensor.strings())
-    if tensor.shape[1:] != (size, size, 3):
+    if tensor.name == PIXELS:
+        return list(tensor.pixels())
+    if len(tensor.shape) > 2 or tensor.shape[1:] not in ((), (1,)):
+        raise bad(f"The shape of {IMAGE} is [pictures], not {list(tensor.shape)}.")
+    return list(tensor.strings())
+
+
+def _check_sides(asked: InferRequest, served: Served) -> None:
+    """Refuse pixels of another size than the model's."""
+    size = served.model.preprocess.size
+    [tensor] = asked.inputs
+    if tensor.name == PIXELS and tensor.shape[1:] != (size, size, 3):
         raise bad(f"The shape of {PIXELS} is [n, {size}, {size}, 3], not {list(tensor.shape)}.")
-    return list(tensor.pixels())
 
 
 async def _results(

@@ -13,7 +13,7 @@ from typing import Any
 from convnext.serve import limits
 from convnext.serve.problems import Problem, shown
 
-__all__ = ["OPTIONS", "Chosen", "Option", "choose"]
+__all__ = ["LATEST_MS", "OPTIONS", "Chosen", "Option", "choose"]
 
 
 @dataclass(frozen=True)

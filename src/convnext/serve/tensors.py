@@ -64,16 +64,20 @@ class Tensor:
         if isinstance(self.data, bytes):
             array = np.frombuffer(self.data, np.uint8)
         else:
-            try:
-                numbers = np.asarray(self.data)
-            except (ValueError, OverflowError, RecursionError) as error:
-                raise bad(f"The data of {shown(self.name)} are no array.") from error
-            self._check_size(numbers.size)
-            if numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() > 255:
-                raise bad(f"The data of {shown(self.name)} are no whole numbers from 0 to 255.")
-            array = numbers.astype(np.uint8).reshape(-1)
+            array = self._numbers(self.data)
         self._check_size(array.size)
         return array.reshape(self.shape)
+
+    def _numbers(self, data: list[Any]) -> NDArray[np.uint8]:
+        try:
+            # Objects: of another type, one long text would make every cell as wide as itself.
+            numbers = np.asarray(data, object).reshape(-1)
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise bad(f"The data of {shown(self.name)} are no array.") from error
+        self._check_size(numbers.size)
+        if set(map(type, numbers)) != {int} or numbers.min() < 0 or numbers.max() > 255:
+            raise bad(f"The data of {shown(self.name)} are no whole numbers from 0 to 255.")
+        return numbers.astype(np.uint8)
 
     def _check_size(self, size: int) -> None:
         if not 0 < size == math.prod(self.shape):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from convnext.classifier import Classifier
 from convnext.engines import open_engine
 from convnext.images.transform import pixels
+from convnext.serve.tensors import Tensor
 
 LIMIT = 1e-5  # of logits of order 1: batches of one and of several round differently
 
@@ -123,6 +125,33 @@ def test_requests_that_are_not_in_order(running, named_weights):
         late = post(parameters={"timeout": 50_000})
         assert error(late, 503)
         assert late.headers["retry-after"]
+
+
+@pytest.mark.usefixtures("mock_engine")
+def test_a_timeout_longer_than_any_is_the_servers_own(running, named_weights):
+    with running({"shades": named_weights}) as run:
+        tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
+        body = {"inputs": [{**tensor, "data": [0] * 3072}], "parameters": {"timeout": 10**400}}
+        assert run.client.post("/v2/models/shades/infer", json=body).status_code == 200
+
+
+@pytest.mark.usefixtures("mock_engine")
+def test_large_tensors_in_json_are_taken_apart_off_the_event_loop(
+    running, named_weights, monkeypatch
+):
+    threads, pixels_of = [], Tensor.pixels
+
+    def noted(tensor):
+        threads.append(threading.current_thread())
+        return pixels_of(tensor)
+
+    monkeypatch.setattr(Tensor, "pixels", noted)
+    with running({"shades": named_weights}) as run:
+        tensor = {"name": "pixels", "datatype": "UINT8", "shape": [16, 32, 32, 3]}
+        body = {"inputs": [{**tensor, "data": [0] * (16 * 3072)}]}
+        assert run.client.post("/v2/models/shades/infer", json=body).status_code == 200
+        assert threads
+        assert run.thread not in threads
 
 
 @pytest.mark.usefixtures("mock_engine")

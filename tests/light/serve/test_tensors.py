@@ -1,6 +1,7 @@
 """Tensors of the Open Inference Protocol, in JSON and as bytes."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -93,7 +94,8 @@ def test_what_is_not_in_order_is_told(body, length, said):
         ({"data": [True]}, "no whole numbers"),
         ({"data": ["1"]}, "no whole numbers"),
         ({"data": [10**40]}, "no whole numbers"),
-        ({"data": [[1], [1, 2]]}, "no array"),
+        ({"data": [[1], [1, 2]]}, "has 2 numbers"),
+        ({"data": [[1], [1, 2]], "shape": [2]}, "no whole numbers"),
         ({"data": []}, "has 0 numbers"),
         ({"data": [], "shape": [0]}, "has 0 numbers"),
         ({"data": [1, 2]}, "has 2 numbers"),
@@ -104,6 +106,18 @@ def test_data_that_are_no_pixels_are_told(about, said):
     with pytest.raises(Problem) as caught:
         tensor.pixels()
     assert said in caught.value.detail
+
+
+def test_one_long_text_among_numbers_makes_no_other_cell_longer():
+    data = ["x" * 10_000] + [0] * 9_999
+    [tensor] = read_request(asked(data=data, shape=[10_000]), None, SETTINGS).inputs
+    tracemalloc.start()
+    try:
+        with pytest.raises(Problem, match="no whole numbers"):
+            tensor.pixels()
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def status(work):
