@@ -8,7 +8,8 @@ where there is room, to tell when one is gone, and to carry small messages.
 
 A shard whose worker dies is tried again by another, behind the shards that nobody has tried yet,
 and set aside if that happens `TRIES` times: one picture that makes a decoder crash must neither end
-a run nor keep it from ending.
+a run nor keep it from ending. Workers that were idle then are let go: they may have died with their
+node, which nobody would notice before a shard is charged with it.
 """
 
 from __future__ import annotations
@@ -136,10 +137,8 @@ class Cluster:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for actor in self._hired:
-            with contextlib.suppress(Exception):  # most are gone by now
-                self._ray.kill(actor)
-        self._hired.clear()
+        for actor in list(self._hired):
+            self._let_go(actor)
         self._calls.clear()
         if self._started:
             self._ray.shutdown()
@@ -149,7 +148,7 @@ class Cluster:
         while not self._facts:
             call = self._heard(working=False)
             actor = self._calls.pop(call)
-            found = self._greeted(call)
+            found = self._greeted(call, actor)
             if found is not None:
                 self._facts = found
                 self._calls[actor.facts.remote()] = actor  # answered once more when work begins
@@ -174,7 +173,7 @@ class Cluster:
             call = self._heard(working=bool(given))
             actor = self._calls.pop(call)
             if call not in given:
-                if self._greeted(call) is not None:
+                if self._greeted(call, actor) is not None:
                     idle.append(actor)
                 continue
             shard = given.pop(call)
@@ -192,7 +191,10 @@ class Cluster:
             else:
                 aside.append(shard)
                 left -= 1
-            if left and not idle:
+            for gone in (actor, *idle):
+                self._let_go(gone)
+            idle.clear()
+            if pending:
                 self._hire()
         if aside:
             raise ConvNeXtError(_lost(aside, plan))
@@ -282,7 +284,13 @@ class Cluster:
         self._hired.append(actor)
         self._calls[actor.facts.remote()] = actor
 
-    def _greeted(self, call: Any) -> dict[str, Any] | None:
+    def _let_go(self, actor: Any) -> None:
+        """End a worker, dead or only out of reach: it would keep its processors."""
+        self._hired.remove(actor)
+        with contextlib.suppress(Exception):  # most are gone by now
+            self._ray.kill(actor)
+
+    def _greeted(self, call: Any, actor: Any) -> dict[str, Any] | None:
         """A new worker's facts; None if it died, and another takes its place.
 
         Raises:
@@ -296,6 +304,7 @@ class Cluster:
                     f"{self._deaths} workers died while they opened the model: "
                     f"{self._why}. Is there enough memory for {self.workers} of them?"
                 )
+            self._let_go(actor)
             self._hire()
             return None
         self._deaths = 0
@@ -319,7 +328,7 @@ class Cluster:
         except errors.RayTaskError:
             raise
         except errors.RayError as error:
-            self._why = str(error).strip().splitlines()[0]
+            self._why = str(error).strip().rpartition("\n")[2].rstrip(".")  # first is who it was
             return None
         if isinstance(said, _Failed):
             raise ConvNeXtError(said.message)

@@ -29,27 +29,44 @@ class RayTaskError(RayError):
     pass
 
 
+def died(why):
+    """As `ray.exceptions.ActorDiedError` says it: who it was first, what became of it last."""
+    return RayError(
+        "The actor died unexpectedly before finishing this task.\n"
+        "\tclass_name: _Hand\n"
+        "\tactor_id: 4c4fe2e8c2a8bc0e2e58a8b501000000\n"
+        "\tpid: 4711\n"
+        "\tnamespace: 5e0c5d4f-4d8a-4c8a-8f6e-0d3f6a9d7c11\n"
+        "\tip: 127.0.0.1\n"
+        f"{why}."
+    )
+
+
 class Call:
     """One call to a worker: what it gives is found out when it is asked for."""
 
-    def __init__(self, work):
+    def __init__(self, actor, work):
+        self.actor = actor
         self.work = work
 
 
 class Ray:
     """Runs calls one by one, the oldest first.
 
-    `deaths` says how often the worker of each shard dies, `starts` what new workers say.
+    `deaths` says how often the worker of each shard dies, `starts` what new workers say; at the
+    shard `outage` the node goes, with whoever is idle.
     """
 
     exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
-    def __init__(self, deaths=None, starts=None, resources=None, fails=None):
+    def __init__(self, deaths=None, starts=None, resources=None, fails=None, outage=None):
         self.deaths = dict(deaths or {})
         self.starts = list(starts or [])
         self.resources = resources or {"CPU": 8.0}
         self.fails = fails or {}
+        self.outage = outage
         self.hired, self.killed, self.computed = 0, 0, []
+        self.there, self.most = [], 0  # workers that take room, and how many at most
         self.options = None
         self.stuck = 0  # waits that end with nothing
 
@@ -77,9 +94,13 @@ class Ray:
         return calls[:1], calls[1:]
 
     def get(self, call):
+        call.actor.calls -= 1
+        if not call.actor.alive:
+            raise died("The actor is dead because its node has died")
         return call.work()
 
-    def kill(self, _):
+    def kill(self, actor):
+        self.there.remove(actor)
         self.killed += 1
 
     def shutdown(self):
@@ -99,26 +120,44 @@ class Actors:
     def remote(self, _):
         ray = self.ray
         ray.hired += 1
-        said = ray.starts.pop(0) if ray.starts else FACTS
+        actor = Actor(ray, ray.starts.pop(0) if ray.starts else FACTS)
+        ray.there.append(actor)
+        ray.most = max(ray.most, len(ray.there))
+        return actor
 
-        def facts():
-            if isinstance(said, Exception):
-                raise said
-            return said
 
-        def compute(_, shard):
-            if ray.deaths.get(shard, 0):
-                ray.deaths[shard] -= 1
-                raise RayError("the worker died\nwith a long story")
-            if shard in ray.fails:
-                return ray.fails[shard]
-            ray.computed.append(shard)
-            return Done(shard, 10, 0, (), 0.1)
+class Actor:
+    """A worker, which can die at work and while it is idle."""
 
-        return SimpleNamespace(
-            facts=SimpleNamespace(remote=lambda: Call(facts)),
-            compute=SimpleNamespace(remote=lambda plan, shard: Call(lambda: compute(plan, shard))),
-        )
+    def __init__(self, ray, said):
+        self.ray, self.said = ray, said
+        self.alive, self.calls = True, 0
+        self.facts = SimpleNamespace(remote=lambda: self.call(self.tell))
+        self.compute = SimpleNamespace(remote=lambda _, shard: self.call(lambda: self.work(shard)))
+
+    def call(self, work):
+        self.calls += 1
+        return Call(self, work)
+
+    def tell(self):
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+    def work(self, shard):
+        ray = self.ray
+        if shard == ray.outage:
+            ray.outage = None
+            for actor in ray.there:
+                actor.alive = actor.calls > 0
+            raise died("The actor is dead because its node has died")
+        if ray.deaths.get(shard, 0):
+            ray.deaths[shard] -= 1
+            raise died("The actor is dead because its worker process has died")
+        if shard in ray.fails:
+            return ray.fails[shard]
+        ray.computed.append(shard)
+        return Done(shard, 10, 0, (), 0.1)
 
 
 @pytest.fixture
@@ -148,7 +187,19 @@ def test_the_shard_of_a_dead_worker_is_tried_again_behind_the_others(run):
     done = run(ray)
     assert sorted(done) == sorted(ray.computed) == list(range(12))
     assert {3, 5} == set(done[-2:])
-    assert ray.hired == 4, "the last time, one was idle"
+    assert (ray.hired, ray.most) == (5, 2), "who is given up takes no room"
+
+
+def test_workers_that_died_while_they_were_idle_are_not_charged_to_a_shard(run):
+    ray = Ray(outage=3)
+    assert sorted(run(ray, Room(workers=4), shards=4)) == [0, 1, 2, 3]
+    assert ray.hired == 5
+
+
+def test_why_a_worker_died_is_said(run, caplog):
+    run(Ray(deaths={3: 1}))
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.endswith("00012.parquet: The actor is dead because its worker process has died")
 
 
 def test_a_shard_that_kills_its_workers_is_set_aside(run):
@@ -172,10 +223,12 @@ def test_workers_that_are_not_alike_are_refused(run):
 
 
 def test_workers_that_die_at_the_start(run):
-    died = RayError("out of memory\nand more")
-    assert len(run(Ray(starts=[died, FACTS, died, FACTS]))) == 12
-    with pytest.raises(ConvNeXtError, match=r"3 workers died while .* out of memory\. Is there"):
-        run(Ray(starts=[died] * 9))
+    killed = died("it was killed, out of memory")
+    ray = Ray(starts=[killed, FACTS, killed, FACTS])
+    assert len(run(ray)) == 12
+    assert ray.most == 2
+    with pytest.raises(ConvNeXtError, match=r"3 workers died .*: it was .* memory\. Is there"):
+        run(Ray(starts=[killed] * 9))
 
 
 def test_a_model_that_cannot_be_opened(run):
