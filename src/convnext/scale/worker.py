@@ -7,6 +7,7 @@ the same way, so that a row does not depend on who computed it. It knows nothing
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import sys
 import time
@@ -20,7 +21,7 @@ import PIL
 from numpy.typing import NDArray
 
 from convnext import __version__
-from convnext.engines import Engine, open_engine
+from convnext.engines import Engine, open_engine, opening
 from convnext.engines.pieces import PIECE
 from convnext.errors import ImageError
 from convnext.evaluate.run import READ
@@ -146,7 +147,7 @@ class Worker:
                 precision=job.precision,
                 calibration=job.calibration,
                 device=job.device,
-                threads=job.threads,
+                threads=_engine_threads(job),
             )
 
     @functools.cached_property
@@ -193,6 +194,24 @@ class Worker:
         whole = np.concatenate([pixels, padding]) if lacking else pixels
         outputs = self._engine.predict_all(whole)
         return {name: values[: len(pixels)] for name, values in outputs.items()}
+
+
+def _engine_threads(job: Job) -> int | None:
+    """Those that the engine is told of: only a CPU has them, and JAX takes all there are."""
+    if job.device != "auto" and not job.device.lower().startswith("cpu"):
+        return None
+    engine = job.engine
+    if engine == "auto":
+        found = (name for name, runtime in opening.ENGINES.items() if runtime.installed())
+        engine = next(found, engine)
+    return None if engine == "keras" and _keras_backend() == "jax" else job.threads
+
+
+def _keras_backend() -> str:
+    from convnext.engines.keras import choose_backend
+
+    choose_backend()
+    return str(importlib.import_module("keras").backend.backend())  # only this engine needs it
 
 
 def _outcomes(
