@@ -10,7 +10,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,10 +19,12 @@ from convnext.images.read import is_url
 from convnext.images.sources import SUFFIXES
 from convnext.scale.places import Stat, file_name, listed, local_path, stat
 
-__all__ = ["Found", "Kind", "Sources", "find", "is_picture"]
+__all__ = ["PLAN", "Found", "Kind", "Sources", "find", "is_picture"]
 
 Kind = Literal["file", "zip", "tar", "stream", "table"]
 Sources = str | os.PathLike[str] | Iterable["str | os.PathLike[str]"]
+
+PLAN = "_plan.json"  # a folder that holds it is answers, and none of them a source
 
 _MOST_EXPANDED = 1_000_000  # names that one pair of braces may stand for
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -51,8 +53,8 @@ def find(sources: Sources) -> Iterator[Found]:
         sources: One or several: pictures, archives (.zip, .tar, .tar.gz, .tgz), Parquet files
             (.parquet), folders, patterns such as `"*.tar"` or `"**/*.png"`, or numbered names such
             as `"part-{000..119}.tar"`; paths or URLs. A folder stands for the pictures below it,
-            or for the archives and Parquet files below it; hidden files are left out, and links to
-            folders are not followed.
+            or for the archives and Parquet files below it; hidden files and folders with answers of
+            ours are left out, and links to folders are not followed.
 
     Raises:
         ArgumentError: There is no such thing, a folder or pattern has nothing for us, or a folder
@@ -141,7 +143,7 @@ def _there(text: str) -> Iterator[Found]:
         return
     found = stat(text)
     if found is None:
-        yield from _all_alike(text, listed(text))
+        yield from _all_alike(text, _without_answers(listed(text)))
     else:
         yield _of(found)
 
@@ -160,6 +162,8 @@ def _rule(pattern: str) -> re.Pattern[str]:
 def _walk(folder: Path) -> Iterator[Stat]:
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
+    if any(entry.name == PLAN for entry in entries):
+        return
     for entry in entries:
         if entry.name.startswith("."):
             continue
@@ -167,6 +171,11 @@ def _walk(folder: Path) -> Iterator[Stat]:
             yield from _walk(Path(entry))
         elif entry.is_file():
             yield Stat(Path(entry).as_posix(), entry.stat().st_size)
+
+
+def _without_answers(files: Sequence[Stat]) -> Iterator[Stat]:
+    answers = tuple(f.path.removesuffix(PLAN) for f in files if file_name(f.path) == PLAN)
+    return (file for file in files if not file.path.startswith(answers))
 
 
 def _all_alike(folder: str, files: Iterable[Stat]) -> Iterator[Found]:

@@ -18,16 +18,15 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 from convnext.errors import ArgumentError
-from convnext.scale.finding import Found
+from convnext.scale.finding import PLAN, Found
 from convnext.scale.inputs import INPUTS, Item, items_of, write_inputs
 from convnext.scale.places import Folder
 from convnext.scale.tables import TableColumns
 
-__all__ = ["PLAN", "Mode", "Plan", "open_plan", "part_name"]
+__all__ = ["Mode", "Plan", "open_plan", "part_name"]
 
 Mode = Literal["new", "resume", "overwrite"]
 
-PLAN = "_plan.json"
 FORMAT = 1
 _SHOWN = 80
 _PART = re.compile(r"part-\d{5,}-of-\d{5,}\.parquet")

@@ -30,6 +30,13 @@ def test_a_folder_is_its_pictures_in_order(tree):
     assert len(names(tree / "a")) == 3
 
 
+def test_answers_are_no_sources(tree):
+    for name in ("a/b/out/_plan.json", "a/b/out/part-00000-of-00001.parquet", "a/b/out/deep/1.png"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    assert names("a") == ["a/10.JPG", "a/2.jpg", "a/b/1.png"]
+
+
 def test_kinds(here):
     for name in ("x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.parquet", "x.bin"):
         (here / name).touch()
@@ -62,6 +69,10 @@ def test_behind_a_url():
         assert names("memory://find/**/*.jpg") == everything
         assert names("memory://find/*/[0-9].jp?") == ["memory://find/b/2.jpg"]
         assert list(find("memory://find/a.jpg")) == [Found("file", "memory://find/a.jpg", 5)]
+        for name in ("_plan.json", "part-00000-of-00001.parquet", "deep/1.jpg"):
+            memory.pipe(f"/find/b/out/{name}", b"")
+        assert names("memory://find") == everything, "answers are no sources"
+        memory.rm("/find/b/out", recursive=True)
         memory.pipe("/tars/x.tar", b"")
         assert next(find("memory://tars")).kind == "stream", "nobody looks for its headers"
         for absent in ("memory://find/absent.jpg", "memory://find/*.tar"):

@@ -179,6 +179,12 @@ def test_an_interrupted_run_goes_on(folder, predict, files, monkeypatch, mock_en
     assert done.listed[0][0] == f"{folder}/17.png", "what is held is told again"
 
 
+def test_answers_below_their_sources_can_be_gone_on_with(folder, predict):
+    predict(folder, folder / "out")
+    assert predict(folder, folder / "out", resume=True).computed == 0
+    assert predict(folder, folder / "out", overwrite=True).computed == 30
+
+
 def test_batches_are_filled_up(folder, predict, mock_engine):
     predict(folder, shard_size=20, batch_size=5)
     assert set(mock_engine.engines[-1].batch_sizes) == {16}
