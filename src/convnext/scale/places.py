@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,7 +27,6 @@ from convnext.images.read import is_url
 from convnext.scale.arrow import pyarrow
 
 __all__ = [
-    "DRAFT",
     "Folder",
     "Stat",
     "file_name",
@@ -37,8 +37,7 @@ __all__ = [
     "stat",
 ]
 
-DRAFT = ".part"
-
+_DRAFT = re.compile(r"\.[0-9a-f]{8}\..+\.part", re.DOTALL)  # what `_draft` names
 _BY_ARROW = frozenset(("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs"))
 _WHOLE_PUTS = frozenset(("s3", "gs", "gcs", "abfs", "abfss"))  # nothing is seen before it is closed
 _AHEAD = 2**22  # bytes of a stream from elsewhere that are read at once
@@ -202,8 +201,9 @@ class Folder:
     def sweep(self) -> None:
         """Remove what was being written when a worker or an earlier run was killed."""
         if self._path is not None and self._path.is_dir():
-            for draft in self._path.glob(f".*{DRAFT}"):
-                draft.unlink(missing_ok=True)
+            for path in self._path.iterdir():
+                if _DRAFT.fullmatch(path.name) and path.is_file():
+                    path.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -234,8 +234,12 @@ class Folder:
             raise ConvNeXtError(f"{what} cannot be {done}: {reason}.") from error
 
 
+def _draft(name: str) -> str:
+    return f".{secrets.token_hex(4)}.{name}.part"
+
+
 def _put_here(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}{DRAFT}")
+    draft = path.with_name(_draft(path.name))
     try:
         with draft.open("wb") as stream:
             write(stream)
@@ -252,7 +256,7 @@ def _put_there(system: Any, inner: str, scheme: str, write: Callable[[IO[bytes]]
         spool.seek(0)
         whole = scheme in _WHOLE_PUTS
         folder, _, name = inner.rpartition("/")
-        draft = inner if whole else f"{folder}/.{secrets.token_hex(4)}.{name}{DRAFT}"
+        draft = inner if whole else f"{folder}/{_draft(name)}"
         with system.open_output_stream(draft) as stream:
             while chunk := spool.read(io.DEFAULT_BUFFER_SIZE * 128):
                 stream.write(chunk)

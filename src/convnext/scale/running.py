@@ -11,15 +11,16 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
 from convnext.classifier.names import Names
 from convnext.engines.base import Precision
-from convnext.errors import ArgumentError, UnknownNameError
+from convnext.errors import ArgumentError, ConvNeXtError, UnknownNameError
 from convnext.graphs.levels import Calibration
 from convnext.images.sources import Sources as Pictures
 from convnext.scale.arrow import pyarrow
@@ -183,8 +184,10 @@ def work_through(  # noqa: PLR0913
     """
     pyarrow()
     folder = Folder(_absolute(out))
-    with _alone(folder), _runner(job, runner, room) as crew:
+    with _alone(folder) as end, _runner(job, runner, room) as crew:
         plan = open_plan(folder, found, items, settings(job, crew.facts(), shard_size), mode)
+        folder.sweep()
+        end.callback(folder.sweep)  # once more when all workers are gone
         held = plan.done()
         counts = _held(plan, held)
         pictures, bad = counts.pictures, counts.bad
@@ -217,28 +220,44 @@ def _runner(job: Job, name: str, room: Room | None) -> Runner:
 
 
 @contextmanager
-def _alone(folder: Folder) -> Iterator[None]:
-    """Keep other runs out of a folder, and leave none behind that nothing was put into."""
+def _alone(folder: Folder) -> Iterator[ExitStack]:
+    """Keep other runs out of a folder, and leave none behind that nothing was put into.
+
+    What is given to the stack that it yields is done before others may enter.
+    """
     there = folder.path is None or folder.path.exists()
     folder.make()
-    if folder.path is None:
-        yield  # a store has no locks; two runs would put the same files, each whole
-        return
-    lock = FileLock(folder.path / _LOCK)
+    with ExitStack() as end:
+        if folder.path is not None:  # a store has no locks
+            if not there:
+                end.callback(_remove_if_empty, folder.path)
+            end.enter_context(_locked(folder, folder.path / _LOCK))
+        yield end
+
+
+@contextmanager
+def _locked(folder: Folder, path: Path) -> Iterator[None]:
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ArgumentError(f"Another process is writing {folder.text}. Name another.") from error
+    except OSError as error:
+        raise ConvNeXtError(f"{folder.text} cannot be written: {error.strerror}.") from error
     try:
-        folder.sweep()
         yield
     finally:
-        folder.sweep()
+        if os.name == "posix":  # elsewhere a file that is open stays
+            path.unlink(missing_ok=True)  # while it is held: later it may be another's
         lock.release()
-        (folder.path / _LOCK).unlink(missing_ok=True)
-        if not there:
-            with contextlib.suppress(OSError):  # it holds something
-                folder.path.rmdir()
+        if os.name != "posix":
+            with contextlib.suppress(OSError):  # another has it open
+                path.unlink(missing_ok=True)
+
+
+def _remove_if_empty(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it holds something
+        path.rmdir()
 
 
 def _held(plan: Plan, shards: Sequence[int]) -> Done:

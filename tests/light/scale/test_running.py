@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -167,7 +168,7 @@ def test_an_interrupted_run_goes_on(folder, predict, files, monkeypatch, mock_en
         with pytest.raises(KeyboardInterrupt):
             predict(folder)
     assert names("out") == ["_inputs", "_plan.json", *PARTS[:2]]
-    Path("out/.1234.part-00002-of-00004.parquet.part").touch()  # of a run that was killed
+    Path("out/.0a1b2c3d.part-00002-of-00004.parquet.part").touch()  # of a run that was killed
     kept = Path(f"out/{PARTS[0]}").stat().st_mtime_ns
     done = predict(folder, resume=True)
     assert (done.pictures, done.bad, done.computed) == (30, 1, 14)
@@ -379,6 +380,49 @@ def test_another_process_at_the_same_folder(folder, predict):
     Path("out").mkdir()
     with FileLock("out/.convnext.lock"), pytest.raises(ArgumentError, match="Another process"):
         predict(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what is open stays there")
+def test_a_lock_is_given_up_after_its_file_has_gone(folder, predict, monkeypatch):
+    """Whoever takes it in between holds a file that is there, or none."""
+    from filelock import FileLock
+
+    there = []
+    release = FileLock.release
+
+    def watched(lock, *args, **kwargs):
+        there.append(Path(lock.lock_file).exists())
+        release(lock, *args, **kwargs)
+
+    monkeypatch.setattr(FileLock, "release", watched)
+    predict(folder)
+    assert there[0] is False
+
+
+def test_a_folder_that_cannot_be_written(folder, predict, monkeypatch):
+    from filelock import FileLock
+
+    def acquire(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(ConvNeXtError, match="out cannot be written: Permission denied"):
+        predict(folder)
+    assert not Path("out").exists()
+
+
+def test_only_what_we_began_to_write_is_swept_away(folder, predict):
+    Path("out/.0a1b2c3d.theirs.part").mkdir(parents=True)
+    Path("out/.download.part").touch()
+    predict(folder)
+    predict(folder, overwrite=True)
+    assert {".0a1b2c3d.theirs.part", ".download.part"} < set(names("out"))
+    Path("theirs").mkdir()
+    for name in ("book.txt", ".0a1b2c3d.book.txt.part"):
+        Path("theirs", name).touch()
+    with pytest.raises(ArgumentError, match="not ours"):
+        predict(folder, "theirs")
+    assert names("theirs") == [".0a1b2c3d.book.txt.part", "book.txt"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
