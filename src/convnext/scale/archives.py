@@ -20,7 +20,7 @@ from convnext.images.read import DEFAULT_LIMITS, Limits
 from convnext.scale.finding import is_picture
 from convnext.scale.places import open_file, open_stream
 
-__all__ = ["Place", "Streamed", "stream_tar", "tar_places", "zip_names"]
+__all__ = ["Place", "Streamed", "stream_tar", "tar_places", "zip_places"]
 
 _END = bytes(tarfile.BLOCKSIZE)
 _LONGEST_HEADER = 2**20  # of a member of a tar archive, in bytes
@@ -62,18 +62,20 @@ class Streamed(NamedTuple):
     label: str | None = None
 
 
-def zip_names(path: str) -> Iterator[str]:
-    """The names of the pictures in a zip archive, in its own order.
+def zip_places(path: str) -> Iterator[tuple[int, str]]:
+    """The pictures in a zip archive, in its own order: the number and name of each member.
+
+    Two members may have one name.
 
     Raises:
         ImageError: It is no zip archive, or damaged.
     """
     try:
         with open_file(path) as stream, zipfile.ZipFile(stream) as archive:
-            names = [item.filename for item in archive.infolist() if is_picture(item.filename)]
+            names = [item.filename for item in archive.infolist()]
     except Exception as error:  # damaged archives raise nearly anything
         raise damaged(path, error) from error
-    yield from names
+    yield from ((place, name) for place, name in enumerate(names) if is_picture(name))
 
 
 def tar_places(path: str) -> Iterator[Place]:

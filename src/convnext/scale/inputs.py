@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
 from convnext.errors import ImageError
-from convnext.scale.archives import tar_places, zip_names
+from convnext.scale.archives import tar_places, zip_places
 from convnext.scale.arrow import pyarrow
 from convnext.scale.finding import Found
 from convnext.scale.places import Folder
@@ -30,7 +30,7 @@ class Item(NamedTuple):
             `"table"` some rows; `"error"` takes the place of what could not be found out.
         path: Of the file.
         name: In the archive.
-        start: Of the picture's bytes, or the first row.
+        start: Of the picture's bytes; or the first row; or which member of a zip archive it is.
         stop: Behind the last.
         label: What the picture shows, if something said so.
         error: Why it cannot be read.
@@ -99,18 +99,18 @@ def _pictures(file: Found) -> Iterator[Item]:
     empty = True
     if file.kind == "zip":
         try:
-            for name in zip_names(file.path):
+            for place, name in zip_places(file.path):
                 empty = False
-                yield Item("zip", file.path, name)
+                yield Item("zip", file.path, name, place)
         except ImageError as error:
             empty = False
             yield Item("error", file.path, error=str(error))
     else:
-        for place in tar_places(file.path):
+        for found in tar_places(file.path):
             empty = False
-            kind = "error" if place.error else "tar"
-            where = place.name or None
-            yield Item(kind, file.path, where, place.start, place.stop, place.label, place.error)
+            kind = "error" if found.error else "tar"
+            where = found.name or None
+            yield Item(kind, file.path, where, found.start, found.stop, found.label, found.error)
     if empty:
         problem = f"{file.path} holds no file that is named like a picture."
         yield Item("error", file.path, error=problem)

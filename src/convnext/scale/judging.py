@@ -18,7 +18,7 @@ from convnext.evaluate.run import BadPicture, Measured
 from convnext.evaluate.subject import Subject
 from convnext.graphs.levels import Calibration
 from convnext.images.labels import Labels
-from convnext.scale.archives import tar_places, zip_names
+from convnext.scale.archives import tar_places, zip_places
 from convnext.scale.arrow import pyarrow
 from convnext.scale.cluster import Room
 from convnext.scale.finding import Found
@@ -121,7 +121,7 @@ def _items(data: Dataset) -> Iterator[Item]:
             yield Item("file", f"{path}/{entry.id}", label=str(entry.label))
         return
     if name.endswith(".zip"):
-        members = (Item("zip", path, member) for member in zip_names(path))
+        members = (Item("zip", path, member, place) for place, member in zip_places(path))
     elif name.endswith(".tar"):
         members = (
             Item("tar", path, place.name, place.start, place.stop) for place in tar_places(path)

@@ -97,8 +97,8 @@ class Archives:
     def __exit__(self, *exception: object) -> None:
         self._opened.close()
 
-    def zip_member(self, path: str, name: str) -> Source | ImageError:
-        """A picture in a zip archive."""
+    def zip_member(self, path: str, name: str, place: int) -> Source | ImageError:
+        """A picture in a zip archive, which may have another of the same name."""
         if path not in self._zips:
             try:
                 stream = self._opened.enter_context(open_file(path))
@@ -108,7 +108,7 @@ class Archives:
         archive = self._zips[path]
         if isinstance(archive, ImageError):
             return archive
-        return _Late(lambda: archive.open(name))
+        return _Late(lambda: _member(archive, name, place))
 
     def part(self, path: str, start: int, stop: int) -> Source | ImageError:
         """Some bytes of a file."""
@@ -150,7 +150,7 @@ def _of(item: Item, columns: TableColumns, root: str, archives: Archives) -> Ite
     elif item.kind == "file":
         yield Picture(item.path, _file(path), item.label)
     elif item.kind == "zip":
-        read = archives.zip_member(path, item.name or "")
+        read = archives.zip_member(path, item.name or "", item.start or 0)
         yield Picture(f"{item.path}/{item.name}", read, item.label)
     elif item.kind == "tar":
         read = archives.part(path, item.start or 0, item.stop or 0)
@@ -168,6 +168,13 @@ def _of(item: Item, columns: TableColumns, root: str, archives: Archives) -> Ite
         for row in table_rows(path, columns, item.start or 0, item.stop or 0):
             named = row.name.replace(path, item.path, 1) if row.name.startswith(path) else row.name
             yield Picture(named, row.source, row.label)
+
+
+def _member(archive: zipfile.ZipFile, name: str, place: int) -> IO[bytes]:
+    members = archive.infolist()
+    if place >= len(members) or members[place].filename != name:
+        raise KeyError(f"{name} is no longer at its place")
+    return archive.open(members[place])
 
 
 def _file(path: str) -> Source:

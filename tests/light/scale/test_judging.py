@@ -66,6 +66,14 @@ def test_the_same_numbers(form, subject, named_weights, data, members, make, her
     assert (again.accuracy, again.bad) == (parts.accuracy, parts.bad)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name(subject, named_weights, make, here):
+    members = [("shade 1/1.png", make.encoded(25)), ("shade 1/1.png", make.encoded(50))]
+    dataset = open_dataset(make.zip(here / "data.zip", members), subject.classes)
+    _, parts = both(subject, named_weights, dataset, here / "out")
+    assert (parts.accuracy.pictures, parts.accuracy.correct) == (2, 1)
+
+
 @pytest.mark.parametrize("options", [{"limit": 23}, {"subset": "data"}])
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_some_pictures_and_some_classes(

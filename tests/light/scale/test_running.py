@@ -329,6 +329,20 @@ def test_damaged_archives_are_rows(here, make, predict, rows):
     assert "holds no file that is named like a picture" in errors[2]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name(here, make, predict, rows):
+    members = [("1.png", make.encoded(25)), ("1.png", make.encoded(50))]
+    path = make.zip(here / "x.zip", members)
+    assert predict("x.zip").bad == 0
+    assert [row["index"] for row in rows("out")] == [1, 2]
+    before = path.stat()
+    Path("out/part-00000-of-00001.parquet").unlink()
+    make.zip(path, [("2.png", members[0][1]), members[1]])
+    assert path.stat().st_size == before.st_size
+    assert predict("x.zip", resume=True).bad == 1
+    assert "no longer at its place" in rows("out")[0]["error"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names there are text")
 def test_names_of_any_bytes(folder, predict, rows, make):
     (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(make.encoded(50))
