@@ -17,7 +17,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
@@ -257,11 +257,16 @@ def _put_there(system: Any, inner: str, scheme: str, write: Callable[[IO[bytes]]
         whole = scheme in _WHOLE_PUTS
         folder, _, name = inner.rpartition("/")
         draft = inner if whole else f"{folder}/{_draft(name)}"
-        with system.open_output_stream(draft) as stream:
-            while chunk := spool.read(io.DEFAULT_BUFFER_SIZE * 128):
-                stream.write(chunk)
-        if not whole:
-            system.move(draft, inner)
+        try:
+            with system.open_output_stream(draft) as stream:
+                while chunk := spool.read(io.DEFAULT_BUFFER_SIZE * 128):
+                    stream.write(chunk)
+            if not whole:
+                system.move(draft, inner)
+        except BaseException:  # leaving the block closed it, and a store takes that for the end
+            with suppress(Exception):
+                system.delete_file(draft)
+            raise
 
 
 def _scheme(text: str) -> str:
