@@ -11,6 +11,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -135,8 +136,8 @@ def _here(path: Path) -> Iterator[Found]:
 def _there(text: str) -> Iterator[Found]:
     if glob.has_magic(text):
         root = text[: re.search(r"[*?\[]", text).start()].rpartition("/")[0]  # type: ignore[union-attr]
-        rule = _rule(text)
-        names = [item for item in listed(root) if rule.fullmatch(item.path)]
+        pattern = text.split("/")
+        names = [item for item in listed(root) if _matches(item.path.split("/"), pattern)]
         if not names:
             raise ArgumentError(f"{text} matches nothing.")
         yield from map(_of, names)
@@ -148,15 +149,14 @@ def _there(text: str) -> Iterator[Found]:
         yield _of(found)
 
 
-def _rule(pattern: str) -> re.Pattern[str]:
-    """As `glob` has it: `**` stands for folders, anything else stays in one."""
-    wild = {"*": "[^/]*", "?": "[^/]"}
-    parts = []
-    for part in pattern.split("/"):
-        pieces = [x for x in re.split(r"(\*|\?|\[[^]]+\])", part) if x]
-        text = "".join(wild.get(x) or (x if x[0] == "[" else re.escape(x)) for x in pieces)
-        parts.append("(?:[^/]+/)*" if part == "**" else f"{text}/")
-    return re.compile("".join(parts).removesuffix("/"))
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    """As `glob` has it: `**` is any folders, or at the end all that is in them; the rest is one."""
+    if not pattern:
+        return not parts
+    first, rest = pattern[0], pattern[1:]
+    if first == "**":
+        return not rest or any(_matches(parts[n:], rest) for n in range(len(parts)))
+    return bool(parts) and fnmatchcase(parts[0], first) and _matches(parts[1:], rest)
 
 
 def _walk(folder: Path) -> Iterator[Stat]:

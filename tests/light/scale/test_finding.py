@@ -83,6 +83,36 @@ def test_behind_a_url():
         memory.rm("/tars", recursive=True)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "[!x].jpg",
+        "[^x].jpg",
+        "[x-z].jpg",
+        "[]x].jpg",
+        r"[\w].jpg",
+        "?.jpg",
+        "a/**",
+        "**",
+        "**/?.jpg",
+    ],
+)
+def test_a_pattern_means_the_same_behind_a_url(here, pattern):
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for name in ("w.jpg", "x.jpg", "y.jpg", "^.jpg", "].jpg", "a/z.jpg", "a/b/xy.jpg"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).touch()
+        memory.pipe(f"/globbed/{name}", b"")
+    try:
+        there = [
+            path.removeprefix("memory://globbed/") for path in names(f"memory://globbed/{pattern}")
+        ]
+        assert sorted(there) == sorted(names(pattern))
+    finally:
+        memory.rm("/globbed", recursive=True)
+
+
 def test_a_file_url_is_a_path(tree):
     assert len(names(f"file://{tree}/a")) == 3
 
