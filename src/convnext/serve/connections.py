@@ -1,8 +1,8 @@
 """Connections that cannot be held for nothing: uvicorn's HTTP protocol with the limits it lacks.
 
 It has none on the time that a request's headers take, on how long they are, on the number of
-connections, or on a client that does not read its answer. It closes what is half received when the
-server stops; here such a request is still answered.
+connections, on requests sent ahead of their answers, or on a client that does not read its answer.
+It closes what is half received when the server stops; here such a request is still answered.
 
 Reference: uvicorn/protocols/http/httptools_impl.py of uvicorn 0.54, whose attributes are used here.
 """
@@ -26,6 +26,10 @@ __all__ = ["protocol_of"]
 MOST_FRAMING = 8
 
 
+class _TooManyAheadError(Exception):
+    """A client sends requests without waiting for answers."""
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection. Made by `protocol_of`, which knows the settings."""
 
@@ -36,6 +40,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
+        self._rest: asyncio.TimerHandle | None = None
         self._heading = True  # whether a request's headers are to come
         self._begun = False  # whether some of them have
         self._stopping = False
@@ -44,6 +49,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Take a connection, or say at once that there are too many."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # any byte that is not taken is noticed
         self.metrics.set("convnext_connections", len(self.connections))
         if len(self.connections) > self.settings.max_connections:
             self.metrics.count("convnext_rejected_total", reason="connections")
@@ -55,8 +61,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Forget it."""
         super().connection_lost(exc)
         self.metrics.set("convnext_connections", len(self.connections))
-        _cancel(self._timer)
-        _cancel(self._stuck)
+        for timer in (self._timer, self._stuck, self._rest):
+            _cancel(timer)
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of requests."""
@@ -83,6 +89,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._heading = False
         _cancel(self._timer)
         self._timer = None
+        self._unset_keepalive_if_required()
+        if len(self.pipeline) >= limits.MAX_PIPELINED:
+            self.metrics.count("convnext_rejected_total", reason="pipelined")
+            raise _TooManyAheadError  # which ends the parser's work on what has arrived
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -95,10 +105,18 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._heading, self._begun = True, False
         self._received = self._body = 0
+        _cancel(self._rest)
+        if self.cycle.response_complete:  # uvicorn's timer ended with the body's first byte
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         """The answer is sent."""
         super().on_response_complete()
+        if self.cycle.response_complete and not self._heading:  # the request is still to come
+            self._rest = self.loop.call_later(self.settings.body_seconds, self.transport.close)
         if self._stopping and not self._begun and not self.transport.is_closing():
             self.transport.close()
 
@@ -114,19 +132,29 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
-        """The client does not read."""
+        """The client has not taken all that it was sent."""
         super().pause_writing()
+        self._look_again()
+
+    def _look_again(self) -> None:
         _cancel(self._stuck)
-        self._stuck = self.loop.call_later(limits.SEND_STALL_SECONDS, self.transport.abort)
+        unread = self.transport.get_write_buffer_size()
+        self._stuck = self.loop.call_later(limits.SEND_STALL_SECONDS, self._end_if_stuck, unread)
+
+    def _end_if_stuck(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self._look_again()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """It has."""
         super().resume_writing()
         _cancel(self._stuck)
         self._stuck = None
 
     def send_400_response(self, msg: str) -> None:
-        """What was received is no HTTP."""
+        """What was received is no HTTP, or too much of it."""
         self._refuse(Problem(400, "bad-http", msg, close=True))
 
     def _wait_for_headers(self) -> None:

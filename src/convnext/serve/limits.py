@@ -24,6 +24,7 @@ __all__ = [
     "MAX_JSON_BYTES",
     "MAX_PICTURES",
     "MAX_PICTURE_BYTES",
+    "MAX_PIPELINED",
     "MAX_PIXELS",
     "MAX_QUEUE",
     "MAX_WAIT_MS",
@@ -49,6 +50,9 @@ MAX_PICTURE_BYTES = 16 * MIB  # hostile files take 0.3 s of one processor a mega
 MAX_PIXELS = 8192 * 6144  # decoding takes up to 16 bytes of memory each, in as many threads as run
 MAX_ID_LENGTH = 256  # characters of what a client calls a picture
 MAX_EXPLAIN_SIDE = 1024
+
+# One connection.
+MAX_PIPELINED = 16  # requests that wait behind the one that is answered
 
 # All requests of one process.
 MAX_CONNECTIONS = 1024

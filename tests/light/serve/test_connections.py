@@ -4,9 +4,8 @@ import json
 import socket
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 
-import httpx
 import pytest
 
 from convnext.serve import limits
@@ -206,20 +205,95 @@ def test_before_it_stops_it_says_that_it_will(running, named_weights):
         stopping.join(20)
 
 
+def newest(run):
+    """The server's end of the connection that has asked nothing yet."""
+    new = lambda: [each for each in run.server.server_state.connections if not each.cycle]  # noqa: E731
+    run.eventually(new)
+    [protocol] = new()
+    return protocol
+
+
+def test_requests_sent_far_ahead_of_their_answers_end_the_connection(
+    running, named_weights, picture
+):
+    with running(named_weights) as run, connect(run) as connection:
+        [engine] = run.engines
+        engine.gate.clear()
+        protocol = newest(run)
+        ask = HEAD % len(picture) + picture
+        ahead = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        connection.sendall(ask + limits.MAX_PIPELINED * ahead)
+        run.eventually(lambda: len(protocol.pipeline) == limits.MAX_PIPELINED)
+        connection.sendall(1000 * ahead)
+        assert everything(connection) == b""
+        assert len(protocol.pipeline) == limits.MAX_PIPELINED
+        assert run.metric("convnext_rejected_total", reason="pipelined") == 1
+
+
+def test_a_body_that_is_no_longer_wanted_and_never_ends(running, named_weights):
+    with running(named_weights, body_seconds=0.5) as run, connect(run) as connection:
+        begun = time.monotonic()
+        connection.sendall(
+            b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n"
+        )
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+        connection.sendall(b"x")
+        everything(connection)
+        assert time.monotonic() - begun < 10  # before any other limit
+
+
+def test_after_a_body_that_is_no_longer_wanted_a_connection_is_as_idle_as_any(
+    running, named_weights
+):
+    head = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+    with running(named_weights, idle_seconds=0.5) as run, connect(run) as connection:
+        for _ in range(2):
+            connection.sendall(head + b"xx")
+            data = b""
+            while not data.endswith(b"}"):
+                data += connection.recv(65536)
+            assert parts(data)[0] == 404
+            connection.sendall(b"xx")
+        begun = time.monotonic()
+        assert everything(connection) == b""
+        assert 0.4 < time.monotonic() - begun < 10
+
+
+@contextmanager
+def narrow(run):
+    """A connection that holds little on its way, and the server's end of it."""
+    with closing(socket.socket()) as connection:
+        connection.settimeout(20)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", run.port))
+        protocol = newest(run)
+        end = protocol.transport.get_extra_info("socket")
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        yield connection, protocol
+
+
 def test_an_answer_that_nobody_takes_is_cut_off(running, named_weights, monkeypatch):
     monkeypatch.setattr(limits, "SEND_STALL_SECONDS", 0.3)
-    with running(named_weights) as run:
-        run.client.close()
-        connections = run.server.server_state.connections
-        run.eventually(lambda: not connections)
-        with connect(run) as connection:
-            connection.settimeout(0.5)
-            with suppress(OSError):  # a megabyte of questions, ten of answers that are not read
-                for _ in range(400):
-                    connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            begun = time.monotonic()
-            run.eventually(lambda: not connections)
-            assert time.monotonic() - begun < 10  # before any other limit
-        with httpx.Client(base_url=run.url, trust_env=False) as client:
-            assert client.get("/healthz").status_code == 200
-            run.client = client
+    with running(named_weights) as run, narrow(run) as (connection, protocol):
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        run.eventually(protocol.transport.get_write_buffer_size)
+        assert protocol.transport.get_write_buffer_size() < 2**16
+        begun = time.monotonic()
+        run.eventually(lambda: protocol not in run.server.server_state.connections)
+        assert time.monotonic() - begun < 10  # before any other limit
+        assert run.client.get("/healthz").status_code == 200
+
+
+def test_an_answer_that_is_taken_slowly_is_not(running, named_weights, monkeypatch):
+    monkeypatch.setattr(limits, "SEND_STALL_SECONDS", 0.8)
+    with running(named_weights) as run, narrow(run) as (connection, _):
+        wanted = run.client.get("/openapi.json").content
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        data, begun = b"", time.monotonic()
+        while not data.endswith(wanted[-100:]):
+            chunk = connection.recv(1024)
+            assert chunk
+            data += chunk
+            time.sleep(0.06)
+        assert time.monotonic() - begun > 1
+        assert data.endswith(wanted)
