@@ -135,6 +135,12 @@ class Processes:
             time.sleep(0.01)
 
 
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def _step(place):
     return int(place.name.removeprefix("step-"))
 
@@ -144,9 +150,7 @@ def start(tmp_path, pictures, compiled):
     """Starts two hosts on the run in a folder."""
 
     def begin(out, *options, **settings):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = _free_port()
         logs = tmp_path / f"logs-{port}"
         logs.mkdir()
         return Processes(
@@ -288,6 +292,27 @@ def test_two_devices_learn_what_one_does(pictures, tmp_path, compiled, monkeypat
         assert processes.codes() == [0], processes.said()
     assert ", 2 devices; 96 pictures" in processes.said()
     _assert_same(tmp_path / "2", tmp_path / "1")
+
+
+UNEQUAL = """
+import os, sys
+place, rank = sys.argv[1:]
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={int(rank) + 1}"
+from convnext.train.team_hosts import form_team
+with form_team("jax", 1, f"{place},{rank},2"):
+    print("they met")
+"""
+
+
+@on_jax
+def test_hosts_with_unequal_devices_are_told(tmp_path, compiled):
+    """Also where `--devices` asks for as many of each: JAX exchanges through all that it sees."""
+    place = f"127.0.0.1:{_free_port()}"
+    commands = [["-c", UNEQUAL, place, str(rank)] for rank in range(2)]
+    with Processes(tmp_path, compiled, *commands) as hosts:
+        assert 0 not in hosts.codes(LAST_WORD)
+    for rank in range(2):
+        assert "ArgumentError: Hosts see as many devices each; these see 1, 2." in hosts.said(rank)
 
 
 @on_torch

@@ -272,6 +272,11 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(pictures, tmp_path):
     with pytest.raises(ArgumentError, match="nowhere"):
         _train(tmp_path / "nowhere", tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
+    with pytest.raises(ArgumentError, match="layer_groups"):
+        _train(
+            pictures, tmp_path / "run", "optimizer.layer_decay=0.5", "optimizer.layer_groups=twelve"
+        )
+    assert not (tmp_path / "run").exists()
     _train(pictures, tmp_path / "run", "run.epochs=0.2")
     with pytest.raises(ArgumentError, match="--resume"):
         _train(pictures, tmp_path / "run")
@@ -290,6 +295,22 @@ def test_pictures_that_cannot_be_read_are_counted(pictures, tmp_path):
     result = _train(archive, tmp_path / "run", "run.epochs=2", say=lines.append)
     assert list(result.bad) == ["red/broken.png"]
     assert any("1 pictures could not be read" in line for line in lines)
+
+
+@pytest.mark.any_backend
+def test_the_model_is_there_before_anything_is_said_that_cannot_be_printed(pictures, tmp_path):
+    def say(line):
+        if "could not be read" in line:
+            line.encode("ascii")
+
+    for label in ("red", "blue"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for path in (pictures / "train" / label).glob("?.png"):
+            (tmp_path / "data" / label / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "data" / "red" / "schön.png").write_bytes(b"no picture")
+    with pytest.raises(UnicodeEncodeError):
+        _train(tmp_path / "data", tmp_path / "run", "run.batch_size=4", say=say)
+    assert (tmp_path / "run" / "model").is_dir()
 
 
 @pytest.mark.any_backend

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 
 from convnext.errors import TrainingError
+from convnext.images.labels import labels_for
 from convnext.train.groups import Group, parameter_groups
-from convnext.train.learner import classifier
+from convnext.train.learner import classifier, initialise
 from convnext.train.optimizer import AdamW
 from convnext.train.recipe import load_recipe
 from convnext.train.schedule import Schedule
 from convnext.variants import VARIANTS
 from convnext.weights.canonical import canonical_variables, parameter_shapes
+from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import LAYOUTS
 from convnext.weights.layouts.table import expand
+from convnext.weights.save import save_weights
 
 SHAPES = [(3, 4), (4,), (2, 5, 3), (1,)]
 GROUPS = [Group(1.0, True), Group(0.5, False), Group(0.25, True), Group(1.0, False)]
@@ -69,6 +72,12 @@ def test_adamw_with_groups_clipping_and_averages_is_pytorchs(clip):
     theirs, their_averages = _torchs(_numbers(0), gradients, rates, clip=clip, ema=0.9)
     for a, b in zip(ours + averages, theirs + their_averages, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+def test_a_mean_without_memory_is_the_gradient():
+    [[first, *_], _] = _ours(_numbers(0), [_numbers(1)], [0.1], weight_decay=0.0, beta_1=0.0)
+    expected = _numbers(0)[0] - 0.1 * np.sign(_numbers(1)[0])
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
 
 
 def test_accumulated_gradients_are_one_large_batch():
@@ -221,6 +230,22 @@ def test_weights_of_pictures_multiply_their_loss():
 def test_canonical_names_cover_what_is_trained():
     learner = classifier(load_recipe("cifar10", TINY), 10)
     assert len(canonical_variables(learner.model)) == len(learner.model.trainable_variables)
+
+
+@pytest.mark.any_backend
+def test_a_published_classifier_of_the_same_classes_stays(tmp_path):
+    names = labels_for("imagenet-1k").names
+    recipe = load_recipe("cifar10", TINY)
+    source = classifier(recipe, len(names))
+    info = WeightsInfo(labels="imagenet-1k", strides=(4, 2, 2, 2))
+    save_weights(source.model, tmp_path / "a.safetensors", info=info)
+    head = source.weights()["head.kernel"]
+    for classes, stays in ((names, True), (names[::-1], False)):
+        learner = classifier(load_recipe("cifar10", [*TINY, "run.seed=1"]), len(names))
+        said = initialise(learner, tmp_path / "a.safetensors", classes, (2, 2, 2, 2))
+        assert np.array_equal(learner.weights()["head.kernel"], head) is stays
+        assert "trained with model.strides = [4, 2, 2, 2]" in said
+    assert "strides" not in initialise(learner, tmp_path / "a.safetensors", names, (4, 2, 2, 2))
 
 
 @pytest.mark.any_backend

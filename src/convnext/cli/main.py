@@ -6,6 +6,7 @@ Nothing slow is imported before a subcommand runs, so `convnext --help` answers 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -86,6 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the return value is the exit code."""
     args = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may have letters that it has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
         sys.stdout.flush()

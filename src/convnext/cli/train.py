@@ -149,19 +149,26 @@ def _train(args: argparse.Namespace) -> int:
 
 def _show_batch(args: argparse.Namespace) -> int:
     from convnext.train.augment import Augmentation
-    from convnext.train.examples import find_splits
+    from convnext.train.examples import open_data
     from convnext.train.mixing import Mixer
     from convnext.train.recipe import load_recipe
     from convnext.train.sheet import contact_sheet
 
     recipe = load_recipe(args.recipe, args.changes)
-    examples = find_splits(args.data).train
+    examples, _ = open_data(
+        args.data,
+        args.validation,
+        limit=recipe.data.limit,
+        held_out=recipe.data.hold_out,
+        seed=recipe.run.seed,
+    )
     contact_sheet(
         examples,
         Augmentation(recipe.augment, recipe.model.preprocess),
         Mixer(recipe.mixing, len(examples.classes)),
         recipe.run.seed,
         args.show_batch,
+        balanced=recipe.data.balanced,
     )
     print(f"{args.show_batch}: pictures as the model will see them.")
     return 0

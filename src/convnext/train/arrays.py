@@ -11,6 +11,7 @@ import gzip
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ def npz_parts(path: Path) -> dict[str, ArrayPart]:
                 for pair in pairs
                 if pair[0] in members
             }
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(f"The arrays in {path} cannot be read: {error}") from error
@@ -205,6 +206,8 @@ def _idx(path: Path, rank: int) -> SharedArray | MappedArray:
             content = stream.read(size)
             if len(content) < size:
                 raise ValueError("it is cut short")
-    except (OSError, ValueError, EOFError, struct.error) as error:
+            if stream.read(1):  # the checksum is compared at the end
+                raise ValueError("it holds more than its header says")
+    except (OSError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ArgumentError(f"{path} cannot be read: {error}") from error
     return _shared(np.frombuffer(content, np.uint8).reshape(shape), path)

@@ -8,6 +8,7 @@ is on disk. It knows no network.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.errors import ConvNeXtError, TrainingError
+from convnext.errors import ConvNeXtError, TrainingError, WeightsError
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 
 __all__ = ["Checkpoint", "Checkpoints", "disk_errors", "write_atomically"]
@@ -75,7 +76,11 @@ class Checkpoints:
             try:
                 tensors = {n: LazyTensor.from_array(a) for n, a in checkpoint.arrays.items()}
                 write_weights(draft / ARRAYS, tensors, {"format": "convnext-training"})
-                facts = {"step": checkpoint.step, **checkpoint.facts}
+                facts = {
+                    **checkpoint.facts,
+                    "step": checkpoint.step,
+                    "digest": _digest(draft / ARRAYS),
+                }
                 (draft / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
                 for file in (draft / ARRAYS, draft / FACTS, draft):
                     _sync(file)
@@ -84,7 +89,9 @@ class Checkpoints:
                 _sync(self.folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-        for old in self._places()[: -self.keep]:
+        places = self._places()
+        now = places.index(place) + 1  # what is behind it was passed over when the run went on
+        for old in (*places[:now][: -self.keep], *places[now:]):
             shutil.rmtree(old, ignore_errors=True)
         return place
 
@@ -92,12 +99,21 @@ class Checkpoints:
         """The last checkpoint that can be read; None if there is none.
 
         One that is damaged, which only a failing disk brings about, is passed over with a warning.
+
+        Raises:
+            TrainingError: There are some, and none can be read.
         """
-        for place in reversed(self._places()):
+        places = self._places()
+        for place in reversed(places):
             try:
                 return _read(place)
             except (ConvNeXtError, OSError, ValueError, KeyError) as error:
                 _log.warning("The checkpoint %s cannot be read and is left out: %s", place, error)
+        if places:
+            raise TrainingError(
+                f"None of the {len(places)} checkpoints in {self.folder} can be read. Is the disk "
+                "there and whole? Remove them to begin anew."
+            )
         return None
 
     def _places(self) -> list[Path]:
@@ -112,9 +128,16 @@ class Checkpoints:
 
 def _read(place: Path) -> Checkpoint:
     facts = json.loads((place / FACTS).read_text("utf-8"))
+    if facts.pop("digest", None) not in (None, _digest(place / ARRAYS)):
+        raise ValueError("it holds other bytes than were written")
     with open_weights(place / ARRAYS) as file:
         arrays = {name: np.array(tensor.read()) for name, tensor in file.tensors.items()}
     return Checkpoint(int(facts.pop("step")), arrays, facts)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:
@@ -145,9 +168,12 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Say what to do when a disk takes nothing more."""
     try:
         yield
-    except OSError as error:
-        advice = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend this"
+    except (OSError, WeightsError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        advice = "Make room" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend this"
         raise TrainingError(
-            f"{path} cannot be written: {error.strerror or error}. What was there before is whole. "
+            f"{path} cannot be written: {cause.strerror or cause}. What was there before is whole. "
             f"{advice}, then go on with --resume."
         ) from error

@@ -28,6 +28,7 @@ __all__ = [
     "Splits",
     "find_splits",
     "hold_out",
+    "open_data",
     "open_examples",
     "open_pictures",
 ]
@@ -128,6 +129,43 @@ def find_splits(
         return Splits(_limited(train, limit), None)
     validation = _examples(parts[name], train.naming)
     return Splits(_limited(train, limit), _limited(validation, limit))
+
+
+def open_data(
+    path: str | Path,
+    validation: str | Path | None = None,
+    *,
+    limit: int | None = None,
+    held_out: float = 0.0,
+    seed: int = 0,
+) -> Splits:
+    """Open what a classifier is trained on and validated with.
+
+    Args:
+        path: As for `open_examples`.
+        validation: Pictures to validate with; by default the data's own, or a part held out.
+        limit: How many pictures of each part at most.
+        held_out: The part that is held out where there is nothing else to validate with.
+        seed: Of the run: which pictures are held out.
+
+    Raises:
+        ArgumentError: As for `open_examples`; or there are no classes to be told apart.
+    """
+    found = find_splits(path, limit=limit)
+    classes = found.train.classes
+    if not classes:
+        raise ArgumentError(f"The pictures in {path} have no classes, and a classifier needs them.")
+    if len(classes) == 1:
+        raise ArgumentError(
+            f"All pictures in {path} are of one class, {classes[0]!r}, and a classifier tells two "
+            "apart at least. Is it the folder above the classes that is meant?"
+        )
+    if validation is not None:
+        given = find_splits(validation, classes=found.train.naming)
+        return Splits(found.train, given.validation or given.train)
+    if found.validation is not None or not held_out:
+        return found
+    return Splits(*hold_out(found.train, held_out, seed))
 
 
 def _as_labels(classes: Sequence[str] | Labels | None) -> Labels | None:

@@ -19,17 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.errors import TrainingError
+from convnext.images.labels import IMAGENET_SETS, labels_for
 from convnext.model import KERNEL_STDDEV, build_model
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizer import AdamW
 from convnext.train.precision import actual_precision
 from convnext.train.recipe import Optimizer, Recipe, Run
 from convnext.train.team import ALONE, Team
-from convnext.variants import VARIANTS, Variant
+from convnext.variants import VARIANTS, Strides, Variant
 from convnext.weights.canonical import canonical_variables
+from convnext.weights.info import WeightsInfo
 from convnext.weights.load import load_weights, read_weights
 
-__all__ = ["Learner", "as_recipe_says", "classifier", "initialise"]
+__all__ = ["Learner", "as_recipe_says", "classifier", "initialise", "spread_by_fan_in"]
 
 Array = NDArray[Any]
 
@@ -239,7 +241,7 @@ def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
             head_init_scale=settings.head_scale,
         )
     if settings.initial == "fan_in":
-        _spread_by_fan_in(model)
+        spread_by_fan_in(model)
     if settings.train == "head":
         for layer in model.layers:
             layer.trainable = layer.name == "head"
@@ -254,7 +256,7 @@ def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
     )
 
 
-def _spread_by_fan_in(model: keras.Model) -> None:
+def spread_by_fan_in(model: keras.Model) -> None:
     """Outputs of every kernel begin with the variance of its inputs; the classifier's stay small.
 
     0.02 suits the widths of ImageNet's models: at 40 channels it is an eighth of this.
@@ -267,13 +269,16 @@ def _spread_by_fan_in(model: keras.Model) -> None:
             variable.assign(values * np.float32(1 / (KERNEL_STDDEV * inputs**0.5)))
 
 
-def initialise(learner: Learner, init: str | Path, classes: tuple[str, ...]) -> str:
+def initialise(
+    learner: Learner, init: str | Path, classes: tuple[str, ...], strides: Strides
+) -> str:
     """Fill a network with weights; its classifier as well if it is of the same classes.
 
     Args:
         learner: Whose network.
         init: A published checkpoint's name, a file, a model directory, or a run.
         classes: What the classes are called.
+        strides: Of the network: weights that were trained with others are at a loss at first.
 
     Returns:
         What was loaded and what was not.
@@ -283,10 +288,22 @@ def initialise(learner: Learner, init: str | Path, classes: tuple[str, ...]) -> 
         model = Path(init) / "model"
         source = model if model.is_dir() else Path(init)
     with read_weights(source) as weights:
-        same = weights.info.labels == classes and weights.num_classes == len(classes)
-    report = load_weights(learner.model, source, head="keep" if same else "new")
+        info = weights.info
+        same = _class_names(info) == classes and weights.num_classes == len(classes)
+    said = str(load_weights(learner.model, source, head="keep" if same else "new"))
+    if info.strides not in (None, strides):
+        said += (
+            f"\nThese weights were trained with model.strides = {list(info.strides)}, and this "
+            f"run has {list(strides)}."
+        )
     learner.adopt()
-    return str(report)
+    return said
+
+
+def _class_names(info: WeightsInfo) -> tuple[str, ...] | None:
+    if isinstance(info.labels, str):
+        return labels_for(info.labels).names if info.labels in IMAGENET_SETS else None
+    return info.labels
 
 
 def _array(variable: Any) -> Array:

@@ -239,16 +239,17 @@ class Loop:
         )
         with bar, lost(self.team):
             self._steps(loader, stop, bar)
+        finished = self.done == self.plan.total
+        if finished:
+            self._write("model")
+            self.journal.summarise(str(self.folder))
         if self.bad:
             name, reason = next(iter(self.bad.items()))
             self.say(
                 f"{len(self.bad):,} pictures could not be read and were replaced, the first of "
                 f"them {name}: {reason}"
             )
-        finished = self.done == self.plan.total
         if finished:
-            self._write("model")
-            self.journal.summarise(str(self.folder))
             self.say(f"The model is in {self.folder / 'model'}.")
         else:
             self.say(f"Interrupted after step {self.done:,}; go on with --resume.")

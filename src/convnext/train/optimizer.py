@@ -98,9 +98,7 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         update = ops.cast(self.iterations + 1, dtype)
         self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
         self.assign_add(square, (ops.square(gradient) - square) * (1 - self.beta_2))
-        # 1 - beta**n through expm1: in float32 the difference of 0.999**n and 1 has few digits.
-        seen_1 = -ops.expm1(update * math.log(self.beta_1))
-        seen_2 = -ops.expm1(update * math.log(self.beta_2))
+        seen_1, seen_2 = _seen(self.beta_1, update), _seen(self.beta_2, update)
         root = ops.sqrt(square) / ops.sqrt(seen_2) + self.epsilon
         kept = 1 - rate * self.decay if group.decays else 1.0
         self.assign(variable, variable * kept - rate / seen_1 * mean / root)
@@ -183,3 +181,11 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         """The optimizer that a configuration describes."""
         del custom_objects
         return cls(**{**config, "groups": [Group(*group) for group in config["groups"]]})
+
+
+def _seen(beta: float, update: Any) -> Any:
+    """How much of a mean of that decay is known after so many updates: 1 - beta**update."""
+    if not beta:
+        return 1.0
+    # Through expm1: in float32 the difference of 0.999**n and 1 has few digits.
+    return -ops.expm1(update * math.log(beta))

@@ -143,22 +143,42 @@ def _tree_parts(path: Path, store: Store) -> dict[str, Part]:
         raise ArgumentError(f"{path} holds no file that is named like a picture. Data is {FORMS}.")
     level = _below_shared(paths, 0)
     tops = {parts[level] if len(parts) > level + 1 else "" for parts in paths}
-    if not tops <= set(SPLIT_NAMES) or "train" not in {SPLIT_NAMES[top] for top in tops}:
+    splits = {top: SPLIT_NAMES.get(top.lower(), "") for top in tops}
+    others = sorted(top for top, split in splits.items() if not split)
+    if others or "train" not in splits.values():
+        _check_undivided(path, paths, level, splits, others)
         return {"": _tree_part(path, store, range(len(store)), paths, level)}
     rows: dict[str, list[int]] = {}
     for row, parts in enumerate(paths):
-        rows.setdefault(SPLIT_NAMES[parts[level]], []).append(row)
+        rows.setdefault(splits[parts[level]], []).append(row)
     return {
         split: _tree_part(path, store, chosen, [paths[row] for row in chosen], level + 1, split)
         for split, chosen in rows.items()
     }
 
 
+def _check_undivided(
+    path: Path,
+    paths: Sequence[Sequence[str]],
+    level: int,
+    splits: Mapping[str, str],
+    others: Sequence[str],
+) -> None:
+    """Refuse parts that would be taken for classes: folders of classes beside other folders."""
+    deep = {parts[level] for parts in paths if len(parts) > level + 2}
+    if "" not in others and any(splits[top] == "train" for top in deep):
+        raise ArgumentError(
+            f"{path} is divided into parts, and beside them has "
+            f"{', '.join(map(repr, others[:_LISTED]))}. Move that elsewhere, or name the folder of "
+            "one part."
+        )
+
+
 def _below_shared(paths: Sequence[Sequence[str]], level: int) -> int:
     """The level below all folders that pictures share; a class's own folder is always left."""
     while all(len(parts) > level + 2 for parts in paths):
         shared = {parts[level] for parts in paths}
-        if len(shared) > 1 or shared <= set(SPLIT_NAMES):
+        if len(shared) > 1 or {name.lower() for name in shared} <= set(SPLIT_NAMES):
             break
         level += 1
     return level

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.errors import ArgumentError, ImageError
+from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.images.batches import batches
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
@@ -27,7 +27,7 @@ from convnext.train.examples import Examples, hold_out, open_pictures
 from convnext.train.fcmae import autoencoder, draw_visible
 from convnext.train.folder import WEIGHTS
 from convnext.train.journal import Journal
-from convnext.train.learner import Learner, as_recipe_says, initialise
+from convnext.train.learner import Learner, as_recipe_says, initialise, spread_by_fan_in
 from convnext.train.loader import Batch, Loader, evaluation_batches
 from convnext.train.loop import Loop, Numbers, Outcome, Say, Validation, stopping
 from convnext.train.order import Order
@@ -98,7 +98,8 @@ def pretrain(  # noqa: PLR0913
 
     Example:
         outcome = pretrain("fcmae_cifar10", "photos/", "runs/mine")
-        train("cifar10", "cifar10/", "runs/tuned", init=outcome.folder)
+        strides = "model.strides=[2,2,2,1]"  # as in pretraining
+        train("cifar10", "cifar10/", "runs/tuned", changes=[strides], init=outcome.folder)
     """
     if not isinstance(recipe, PretrainingRecipe):
         recipe = load_recipe(recipe, changes, PretrainingRecipe)
@@ -127,7 +128,7 @@ def pretrain(  # noqa: PLR0913
         plan = Plan.of(run, recipe.optimizer, len(examples))
         loop = Loop(out, task, run, plan, journal, say, team)
         if not loop.resume() and init is not None:
-            say(initialise(task.learner, init, ()))
+            say(initialise(task.learner, init, (), recipe.model.actual_strides))
         task.learner.check_same()
         also = f", {len(validated):,} to validate with" if validated else ""
         where = "" if team is ALONE else f", {team}"
@@ -174,6 +175,8 @@ def _build(recipe: PretrainingRecipe, team: Team = ALONE) -> Learner:
             recipe.masking,
             drop_path_rate=model.drop_path,
         )
+    if model.initial == "fan_in":
+        spread_by_fan_in(network)
     return Learner(network, variant, recipe.optimizer, recipe.run, team=team)
 
 
@@ -229,7 +232,9 @@ class _Masking:
                 shown = slice(0, min(SHOWN, count))
                 self._draw(pictures[shown], visible[shown])
         total, all_seen = self.team.sum([total, seen])
-        return total / max(all_seen, 1)
+        if not all_seen:
+            raise TrainingError("No picture of those that were held out can be read.")
+        return total / all_seen
 
     def _draw(self, pictures: Array, visible: Array) -> None:
         step = int(self.learner.optimizer.iterations)

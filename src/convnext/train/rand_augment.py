@@ -213,7 +213,7 @@ def _posterize(
     picture: Image.Image, bits: int, _canvas: Canvas, _filter: Image.Resampling
 ) -> Image.Image:
     # Not Pillow's: version 13 refuses 0 bits, which the strongest magnitudes keep.
-    mask = 256 - 2 ** (8 - bits)
+    mask = 256 - 2 ** max(0, 8 - bits)
     return picture.point([value & mask for value in range(256)] * 3)
 
 

@@ -35,6 +35,8 @@ __all__ = [
     "recipe_header",
 ]
 
+LARGEST_DECAY = 0.999999  # at 1, nothing would ever be seen
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -123,8 +125,8 @@ class Optimizer:
     layer_groups: Literal["single", "twelve"] = setting(
         "single", 'what a layer is: "single" each block, "twelve" as V1 groups them'
     )
-    beta_1: float = setting(0.9, "decay of the gradients' mean", low=0, high=1)
-    beta_2: float = setting(0.999, "decay of the gradients' squares", low=0, high=1)
+    beta_1: float = setting(0.9, "decay of the gradients' mean", low=0, high=LARGEST_DECAY)
+    beta_2: float = setting(0.999, "decay of the gradients' squares", low=0, high=LARGEST_DECAY)
     epsilon: float = setting(1e-8, "keeps the division finite", low=0)
     clip_norm: float = setting(0.0, "longest gradient; 0 for no limit", low=0)
     ema: float = setting(0.0, "decay of the weights' moving average; 0 for none", low=0, high=1)
@@ -211,6 +213,12 @@ class Masking:
         check(self)
 
 
+CLASSIFIERS_OWN = (
+    *("model.layer_scale", "model.head_scale", "model.train"),
+    *("data.balanced", "data.class_weights"),
+)
+
+
 @dataclass(frozen=True)
 class PretrainingRecipe(_File):
     """How an encoder is pretrained on pictures without labels.
@@ -228,6 +236,13 @@ class PretrainingRecipe(_File):
     run: Run = field(default_factory=Run)
 
     folder: ClassVar[str] = "recipes/pretraining"
+
+    def __post_init__(self) -> None:
+        for name in CLASSIFIERS_OWN:
+            section, _, key = name.partition(".")
+            settings = getattr(self, section)
+            if getattr(settings, key) != getattr(type(settings)(), key):
+                raise ArgumentError(f"{name} says nothing in pretraining. Leave it out.")
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=_File)

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,8 @@ from convnext.train.team import Team
 __all__ = ["CHECKPOINTS", "Session", "join_session", "locked", "open_session"]
 
 RECIPE, FACTS, CHECKPOINTS = "recipe.toml", "run.json", "checkpoints"
+# What is there before the first checkpoint: nothing that would be missed.
+EARLY = {RECIPE, FACTS, CHECKPOINTS, ".lock", "metrics.jsonl", "tensorboard"}
 PACKAGES = ("convnext", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
 # Of these, a run may have others when it goes on: they change no number.
 FREE = ("run.checkpoint_minutes", "run.keep")
@@ -63,11 +65,14 @@ class Session:
 def open_session(folder: Path, session: Session, *, resume: bool) -> None:
     """Write how a run begins, or see that it goes on as it began.
 
+    A run that was interrupted before its first checkpoint begins anew, with whatever is asked now.
+
     Raises:
         ArgumentError: There is a run already, or the one there is another.
         TrainingError: The folder cannot be written.
     """
-    begun = (folder / FACTS).exists()
+    names = {file.name for file in folder.iterdir()} if folder.exists() else set()
+    begun = FACTS in names and (not names <= EARLY or _has_checkpoint(folder))
     if begun and not resume:
         raise ArgumentError(
             f"{folder} holds a run already. Go on with it (--resume), or name another folder."
@@ -75,11 +80,12 @@ def open_session(folder: Path, session: Session, *, resume: bool) -> None:
     if begun:
         _check_same(folder, session)
         return
-    if folder.exists() and any(file.name != ".lock" for file in folder.iterdir()):
+    if not names <= EARLY:
         raise ArgumentError(f"{folder} holds something else. Name a folder that is new or empty.")
+    if resume and FACTS in names:
+        _check_start(folder, session, _facts(folder))
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / RECIPE, session.recipe.to_toml())
     facts = {
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -93,15 +99,40 @@ def open_session(folder: Path, session: Session, *, resume: bool) -> None:
         "source": _source_state(),
         "machine": f"{platform.system()} {platform.machine()}, {platform.processor() or 'unknown'}",
     }
-    write_atomically(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_atomically(folder / RECIPE, session.recipe.to_toml())
+    write_atomically(folder / FACTS, json.dumps(facts, indent=1))
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / CHECKPOINTS).glob("step-*"))
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"{folder} is no run that can be continued: {error}") from error
+    return facts
+
+
+def _check_start(folder: Path, session: Session, facts: Mapping[str, Any]) -> None:
+    """Without a checkpoint, what a run started from is needed once more."""
+    if facts.get("init") != session.init:
+        began = f"--init {facts['init']}" if facts.get("init") else "random weights, without --init"
+        raise ArgumentError(
+            f"The run in {folder} began from {began}, and has no checkpoint yet. Begin from the "
+            "same again, or leave out --resume to begin anew."
+        )
 
 
 def _check_same(folder: Path, session: Session) -> None:
+    facts = _facts(folder)
     try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
         recipe = load_recipe(folder / RECIPE, kind=type(session.recipe))
     except (OSError, ValueError) as error:
         raise ArgumentError(f"{folder} is no run that can be continued: {error}") from error
+    if not _has_checkpoint(folder):
+        _check_start(folder, session, facts)
     other = [d for d in session.recipe.differences(recipe) if not d.startswith(FREE)]
     if other:
         raise ArgumentError(

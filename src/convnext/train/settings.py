@@ -8,6 +8,7 @@ A section of a recipe is a frozen dataclass whose fields are made by `setting`.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -169,6 +170,8 @@ def _check_range(value: Any, metadata: Mapping[str, Any], name: str) -> None:
     low, high = metadata["low"], metadata["high"]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
+    if not math.isfinite(value):
+        raise ArgumentError(f"{name} is a finite number, not {value!r}.")
     if not (low is None or value >= low) or not (high is None or value <= high):
         span = f"from {low:g} to {high:g}" if None not in (low, high) else f"at least {low:g}"
         raise ArgumentError(f"{name} is a number {span}, not {value!r}.")

@@ -31,7 +31,13 @@ CHARACTER = 6  # pixels, in Pillow's built-in font
 
 
 def contact_sheet(
-    examples: Examples, augmentation: Augmentation, mixer: Mixer | None, seed: int, out: str | Path
+    examples: Examples,
+    augmentation: Augmentation,
+    mixer: Mixer | None,
+    seed: int,
+    out: str | Path,
+    *,
+    balanced: bool = False,
 ) -> None:
     """Draw the first pictures of a run with their targets, into a PNG file.
 
@@ -41,13 +47,14 @@ def contact_sheet(
         mixer: What is done to the batch; None for pictures without labels.
         seed: Of the run: its first batch, if that has 40 pictures.
         out: The file; one that is there is replaced.
+        balanced: Whether the run has every class equally often.
 
     Raises:
         ArgumentError: The file cannot be written.
         ImageError: Most pictures cannot be read.
     """
     out = Path(out)
-    order = Order(examples.labels, seed=seed)
+    order = Order(examples.labels, seed=seed, balanced=balanced)
     with Loader(
         examples, augmentation, mixer, order, batch_size=COLUMNS * ROWS, seed=seed, workers=0
     ) as loader:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -80,6 +81,7 @@ class JaxTeam(Team):
             self.devices = self._wanted or len(there)
             if self.devices > len(there):
                 raise ArgumentError(_too_few(self.devices, there))
+            _check_alike(self.count)
             self._local = there[: self.devices]
             most = self.gather([len(self._local)])[:, 0]
         if len(set(most.tolist())) > 1:
@@ -174,6 +176,18 @@ def _too_few(wanted: int, there: Sequence[Any]) -> str:
         else ""
     )
     return f"This host has {len(there)} devices ({kind}), and {wanted} were asked for.{advice}"
+
+
+def _check_alike(hosts: int) -> None:
+    """Refuse hosts that see unequal numbers of devices, whatever they use: JAX could not exchange."""
+    seen = Counter(device.process_index for device in jax.devices())
+    counts = [seen[rank] for rank in range(hosts)]
+    if len(set(counts)) > 1:
+        raise ArgumentError(
+            f"Hosts see as many devices each; these see {', '.join(map(str, counts))}. Hide the "
+            f"others, on GPUs with CUDA_VISIBLE_DEVICES, so that all see {max(1, min(counts))}; "
+            "--devices alone does not."
+        )
 
 
 def _join(hosts: Hosts) -> None:

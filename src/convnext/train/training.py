@@ -12,7 +12,7 @@ import numpy as np
 
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment import Augmentation
-from convnext.train.examples import Examples, find_splits, hold_out
+from convnext.train.examples import Examples, open_data
 from convnext.train.folder import write_model
 from convnext.train.journal import Journal
 from convnext.train.learner import classifier, initialise
@@ -90,7 +90,13 @@ def train(  # noqa: PLR0913
         recipe = with_actual_precision(recipe)
         run = recipe.run
         team.check(run.batch_size, run.accumulate)
-        examples, validated = _open_data(recipe, data, validation)
+        examples, validated = open_data(
+            data,
+            validation,
+            limit=recipe.data.limit,
+            held_out=recipe.data.hold_out,
+            seed=run.seed,
+        )
         session = Session(
             recipe,
             examples.classes,
@@ -99,15 +105,15 @@ def train(  # noqa: PLR0913
             None if init is None else str(init),
             str(team),
         )
+        task = _Classifying(recipe, examples, validated, out.name, team)
         join_session(stack, team, out, session, resume=resume)
         journal = Journal(out, tensorboard=tensorboard, writes=team.is_first)
         stack.callback(journal.close)
         say = team.voice(say)
         plan = Plan.of(run, recipe.optimizer, len(examples))
-        task = _Classifying(recipe, examples, validated, out.name, team)
         loop = Loop(out, task, run, plan, journal, say, team)
         if not loop.resume() and init is not None:
-            say(initialise(task.learner, init, examples.classes))
+            say(initialise(task.learner, init, examples.classes, recipe.model.actual_strides))
         task.learner.check_same()
         say(_introduction(recipe, examples, validated, plan, team))
         loader = Loader(
@@ -123,21 +129,6 @@ def train(  # noqa: PLR0913
         stack.enter_context(loader)
         stop = stack.enter_context(stopping())
         return loop.go(loader, stop, progress=progress)
-
-
-def _open_data(
-    recipe: Recipe, data: str | Path, validation: str | Path | None
-) -> tuple[Examples, Examples | None]:
-    settings = recipe.data
-    found = find_splits(data, limit=settings.limit)
-    if not found.train.classes:
-        raise ArgumentError(f"The pictures in {data} have no classes, and a classifier needs them.")
-    if validation is not None:
-        given = find_splits(validation, classes=found.train.naming)
-        return found.train, given.validation or given.train
-    if found.validation is not None or not settings.hold_out:
-        return found.train, found.validation
-    return hold_out(found.train, settings.hold_out, recipe.run.seed)
 
 
 def _introduction(

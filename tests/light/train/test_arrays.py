@@ -105,6 +105,23 @@ def test_arrays_of_one_file(tmp_path, save, names):
     assert isinstance(kept, MappedArray if save is np.savez else SharedArray)
 
 
+def _flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place : place + 8] = bytes(255 - byte for byte in data[place : place + 8])
+    path.write_bytes(data)
+
+
+def test_packed_files_with_wrong_bytes_in_the_middle(mnist, tmp_path):
+    path = mnist(True)
+    _flip(path / "train-images-idx3-ubyte.gz", 60)
+    with pytest.raises(ArgumentError, match=r"train-images.*cannot be read"):
+        idx_parts(path)
+    np.savez_compressed(tmp_path / "data.npz", images=PIXELS, labels=LABELS)
+    _flip(tmp_path / "data.npz", 120)
+    with pytest.raises(ArgumentError, match=r"data.*cannot be read"):
+        npz_parts(tmp_path / "data.npz")
+
+
 def test_undivided_arrays_in_any_memory_order(tmp_path):
     colour = np.asfortranarray(np.random.default_rng(1).integers(0, 256, (3, 4, 5, 3), np.uint8))
     np.savez(tmp_path / "data.npz", images=colour, labels=np.array(["b", "a", "b"]))

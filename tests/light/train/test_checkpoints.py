@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,21 +34,43 @@ def test_what_is_written_is_what_is_read(tmp_path):
 
 def test_only_the_last_ones_stay(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    for step in (5, 10, 100, 20):
+    for step in (5, 10, 20):
         checkpoints.write(Checkpoint(step, {"a": np.zeros(1)}, {}))
     assert sorted(place.name for place in tmp_path.iterdir()) == [
+        "step-000000010",
         "step-000000020",
-        "step-000000100",
     ]
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "facts"])
+def test_what_was_passed_over_goes_once_there_is_something_new(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (10, 100, 200):
+        last = checkpoints.write(Checkpoint(step, ARRAYS, {}))
+    for damaged in (last, last.with_name("step-000000100")):
+        (damaged / "progress.json").write_text("{")
+    checkpoints.write(Checkpoint(20, ARRAYS, {}))
+    assert [place.name for place in tmp_path.iterdir()] == ["step-000000020"]
+    assert checkpoints.latest().step == 20
+
+
+def test_that_none_can_be_read_is_no_beginning(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    (checkpoints.write(Checkpoint(1, ARRAYS, {})) / "progress.json").write_text("{")
+    with pytest.raises(TrainingError, match="None of the 1 checkpoints"):
+        checkpoints.latest()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "facts", "zeros"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.write(Checkpoint(1, ARRAYS, {}))
     last = checkpoints.write(Checkpoint(2, ARRAYS, {}))
     if damage == "truncate":
         os.truncate(last / "state.safetensors", 60)
+    elif damage == "zeros":
+        with (last / "state.safetensors").open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"\0\1\0\0")
     elif damage == "remove":
         (last / "state.safetensors").unlink()
     else:
@@ -73,8 +96,13 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
     def full(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("convnext.train.checkpoints.write_weights", full)
-    with pytest.raises(TrainingError, match=r"No space left.*Make room, then go on with --resume"):
+    said = r"No space left.*Make room, then go on with --resume"
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
+        with pytest.raises(TrainingError, match=said):
+            checkpoints.write(Checkpoint(2, ARRAYS, {}))
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(TrainingError, match=said):
         checkpoints.write(Checkpoint(2, ARRAYS, {}))
     assert [place.name for place in tmp_path.iterdir()] == ["step-000000001"]
     monkeypatch.setattr(Path, "write_text", full)

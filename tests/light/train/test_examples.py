@@ -8,7 +8,7 @@ import pytest
 
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.images.labels import Labels, labels_for
-from convnext.train.examples import find_splits, open_examples, open_pictures
+from convnext.train.examples import find_splits, open_data, open_examples, open_pictures
 
 
 def _names(examples):
@@ -149,6 +149,38 @@ def test_undivided_data_has_no_validation(folder):
     assert find_splits(root).train.classes == ("cat", "test")
     with pytest.raises(ArgumentError, match="it is undivided"):
         open_examples(root, split="train")
+
+
+@pytest.mark.parametrize("around", ["", "data/"])
+def test_parts_may_be_spelled_in_capitals(folder, around):
+    parts = {"Train/cat": 3, "Train/dog": 2, "TEST/dog": 1, "TEST/cat": 1}
+    train, validation = find_splits(folder({f"{around}{name}": n for name, n in parts.items()}))
+    assert (train.classes, len(train), len(validation)) == (("cat", "dog"), 5, 2)
+
+
+def test_parts_beside_other_folders_are_no_classes(folder):
+    root = folder({"train/cat": 3, "train/dog": 2, "val/cat": 1, "samples/cat": 1})
+    with pytest.raises(ArgumentError, match=r"divided into parts, and beside them has 'samples'"):
+        find_splits(root)
+
+
+def test_a_class_may_be_called_train(folder):
+    assert find_splits(folder({"train": 2, "bus": 1})).train.classes == ("bus", "train")
+
+
+def test_what_a_classifier_is_trained_on(folder):
+    root = folder({"cat": 8, "dog": 8})
+    train, validation = open_data(root, held_out=0.25, seed=1)
+    assert (len(train), len(validation)) == (12, 4)
+    assert open_data(root).validation is None
+    other = folder({"dog": 3}, name="other")
+    train, validation = open_data(root, other, held_out=0.25)
+    assert (len(train), validation.labels.tolist()) == (16, [1, 1, 1])
+
+
+def test_one_class_is_nothing_to_tell_apart(folder):
+    with pytest.raises(ArgumentError, match=r"of one class, 'cat'.*folder above"):
+        open_data(folder({"cat": 3}))
 
 
 def test_archives_beside_each_other(folder, zipped, tmp_path):

@@ -60,6 +60,12 @@ def test_the_strongest_posterize_leaves_black(picture):
     assert not np.asarray(changed).any()
 
 
+def test_more_bits_than_there_are_change_nothing(picture):
+    given = picture(0)
+    changed = OPERATIONS[False]["Posterize"](given, 25, np.random.default_rng(0), Canvas())
+    assert changed.tobytes() == given.tobytes()
+
+
 def test_no_change_at_magnitude_zero_where_strength_increases(picture):
     given = picture(0)
     for name in ("Rotate", "ShearX", "TranslateY", "Color", "Sharpness", "SolarizeAdd"):

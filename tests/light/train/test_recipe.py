@@ -87,6 +87,8 @@ def test_the_learning_rate_follows_the_batch():
         ("model.strides=[3,2,2,2]", ArgumentError, "4, 2 or 1"),
         ("model.variant=convnext_tony", UnknownNameError, "Did you mean 'convnext_tiny'"),
         ("run.accumulate=7", ArgumentError, "equal parts"),
+        ("run.epochs=inf", ArgumentError, "epochs is a finite number"),
+        ("optimizer.beta_1=1", ArgumentError, "from 0 to 0.999999"),
         ("data.balanced=1", ArgumentTypeError, "true or false"),
         ("model.mean=[0.5,0.5]", ArgumentTypeError, "a list of 3 values"),
         ("epochs=3", ArgumentError, "section.setting=value"),
@@ -95,6 +97,12 @@ def test_the_learning_rate_follows_the_batch():
 def test_a_wrong_setting_is_named(change, kind, said):
     with pytest.raises(kind, match=said):
         load_recipe("cifar10", [change])
+
+
+@pytest.mark.parametrize("change", ["model.train=head", "model.head_scale=2", "data.balanced=true"])
+def test_what_pretraining_has_no_use_for_is_refused(change):
+    with pytest.raises(ArgumentError, match=f"{change.split('=')[0]} says nothing in pretraining"):
+        load_recipe("fcmae_cifar10", [change], PretrainingRecipe)
 
 
 def test_a_wrong_file_is_named(tmp_path):

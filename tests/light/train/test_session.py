@@ -25,8 +25,17 @@ def test_a_run_says_how_it_began(tmp_path):
     open_session(folder, SESSION, resume=True)
 
 
-def test_a_run_is_not_begun_twice_nor_among_other_files(tmp_path):
+def begun(folder):
+    """A run that has come to its first checkpoint."""
+    open_session(folder, SESSION, resume=False)
+    (folder / "checkpoints" / "step-000000001").mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("left", ["checkpoints/step-000000001", "model"])
+def test_a_run_is_not_begun_twice_nor_among_other_files(tmp_path, left):
     open_session(tmp_path / "run", SESSION, resume=False)
+    (tmp_path / "run" / left).mkdir(parents=True)
     with pytest.raises(ArgumentError, match="--resume"):
         open_session(tmp_path / "run", SESSION, resume=False)
     (tmp_path / "other").mkdir()
@@ -45,15 +54,48 @@ def test_a_run_is_not_begun_twice_nor_among_other_files(tmp_path):
     ],
 )
 def test_a_run_goes_on_only_as_it_began(tmp_path, other, said):
-    open_session(tmp_path / "run", SESSION, resume=False)
+    run = begun(tmp_path / "run")
     with pytest.raises(ArgumentError, match=said):
-        open_session(tmp_path / "run", other, resume=True)
+        open_session(run, other, resume=True)
+
+
+@pytest.mark.parametrize("there", [("recipe.toml",), ("recipe.toml", "run.json", "metrics.jsonl")])
+@pytest.mark.parametrize("resume", [False, True])
+def test_without_a_checkpoint_a_run_begins_anew(tmp_path, there, resume):
+    open_session(tmp_path / "run", SESSION, resume=False)
+    (tmp_path / "run" / "metrics.jsonl").touch()
+    for file in (tmp_path / "run").iterdir():
+        if file.name not in there:
+            file.unlink()
+    mended = replace(SESSION, recipe=load_recipe("cifar10", ["run.epochs=3"]))
+    open_session(tmp_path / "run", mended, resume=resume)
+    assert load_recipe(tmp_path / "run" / "recipe.toml").run.epochs == 3
+    assert (tmp_path / "run" / "run.json").exists()
+
+
+def test_without_a_checkpoint_what_a_run_started_from_is_needed(tmp_path):
+    open_session(tmp_path / "run", SESSION, resume=False)
+    for init in (None, "other.pth"):
+        with pytest.raises(ArgumentError, match=r"--init weights.pth, and has no checkpoint"):
+            open_session(tmp_path / "run", replace(SESSION, init=init), resume=True)
+    open_session(tmp_path / "run", replace(SESSION, init=None), resume=False)
+
+
+def test_with_a_checkpoint_it_is_not(tmp_path):
+    open_session(begun(tmp_path / "run"), replace(SESSION, init=None), resume=True)
+
+
+def test_classes_of_any_spelling(tmp_path):
+    session = replace(SESSION, labels=("caf\udce9", "Hündin"))
+    for _ in range(2):
+        open_session(tmp_path / "run", session, resume=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["labels"] == [*session.labels]
 
 
 def test_what_changes_no_number_may_change(tmp_path):
-    open_session(tmp_path / "run", SESSION, resume=False)
+    run = begun(tmp_path / "run")
     recipe = load_recipe("cifar10", ["run.keep=9", "run.checkpoint_minutes=1"])
-    open_session(tmp_path / "run", replace(SESSION, recipe=recipe), resume=True)
+    open_session(run, replace(SESSION, recipe=recipe), resume=True)
 
 
 def test_a_broken_run_is_named(tmp_path):

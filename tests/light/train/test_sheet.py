@@ -7,7 +7,7 @@ from PIL import Image
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.train.augment import Augment, Augmentation
-from convnext.train.examples import open_pictures
+from convnext.train.examples import open_examples, open_pictures
 from convnext.train.mixing import Mixer, Mixing
 from convnext.train.sheet import COLUMNS, ROWS, contact_sheet
 
@@ -31,6 +31,16 @@ def test_colours_are_those_of_the_pictures(tmp_path):
     contact_sheet(open_pictures(tmp_path / "data"), plain, None, 0, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.getpixel((50, 50)) == (200, 30, 90)
+
+
+def test_it_is_balanced_as_the_run_is(folder, augmentation, tmp_path):
+    examples = open_examples(folder({"common": 60, "rare": 1}))
+    shown = []
+    for balanced in (False, True):
+        sheet = tmp_path / f"{balanced}.png"
+        contact_sheet(examples, augmentation, Mixer(Mixing(), 2), 0, sheet, balanced=balanced)
+        shown.append(sheet.read_bytes())
+    assert shown[0] != shown[1]
 
 
 def test_a_place_that_takes_nothing(examples, augmentation, tmp_path):

@@ -150,6 +150,7 @@ def _join(folder, session=lambda _team: SESSION, resume=False):
 def test_the_first_host_writes_how_a_run_begins(tmp_path):
     assert together(2, _join(lambda _team: tmp_path / "run")) == [None, None]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["team"] == "one device"
+    (tmp_path / "run" / "checkpoints" / "step-000000001").mkdir(parents=True)
     first, second = together(2, _join(lambda _team: tmp_path / "run"))
     assert isinstance(first, ArgumentError)
     assert "holds a run already" in str(second)

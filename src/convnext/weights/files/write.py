@@ -5,6 +5,7 @@ It knows which format writes itself how, and nothing of the formats.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -65,13 +66,14 @@ def write_weights(
     try:
         free = shutil.disk_usage(path.absolute().parent).free
         if free < total:
-            raise OSError(f"{total:,} bytes are needed and {free:,} are free")
+            said = f"{os.strerror(errno.ENOSPC)}: {total:,} bytes are needed and {free:,} are free"
+            raise OSError(errno.ENOSPC, said)
         write(part, tensors, on_progress=on_progress or (lambda _: None))
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
+        reason = error.strerror or error
         raise WeightsError(
             f"{path} cannot be written: {reason}. Nothing was left behind, and a "
             "file that was there before is untouched."
