@@ -179,7 +179,7 @@ def _too_few(wanted: int, there: Sequence[Any]) -> str:
 
 
 def _check_alike(hosts: int) -> None:
-    """Refuse hosts that see unequal numbers of devices, whatever they use: JAX could not exchange."""
+    """Refuse hosts that see unequal numbers of devices: JAX exchanges through all of them."""
     seen = Counter(device.process_index for device in jax.devices())
     counts = [seen[rank] for rank in range(hosts)]
     if len(set(counts)) > 1:
