@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ from numpy.typing import NDArray
 from convnext.errors import ConvNeXtError
 
 __all__ = ["Batcher", "DeadlinePassedError", "Event", "QueueFullError", "StoppedError"]
+
+logger = logging.getLogger("convnext.serve")
 
 Array = NDArray[Any]
 Event = Literal["batch", "seconds", "dropped", "queue"]
@@ -109,6 +112,12 @@ class Batcher:
         self._seconds_each = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._worker.add_done_callback(_log_failure)
+
+    @property
+    def working(self) -> bool:
+        """Whether anything will be answered: false after an error that nobody foresaw."""
+        return not self._worker.done()
 
     @property
     def admitted(self) -> int:
@@ -243,13 +252,17 @@ class Batcher:
 
     async def _next_batch(self) -> list[_Waiting]:
         """What is computed next: the oldest rows, one at least."""
-        while not self._waiting:
-            self._came.clear()
-            await self._came.wait()
-        if self._max_wait and len(self._waiting) < self._max_batch:
-            await self._more()
-            if not self._waiting:  # all of them gave up meanwhile
-                return await self._next_batch()
+        while True:
+            while not self._waiting:
+                self._came.clear()
+                await self._came.wait()
+            if self._max_wait and len(self._waiting) < self._max_batch:
+                await self._more()
+            if self._waiting:  # else all of them gave up meanwhile
+                return self._oldest()
+
+    def _oldest(self) -> list[_Waiting]:
+        """The oldest rows of one kind, no longer in the queue."""
         kind = next(iter(self._waiting.values())).kind
         same = (number for number, item in self._waiting.items() if item.kind == kind)
         numbers = list(itertools.islice(same, self._max_batch))
@@ -265,3 +278,8 @@ class Batcher:
                     await self._came.wait()
         except TimeoutError:
             pass
+
+
+def _log_failure(worker: asyncio.Task[None]) -> None:
+    if not worker.cancelled() and worker.exception() is not None:
+        logger.error("a model answers no more", exc_info=worker.exception())

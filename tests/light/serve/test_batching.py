@@ -191,6 +191,39 @@ def test_who_goes_away_is_taken_out_of_the_queue():
     asyncio.run(main())
 
 
+def test_however_many_give_up_while_a_batch_waits_to_be_full_it_goes_on():
+    async def main():
+        async with batcher(max_wait=0.0005) as made:
+            for _ in range(1500):
+                gone = asyncio.create_task(ask(made, 1))
+                while not made.admitted:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                gone.cancel()
+                await asyncio.gather(gone, return_exceptions=True)
+                await asyncio.sleep(0.0007)
+            assert await ask(made, 4, deadline=later(5)) == [8]
+            assert made.working
+
+    asyncio.run(main())
+
+
+def test_an_end_that_nobody_foresaw_is_seen(caplog):
+    async def main():
+        def watch(event, _number):
+            if event == "batch":
+                raise RuntimeError("nobody foresaw it")
+
+        made = Batcher(double, max_batch=4, max_wait=0, max_queue=16, watch=watch)
+        with pytest.raises(DeadlinePassedError):
+            await ask(made, 1, deadline=later(0.05))
+        assert not made.working
+        await made.close()
+
+    asyncio.run(main())
+    assert "nobody foresaw it" in caplog.text
+
+
 def test_an_error_of_the_engine_is_for_those_who_asked_and_not_the_last():
     async def main():
         def picky(_kind, batch):
