@@ -98,13 +98,14 @@ class Models:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._retiring: set[asyncio.Task[None]] = set()
         self._looking = asyncio.Lock()
+        self._tried = False
         self.slots = {spec.name: Slot(spec) for spec in expanded(settings.models)}
 
     @property
     def ready(self) -> bool:
-        """Whether every model has been tried, and one at least answers."""
-        states = [slot.state for slot in self.slots.values()]
-        return "loading" not in states and "ready" in states
+        """Whether all that there was at the start has been tried, and one at least answers."""
+        served = [slot.served for slot in self.slots.values() if slot.served is not None]
+        return self._tried and any(one.batcher.working for one in served)
 
     async def start(self) -> None:
         """Load all of them; one that fails is noted, and the others go on.
@@ -115,22 +116,20 @@ class Models:
         async with self._looking:
             for slot in list(self.slots.values()):
                 await self._reload(slot)
+        self._tried = True
         if not any(slot.served for slot in self.slots.values()):
             reasons = "; ".join(f"{name}: {slot.error}" for name, slot in self.slots.items())
             raise ConvNeXtError(f"No model could be loaded. {reasons or 'The folder is empty.'}")
 
     def get(self, name: str | None) -> Served:
-        """The model of a name, or the first that answers.
+        """The model of a name, or the first.
 
         Raises:
-            Problem: There is none.
+            Problem: There is none, or it does not answer.
         """
         if not name:
-            for slot in self.slots.values():
-                if slot.served is not None:
-                    return slot.served
-            raise Problem(503, "no-model", "No model is ready yet.", retry_after=1)
-        slot = self.slots.get(name)  # type: ignore[assignment]
+            return self._default()
+        slot = self.slots.get(name)
         if slot is None:
             known = ", ".join(self.slots)
             raise Problem(
@@ -140,6 +139,18 @@ class Models:
             text = "is being loaded" if slot.state == "loading" else "could not be loaded"
             raise Problem(503, "model-not-ready", f"The model {name} {text}.", retry_after=2)
         return slot.served
+
+    def _default(self) -> Served:
+        first = next(iter(self.slots.values()), None)
+        if first is None or first.served is None:
+            raise Problem(
+                503,
+                "no-model",
+                "The model for requests that name none is not ready. Name another of those at "
+                "/v1/models, or try again later.",
+                retry_after=2,
+            )
+        return first.served
 
     async def look(self) -> None:
         """Load what is new or has changed, and take away what is gone."""
@@ -156,6 +167,7 @@ class Models:
                 self._retire(slot.served)
             for name, spec in specs.items():
                 slot = self.slots.setdefault(name, Slot(spec))
+                slot.spec = spec  # its file may have got another suffix
                 now = await loop.run_in_executor(self._executor, signature, spec.source)
                 if now == slot.signature or not now:
                     slot.candidate = ()

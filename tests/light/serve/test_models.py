@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from convnext.images.recipe import Preprocess
 from convnext.serve.batching import StoppedError
 from convnext.serve.metrics import Metrics
 from convnext.serve.models import Models, expanded
+from convnext.serve.problems import Problem
 from convnext.serve.settings import ModelSpec, Settings, parse_model
 from convnext.weights.info import WeightsInfo
 
@@ -150,6 +152,100 @@ class Answering:
 
     def run(self, _kind, batch):
         return {"out": batch}
+
+
+class Folder:
+    """The models of a folder, and which of its files were loaded."""
+
+    def __init__(self, path):
+        self.path, self.loads = path, []
+        settings = Settings((ModelSpec("folder", str(path)),))
+        self.models = Models(settings, Metrics(), loader=self._load)
+
+    def _load(self, spec, _settings, _threads):
+        data = Path(spec.source).read_bytes()
+        self.loads.append((Path(spec.source).name, data))
+        if data == b"bad":
+            raise ConvNeXtError("It is bad.")
+        return Answering()
+
+
+def test_a_file_that_is_being_copied_leaves_the_server_ready(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"good")
+
+    async def main():
+        folder = Folder(tmp_path)
+        models = folder.models
+        assert not models.ready
+        await models.start()
+        assert models.ready
+        for size in range(3):
+            (tmp_path / "b.pth").write_bytes(b"x" * size)
+            await models.look()
+            assert models.slots["b"].state == "loading"
+            assert models.ready
+        await models.close()
+
+    asyncio.run(main())
+
+
+def test_before_all_have_been_tried_a_server_is_not_ready(tmp_path):
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).write_bytes(b"good")
+    gate = threading.Event()
+
+    async def main():
+        folder = Folder(tmp_path)
+        models, load = folder.models, folder._load
+        models._load = lambda spec, *more: (spec.name == "a" or gate.wait(20)) and load(spec, *more)
+        starting = asyncio.create_task(models.start())
+        while models.slots["a"].served is None:
+            await asyncio.sleep(0.001)
+        assert not models.ready
+        gate.set()
+        await starting
+        assert models.ready
+        await models.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_whose_file_gets_another_suffix_is_loaded_anew(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"old")
+
+    async def main():
+        folder = Folder(tmp_path)
+        await folder.models.start()
+        (tmp_path / "a.pth").unlink()
+        (tmp_path / "a.safetensors").write_bytes(b"new")
+        await folder.models.look()
+        await folder.models.look()
+        assert folder.loads == [("a.pth", b"old"), ("a.safetensors", b"new")]
+        assert folder.models.get("a").version == 2
+        await folder.models.close()
+
+    asyncio.run(main())
+
+
+def test_who_names_no_model_gets_the_first_or_none(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"bad")
+    (tmp_path / "b.pth").write_bytes(b"good")
+
+    async def main():
+        folder = Folder(tmp_path)
+        await folder.models.start()
+        assert folder.models.get("b").name == "b"
+        with pytest.raises(Problem, match="Name another") as caught:
+            folder.models.get(None)
+        assert (caught.value.status, caught.value.code) == (503, "no-model")
+        assert int(caught.value.headers["Retry-After"])
+        (tmp_path / "a.pth").write_bytes(b"mended")
+        await folder.models.look()
+        await folder.models.look()
+        assert folder.models.get(None).name == "a"
+        await folder.models.close()
+
+    asyncio.run(main())
 
 
 def test_files_are_loaded_when_they_have_stopped_changing_and_the_old_model_goes(tmp_path):
