@@ -27,6 +27,7 @@ __all__ = ["Fetcher", "is_public"]
 PORTS = {"http": 80, "https": 443}
 MOST_AT_ONCE = 8
 MAX_URL_LENGTH = 2048
+UNICAST = ipaddress.ip_network("2000::/3")  # all that is given out of IPv6
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
@@ -46,7 +47,8 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-        if found.teredo is not None:
+        # What else is addressed in IPv6 belongs to somebody's network, or stands for IPv4.
+        if found.teredo is not None or found not in UNICAST:
             return False
     return found.is_global and not found.is_multicast
 

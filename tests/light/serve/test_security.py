@@ -58,13 +58,21 @@ def test_files_without_good_tokens(tmp_path, text):
         "64:ff9b::7f00:1",
         "64:ff9b::a00:1",
         "2001:0:53aa:64c::",
+        "fec0::1",
+        "64:ff9b:1::7f00:1",
+        "64:ff9b:1::101:101",
+        "::127.0.0.1",
+        "::ffff:0:10.0.0.1",
+        "4000::1",
     ],
 )
 def test_addresses_that_are_not_public(address):
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111"])
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1"]
+)
 def test_addresses_that_are(address):
     assert is_public(address)
 
