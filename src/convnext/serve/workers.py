@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -32,7 +33,8 @@ logger = logging.getLogger("convnext.serve")
 
 FAILED = 3  # exit code of a worker that could load no model
 STABLE_SECONDS = 10.0  # a worker that lived so long is started anew at once
-LONGEST_PAUSE = 30.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+LOOK_SECONDS = 0.2  # between two looks at the workers
 GRACE_SECONDS = 5.0  # for ending, beyond what requests may take
 
 
@@ -68,6 +70,25 @@ def _work(settings: Settings, listener: socket.socket, folder: Path) -> None:
         sys.exit(FAILED)
 
 
+@dataclass
+class _Place:
+    """One worker, and the next that takes its place.
+
+    Attributes:
+        process: The latest.
+        since: When it was started.
+        first: Whether it is the one that the server began with.
+        pause: Seconds before the next start; they double while workers die young.
+        due: When that is, once the latest is dead.
+    """
+
+    process: BaseProcess
+    since: float
+    first: bool = True
+    pause: float = 0.0
+    due: float | None = None
+
+
 class _Supervisor:
     """Keeps the workers at work."""
 
@@ -76,7 +97,7 @@ class _Supervisor:
         self._listener = listener
         self._folder = folder
         self._context = multiprocessing.get_context("spawn")
-        self._workers: list[tuple[BaseProcess, float]] = []
+        self._places: list[_Place] = []
         self._stopping = False
 
     def run(self) -> None:
@@ -87,51 +108,62 @@ class _Supervisor:
             handled[signal.SIGHUP] = self._pass_on
         before = {name: signal.signal(name, handler) for name, handler in handled.items()}
         try:
-            self._workers = [self._start() for _ in range(self._settings.workers)]
+            for _ in range(self._settings.workers):
+                self._places.append(_Place(self._start(), time.monotonic()))
             self._keep()
         finally:
             self._end()
             for name, handler in before.items():
                 signal.signal(name, handler)
 
-    def _start(self) -> tuple[BaseProcess, float]:
+    def _start(self) -> BaseProcess:
         # Until it has its own, a worker dies of signals; those that come to us reach it through us.
         process = self._context.Process(
             target=_work, args=(self._settings, self._listener, self._folder)
         )
         process.start()
-        return process, time.monotonic()
+        return process
 
     def _keep(self) -> None:
-        pause = 0.5
         while not self._stopping:
-            time.sleep(0.2)
-            for place, (process, since) in enumerate(self._workers):
-                if process.is_alive() or self._stopping:
-                    continue
-                if process.exitcode == FAILED:  # so would every other, and another start of it
-                    raise ConvNeXtError("No worker could load a model; the log above says why.")
-                logger.error("a worker ended with code %s; another is started", process.exitcode)
-                pause = 0.5 if time.monotonic() - since > STABLE_SECONDS else pause * 2
-                time.sleep(min(pause, LONGEST_PAUSE))
-                if not self._stopping:
-                    self._workers[place] = self._start()
+            time.sleep(LOOK_SECONDS)
+            for place in self._places:
+                if not self._stopping and not place.process.is_alive():
+                    self._replace(place, time.monotonic())
+
+    def _replace(self, place: _Place, now: float) -> None:
+        """Start another worker in place of a dead one, when it is time for it."""
+        if place.due is None:
+            self._note_death(place, now)
+        elif now >= place.due:
+            place.process, place.since, place.due = self._start(), now, None
+            place.first = False
+
+    def _note_death(self, place: _Place, now: float) -> None:
+        code = place.process.exitcode
+        if code == FAILED and place.first:  # so would every other, and another start of it
+            raise ConvNeXtError("No worker could load a model; the log above says why.")
+        stable = now - place.since > STABLE_SECONDS
+        place.pause = 0.0 if stable else min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * place.pause))
+        place.due = now + place.pause
+        logger.error("a worker ended with code %s; another is started in %g s", code, place.pause)
 
     def _stop(self, _name: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
     def _pass_on(self, name: int, _frame: FrameType | None) -> None:
-        for process, _ in self._workers:
-            _signal(process, name)
+        for place in self._places:
+            _signal(place.process, name)
 
     def _end(self) -> None:
         """Let them finish, and end those that do not."""
-        for process, _ in self._workers:
+        processes = [place.process for place in self._places]
+        for process in processes:
             _signal(process, signal.SIGTERM)
         self._listener.close()
         settings = self._settings
         ends = time.monotonic() + 2 * settings.drain_seconds + settings.drain_delay + GRACE_SECONDS
-        for process, _ in self._workers:
+        for process in processes:
             process.join(max(0.0, ends - time.monotonic()))
             if process.is_alive():
                 logger.error("a worker did not end in time and is killed")
