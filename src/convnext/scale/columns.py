@@ -78,8 +78,11 @@ def rows_of(
     rows = []
     for path, truth, error in outcomes:
         values = {} if error is not None else next(answers)
-        problem = str(error) if error is not None else values.pop("error", None)
-        rows.append(Row(path, truth, values, None if problem is None else printable(problem)))
+        problem = values.get("error") if error is None else str(error)
+        if problem is None:
+            rows.append(Row(path, truth, values, None))
+        else:
+            rows.append(Row(path, truth, {}, printable(problem)))
     return rows
 
 

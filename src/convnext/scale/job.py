@@ -44,6 +44,7 @@ class Job:
         vectors: Whether vectors are answered too.
         columns: Which columns of Parquet files are meant.
         competing: Among which classes an evaluated model chooses; None for all.
+        digest: Of the weights that are meant; None for whatever workers find.
     """
 
     task: Task
@@ -62,6 +63,7 @@ class Job:
     vectors: bool = False
     columns: TableColumns = field(default_factory=TableColumns)
     competing: tuple[int, ...] | None = None
+    digest: str | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ def evaluate_dataset(  # noqa: PLR0913
         calibration=calibration,
         batch_size=batch_size,
         competing=data.competing,
+        digest=subject.facts["weights"]["sha256"],
     )
     if batch_size < 1 or shard_size < 1:
         raise ArgumentError(f"batch and shard must be 1 or more; got {batch_size}, {shard_size}.")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from convnext import __version__
 from convnext.engines import Engine, open_engine, opening
 from convnext.engines.pieces import PIECE
-from convnext.errors import ImageError
+from convnext.errors import ImageError, WeightsMismatchError
 from convnext.evaluate.run import READ
 from convnext.images.batches import Batch, batches
 from convnext.images.decode import decode
@@ -81,8 +81,13 @@ class Worker:
         """What answers depend on and only a worker can tell; plain JSON.
 
         Raises:
-            ConvNeXtError: The model cannot be opened.
+            ConvNeXtError: The model cannot be opened, or its weights are not those that are meant.
         """
+        if self._job.digest not in (None, self._digest):
+            raise WeightsMismatchError(
+                f"A worker finds other weights at {self._job.model} than there are here (sha256 "
+                f"{self._digest}, not {self._job.digest}). Give the same file to every node."
+            )
         versions = {"convnext": __version__, "numpy": np.__version__, "pillow": PIL.__version__}
         return {
             "weights": self._digest,

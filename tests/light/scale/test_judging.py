@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from convnext.errors import ArgumentError
+from convnext.errors import ArgumentError, WeightsMismatchError
 from convnext.evaluate import evaluate, open_dataset, open_subject
 from convnext.scale.judging import evaluate_dataset
 
@@ -94,6 +94,14 @@ def test_other_data_is_refused(subject, named_weights, data, here):
     among = open_dataset(data, subject.classes, subset="data")
     with pytest.raises(ArgumentError, match="competing: null there"):
         both(subject, named_weights, among, here / "out", mode="resume")
+
+
+def test_workers_with_other_weights_are_refused(subject, write_weights, data, here):
+    dataset = open_dataset(data, subject.classes)
+    other = write_weights(here / "other.safetensors", labels=tuple("abcdefghij"))
+    with pytest.raises(WeightsMismatchError, match=r"other weights at .*other\.safetensors than"):
+        evaluate_dataset(subject, other, dataset, here / "out", runner="local")
+    assert not (here / "out").exists()
 
 
 def test_archives_that_cannot_be_shared(subject, named_weights, members, make, here):

@@ -195,15 +195,15 @@ def test_numbers_that_are_none_are_errors_of_their_rows(folder, predict, rows, m
     answer = MockEngine.run
 
     def sometimes(engine, batch):
-        logits = np.array(answer(engine, batch)[0])
-        logits[batch[:, 0, 0, 0] == 75] = np.nan
-        return [logits]
+        logits, embedding = answer(engine, batch)
+        return [np.where(batch[:, :1, 0, 0] == 75, np.float32(np.nan), logits), embedding]
 
     monkeypatch.setattr(MockEngine, "run", sometimes)
-    done = predict(folder)
+    done = predict(folder, vectors=True)
     assert done.bad == 4
-    assert "numbers that are none" in rows("out")[3]["error"]
-    assert rows("out")[3]["label"] is None
+    row = rows("out")[3]
+    assert "numbers that are none" in row["error"]
+    assert {row[name] for name in ("label", "index", "probability", "embedding")} == {None}
 
 
 @pytest.mark.parametrize(
