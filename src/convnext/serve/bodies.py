@@ -60,7 +60,7 @@ class Bodies:
         if length.isascii() and length.isdecimal() and int(length[:20]) > most:
             await _linger(receive)
             raise _too_large(most, is_json)
-        body = bytearray()
+        body, whole = bytearray(), b""
         try:
             try:
                 # One clock for both limits: a body comes in many pieces, and each sets it anew.
@@ -74,9 +74,11 @@ class Bodies:
                     f"and {settings.stall_seconds:g} s without a byte.",
                     close=True,
                 ) from error
-            yield bytes(body)
+            whole = bytes(body)
+            body.clear()  # else it would be there twice
+            yield whole
         finally:
-            self._hold(-len(body))
+            self._hold(-len(body) - len(whole))
 
     async def _fill(
         self, body: bytearray, receive: Receive, most: int, is_json: bool, clock: asyncio.Timeout

@@ -13,7 +13,8 @@ import functools
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
@@ -82,22 +83,26 @@ class Fetcher:
         self._seconds = seconds
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
 
-    async def fetch(self, url: str) -> bytes:
-        """The bytes behind a URL.
+    @asynccontextmanager
+    async def fetched(self, url: str) -> AsyncIterator[bytes]:
+        """The bytes behind a URL. Only so many are held at once: others wait for the context's end.
 
         Raises:
             Problem: It is not allowed, or does not deliver.
         """
         parts, port = self._checked(url)
-        try:
-            async with asyncio.timeout(self._seconds), self._turns:
-                address = await self._address(parts, port)
-                return await self._download(parts, port, address)
-        except TimeoutError as error:
-            raise _failed(f"took longer than {self._seconds:g} s") from error
-        except (httpx.HTTPError, OSError, ValueError) as error:
-            # Which error it was would tell strangers about hosts and ports.
-            raise _failed("could not be downloaded") from error
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await held.enter_async_context(self._turns)
+                    address = await self._address(parts, port)
+                    data = await self._download(parts, port, address)
+            except TimeoutError as error:
+                raise _failed(f"took longer than {self._seconds:g} s") from error
+            except (httpx.HTTPError, OSError, ValueError) as error:
+                # Which error it was would tell strangers about hosts and ports.
+                raise _failed("could not be downloaded") from error
+            yield data
 
     def _checked(self, url: str) -> tuple[SplitResult, int]:
         if not self._hosts:

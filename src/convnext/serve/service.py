@@ -94,7 +94,7 @@ class Service:
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
         """Do what takes long enough to be noticed, off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await _run(self._threads, work)
 
     def close(self) -> None:
         """Let the threads end."""
@@ -235,18 +235,26 @@ class Service:
             Problem: It cannot be read.
             DeadlinePassedError: There was no time left for it.
         """
-        data = given.data
         try:
-            async with asyncio.timeout(max(0, deadline - time.monotonic())):
-                if data is None:
-                    data = await self.fetcher.fetch(given.url or "")
-                encoded = data
-                return await self.in_thread(lambda: self._see(served, encoded, side))
+            async with (
+                asyncio.timeout(max(0, deadline - time.monotonic())),
+                self._data(given) as data,
+            ):
+                return await self.in_thread(lambda: self._see(served, data, side))
         except TimeoutError as error:
             raise DeadlinePassedError(
                 "The picture was not even decoded in the time that the request may take. Try "
                 "again later, or allow a later deadline."
             ) from error
+
+    @asynccontextmanager
+    async def _data(self, given: Given) -> AsyncIterator[bytes]:
+        """The encoded picture, wherever it lies."""
+        if given.data is not None:
+            yield given.data
+        else:
+            async with self.fetcher.fetched(given.url or "") as data:
+                yield data
 
     def _see(self, served: Served, data: bytes, side: int | None) -> Seen:
         begun = time.perf_counter()
@@ -256,6 +264,15 @@ class Service:
             raise picture_problem(error) from error
         finally:
             self.metrics.observe("convnext_decode_seconds", time.perf_counter() - begun)
+
+
+async def _run(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+    """Work in a thread; given up before its turn, it leaves nothing behind in the queue."""
+    holder = [work]
+    try:
+        return await asyncio.get_running_loop().run_in_executor(threads, lambda: holder.pop()())
+    finally:
+        holder.clear()
 
 
 async def _together(jobs: list[Any]) -> list[Outcome]:

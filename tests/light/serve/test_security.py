@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from convnext.errors import ArgumentError
-from convnext.serve.fetching import Fetcher, is_public
+from convnext.serve.fetching import MOST_AT_ONCE, Fetcher, is_public
 from convnext.serve.problems import Problem
 from convnext.serve.security import read_tokens
 from convnext.serve.settings import ModelSpec, Settings
@@ -118,7 +118,8 @@ def fetch(url, *hosts, addresses=("127.0.0.1",), allowed=lambda _: True, seconds
 
     async def main():
         settings = Settings((ModelSpec("m", "m"),), allowed_urls=hosts, max_picture_bytes=2000)
-        return await Fetcher(settings, resolve, allowed, seconds).fetch(url)
+        async with Fetcher(settings, resolve, allowed, seconds).fetched(url) as data:
+            return data
 
     return asyncio.run(main()), looked_up
 
@@ -175,6 +176,26 @@ def test_a_name_with_a_private_address_is_not_connected_to():
         refused(f"http://{name}/", name, addresses=("1.1.1.1", "127.0.0.1"), allowed=is_public)
         refused(f"http://{name}/", name, addresses=())
         assert server.asked == []
+
+
+def test_no_more_pictures_are_held_than_are_fetched_at_once():
+    async def resolve(_host, _port):
+        return ["127.0.0.1"]
+
+    async def main(name):
+        settings = Settings((ModelSpec("m", "m"),), allowed_urls=(name,))
+        fetcher = Fetcher(settings, resolve, lambda _: True, 0.5)
+        async with AsyncExitStack() as held:
+            for _ in range(MOST_AT_ONCE):
+                await held.enter_async_context(fetcher.fetched(f"http://{name}/picture"))
+            with pytest.raises(Problem, match="longer than"):
+                await held.enter_async_context(fetcher.fetched(f"http://{name}/picture"))
+        async with fetcher.fetched(f"http://{name}/picture") as data:
+            assert data == b"x" * 7
+
+    with site() as server:
+        asyncio.run(main(f"pictures.example:{server.server_port}"))
+        assert len(server.asked) == MOST_AT_ONCE + 1
 
 
 def test_redirects_are_not_followed_and_limits_hold():
