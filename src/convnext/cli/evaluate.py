@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from convnext.evaluate.report import Report
     from convnext.evaluate.run import Measured
     from convnext.evaluate.subject import Subject
+    from convnext.graphs.levels import Calibration
 
 __all__ = ["add_parser", "run"]
 
@@ -136,13 +138,14 @@ def run(args: argparse.Namespace) -> int:
     if args.ground_truth:
         truth = read_ground_truth(args.ground_truth, numbers=args.numbers, synsets=args.synsets)
     from_folders = args.labels == "folders"
+    calibration = _calibration(args)
     subject = open_subject(
         args.model,
         args.engine,
         weights=args.weights,
         labels=None if from_folders else args.labels,
         precision=args.precision,
-        calibration=args.calibration,
+        calibration=calibration,
     )
     data = open_dataset(
         args.data,
@@ -153,10 +156,29 @@ def run(args: argparse.Namespace) -> int:
         subset=args.subset,
         limit=args.limit,
     )
-    return _evaluate(args, subject, data)
+    return _evaluate(args, subject, data, calibration)
 
 
-def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
+def _calibration(args: argparse.Namespace) -> Calibration | None:
+    """What int8 needs, made once: workers round as the model here does."""
+    if args.calibration is None:
+        return None
+    if args.precision != "int8":
+        raise ArgumentError(f"--calibration is for --precision int8, not {args.precision}.")
+    from convnext.scale.asking import calibration_for
+    from convnext.weights.catalog import get_checkpoint
+    from convnext.weights.info import WeightsInfo
+    from convnext.weights.load import read_weights
+
+    with read_weights(args.weights or args.model) as weights:
+        if args.weights:  # a copy does not say what is done to pictures
+            weights = replace(weights, info=WeightsInfo.of_checkpoint(get_checkpoint(args.model)))
+        return calibration_for(weights, args.calibration)
+
+
+def _evaluate(
+    args: argparse.Namespace, subject: Subject, data: Dataset, calibration: Calibration | None
+) -> int:
     from convnext.evaluate.journal import open_journal
     from convnext.evaluate.output import JOURNAL, write_reports
     from convnext.evaluate.report import build_report, settings
@@ -171,7 +193,7 @@ def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
     )
     try:
         if args.engine_runner == "ray":
-            measured = _by_workers(args, subject, data, out)
+            measured = _by_workers(args, subject, data, out, calibration)
         else:
             room_of(args)
             with open_journal(out / JOURNAL, settings(subject, data, args.batch), mode) as journal:
@@ -193,19 +215,23 @@ def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
     return 1 if measured.bad or measured.accuracy.unanswered else 0
 
 
-def _by_workers(args: argparse.Namespace, subject: Subject, data: Dataset, out: Path) -> Measured:
-    from convnext.scale.asking import calibration_for
+def _by_workers(
+    args: argparse.Namespace,
+    subject: Subject,
+    data: Dataset,
+    out: Path,
+    calibration: Calibration | None,
+) -> Measured:
     from convnext.scale.judging import JUDGEMENTS, evaluate_dataset
 
-    model = args.weights or args.model
     return evaluate_dataset(
         subject,
-        model,
+        args.weights or args.model,
         data,
         out / JUDGEMENTS,
         batch_size=args.batch,
         shard_size=args.shard_size,
-        calibration=calibration_for(model, args.calibration),
+        calibration=calibration,
         room=room_of(args),
         mode="resume" if args.resume else "overwrite" if args.restart else "new",
         progress=True,

@@ -20,7 +20,7 @@ from convnext.images.sources import Sources
 from convnext.scale.job import Job, Task
 from convnext.scale.tables import TableColumns
 from convnext.weights.info import WeightsInfo
-from convnext.weights.load import read_weights
+from convnext.weights.load import CanonicalWeights, read_weights
 
 __all__ = ["Asked", "calibration_for", "prepare"]
 
@@ -117,12 +117,14 @@ def _labels(given: Names | None, info: WeightsInfo, classes: int, source: str | 
 
 
 def calibration_for(
-    model: str | os.PathLike[str], given: Calibration | Sources | None, size: int | None = None
+    model: str | os.PathLike[str] | CanonicalWeights,
+    given: Calibration | Sources | None,
+    size: int | None = None,
 ) -> Calibration | None:
     """A calibration, from its file or from pictures; made once, as all workers have to round alike.
 
     Args:
-        model: What it is for.
+        model: What it is for, with the recipe by which pictures are read.
         given: A calibration, its file, or pictures; None for none.
         size: Side of the pictures, if not that of the weights.
     """

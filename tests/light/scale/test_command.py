@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from convnext.cli.main import main
+from convnext.engines import opening, quantizing
 from convnext.engines.mock import MockEngine
+from convnext.errors import ConvNeXtError
+from convnext.graphs.levels import Calibration
+from convnext.scale import judging
+from convnext.variants import VARIANTS
+from convnext.weights.canonical import parameter_shapes
+from convnext.weights.catalog import get_checkpoint
+from convnext.weights.save import save_weights
 
 pytest.importorskip("pyarrow")
 pytestmark = pytest.mark.usefixtures("mock_engine")
@@ -71,6 +80,37 @@ def test_an_interrupted_run_says_how_to_go_on(run, folder, files, capsys, monkey
     assert "to go on from out/, give --resume" in capsys.readouterr().err
     assert run("predict", folder, "--out", "out/", "--shard-size", 8, "--resume") == 1
     assert files("out") == files("whole")
+
+
+def test_evaluations_by_workers_are_calibrated_once(here, make, monkeypatch, mock_engine):
+    """By the recipe of the checkpoint that the weights are a copy of."""
+    checkpoint = get_checkpoint("convnext_atto")
+    copy = here / "copy.safetensors"
+    shapes = parameter_shapes(VARIANTS[checkpoint.variant], 1000)
+    save_weights({name: np.zeros(shape, np.float16) for name, shape in shapes.items()}, copy)
+    made, given = [], []
+
+    def calibrate(network, pictures, *_):
+        made.append((network.preprocess, pictures))
+        return Calibration({}, 9)
+
+    def evaluate(*_, calibration, **__):
+        given.append(calibration)
+        raise ConvNeXtError("enough")
+
+    for module in (opening, quantizing):
+        monkeypatch.setattr(module, "quantize_network", calibrate)
+    monkeypatch.setitem(opening.ENGINES, "openvino", opening.ENGINES["mock"])
+    monkeypatch.setattr(judging, "evaluate_dataset", evaluate)
+    (here / "data/n01440764").mkdir(parents=True)
+    (here / "data/n01440764/1.png").write_bytes(make.encoded(25))
+    command = ["evaluate", "convnext_atto", "--weights", str(copy), "--data", "data"]
+    command += ["--calibration", "photos", "--engine-runner", "ray"]
+    assert main([*command, "--precision", "int8"]) == 2
+    assert made == [(checkpoint.preprocess, "photos")]
+    assert given == [mock_engine.options[-1].calibration]
+    assert main(command) == 2
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
