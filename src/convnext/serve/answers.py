@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from convnext.classifier import ClassScore
 from convnext.errors import ArgumentError
+from convnext.serve.batching import until
 from convnext.serve.models import Served, Slot
 from convnext.serve.options import Chosen
 from convnext.serve.problems import Problem
@@ -80,8 +81,8 @@ def _described(slot: Slot) -> dict[str, Any]:
 async def classify(service: Service, request: Request) -> Response:
     """`POST /v1/classify`: the most probable classes of each picture."""
     begun = time.perf_counter()
-    async with service.asked(request, CLASSIFY_OPTIONS) as (served, asked, chosen):
-        outcomes = await service.outcomes(served, "classify", asked, chosen.deadline)
+    async with service.asked(request, CLASSIFY_OPTIONS) as (served, asked, chosen, deadline):
+        outcomes = await service.outcomes(served, "classify", asked, deadline)
         top = chosen["top"]
         rows = [_row(o, lambda o: {"classes": _classes(served, o, top)}) for o in outcomes]
         return _answer(served, rows, begun)
@@ -105,8 +106,8 @@ def _score(score: ClassScore) -> dict[str, Any]:
 async def embed(service: Service, request: Request) -> Response:
     """`POST /v1/embed`: each picture as a vector."""
     begun = time.perf_counter()
-    async with service.asked(request, EMBED_OPTIONS) as (served, asked, chosen):
-        outcomes = await service.outcomes(served, "embed", asked, chosen.deadline)
+    async with service.asked(request, EMBED_OPTIONS) as (served, asked, chosen, deadline):
+        outcomes = await service.outcomes(served, "embed", asked, deadline)
         rows = [_row(o, lambda o: {"vector": _vector(o, chosen)}) for o in outcomes]
         return _answer(served, rows, begun)
 
@@ -139,12 +140,10 @@ def _answer(served: Served, rows: list[dict[str, Any]], begun: float) -> Respons
 
 async def explain(service: Service, request: Request) -> Response:
     """`POST /v1/explain`: one picture under the heat of a class, as PNG."""
-    async with service.asked(request, EXPLAIN_OPTIONS) as (served, asked, chosen):
+    async with service.asked(request, EXPLAIN_OPTIONS) as (served, asked, chosen, deadline):
         if len(asked.pictures) != 1:
             raise Problem(400, "one-picture", "An explanation is of one picture; send only one.")
-        [outcome] = await service.outcomes(
-            served, "explain", asked, chosen.deadline, chosen["side"]
-        )
+        [outcome] = await service.outcomes(served, "explain", asked, deadline, chosen["side"])
 
         def draw() -> tuple[ClassScore, bytes]:
             assert outcome.seen is not None
@@ -155,7 +154,8 @@ async def explain(service: Service, request: Request) -> Response:
             return score, stream.getvalue()
 
         try:
-            score, png = await service.in_thread(draw)
+            async with until(deadline):
+                score, png = await service.in_thread(draw)
         except ArgumentError as error:
             raise Problem(400, "unknown-class", str(error)) from error
         about = {

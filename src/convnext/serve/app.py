@@ -65,7 +65,7 @@ async def v2_ready(service: Service, request: Request) -> Response:
 
 async def metrics(service: Service, _request: Request) -> Response:
     """For Prometheus."""
-    text = await service.in_thread(lambda: render(service.shared.total()))
+    text = await service.apart(lambda: render(service.shared.total()))
     return Response(text, headers={"Cache-Control": "no-store"}, media_type=CONTENT_TYPE)
 
 

@@ -18,9 +18,9 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from convnext.errors import ConvNeXtError
 
-__all__ = ["Batcher", "DeadlinePassedError", "Event", "QueueFullError", "StoppedError"]
+__all__ = ["Batcher", "DeadlinePassedError", "Event", "QueueFullError", "StoppedError", "until"]
 
 logger = logging.getLogger("convnext.serve")
 
@@ -59,6 +59,23 @@ class DeadlinePassedError(ConvNeXtError):
 
 class StoppedError(ConvNeXtError):
     """The model is being taken away."""
+
+
+@asynccontextmanager
+async def until(deadline: float) -> AsyncIterator[None]:
+    """Ends what is inside at a time on `time.monotonic`'s clock.
+
+    Raises:
+        DeadlinePassedError: It did.
+    """
+    try:
+        async with asyncio.timeout(max(0, deadline - time.monotonic())):
+            yield
+    except TimeoutError as error:
+        raise DeadlinePassedError(
+            "The answer did not come in the time that the request may take. Try again later, "
+            "or allow a later deadline."
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,20 +207,14 @@ class Batcher:
         Raises:
             DeadlinePassedError: They did not come in time.
         """
-        loop = asyncio.get_running_loop()
-        now = time.monotonic()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
         numbers = list(itertools.islice(self._numbers, len(rows)))
         items = [_Waiting(kind, row, loop.create_future(), now) for row in rows]
         self._waiting.update(zip(numbers, items, strict=True))
         self._came.set()
         try:
-            async with asyncio.timeout(max(0, deadline - now)):
+            async with until(deadline):
                 return [await item.answer for item in items]
-        except TimeoutError as error:
-            raise DeadlinePassedError(
-                "The answer did not come in the time that the request may take. Try again later, "
-                "or allow a later deadline."
-            ) from error
         finally:
             dropped = sum(self._waiting.pop(number, None) is not None for number in numbers)
             for item in items:

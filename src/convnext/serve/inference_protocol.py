@@ -11,6 +11,7 @@ Reference: https://github.com/kserve/open-inference-protocol
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,19 +22,20 @@ from starlette.responses import Response
 
 from convnext import __version__
 from convnext.serve.answers import NO_STORE, NOT_LOADED, json_response
-from convnext.serve.batching import Array
+from convnext.serve.batching import Array, until
 from convnext.serve.bodies import while_connected
 from convnext.serve.inputs import Given
 from convnext.serve.models import Served
 from convnext.serve.options import LATEST_MS, Chosen
 from convnext.serve.problems import Problem, shown
-from convnext.serve.service import INLINE_BYTES, Service
+from convnext.serve.service import INLINE_BYTES, Service, together
 from convnext.serve.settings import Answers, Settings
 from convnext.serve.tensors import HEADER_LENGTH, InferRequest, bad, read_request
 
 __all__ = ["index", "infer", "model_metadata", "model_ready", "server_metadata"]
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
+Parsed = tuple[InferRequest, list[NDArray[np.uint8] | bytes]]
 PIXELS, IMAGE = "pixels", "image"
 KINDS: Mapping[str, Answers] = {"logits": "classify", "embedding": "embed"}
 
@@ -107,21 +109,17 @@ def _outputs(served: Served) -> dict[str, int]:
 async def infer(service: Service, request: Request) -> Response:
     """`POST /v2/models/NAME/infer`."""
     with service.translated():
-        served = _served(service, request)
-        served.batcher.check(1, Chosen({}, service.settings.deadline).deadline)
+        longest = service.settings.deadline
+        _served(service, request).batcher.check(1, time.monotonic() + longest)
         headers = request.scope["state"]["headers"]
         async with service.bodies.read(request.receive, headers) as body:
-            header_length = headers.get(HEADER_LENGTH)
-            if _json_length(header_length, body) < INLINE_BYTES:
-                asked, given = _taken_apart(body, header_length, service.settings)
-            else:
-                asked, given = await service.in_thread(
-                    lambda: _taken_apart(body, header_length, service.settings)
-                )
+            now = time.monotonic()
+            async with until(now + longest):
+                asked, given = await _parsed(service, headers.get(HEADER_LENGTH), body)
             served = _served(service, request)  # it may have been replaced meanwhile
             _check_sides(asked, served)
             wanted = _wanted(asked, served)
-            deadline = Chosen(_timeout(asked), service.settings.deadline).deadline
+            deadline = now + Chosen(_timeout(asked), longest).seconds
             names = {name for name, *_ in wanted}
             with served.batcher.admit(len(given), deadline):
                 async with while_connected(request.receive):
@@ -129,9 +127,13 @@ async def infer(service: Service, request: Request) -> Response:
             return _answer(asked, served, wanted, results)
 
 
-def _taken_apart(
-    body: bytes, header_length: str | None, settings: Settings
-) -> tuple[InferRequest, list[NDArray[np.uint8] | bytes]]:
+async def _parsed(service: Service, header_length: str | None, body: bytes) -> Parsed:
+    if _json_length(header_length, body) < INLINE_BYTES:
+        return _taken_apart(body, header_length, service.settings)
+    return await service.apart(lambda: _taken_apart(body, header_length, service.settings))
+
+
+def _taken_apart(body: bytes, header_length: str | None, settings: Settings) -> Parsed:
     """A request and its pictures; whether they fit a model is not looked at."""
     asked = read_request(body, header_length, settings)
     return asked, _given(asked, settings.max_pictures)
@@ -195,14 +197,14 @@ async def _results(
     given: list[NDArray[np.uint8] | bytes],
     deadline: float,
 ) -> dict[str, Array]:
-    rows = []
-    for number, item in enumerate(given):
-        if isinstance(item, bytes):
-            if len(item) > service.settings.max_picture_bytes:
-                raise bad(f"Picture {number} has {len(item):,} bytes, which is too many.")
-            seen = await service.see(served, Given(f"#{number}", item), deadline)
-            item = seen.pixels
-        rows.append(item)
+    async def row(number: int, item: NDArray[np.uint8] | bytes) -> NDArray[np.uint8]:
+        if not isinstance(item, bytes):
+            return item
+        if len(item) > service.settings.max_picture_bytes:
+            raise bad(f"Picture {number} has {len(item):,} bytes, which is too many.")
+        return (await service.see(served, Given(f"#{number}", item), deadline)).pixels
+
+    rows = await together(row(number, item) for number, item in enumerate(given))
     answers = {
         name: await served.batcher.answers(KINDS[name], rows, deadline) for name in sorted(names)
     }

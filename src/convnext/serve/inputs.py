@@ -23,7 +23,7 @@ from convnext.serve.limits import MAX_ID_LENGTH
 from convnext.serve.problems import Problem, shown
 from convnext.serve.settings import Settings
 
-__all__ = ["Asked", "Given", "json_object", "parse"]
+__all__ = ["Asked", "Given", "is_one_picture", "json_object", "parse"]
 
 MAX_OPTION_BYTES = 4096
 MAX_PARTS_MORE = 16  # besides pictures
@@ -70,12 +70,12 @@ def parse(content_type: str, body: bytes, settings: Settings) -> Asked:
     Raises:
         Problem: It is of no form that is known, or not in order.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     if kind == "multipart/form-data":
         asked = _from_multipart(content_type, body, settings)
     elif kind == "application/json":
         asked = _from_json(body, settings)
-    elif kind.startswith("image/") or kind in ("application/octet-stream", ""):
+    elif is_one_picture(content_type):
         asked = Asked((Given("#0", body),) if body else ())
     else:
         raise Problem(
@@ -86,6 +86,16 @@ def parse(content_type: str, body: bytes, settings: Settings) -> Asked:
         )
     _check_pictures(asked.pictures, settings)
     return asked
+
+
+def is_one_picture(content_type: str) -> bool:
+    """Whether a body of this type is a picture as it stands, with nothing to take apart."""
+    kind = _kind(content_type)
+    return kind.startswith("image/") or kind in ("application/octet-stream", "")
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _check_pictures(pictures: Iterable[Given], settings: Settings) -> None:

@@ -5,7 +5,6 @@ An option that is not known is an error: what was meant by it would silently not
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -112,14 +111,13 @@ class Chosen:
 
     Attributes:
         values: By name.
-        deadline: When nobody waits any more, on `time.monotonic`'s clock.
+        seconds: How long the answer is waited for, from the end of the body.
     """
 
     def __init__(self, values: Mapping[str, Any], longest: float) -> None:
         self.values = values
         wanted = values.get("deadline_ms")
-        seconds = longest if wanted is None else min(longest, wanted / 1000)
-        self.deadline = time.monotonic() + seconds
+        self.seconds = longest if wanted is None else min(longest, wanted / 1000)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]

@@ -1,6 +1,7 @@
 """What all routes share: the way of a request's pictures through threads, queue and engine.
 
-Decoding has threads of its own, as many as there are processors, and so has each engine; the event
+Decoding has threads of its own, as many as there are processors, and so has each engine. What takes
+bodies apart and puts answers together has others, for it should not wait for pictures. The event
 loop only passes things on.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,16 @@ from starlette.requests import Request
 from convnext.errors import ImageError
 from convnext.images.read import Limits
 from convnext.processors import available_processors
-from convnext.serve.batching import Array, DeadlinePassedError, QueueFullError, StoppedError
+from convnext.serve.batching import (
+    Array,
+    DeadlinePassedError,
+    QueueFullError,
+    StoppedError,
+    until,
+)
 from convnext.serve.bodies import Bodies, while_connected
 from convnext.serve.fetching import Fetcher
-from convnext.serve.inputs import Asked, Given, parse
+from convnext.serve.inputs import Asked, Given, is_one_picture, parse
 from convnext.serve.loading import Seen
 from convnext.serve.metrics import Metrics, Shared
 from convnext.serve.models import Models, Served
@@ -30,10 +37,11 @@ from convnext.serve.options import Chosen, choose
 from convnext.serve.problems import Problem, busy, picture_problem
 from convnext.serve.settings import Answers, Settings
 
-__all__ = ["INLINE_BYTES", "Outcome", "Service"]
+__all__ = ["INLINE_BYTES", "Outcome", "Service", "together"]
 
 Result = TypeVar("Result")
 INLINE_BYTES = 2**16  # of a body that is taken apart faster than a thread is woken
+THREADS_APART = 2  # one for what is long, and one for what comes meanwhile
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +94,7 @@ class Service:
         self._threads = ThreadPoolExecutor(
             max(1, available_processors() // settings.workers), thread_name_prefix="pictures"
         )
+        self._apart = ThreadPoolExecutor(THREADS_APART, thread_name_prefix="apart")
 
     @property
     def ready(self) -> bool:
@@ -93,12 +102,17 @@ class Service:
         return self.models.ready and not self.draining
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
-        """Do what takes long enough to be noticed, off the event loop."""
+        """Do something about a picture, when it is its turn."""
         return await _run(self._threads, work)
+
+    async def apart(self, work: Callable[[], Result]) -> Result:
+        """Do what the event loop should not, and no picture should be waited for."""
+        return await _run(self._apart, work)
 
     def close(self) -> None:
         """Let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._apart):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def refuse_if_full(self) -> None:
         """Refuse one picture that no model has a place for.
@@ -123,8 +137,8 @@ class Service:
     @asynccontextmanager
     async def asked(
         self, request: Request, known: Iterable[str]
-    ) -> AsyncIterator[tuple[Served, Asked, Chosen]]:
-        """A request's pictures and options, with places in the queue for all of them.
+    ) -> AsyncIterator[tuple[Served, Asked, Chosen, float]]:
+        """A request's pictures, options and deadline, with places in the queue for all of them.
 
         What is inside ends when the client goes away.
 
@@ -134,22 +148,26 @@ class Service:
         with self.translated():
             # Before the body is read, so that refusing costs little.
             early = choose(known, request.query_params.multi_items(), {}, self.settings.deadline)
-            self.models.get(early["model"]).batcher.check(1, early.deadline)
+            now = time.monotonic()
+            self.models.get(early["model"]).batcher.check(1, now + early.seconds)
             headers = request.scope["state"]["headers"]
             async with self.bodies.read(request.receive, headers) as body:
-                asked = await self._parsed(headers.get("content-type", ""), body)
+                now = time.monotonic()
+                async with until(now + early.seconds):
+                    asked = await self._parsed(headers.get("content-type", ""), body)
                 chosen = choose(
                     known,
                     request.query_params.multi_items(),
                     asked.options,
                     self.settings.deadline,
                 )
+                deadline = now + chosen.seconds
                 served = self.models.get(chosen["model"])
                 rows = len(asked.pictures)
                 # Nothing is waited for since the model was looked up: it is still the current one.
-                with served.batcher.admit(rows, chosen.deadline):
+                with served.batcher.admit(rows, deadline):
                     async with while_connected(request.receive):
-                        yield served, asked, chosen
+                        yield served, asked, chosen, deadline
 
     @contextmanager
     def translated(self) -> Any:
@@ -167,9 +185,9 @@ class Service:
             raise busy("busy", str(error), 1) from error
 
     async def _parsed(self, content_type: str, body: bytes) -> Asked:
-        if len(body) < INLINE_BYTES:
+        if len(body) < INLINE_BYTES or is_one_picture(content_type):
             return parse(content_type, body, self.settings)
-        return await self.in_thread(lambda: parse(content_type, body, self.settings))
+        return await self.apart(lambda: parse(content_type, body, self.settings))
 
     async def outcomes(
         self,
@@ -191,7 +209,7 @@ class Service:
         if alone:
             outcomes = [await jobs[0]]
         else:
-            outcomes = await _together(jobs)
+            outcomes = await together(jobs)
         if alone and outcomes[0].problem is not None:
             raise outcomes[0].problem
         return outcomes
@@ -235,17 +253,8 @@ class Service:
             Problem: It cannot be read.
             DeadlinePassedError: There was no time left for it.
         """
-        try:
-            async with (
-                asyncio.timeout(max(0, deadline - time.monotonic())),
-                self._data(given) as data,
-            ):
-                return await self.in_thread(lambda: self._see(served, data, side))
-        except TimeoutError as error:
-            raise DeadlinePassedError(
-                "The picture was not even decoded in the time that the request may take. Try "
-                "again later, or allow a later deadline."
-            ) from error
+        async with until(deadline), self._data(given) as data:
+            return await self.in_thread(lambda: self._see(served, data, side))
 
     @asynccontextmanager
     async def _data(self, given: Given) -> AsyncIterator[bytes]:
@@ -275,7 +284,7 @@ async def _run(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Resul
         holder.clear()
 
 
-async def _together(jobs: list[Any]) -> list[Outcome]:
+async def together(jobs: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
     """All of them at once; the first error ends the others."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:

@@ -1,18 +1,58 @@
 """The way of a request through threads: what it holds there, and whom it keeps waiting."""
 
 import asyncio
+import base64
 import gc
+import io
 import threading
+import time
 import tracemalloc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+import pytest
+from PIL import Image
+
+from convnext.serve import service as service_module
 from convnext.serve.bodies import Bodies
+from convnext.serve.loading import Loaded
 from convnext.serve.metrics import Metrics
-from convnext.serve.service import Service
+from convnext.serve.service import INLINE_BYTES, Service
 from convnext.serve.settings import ModelSpec, Settings
 
 SETTINGS = Settings((ModelSpec("m", "m"),))
 MIB = 2**20
+OCTETS = {"Content-Type": "application/octet-stream"}
+LARGE = b"x" * INLINE_BYTES  # as no picture, but long enough for a thread
+
+
+@pytest.fixture(scope="module")
+def picture():
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), (75, 75, 75)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@contextmanager
+def decoding_stopped(run, monkeypatch, picture):
+    """A server whose threads for pictures are all at work until the end."""
+    gate, see = threading.Event(), Loaded.see
+
+    def waiting(*arguments):
+        assert gate.wait(20)
+        return see(*arguments)
+
+    monkeypatch.setattr(Loaded, "see", waiting)
+    with ThreadPoolExecutor(1) as threads:
+        files = [("p", (str(number), picture)) for number in range(8)]
+        busy = threads.submit(run.client.post, "/v1/classify", files=files)
+        run.eventually(lambda: run.server.service._threads._work_queue.qsize() > 2)
+        try:
+            yield
+        finally:
+            gate.set()
+        assert busy.result().status_code == 200
 
 
 def test_a_body_is_in_memory_once():
@@ -69,3 +109,87 @@ def test_work_that_is_given_up_before_its_turn_holds_nothing():
         service.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.usefixtures("mock_engine")
+def test_bodies_and_counts_do_not_wait_for_pictures(running, named_weights, monkeypatch, picture):
+    monkeypatch.setattr(service_module, "available_processors", lambda: 2)
+    with (
+        running(named_weights, max_queue=99) as run,
+        decoding_stopped(run, monkeypatch, picture),
+    ):
+        assert run.client.get("/metrics", timeout=5).status_code == 200
+        body = {"pictures": 1, "more": LARGE.decode()}
+        assert run.client.post("/v1/classify", json=body, timeout=5).status_code == 400
+        tensor = {"name": "none", "datatype": "BYTES", "shape": [1], "data": [LARGE.decode()]}
+        url = "/v2/models/shades/infer"
+        response = run.client.post(url, json={"inputs": [tensor]}, timeout=5)
+        assert response.status_code == 400
+
+
+@pytest.mark.usefixtures("mock_engine")
+def test_large_pictures_are_waited_for_no_longer_than_small_ones(
+    running, named_weights, monkeypatch, picture
+):
+    monkeypatch.setattr(service_module, "available_processors", lambda: 2)
+    with (
+        running(named_weights, max_queue=99) as run,
+        decoding_stopped(run, monkeypatch, picture),
+    ):
+        url = "/v1/classify?deadline_ms=300"
+        for asked in ({"content": LARGE, "headers": OCTETS}, {"files": [("p", ("a", LARGE))]}):
+            response = run.client.post(url, timeout=5, **asked)
+            assert response.json()["code"] == "deadline"
+
+
+@pytest.mark.usefixtures("mock_engine")
+def test_the_deadline_runs_while_a_body_is_taken_apart(
+    running, named_weights, monkeypatch, picture
+):
+    parse = service_module.parse
+
+    def slow(*arguments):
+        time.sleep(0.4)
+        return parse(*arguments)
+
+    monkeypatch.setattr(service_module, "parse", slow)
+    with running(named_weights) as run:
+        files = [("p", ("a", picture)), ("p", ("b", LARGE))]
+        post = run.client.post
+        for asked in ({"params": {"deadline_ms": 200}}, {"data": {"deadline_ms": 200}}):
+            response = post("/v1/classify", files=files, **asked)
+            assert response.json()["code"] == "deadline"
+        assert post("/v1/classify", files=files).status_code == 200
+
+
+@pytest.mark.usefixtures("mock_engine")
+def test_drawing_has_a_deadline(running, named_weights, monkeypatch, picture):
+    gate = threading.Event()
+    monkeypatch.setattr(Loaded, "explain", lambda *_: gate.wait(20))
+    with running(named_weights) as run:
+        try:
+            url = "/v1/explain?deadline_ms=300"
+            response = run.client.post(url, content=picture, headers=OCTETS, timeout=5)
+            assert response.json()["code"] == "deadline"
+        finally:
+            gate.set()
+
+
+@pytest.mark.usefixtures("mock_engine")
+def test_the_pictures_of_a_request_for_inference_are_decoded_beside_each_other(
+    running, named_weights, monkeypatch, picture
+):
+    monkeypatch.setattr(service_module, "available_processors", lambda: 2)
+    both, see = threading.Barrier(2), Loaded.see
+
+    def together(*arguments):
+        both.wait(5)
+        return see(*arguments)
+
+    monkeypatch.setattr(Loaded, "see", together)
+    data = [base64.b64encode(picture).decode()] * 4
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [4], "data": data}
+    with running(named_weights) as run:
+        response = run.client.post("/v2/models/shades/infer", json={"inputs": [tensor]})
+        assert response.status_code == 200
+        assert response.json()["outputs"][0]["shape"] == [4, 10]
