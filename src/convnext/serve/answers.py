@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,9 @@ __all__ = [
     "EXPLAIN_OPTIONS",
     "NOT_LOADED",
     "NO_STORE",
+    "NUMBERS_OF_CLASS",
+    "as_bytes",
+    "as_json",
     "classify",
     "embed",
     "explain",
@@ -38,15 +42,35 @@ CLASSIFY_OPTIONS = ("model", "top", "deadline_ms")
 EMBED_OPTIONS = ("model", "encoding", "deadline_ms")
 EXPLAIN_OPTIONS = ("model", "target", "side", "deadline_ms")
 
+NUMBERS_OF_CLASS = 16  # with its name, a class takes as long to write as so many numbers
+
 NO_STORE = {"Cache-Control": "no-store"}
 NOT_LOADED = "The latest files could not be loaded; the server's log says why."
 
 
-def json_response(content: Any, status: int = 200) -> Response:
+def json_response(content: Any) -> Response:
     """An answer in JSON."""
-    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    data = body.encode("utf-8", "backslashreplace")  # an id may hold half a surrogate pair
-    return Response(data, status, NO_STORE, "application/json")
+    return Response(as_bytes(as_json(content)), headers=NO_STORE, media_type="application/json")
+
+
+def as_json(content: Any, **lists: Iterable[str]) -> str:
+    """An object in JSON, and lists that belong to it, of which each item is JSON already.
+
+    Python's lock is held while a value is written: what is large is written in pieces.
+
+    Example:
+        >>> as_json({"a": 1}, b=map(as_json, [2, 3]))
+        '{"a":1,"b":[2,3]}'
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for name, items in lists.items():
+        text = f'{text[:-1]},"{name}":[{",".join(items)}]}}'
+    return text
+
+
+def as_bytes(text: str) -> bytes:
+    """JSON as it is sent: the id that a client gave may hold half a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 async def models(service: Service, _request: Request) -> Response:
@@ -83,9 +107,10 @@ async def classify(service: Service, request: Request) -> Response:
     begun = time.perf_counter()
     async with service.asked(request, CLASSIFY_OPTIONS) as (served, asked, chosen, deadline):
         outcomes = await service.outcomes(served, "classify", asked, deadline)
-        top = chosen["top"]
-        rows = [_row(o, lambda o: {"classes": _classes(served, o, top)}) for o in outcomes]
-        return _answer(served, rows, begun)
+        top = min(chosen["top"], served.model.num_classes)
+        rows = (_row(o, lambda o: {"classes": _classes(served, o, top)}) for o in outcomes)
+        numbers = NUMBERS_OF_CLASS * top * len(outcomes)
+        return await service.written(numbers, deadline, lambda: _answer(served, rows, begun))
 
 
 def _classes(served: Served, outcome: Outcome, top: int) -> list[dict[str, Any]]:
@@ -108,8 +133,9 @@ async def embed(service: Service, request: Request) -> Response:
     begun = time.perf_counter()
     async with service.asked(request, EMBED_OPTIONS) as (served, asked, chosen, deadline):
         outcomes = await service.outcomes(served, "embed", asked, deadline)
-        rows = [_row(o, lambda o: {"vector": _vector(o, chosen)}) for o in outcomes]
-        return _answer(served, rows, begun)
+        rows = (_row(o, lambda o: {"vector": _vector(o, chosen)}) for o in outcomes)
+        numbers = served.model.variant.dims[-1] * len(outcomes)
+        return await service.written(numbers, deadline, lambda: _answer(served, rows, begun))
 
 
 def _vector(outcome: Outcome, chosen: Chosen) -> Any:
@@ -126,16 +152,14 @@ def _row(outcome: Outcome, answer: Any) -> dict[str, Any]:
     return {"id": outcome.id, **answer(outcome)}
 
 
-def _answer(served: Served, rows: list[dict[str, Any]], begun: float) -> Response:
-    milliseconds = round(1000 * (time.perf_counter() - begun), 3)
-    return json_response(
-        {
-            "model": served.name,
-            "version": served.version,
-            "milliseconds": milliseconds,
-            "pictures": rows,
-        }
-    )
+def _answer(served: Served, rows: Iterable[dict[str, Any]], begun: float) -> Response:
+    about = {
+        "model": served.name,
+        "version": served.version,
+        "milliseconds": round(1000 * (time.perf_counter() - begun), 3),
+    }
+    text = as_json(about, pictures=map(as_json, rows))
+    return Response(as_bytes(text), headers=NO_STORE, media_type="application/json")
 
 
 async def explain(service: Service, request: Request) -> Response:

@@ -10,7 +10,6 @@ Reference: https://github.com/kserve/open-inference-protocol
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +20,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convnext import __version__
-from convnext.serve.answers import NO_STORE, NOT_LOADED, json_response
+from convnext.serve.answers import (
+    NO_STORE,
+    NOT_LOADED,
+    NUMBERS_OF_CLASS,
+    as_bytes,
+    as_json,
+    json_response,
+)
 from convnext.serve.batching import Array, until
 from convnext.serve.bodies import while_connected
 from convnext.serve.inputs import Given
@@ -124,7 +130,11 @@ async def infer(service: Service, request: Request) -> Response:
             with served.batcher.admit(len(given), deadline):
                 async with while_connected(request.receive):
                     results = await _results(service, served, names, given, deadline)
-            return _answer(asked, served, wanted, results)
+                    return await service.written(
+                        _numbers(wanted, results),
+                        deadline,
+                        lambda: _answer(asked, served, wanted, results),
+                    )
 
 
 async def _parsed(service: Service, header_length: str | None, body: bytes) -> Parsed:
@@ -213,6 +223,18 @@ async def _results(
     return {name: np.stack([row[name] for row in found]) for name, found in answers.items()}
 
 
+def _numbers(wanted: list[tuple[str, bool, int]], results: dict[str, Array]) -> int:
+    """How many numbers are to be written as text."""
+    numbers = 0
+    for name, binary, top in wanted:
+        pictures, width = results[name].shape
+        if top:
+            numbers += pictures * min(top, width) * NUMBERS_OF_CLASS
+        elif not binary:
+            numbers += pictures * width
+    return numbers
+
+
 def _answer(
     asked: InferRequest,
     served: Served,
@@ -222,33 +244,26 @@ def _answer(
     outputs, parts = [], []
     for name, binary, top in wanted:
         array = results[name]
-        values: Any = array
-        if top:
-            values = [_classified(served, row, top) for row in array]
-        shape = [len(array), len(values[0])]
+        rows: Any = [_classified(served, row, top) for row in array] if top else array
         about: dict[str, Any] = {
             "name": name,
             "datatype": "BYTES" if top else "FP32",
-            "shape": shape,
+            "shape": [len(rows), len(rows[0])],
         }
         if binary:
-            parts.append(_as_bytes(values, top))
+            parts.append(_as_bytes(rows, top))
             about["parameters"] = {"binary_data_size": len(parts[-1])}
+            outputs.append(as_json(about))
         else:
-            about["data"] = (
-                [text for row in values for text in row] if top else array.reshape(-1).tolist()
-            )
-        outputs.append(about)
-    content: dict[str, Any] = {
-        "model_name": served.name,
-        "model_version": str(served.version),
-        "outputs": outputs,
-    }
+            # Numbers stand in one list; a row at a time is written of it.
+            data = (as_json(row if top else row.tolist())[1:-1] for row in rows)
+            outputs.append(as_json(about, data=data))
+    content = {"model_name": served.name, "model_version": str(served.version)}
     if asked.id is not None:
         content["id"] = asked.id
+    head = as_bytes(as_json(content, outputs=outputs))
     if not parts:
-        return json_response(content)
-    head = json.dumps(content).encode()
+        return Response(head, headers=NO_STORE, media_type="application/json")
     return Response(
         b"".join([head, *parts]),
         headers={**NO_STORE, HEADER_LENGTH: str(len(head))},

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from convnext.errors import ImageError
 from convnext.images.read import Limits
@@ -41,6 +42,7 @@ __all__ = ["INLINE_BYTES", "Outcome", "Service", "together"]
 
 Result = TypeVar("Result")
 INLINE_BYTES = 2**16  # of a body that is taken apart faster than a thread is woken
+INLINE_NUMBERS = 2**12  # of an answer that is written faster than a thread is woken
 THREADS_APART = 2  # one for what is long, and one for what comes meanwhile
 
 
@@ -108,6 +110,19 @@ class Service:
     async def apart(self, work: Callable[[], Result]) -> Result:
         """Do what the event loop should not, and no picture should be waited for."""
         return await _run(self._apart, work)
+
+    async def written(
+        self, numbers: int, deadline: float, write: Callable[[], Response]
+    ) -> Response:
+        """An answer that holds so many numbers, written where that keeps nobody waiting.
+
+        Raises:
+            DeadlinePassedError: It took too long.
+        """
+        if numbers <= INLINE_NUMBERS:
+            return write()
+        async with until(deadline):
+            return await self.apart(write)
 
     def close(self) -> None:
         """Let the threads end."""

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gc
 import io
+import json
 import threading
 import time
 import tracemalloc
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 import pytest
 from PIL import Image
 
+from convnext.serve import answers
 from convnext.serve import service as service_module
 from convnext.serve.bodies import Bodies
 from convnext.serve.loading import Loaded
@@ -193,3 +195,48 @@ def test_the_pictures_of_a_request_for_inference_are_decoded_beside_each_other(
         response = run.client.post("/v2/models/shades/infer", json={"inputs": [tensor]})
         assert response.status_code == 200
         assert response.json()["outputs"][0]["shape"] == [4, 10]
+
+
+@pytest.mark.usefixtures("mock_engine")
+def test_large_answers_are_written_off_the_event_loop(running, named_weights, monkeypatch, picture):
+    threads, best, dumps = set(), Loaded.best, answers.json.dumps
+
+    def noted(function):
+        def call(*arguments, **options):
+            threads.add(threading.current_thread())
+            return function(*arguments, **options)
+
+        return call
+
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [2]}
+    tensor["data"] = [base64.b64encode(picture).decode()] * 2
+    classes = [{"name": "logits", "parameters": {"classification": 3}}]
+    files = [("p", ("a", picture)), ("p", ("b", picture))]
+    with running(named_weights) as run:
+        questions = (
+            ("/v1/classify?top=10", {"files": files}),
+            ("/v1/embed", {"files": files}),
+            ("/v2/models/shades/infer", {"json": {"inputs": [tensor]}}),
+            ("/v2/models/shades/infer", {"json": {"inputs": [tensor], "outputs": classes}}),
+        )
+
+        def ask(path, question):
+            response = run.client.post(path, **question)
+            assert response.status_code == 200
+            return {**response.json(), "milliseconds": None}
+
+        small = [ask(*question) for question in questions]
+        monkeypatch.setattr(service_module, "INLINE_NUMBERS", 8, raising=False)
+        monkeypatch.setattr(Loaded, "best", noted(best))
+        monkeypatch.setattr(answers.json, "dumps", noted(dumps))
+        for question, answer in zip(questions, small, strict=True):
+            threads.clear()
+            assert ask(*question) == answer
+            assert any(thread.name.startswith("apart") for thread in threads)
+            assert run.thread not in threads
+
+
+def test_an_answer_in_pieces_is_the_same_json():
+    content, items = {"a": "\u00e9"}, [{"b": [1.5, None]}, "c", []]
+    whole = json.loads(answers.as_json(content, list=map(answers.as_json, items), none=()))
+    assert whole == {**content, "list": items, "none": []}
