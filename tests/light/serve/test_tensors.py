@@ -120,6 +120,16 @@ def test_one_long_text_among_numbers_makes_no_other_cell_longer():
         tracemalloc.stop()
 
 
+def test_memory_that_is_not_there_is_a_problem(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    [tensor] = read_request(asked(), None, SETTINGS).inputs
+    monkeypatch.setattr(np, "asarray", full)
+    with pytest.raises(Problem, match="no array"):
+        tensor.pixels()
+
+
 def status(work):
     """Of a problem; whatever else is raised fails the test."""
     try:
