@@ -145,6 +145,8 @@ def cannot_write(path: Path, error: OSError) -> ConvNeXtError:
 
 def _open(path: Path | None, mode: str) -> IO[str]:
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a label may have letters that it has not
+            sys.stdout.reconfigure(errors="backslashreplace")
         return sys.stdout
     try:
         return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")

@@ -5,7 +5,8 @@
 - Every input channel has a step of its own, which goes into the kernel. How far the steps may
   differ (`BALANCES`) is found for each layer: inputs are rounded better for it and the kernel
   worse.
-- A kernel has a step for each output channel.
+- A kernel has a step for each output channel, such that the products of any two neighbouring inputs
+  fit into 16 bits together. Processors without VNNI add them there, and cut off what does not fit.
 - What rounding shifts an output by on average is taken back in the bias.
 
 A calibration is small: two numbers for each input channel and one for each output channel. The
@@ -39,7 +40,7 @@ BALANCES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Powers of a channel's own range in its step: 0 gives all channels one step, 1 each its own."""
 
 HEADROOM = 0.5
-FORMAT = "convnext calibration, version 1"
+FORMAT = "convnext calibration, version 2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class Levels:
     def round_kernel(self, kernel: Array) -> tuple[NDArray[np.int8], Array]:
         """What a kernel `(in, out)` becomes, and the step `(out,)` of each output channel."""
         scaled = kernel * self.step[:, None]
-        steps = np.abs(scaled).max(axis=0) / HIGHEST_KERNEL
+        steps = np.maximum(np.abs(scaled).max(axis=0), _greatest_pair(scaled)) / HIGHEST_KERNEL
         steps[steps == 0] = 1
         return np.rint(scaled / steps).astype(np.int8), steps
 
@@ -106,6 +107,17 @@ def seen_in_all(pictures: Sequence[Seen]) -> Seen:
     above = HEADROOM * (high - np.quantile(highs, 0.75, axis=0))
     rows = np.concatenate([picture.rows for picture in pictures])
     return Seen((low - below).astype(np.float32), (high + above).astype(np.float32), rows)
+
+
+def _greatest_pair(kernel: Array) -> Array:
+    """The greatest sum `(out,)` of two neighbouring inputs' weights of one sign.
+
+    Where it becomes 127, rounding makes it 128 at most, and 128 * 255 fits into 16 bits.
+    """
+    pairs = np.pad(kernel, ((0, len(kernel) % 2), (0, 0))).reshape(-1, 2, kernel.shape[1])
+    sums = [np.maximum(sign * pairs, 0).sum(axis=1).max(axis=0) for sign in (1, -1)]
+    greatest: Array = np.maximum(*sums)
+    return greatest
 
 
 def find_levels(seen: Seen, linear: Linear) -> Levels:

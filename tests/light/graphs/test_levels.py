@@ -1,5 +1,7 @@
 """Rounding keeps a layer's answers, and a calibration survives its file and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -90,10 +92,20 @@ def test_constant_inputs_are_kept():
     np.testing.assert_allclose(answers(levels, layer, rows), exact, atol=1e-4)
 
 
-def test_a_kernel_takes_all_its_levels_and_no_more():
-    kernel, _ = find_levels(seen(ROWS["even"]), linear()).round_kernel(linear().kernel)
+@pytest.mark.parametrize("inputs", [24, 23, 1])
+@pytest.mark.parametrize("shift", [0.0, 5.0, -5.0])
+def test_a_kernel_takes_all_levels_at_which_neighbouring_products_fit_into_16_bits(inputs, shift):
+    layer = linear()
+    layer = replace(layer, kernel=layer.kernel[:inputs] + np.float32(shift))
+    levels = find_levels(seen(ROWS["even"][:, :inputs]), layer)
+    kernel, _ = levels.round_kernel(layer.kernel)
     assert kernel.dtype == np.int8
-    assert np.abs(kernel).max() == 127
+    pairs = np.pad(kernel.astype(int), ((0, inputs % 2), (0, 0))).reshape(-1, 2, kernel.shape[1])
+    most = 255 * np.maximum(pairs, 0).sum(axis=1).max(axis=0)
+    least = 255 * np.minimum(pairs, 0).sum(axis=1).min(axis=0)
+    assert most.max() < 2**15
+    assert least.min() >= -(2**15)
+    assert np.maximum(most, -least).min() > 255 * 125
 
 
 def test_room_for_what_no_picture_had():
