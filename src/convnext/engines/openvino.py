@@ -9,6 +9,7 @@ threads on the same four.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -219,6 +220,8 @@ def _properties(
     properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision][0]}
     if device.startswith("CPU"):
         properties["INFERENCE_NUM_THREADS"] = threads
+        # Each process would tie its threads to the first processors, and two share one of them.
+        properties["ENABLE_CPU_PINNING"] = threads >= (os.cpu_count() or 1)
     elif options.threads is not None:
         raise ArgumentError(f"Threads can be set for the CPU only, not for {device}.")
     return properties
