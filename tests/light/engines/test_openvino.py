@@ -229,6 +229,16 @@ def test_threads_are_those_of_the_quota(weights_file, monkeypatch):
     assert engine._graphs[1].compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
+@pytest.mark.parametrize(("processors", "tied"), [(1, True), (2, False)])
+def test_threads_are_tied_where_they_take_every_processor(
+    weights_file, monkeypatch, processors, tied
+):
+    """Else two processes of one thread each would wait for each other on the first processor."""
+    monkeypatch.setattr(module.os, "cpu_count", lambda: processors)
+    compiled = opened(weights_file, threads=1)._graphs[1].compiled
+    assert compiled.get_property("ENABLE_CPU_PINNING") is tied
+
+
 def test_weights_that_are_no_numbers(weights_file, tmp_path):
     with read_weights(weights_file) as weights:
         broken = {name: np.array(tensor.read()) for name, tensor in weights.tensors.items()}
