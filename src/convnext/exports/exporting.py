@@ -138,11 +138,13 @@ def export(  # noqa: PLR0913
     size = _checked_batch(batch, kind)
     _check_calibration(precision, calibration)
     _check_options(kind, resolution, with_preprocessing, softmax, output, drop_path_rate)
-    check_place(target, overwrite=overwrite, may_be_folder="" in kind.suffixes)
+    beside = kind.beside(target)
+    check_place(target, overwrite=overwrite, may_be_folder="" in kind.suffixes, beside=beside)
     kind.check_installed()
     on_progress("reading the weights")
     with opened_source(model, resolution, random=random) as source:
         network = source.network
+        _check_source(network.weights.path, beside)
         chosen = _checked_output(source, output)
         job = Job(
             network,
@@ -244,6 +246,15 @@ def _checked_rate(rate: float) -> float:
     if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < 1:
         raise ArgumentError(f"drop_path_rate is at least 0 and below 1, not {rate!r}.")
     return float(rate)
+
+
+def _check_source(source: Path | None, beside: Path | None) -> None:
+    """Refuse to replace the weights themselves: whoever allows overwriting means the target."""
+    if source and beside and beside.exists() and beside.samefile(source):
+        raise ArgumentError(
+            f"{beside} holds the weights, and would be replaced by what is written beside the "
+            "target. Name another target."
+        )
 
 
 def _checked_output(source: Source, output: str | None) -> str:

@@ -42,6 +42,7 @@ class Format:
         in_tensorflow: Whether it is written by Keras on TensorFlow, in a process of its own if need
             be.
         runtime: The engine of ours that runs such files too, and so is no judge of them.
+        second_suffix: What a file of weights ends in that may lie beside; "" for none.
     """
 
     name: str
@@ -54,6 +55,11 @@ class Format:
     pixels: Literal["uint8", "float32"] = "float32"
     in_tensorflow: bool = False
     runtime: str = ""
+    second_suffix: str = ""
+
+    def beside(self, target: Path) -> Path | None:
+        """The file that may be written beside `target`, of the same stem."""
+        return target.with_suffix(self.second_suffix) if self.second_suffix else None
 
     def check_installed(self) -> None:
         """Refuse where something is missing.
@@ -121,6 +127,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "convnext.exports.onnx_files",
                 pixels="uint8",
                 runtime="onnxruntime",
+                second_suffix=".onnx.data",
             ),
             Format(
                 "openvino",
@@ -132,6 +139,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "convnext.exports.openvino_files",
                 pixels="uint8",
                 runtime="openvino",
+                second_suffix=".bin",
             ),
             Format(
                 "litert",

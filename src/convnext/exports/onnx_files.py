@@ -19,7 +19,6 @@ __all__ = ["RUNTIME", "opened", "write"]
 
 RUNTIME = f"ONNX Runtime {ort.__version__}"
 LARGEST = 2_000_000_000  # bytes of weights in the graph's own file
-BESIDE = ".data"
 ALIGNED = 4096  # so that whoever maps the weights finds them at the start of a page
 ERRORS_ONLY = 3
 
@@ -39,7 +38,7 @@ def write(job: Job, target: Path) -> None:
         graph.model.metadata_props.add(key=name, value=value)
     graph.model.producer_name = "convnext"
     if sum(array.nbytes for array in graph.weights.values()) > LARGEST:
-        _move_beside(graph, target.with_name(target.name + BESIDE))
+        _move_beside(graph, target.with_suffix(job.kind.second_suffix))
     else:
         _move_inside(graph)
     target.write_bytes(graph.model.SerializeToString())

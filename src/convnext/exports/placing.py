@@ -18,8 +18,16 @@ from convnext.errors import ArgumentError, ConvNeXtError, ExportError
 __all__ = ["check_place", "drafted"]
 
 
-def check_place(target: Path, *, overwrite: bool, may_be_folder: bool) -> None:
+def check_place(
+    target: Path, *, overwrite: bool, may_be_folder: bool, beside: Path | None = None
+) -> None:
     """Refuse a target that could not be written, before any work is done.
+
+    Args:
+        target: Where to.
+        overwrite: Whether to replace what is there.
+        may_be_folder: Whether a folder of an earlier result may be replaced.
+        beside: A file that is written with it.
 
     Raises:
         ArgumentError: It is there already, its folder is not, or nothing may be written into it.
@@ -33,10 +41,15 @@ def check_place(target: Path, *, overwrite: bool, may_be_folder: bool) -> None:
         raise ArgumentError(f"{target} is a folder. Name a file to write.")
     if target.is_dir() and any(target.iterdir()) and not (target / "saved_model.pb").is_file():
         raise ArgumentError(f"{target} is a folder of something else. Name another.")
-    if target.exists() and not overwrite:
+    if beside is not None and beside.is_dir():
         raise ArgumentError(
-            f"{target} is there already. Allow overwrite=True (--overwrite), or name another."
+            f"{beside}, which is written beside {target.name}, is a folder. Name another target."
         )
+    for path in filter(None, (target, beside)):
+        if path.exists() and not overwrite:
+            raise ArgumentError(
+                f"{path} is there already. Allow overwrite=True (--overwrite), or name another."
+            )
 
 
 @contextmanager
@@ -55,7 +68,7 @@ def drafted(target: Path) -> Iterator[Path]:
         files = sorted(draft.iterdir(), key=lambda file: file.name == target.name)
         for file in files:
             place = target.with_name(file.name)
-            if place.is_dir():  # which nothing can replace in one step
+            if place == target and place.is_dir():  # which nothing can replace in one step
                 place.rename(draft / f"{file.name}.old")
             file.replace(place)
     except ConvNeXtError:

@@ -148,6 +148,22 @@ def test_weights_of_more_than_a_protocol_buffer_lie_beside(weights, pixels, tmp_
     np.testing.assert_allclose(by_onnxruntime(moved / "a.onnx", pixels), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "beside"), [("a.xml", "a.bin"), ("a.onnx", "a.onnx.data")])
+def test_what_lies_beside_the_target_is_kept(name, beside, weights, tmp_path):
+    (tmp_path / beside).write_bytes(b"precious")
+    with pytest.raises(ArgumentError, match=rf"{beside} is there already\. Allow overwrite"):
+        convnext.export(weights, tmp_path / name)
+    assert (tmp_path / beside).read_bytes() == b"precious"
+
+
+def test_the_weights_themselves_are_never_replaced_by_what_lies_beside(weights, tmp_path):
+    source = tmp_path / "a.bin"
+    source.write_bytes(weights.read_bytes())
+    with pytest.raises(ArgumentError, match=r"a\.bin holds the weights.*another target"):
+        convnext.export(source, tmp_path / "a.xml", overwrite=True)
+    assert source.read_bytes() == weights.read_bytes()
+
+
 def test_openvino_in_eight_bits_from_pictures(weights, pictures, tmp_path):
     path = tmp_path / "a.xml"
     report = convnext.export(

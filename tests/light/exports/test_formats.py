@@ -29,6 +29,12 @@ def test_what_a_path_ends_in_says_the_format(path, name):
     assert choose_format(name, Path(path)).name == name
 
 
+def test_what_may_lie_beside_a_file():
+    assert FORMATS["openvino"].beside(Path("a.b.xml")) == Path("a.b.bin")
+    assert FORMATS["onnx"].beside(Path("a.onnx")) == Path("a.onnx.data")
+    assert FORMATS["keras"].beside(Path("a.keras")) is None
+
+
 def test_a_folder_says_nothing_and_is_a_saved_model_when_asked():
     with pytest.raises(ArgumentError, match=r"says no format.*saved_model, onnx"):
         choose_format(None, Path("folder"))

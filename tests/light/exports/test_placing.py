@@ -46,6 +46,15 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_no_folder_makes_room_for_a_file_beside_the_target(tmp_path):
+    (tmp_path / "a.bin").mkdir()
+    (tmp_path / "a.bin" / "photo.jpg").touch()
+    with pytest.raises(ExportError, match="Is a directory"), drafted(tmp_path / "a.xml") as draft:
+        draft.touch()
+        draft.with_name("a.bin").touch()
+    assert (tmp_path / "a.bin" / "photo.jpg").exists()
+
+
 def test_a_full_disk_is_an_export_error(tmp_path):
     with pytest.raises(ExportError, match=r"No space left on device.*Nothing was left behind"):
         fail(tmp_path / "a.onnx", OSError(errno.ENOSPC, "no space"))
@@ -70,6 +79,11 @@ def test_targets_that_cannot_be_are_refused_before_any_work(tmp_path, monkeypatc
         check(tmp_path / "full", overwrite=True)
     with pytest.raises(ArgumentError, match="a folder of something else"):
         check(tmp_path / "full", overwrite=True, may_be_folder=True)
+    with pytest.raises(ArgumentError, match=r"file is there already\. Allow overwrite=True"):
+        check(tmp_path / "a.xml", beside=tmp_path / "file")
+    check(tmp_path / "a.xml", beside=tmp_path / "file", overwrite=True)
+    with pytest.raises(ArgumentError, match=r"is a folder\. Name another target"):
+        check(tmp_path / "a.xml", beside=tmp_path / "full", overwrite=True)
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(ArgumentError, match="Nothing may be written into"):
         check(tmp_path / "a.onnx")
