@@ -83,7 +83,8 @@ def decode(
         limits: What the picture may cost.
 
     Returns:
-        A loaded picture in mode `"RGB"`: the given one itself where nothing had to be done.
+        A loaded picture in mode `"RGB"`: the given one itself where nothing had to be done. Given
+        to `decode` again, or to a classifier, it stays as it is.
 
     Raises:
         ImageError: The picture cannot be read, or is over a limit.
@@ -105,7 +106,7 @@ def decode(
         image.load()
         turn = _turn_upright(image) if orientation else None
         rgb = _to_rgb(image, background, value_range)
-        return rgb if turn is None else rgb.transpose(turn)
+        return _settled(rgb if turn is None else rgb.transpose(turn))
 
 
 def _check_arguments(background: Color | None, value_range: tuple[float, float] | None) -> None:
@@ -194,6 +195,15 @@ def _to_rgb(
         canvas.paste(image, mask=image)
         return canvas
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _settled(rgb: Image.Image) -> Image.Image:
+    """Without what would have it turned or composited by whoever reads it next."""
+    if _turn_upright(rgb) is None and not rgb.has_transparency_data:
+        return rgb
+    settled = rgb.copy()
+    settled.info = {}
+    return settled
 
 
 def _from_array(

@@ -208,6 +208,43 @@ def test_damaged_exif_data_do_not_matter(form: str, exif: bytes):
     assert decode(encoded(ramp_in("RGB"), form, exif=exif)).size == (24, 16)
 
 
+# What was decoded
+
+
+def turned(form: str) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(ramp_in("RGB"), form, exif=exif)
+
+
+def turned_by_xmp() -> bytes:
+    return encoded(ramp_in("RGB"), "JPEG", xmp=b'<x:xmpmeta tiff:Orientation="6"/>')
+
+
+@pytest.mark.parametrize("options", [{}, {"orientation": False}])
+@pytest.mark.parametrize("data", [turned("JPEG"), turned("PNG"), turned("TIFF"), turned_by_xmp()])
+def test_a_decoded_picture_is_not_turned_again(data: bytes, options: dict):
+    first = decode(data, **options)
+    assert_same(decode(first), first)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "transparency"),
+    [("P", "GIF", 0), ("P", "PNG", b"\0\xff"), ("L", "PNG", 0), ("RGB", "PNG", (0, 0, 0))],
+)
+def test_transparency_that_was_dropped_stays_away(mode: str, form: str, transparency: object):
+    data = encoded(Image.new(mode, (2, 1)), form, transparency=transparency)
+    first = decode(data, background=None)
+    assert first.getpixel((0, 0)) == (0, 0, 0)
+    assert_same(decode(first), first)
+
+
+def test_a_given_picture_keeps_its_metadata():
+    plain = Image.open(io.BytesIO(turned("JPEG")))
+    decode(plain, orientation=False)
+    assert plain.getexif()[0x0112] == 6
+
+
 # Arrays
 
 
