@@ -38,7 +38,8 @@ id, all by name or all by number from 0; or pictures lie flat and a ground truth
 
 --ground-truth takes one label a line, in the order of the pictures' names, or a table of names and
 labels (csv, tab or space). Labels are WordNet ids, names or numbers: class numbers from 0, or the
-ids of the ImageNet challenge, for which its meta.mat or map_clsloc.txt must lie beside.
+ids of the ImageNet challenge, for which its meta.mat or map_clsloc.txt must lie beside. Where the
+model's classes are called by numbers, such as 1 to 102, numbers are names unless said otherwise.
 
 --subset model  the model chooses among all its classes (default)
 --subset data   among the classes that the data has, as for the published numbers of ImageNet-A/-R
@@ -116,7 +117,8 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--numbers",
         default="auto",
         metavar="KIND",
-        help="numbers in the ground truth are index (from 0), ilsvrc (ids) or auto (default)",
+        help="numbers in the ground truth are index (from 0), name (what classes are called), "
+        "ilsvrc (ids) or auto (default)",
     )
     parser.add_argument("--synsets", metavar="FILE", type=Path, help="meta.mat or map_clsloc.txt")
     parser.add_argument("--subset", default="model", metavar="WHICH", help="classes to choose from")

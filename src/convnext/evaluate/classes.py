@@ -18,7 +18,7 @@ from typing import Literal
 from convnext.errors import ArgumentError
 from convnext.images.labels import Labels
 
-__all__ = ["Classes", "Naming"]
+__all__ = ["Classes", "Naming", "Scheme"]
 
 Scheme = Literal["wnid", "name", "index"]
 
@@ -96,35 +96,46 @@ class Classes:
         return self.labels.wnids[index] if self.labels and self.labels.wnids else None
 
     def understand(
-        self, texts: Collection[str], *, what: str = "folder", partial: bool = False
+        self,
+        texts: Collection[str],
+        *,
+        what: str = "folder",
+        partial: bool = False,
+        by: Scheme | None = None,
     ) -> Naming:
         """Find the class of every name: all by WordNet id, else all by words, else all by number.
 
         Words are any one of a class's names, or all of them as the model's labels list them. What
         is the first name of one class and another name of a second means the first. Letter case,
         hyphens and underscores matter only where names differ in nothing else. Numbers count from
-        0.
+        0; where classes are called by numbers, such as 1 to 102, these are words.
 
         Args:
             texts: The names.
             what: What bears them, for the error.
             partial: Whether names that are understood in no way are given back, not refused.
+            by: How they are meant, if somebody said.
 
         Raises:
             ArgumentError: A name is that of no class, or of more than one. Lists all such names.
         """
-        attempts = {by: {text: find(text) for text in texts} for by, find in self._finders.items()}
-        likely = _likely(texts)
-        by = max(
-            attempts,
-            key=lambda by: (sum(len(hits) == 1 for hits in attempts[by].values()), by == likely),
-        )
-        found = attempts[by]
+        if by and by not in self._finders:
+            raise ArgumentError(
+                "Nobody says what the model's classes are called: give their names with --labels."
+            )
+        finders = {by: self._finders[by]} if by else self._finders
+        attempts = {way: {text: find(text) for text in texts} for way, find in finders.items()}
+        known = {
+            way: sum(len(hits) == 1 for hits in found.values()) for way, found in attempts.items()
+        }
+        likely = None if any(known.values()) else _likely(texts)
+        way = max(known, key=lambda way: (known[way], way == likely))  # of equals the first
+        found = attempts[way]
         unknown = sorted(text for text, hits in found.items() if len(hits) != 1)
         if len(unknown) == len(found) or (unknown and not partial):
-            raise ArgumentError(self._unknown(by, {text: found[text] for text in unknown}, what))
+            raise ArgumentError(self._unknown(way, {text: found[text] for text in unknown}, what))
         numbers = {text: min(hits) for text, hits in found.items() if len(hits) == 1}
-        return Naming(by, numbers, tuple(unknown))
+        return Naming(way, numbers, tuple(unknown))
 
     @cached_property
     def _finders(self) -> Mapping[Scheme, Callable[[str], set[int]]]:

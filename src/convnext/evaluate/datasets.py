@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, get_args
 
 from convnext.errors import ArgumentError, ImageError, UnknownNameError
-from convnext.evaluate.classes import Classes, Naming
+from convnext.evaluate.classes import Classes
 from convnext.evaluate.ground_truth import GroundTruth, labels_in_names
 from convnext.images.labels import Labels
 from convnext.images.read import Limits
@@ -153,7 +153,7 @@ def open_dataset(
         raise ArgumentError(f"The limit is a number of pictures, 1 or more; got {limit}.")
     names = _survey(path)
     flat = not any("/" in name for name in names)
-    chosen = None if subset in ("model", "data") else _read_subset(Path(subset), classes)
+    numbers: Mapping[str, int] = {}
     if layout == "imagenet-val" or (layout == "auto" and (ground_truth or flat)):
         form, texts = _labels_of_files(names, ground_truth)
         what = "label"
@@ -163,11 +163,14 @@ def open_dataset(
         form, texts, what = "class folders", _class_folders(names), "folder"
         if sort_folders:
             folders = tuple(sorted(set(texts)))
+            numbers = {folder: number for number, folder in enumerate(folders)}
             classes = Classes(classes.count, Labels(folders), "the data's folders, sorted")
-    naming = classes.understand(set(texts), what=what, partial=chosen is not None)
-    if not sort_folders:
-        form += f", by {naming.by}"
-    data = Dataset(path, form, classes, _entries(names, texts, naming))
+    chosen = None if subset in ("model", "data") else _read_subset(Path(subset), classes)
+    if not numbers:
+        by = ground_truth.by if ground_truth else None
+        naming = classes.understand(set(texts), what=what, partial=chosen is not None, by=by)
+        numbers, form = naming.numbers, f"{form}, by {naming.by}"
+    data = Dataset(path, form, classes, _entries(names, texts, numbers))
     return _limited(_restricted(data, subset, chosen, len(names)), limit)
 
 
@@ -238,11 +241,11 @@ def _common(paths: Sequence[tuple[str, ...]]) -> int:
     return len(list(shared))
 
 
-def _entries(names: Sequence[str], texts: Sequence[str], naming: Naming) -> tuple[Entry, ...]:
+def _entries(
+    names: Sequence[str], texts: Sequence[str], numbers: Mapping[str, int]
+) -> tuple[Entry, ...]:
     pairs = zip(names, texts, strict=True)
-    return tuple(
-        Entry(name, naming.numbers[text]) for name, text in pairs if text in naming.numbers
-    )
+    return tuple(Entry(name, numbers[text]) for name, text in pairs if text in numbers)
 
 
 def _read_subset(path: Path, classes: Classes) -> tuple[int, ...]:

@@ -13,15 +13,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 from convnext.errors import ArgumentError, UnknownNameError
+from convnext.evaluate.classes import Scheme
 from convnext.evaluate.synsets import SYNSET_FILES, read_synsets
 from convnext.images.sources import SUFFIXES
 
 __all__ = ["GroundTruth", "Numbers", "labels_in_names", "read_ground_truth"]
 
-Numbers = Literal["auto", "index", "ilsvrc"]
+Numbers = Literal["auto", "index", "name", "ilsvrc"]
 
 _WNID = re.compile(r"n\d{8}(?!\d)")
 _WNID_IN_NAME = re.compile(r"(?:^|_)(n\d{8})(?=[_.]|$)")
@@ -37,12 +38,14 @@ class GroundTruth:
         lines: One label for each picture in order, if the file names no pictures.
         table: Labels by the names of pictures, if it does.
         source: The file, for messages.
+        by: How labels are meant, if somebody said.
     """
 
     form: str
     lines: tuple[str, ...]
     table: Mapping[str, str]
     source: Path
+    by: Scheme | None = None
 
     def labels(self, names: Sequence[str]) -> list[str]:
         """The label of each picture, as the file spells it.
@@ -109,9 +112,10 @@ def read_ground_truth(
             ImageNet's validation set, each has the line of its number); or a table separated by
             commas, tabs or spaces, with a picture's name in the first column and its label in the
             second. A label is a WordNet id, a class name or a number.
-        numbers: What numbers are: `"index"` counts the model's classes from 0; `"ilsvrc"` is the
-            id that the ImageNet challenge gave a class, from 1, in an order of its own. `"auto"`
-            tells them by the numbers 0 and 1000, which only one of the two has.
+        numbers: What numbers are: `"index"` counts the model's classes from 0; `"name"` is what
+            they are called, such as 1 to 102; `"ilsvrc"` is the id that the ImageNet challenge gave
+            a class, from 1, in an order of its own. `"auto"` tells the last by the numbers 0, which
+            it has not, and 1000.
         synsets: Which class has which ILSVRC id: the `meta.mat` of the challenge's development kit,
             or a text file of ids and WordNet ids (`map_clsloc.txt`). By default looked for beside
             `path`.
@@ -120,8 +124,8 @@ def read_ground_truth(
         ArgumentError: The file cannot be read, contradicts itself, or can be read in two ways.
     """
     path = Path(path)
-    if numbers not in ("auto", "index", "ilsvrc"):
-        raise UnknownNameError("kind of numbers", numbers, ("auto", "index", "ilsvrc"))
+    if numbers not in get_args(Numbers):
+        raise UnknownNameError("kind of numbers", numbers, get_args(Numbers))
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
@@ -137,7 +141,8 @@ def read_ground_truth(
         translated = [wnids.get(label, label) for label in labels]  # a table's header stays
         table = dict(zip(table, translated, strict=True)) if table else {}
         lines, form = translated, f"{form}, ILSVRC ids"
-    return GroundTruth(form, () if table else tuple(lines), table, path)
+    meant = numbers if numbers in ("index", "name") and _numbers_of(labels) else None
+    return GroundTruth(form, () if table else tuple(lines), table, path, meant)
 
 
 def labels_in_names(names: Sequence[str]) -> list[str] | None:
@@ -168,11 +173,15 @@ def _table(lines: Sequence[str], path: Path) -> dict[str, str]:
     return table
 
 
+def _numbers_of(labels: Sequence[str]) -> list[int]:
+    return [int(label) for label in labels if label.isascii() and label.isdecimal()]
+
+
 def _are_ilsvrc_ids(labels: Sequence[str], numbers: Numbers, path: Path) -> bool:
-    values = [int(label) for label in labels if label.isascii() and label.isdecimal()]
+    values = _numbers_of(labels)
     others = len(labels) - len(values)
     header = others == 1 and not labels[0].isdecimal()
-    if numbers == "index" or not values or (others and not header):
+    if numbers in ("index", "name") or not values or (others and not header):
         return False
     if numbers == "ilsvrc" or (max(values) == 1000 and min(values) > 0):
         return True
@@ -180,8 +189,8 @@ def _are_ilsvrc_ids(labels: Sequence[str], numbers: Numbers, path: Path) -> bool
         return False
     raise ArgumentError(
         f"{path} holds the numbers {min(values)} to {max(values)}: say whether they count the "
-        "model's classes from 0 (--numbers index) or are the ids of the ImageNet challenge, which "
-        "has an order of its own (--numbers ilsvrc)."
+        "model's classes from 0 (--numbers index), are what these are called (--numbers name), or "
+        "are the ids of the ImageNet challenge, which has an order of its own (--numbers ilsvrc)."
     )
 
 

@@ -78,6 +78,21 @@ def test_names_that_are_digits_are_names():
     assert odd.understand(["7", "9"]).numbers == {"7": 1, "9": 0}
 
 
+def test_of_digits_that_are_names_as_well_as_numbers_the_names_count():
+    flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))
+    naming = flowers.understand(["1", "5", "101"])
+    assert (naming.by, naming.numbers) == ("name", {"1": 0, "5": 4, "101": 100})
+
+
+def test_whoever_says_how_names_are_meant_is_believed():
+    flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))
+    assert flowers.understand(["1", "101"], by="index").numbers == {"1": 1, "101": 101}
+    with pytest.raises(ArgumentError, match="1 label name is no class of the model: '102'"):
+        flowers.understand(["1", "102"], by="index", what="label")
+    with pytest.raises(ArgumentError, match=r"Nobody says .* give their names with --labels"):
+        Classes(102).understand(["1"], by="name")
+
+
 @pytest.mark.parametrize("text", ["-1", "1.0", "²", "٣", "9" * 5000, ""])
 def test_what_is_no_number(text):
     with pytest.raises(ArgumentError, match="1 folder name is no class"):

@@ -10,7 +10,7 @@ from convnext.evaluate.classes import Classes
 from convnext.evaluate.datasets import check_data, open_dataset
 from convnext.evaluate.ground_truth import read_ground_truth
 from convnext.images.decode import decode
-from convnext.images.labels import labels_for
+from convnext.images.labels import Labels, labels_for
 
 
 def grey(named):
@@ -100,6 +100,19 @@ def test_folders_in_sorted_order(folder):
         open_dataset(folder, Classes(8), sort_folders=True)
 
 
+def test_folders_that_are_numbers_are_sorted_as_texts(paint, tmp_path):
+    for number in range(12):
+        paint(tmp_path / str(number) / "x.png", number)
+    data = open_dataset(tmp_path, Classes(12), sort_folders=True)
+    assert dict(data.entries)["10/x.png"] == 2
+
+
+def test_folders_of_a_subset_keep_their_places(folder, tmp_path):
+    (tmp_path / "chosen.txt").write_text("dog\n")
+    data = open_dataset(folder, Classes(7), sort_folders=True, subset=tmp_path / "chosen.txt")
+    assert {label for _, label in data.entries} == {3}
+
+
 def test_links_to_class_folders_are_followed(folder, classes, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (folder / "dog").rename(elsewhere)
@@ -142,6 +155,24 @@ def test_flat_without_one(flat, classes, tmp_path, paint):
     paint(tmp_path / "named" / "ILSVRC2012_val_00000001_n01443537.png", 1)
     data = open_dataset(tmp_path / "named", imagenet)
     assert (data.layout, data.entries[0].label) == ("labels in file names, by wnid", 1)
+
+
+@pytest.mark.parametrize(("numbers", "label"), [("index", 5), ("name", 4)])
+def test_what_numbers_in_a_ground_truth_are_can_be_said(paint, tmp_path, numbers, label):
+    paint(tmp_path / "flat" / "a.png", 1)
+    (tmp_path / "truth.csv").write_text("a.png,5\n")
+    flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))
+    truth = read_ground_truth(tmp_path / "truth.csv", numbers=numbers)
+    data = open_dataset(tmp_path / "flat", flowers, ground_truth=truth)
+    assert data.entries == (("a.png", label),)
+
+
+def test_a_subset_of_digits_is_of_names(paint, tmp_path):
+    paint(tmp_path / "data" / "5" / "x.png", 1)
+    (tmp_path / "chosen.txt").write_text("1\n5\n7\n")
+    flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))
+    data = open_dataset(tmp_path / "data", flowers, subset=tmp_path / "chosen.txt")
+    assert (data.competing, data.entries) == ((0, 4, 6), (("5/x.png", 4),))
 
 
 def test_subset_of_the_data(folder, classes):
