@@ -14,11 +14,14 @@ import pytest
 from exported import TOLERANCE, model_of
 
 import convnext
-from convnext import create_convnext_v2
+from convnext import VARIANTS, create_convnext_v2
+from convnext.engines import open_engine
 from convnext.errors import ArgumentError, ExportError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
-from peers import relative_error
+from convnext.model import build_model
+from convnext.weights.load import read_weights
+from peers import fill, random_weights, relative_error
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -102,6 +105,59 @@ def test_other_outputs_and_sizes_of_a_model(photos, tmp_path):
     report = convnext.export(model, tmp_path / "other.onnx", resolution=96)
     assert report.judge.startswith("the engine ")
     assert by_onnxruntime(tmp_path / "other.onnx", np.zeros((1, 96, 96, 3), np.float32)).size == 10
+
+
+CHOSEN = (2, 2, 2, 2)  # not those that follow from 32 pixels
+
+
+def strided(side=32):
+    model = build_model(
+        VARIANTS["test_v2"],
+        layer_scale_init_value=None,
+        input_shape=(side, side, 3),
+        strides=CHOSEN,
+        num_classes=10,
+        classifier_activation=None,
+    )
+    fill(model, random_weights(VARIANTS["test_v2"], 10))
+    return model
+
+
+def test_weights_keep_strides_that_do_not_follow_from_the_size(photos, tmp_path):
+    model, path = strided(), tmp_path / "a.safetensors"
+    convnext.export(model, path)
+    expected = model.predict_on_batch(normalise(photos(32), Preprocess()))
+    found = open_engine(path, "onnxruntime", precision="float32").predict(photos(32))
+    assert relative_error(found, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("filename", ["a.safetensors", "a.onnx"])
+def test_pictures_that_are_not_square(filename, tmp_path):
+    model = create_convnext_v2("test", 10, (48, 64, 3))
+    assert convnext.export(model, tmp_path / filename, random=True).verdict.good
+
+
+@pytest.mark.parametrize("side", [32, None])
+def test_a_resolution_that_a_model_has_leaves_its_strides(side, tmp_path):
+    report = convnext.export(strided(side), tmp_path / "a.onnx", resolution=32)
+    assert report.judge == "the Keras model"
+    assert report.verdict.good
+
+
+def test_strides_that_follow_from_the_size_follow_from_another(tmp_path):
+    report = convnext.export(
+        model_of("test_v2", side=32), tmp_path / "a.safetensors", resolution=64
+    )
+    assert report.judge.startswith("the engine ")
+    with read_weights(tmp_path / "a.safetensors") as weights:
+        assert weights.info.strides is None
+
+
+def test_a_model_of_other_strides_is_not_asked(tmp_path):
+    """At 96 pixels, the size of the comparison, where a network of any size has others."""
+    model = model_of("test_v2", side=96)
+    report = convnext.export(model, tmp_path / "a.onnx", resolution="any")
+    assert report.judge.startswith("the engine ")
 
 
 @pytest.mark.any_backend

@@ -56,13 +56,15 @@ class Source:
     def answers(self, job: Job, pictures: Array, normalised: Array) -> Array | None:
         """What the Keras model itself gives for pictures; None if there is none to ask.
 
-        Nor is one asked that computes in half precision, or for another size.
+        Nor is one asked that computes in half precision, or for another size or other strides.
         """
         model = self.model
         if model is None or str(model.compute_dtype) in HALVES:
             return None
         sides = model.input_shape[1:3]
         if sides not in ((None, None), normalised.shape[1:3]):
+            return None
+        if job.network.strides != Network.of_model(model).strides:
             return None
         keras = sys.modules["keras"]  # a model of it is here
         name = LAYERS.get(job.output, job.output)
@@ -143,13 +145,8 @@ def _of_model(model: Any, resolution: Resolution, random: bool) -> Source:
             f"The model {model.name!r} has its initial weights: every bias is zero. Load weights "
             "or train it first, or allow random ones with random=True (--random)."
         )
-    if resolution == "any":
-        network = replace(network, sides=None, strides=PUBLISHED_STRIDES)
-    elif resolution is not None:
-        sides = (int(resolution), int(resolution))
-        recipe = replace(network.preprocess, size=int(resolution))
-        strides = adapted_strides(*sides)
-        network = replace(network, sides=sides, strides=strides, preprocess=recipe)
+    if resolution is not None:
+        network = _resized(network, resolution)
     last = network.variant.depths[-1] - 1
     block = model.get_layer(f"stage_3_block_{last}")
     return Source(
@@ -159,6 +156,17 @@ def _of_model(model: Any, resolution: Resolution, random: bool) -> Source:
         drop_path_rate=float(block.drop_path_rate),
         model=model,
     )
+
+
+def _resized(network: Network, resolution: int | Literal["any"]) -> Network:
+    """For pictures of a size: strides that followed from another follow from it, others stay."""
+    own, strides, recipe = network.sides, network.strides, network.preprocess
+    sides = None if resolution == "any" else (resolution, resolution)
+    if own not in (None, sides) and strides == adapted_strides(*own):
+        strides = adapted_strides(*sides) if sides else PUBLISHED_STRIDES
+    if sides:
+        recipe = replace(recipe, size=sides[0])
+    return replace(network, sides=sides, strides=strides, preprocess=recipe)
 
 
 def _trained(network: Network) -> Iterator[bool]:
