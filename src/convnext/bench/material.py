@@ -19,7 +19,7 @@ from convnext.engines import quantize
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
-from convnext.variants import PUBLISHED_STRIDES, VARIANTS, Variant, adapted_strides
+from convnext.variants import PUBLISHED_STRIDES, VARIANTS, Strides, Variant, adapted_strides
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 from convnext.weights.random_weights import random_weights
@@ -59,19 +59,21 @@ class Model:
         variant: The architecture.
         num_classes: Width of the classifier.
         preprocess: What is done to pictures.
+        strides: Those that were chosen for it; None where they follow from the size of pictures.
     """
 
     name: str
     variant: Variant
     num_classes: int
     preprocess: Preprocess
+    strides: Strides | None = None
 
     @classmethod
     def of_facts(cls, facts: dict[str, Any]) -> Model:
         """From what `asdict` makes of one, after a journey through JSON."""
         variant, recipe = _with_tuples(facts["variant"]), _with_tuples(facts["preprocess"])
         known = {"variant": Variant(**variant), "preprocess": Preprocess(**recipe)}
-        return cls(**{**facts, **known})
+        return cls(**{**_with_tuples(facts), **known})
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,11 @@ class Material:
         Raises:
             ArgumentError: It has no place for this model, or the peer could not run it.
         """
-        if adapted_strides(self.side, self.side) != PUBLISHED_STRIDES:
+        strides = self.model.strides or adapted_strides(self.side, self.side)
+        if strides != PUBLISHED_STRIDES:
             raise ArgumentError(
-                f"It has the published strides only, and pictures of {self.side} pixels are too "
-                "small for them."
+                "It has the published strides only, and on pictures of "
+                f"{self.side} pixels this model has {'-'.join(map(str, strides))}."
             )
         problem = self.folder / f"{layout}.error"
         if problem.exists():
@@ -167,10 +170,10 @@ def write_weights(
                 f"{read.found.channels} channels. Take a classifier of RGB pictures."
             )
         recipe = _sized(read.info.preprocess or Preprocess(), size)
-        info = WeightsInfo(preprocess=recipe)
+        info = WeightsInfo(preprocess=recipe, strides=read.info.strides)
         save_weights(read.tensors, target, dtype="float32", info=info)
         name = read.info.name or Path(source).name
-        return Model(name, read.variant, read.num_classes, recipe)
+        return Model(name, read.variant, read.num_classes, recipe, read.info.strides)
 
 
 def _sized(recipe: Preprocess, size: int | None) -> Preprocess:

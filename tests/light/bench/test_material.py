@@ -9,7 +9,9 @@ from convnext.bench.material import LAYOUT_FILES, Material, write_material, writ
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
+from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
+from convnext.weights.save import save_weights
 
 PICTURES = np.zeros((2, 128, 128, 3), np.uint8)
 
@@ -39,6 +41,19 @@ def test_at_another_size(named_weights, tmp_path):
     assert model.preprocess.size == 96
     with read_weights(tmp_path / "convnext.safetensors") as ours:
         assert ours.info.preprocess.size == 96
+
+
+def test_chosen_strides_stay(named_weights, tmp_path):
+    """Those of a model that was trained here, say; peers have the published ones only."""
+    source = tmp_path / "mine.safetensors"
+    with read_weights(named_weights) as w:
+        save_weights(w.tensors, source, info=WeightsInfo(strides=(2, 2, 2, 2)))
+    model = write_weights(str(source), tmp_path, size=224)
+    with read_weights(tmp_path / "convnext.safetensors") as ours:
+        assert ours.info.strides == (2, 2, 2, 2)
+    write_material(tmp_path, model, PICTURES, ["timm"])
+    with pytest.raises(ArgumentError, match="pictures of 224 pixels this model has 2-2-2-2"):
+        Material.read(tmp_path).peer_weights("timm")
 
 
 def test_of_weights_that_say_nothing(unnamed_weights, tmp_path):
@@ -78,5 +93,5 @@ def test_a_layout_without_a_place_for_them(tmp_path):
 
 
 def test_peers_run_at_published_strides_only(material):
-    with pytest.raises(ArgumentError, match="pictures of 64 pixels are too small"):
+    with pytest.raises(ArgumentError, match="pictures of 64 pixels this model has 2-2-2-2"):
         material.peer_weights("timm")
