@@ -274,6 +274,15 @@ def test_the_pickled_form_and_repeated_saving(tmp_path):
     np.testing.assert_array_equal(as_numpy(again(images).logits), as_numpy(model(images).logits))
 
 
+def test_saving_replaces_weights_and_leaves_other_files(tmp_path):
+    others = {"model_best.safetensors", "model.ema.safetensors", "pytorch_model_old.bin"}
+    for name in others | {"model-00001-of-00002.safetensors"}:
+        (tmp_path / name).touch()
+    model_of("ConvNext", "Model").save_pretrained(tmp_path)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == others | {"config.json", "model.safetensors"}
+
+
 def test_published_names_and_files_of_the_catalogue(monkeypatch):
     """A checkpoint is what the catalogue says it is, however its file names things."""
 

@@ -28,7 +28,15 @@ from convnext.weights.layouts.moves import Array
 __all__ = ["DTYPES", "Pretrained", "checked_config"]
 
 DTYPES = ("float32", "float16", "bfloat16")
-WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "pytorch_model*.bin*")
+# What save_pretrained writes, here and in transformers, and nothing that a user may lay beside it.
+WEIGHTS = (
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model-?????-of-?????.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 class Pretrained:
