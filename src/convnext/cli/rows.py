@@ -11,7 +11,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ __all__ = [
     "table_format",
 ]
 
+ROW_START = b'{"id": "'  # of every row in JSON lines
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
@@ -239,8 +240,12 @@ def held_rows(path: Path, header: str | None = None) -> dict[str, str | None]:
         return {}
     held: dict[str, str | None] = {}
     complete = 0
+    begins = ROW_START if header is None else header.encode()
     with path.open("rb") as stream:
-        for number, record in enumerate(_complete_lines(stream)):
+        for number, record in enumerate(stream):
+            if not record.endswith(b"\n"):  # `printable` leaves no other line's end in a row
+                _check_torn(path, record, begins)
+                break
             complete += len(record)
             text = record.decode("utf-8", "replace")
             if header is not None and number == 0:
@@ -249,6 +254,7 @@ def held_rows(path: Path, header: str | None = None) -> dict[str, str | None]:
                         f"{path} has other columns than this run would write: it was made with "
                         "other options. Give the same ones, or name another file."
                     )
+                begins = b""  # a row of CSV begins with any name
                 continue
             try:
                 name, error = _json_row(text) if header is None else _csv_row(text)
@@ -262,9 +268,13 @@ def held_rows(path: Path, header: str | None = None) -> dict[str, str | None]:
     return held
 
 
-def _complete_lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """One row each: `printable` leaves no other line's end in a row."""
-    return (line for line in stream if line.endswith(b"\n"))
+def _check_torn(path: Path, record: bytes, begins: bytes) -> None:
+    """Only what a run of ours may have left half written is to be cut off."""
+    if not record.startswith(begins) and not begins.startswith(record):
+        raise ArgumentError(
+            f"{path} was not written by this command: it ends in something else than one of its "
+            "rows. Name another file."
+        )
 
 
 def _json_row(text: str) -> tuple[str, str | None]:

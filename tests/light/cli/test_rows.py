@@ -119,6 +119,23 @@ def test_a_file_of_something_else_is_left_alone(tmp_path, text):
     assert path.read_text() == f"{text}end"
 
 
+@pytest.mark.parametrize("before", ["", '{"id": "x", "error": "torn"}\n'])
+def test_an_end_that_is_no_torn_row_is_left_alone(tmp_path, before):
+    path = tmp_path / "notes.jsonl"
+    path.write_text(f'{before}[{{"id":"precious"}}]')
+    with pytest.raises(ArgumentError, match="ends in something else than one of its rows"):
+        held_rows(path)
+    assert path.read_text() == f'{before}[{{"id":"precious"}}]'
+
+
+def test_an_end_that_is_no_torn_header_is_left_alone(tmp_path):
+    path = tmp_path / "notes.csv"
+    path.write_text("precious")
+    with pytest.raises(ArgumentError, match="ends in something else than one of its rows"):
+        held_rows(path, FORMS["csv"].start)
+    assert path.read_text() == "precious"
+
+
 def test_a_csv_file_with_other_columns_is_left_alone(tmp_path):
     path = tmp_path / "rows.csv"
     text = written(csv_format(1, True), [Prediction("x", (CAT,))])
