@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convnext.engines.quantizing import calibration_of
+from convnext.errors import ExportError
 from convnext.exports.job import Answer, Array, Job
 from convnext.graphs.openvino import Product, build, product
 from convnext.graphs.quantize import rounded
@@ -30,7 +31,13 @@ def write(job: Job, target: Path) -> None:
     )
     for name, value in job.network.weights.info.to_metadata().items():
         model.set_rt_info(value, name.split("."))
-    ov.save_model(model, str(target), compress_to_fp16=job.precision == "float16")
+    try:
+        ov.save_model(model, str(target), compress_to_fp16=job.precision == "float16")
+    except RuntimeError as error:  # which says nothing of why: a full disk, most of all
+        raise ExportError(
+            f"OpenVINO could not write {target.name} ({error}). Is there room on the disk? Nothing "
+            "was left behind."
+        ) from error
 
 
 def opened(job: Job, target: Path) -> Answer:

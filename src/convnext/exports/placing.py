@@ -32,6 +32,8 @@ def check_place(
     Raises:
         ArgumentError: It is there already, its folder is not, or nothing may be written into it.
     """
+    if target.name in ("", ".."):
+        raise ArgumentError(f"{target} gives what is written no name. Name it: {target / 'model'}.")
     parent = target.absolute().parent
     if not parent.is_dir():
         raise ArgumentError(f"The folder {parent} is not there. Create it first.")

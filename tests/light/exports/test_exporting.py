@@ -252,6 +252,24 @@ def test_eight_bits_that_lose_too_much_are_not_kept(weights, pictures, tmp_path,
         convnext.export(weights, tmp_path / "a.xml", precision="int8", calibration=pictures)
 
 
+@pytest.fixture
+def full_disk():
+    """Takes no more than 4 kB of a file."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.safetensors"])
+def test_a_full_disk_is_said_and_leaves_nothing(name, weights, tmp_path):
+    with pytest.raises(convnext.ConvNeXtError, match=r"(?i)written|write"):
+        convnext.export(weights, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interruption_leaves_nothing(weights, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -74,6 +74,9 @@ def test_targets_that_cannot_be_are_refused_before_any_work(tmp_path, monkeypatc
         check(tmp_path / "nowhere" / "a.onnx")
     with pytest.raises(ArgumentError, match=r"is not there\. Create it first"):
         check(tmp_path / "file" / "a.onnx")
+    for nameless in (".", "..", "/"):
+        with pytest.raises(ArgumentError, match="no name"):
+            check(nameless, overwrite=True, may_be_folder=True)
     with pytest.raises(ArgumentError, match="Allow overwrite=True"):
         check(tmp_path / "file")
     check(tmp_path / "file", overwrite=True)
