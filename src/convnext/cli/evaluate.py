@@ -133,9 +133,11 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError("Give a model and --data, or --table. See convnext evaluate --help.")
     from convnext.evaluate.datasets import check_data, open_dataset
     from convnext.evaluate.ground_truth import read_ground_truth
+    from convnext.evaluate.output import check_folder
     from convnext.evaluate.subject import open_subject
 
     check_data(args.data, args.layout)
+    check_folder(args.out or OUT)
     truth = None
     if args.ground_truth:
         truth = read_ground_truth(args.ground_truth, numbers=args.numbers, synsets=args.synsets)

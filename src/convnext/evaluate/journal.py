@@ -11,6 +11,7 @@ A line of JSON each: the head; every picture; and, behind each batch, how long i
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import IO, Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from convnext.errors import ArgumentError
+from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.evaluate.accuracy import Judgement
 
-__all__ = ["Journal", "Mode", "Record", "open_journal"]
+__all__ = ["Journal", "Mode", "Record", "disk_errors", "open_journal"]
 
 Mode = Literal["new", "resume", "restart"]
 
@@ -58,16 +59,33 @@ class Journal:
         seconds: What these took.
     """
 
-    def __init__(self, file: IO[bytes], records: Sequence[Record], seconds: float) -> None:
+    def __init__(
+        self, path: Path, file: IO[bytes], records: Sequence[Record], seconds: float
+    ) -> None:
         self.records = records
         self.seconds = seconds
+        self._path = path
         self._file = file
 
     def append(self, records: Sequence[Record], seconds: float) -> None:
         """Write down a batch, in one go."""
         lines = [*(record.to_json() for record in records), {"seconds": seconds}]
-        self._file.write(_encoded(*lines))
-        self._file.flush()
+        with disk_errors(self._path):
+            self._file.write(_encoded(*lines))
+            self._file.flush()
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say what to do when a disk does not take a file."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise ConvNeXtError(
+            f"{path} cannot be written: {reason}. Mend this and go on with --resume, which takes "
+            "up what is there; or give another --out."
+        ) from error
 
 
 @contextmanager
@@ -83,24 +101,45 @@ def open_journal(path: Path, run: Mapping[str, Any], mode: Mode = "new") -> Iter
     Raises:
         ArgumentError: There are results already, of another run or not asked for; the journal is
             damaged; or another process is writing it.
+        ConvNeXtError: It cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     head = {"convnext_evaluation": FORMAT, "run": json.loads(json.dumps(run))}
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ArgumentError(f"Another process is writing {path}. Give another --out.") from error
-    try:
-        with path.open("a+b") as file:
+    with _locked(path), _opened(path) as file:
+        with disk_errors(path):
             records, seconds, end = _read(path, file, head, mode)
             file.truncate(end)
             if not end:
                 file.write(_encoded(head))
                 file.flush()
-            yield Journal(file, records, seconds)
+        yield Journal(path, file, records, seconds)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ArgumentError(
+                f"Another process is writing {path}. Give another --out."
+            ) from error
+    try:
+        yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with disk_errors(path):
+        file = path.open("a+b")
+    try:
+        yield file
+    finally:
+        with disk_errors(path):  # what could not be written is tried once more
+            file.close()
 
 
 def _encoded(*lines: Mapping[str, Any]) -> bytes:

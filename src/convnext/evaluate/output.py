@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from convnext.errors import MissingDependencyError
+from convnext.errors import ArgumentError, MissingDependencyError
+from convnext.evaluate.journal import disk_errors
 from convnext.evaluate.markdown import markdown
 from convnext.evaluate.plots import draw_confusion, draw_reliability
 from convnext.evaluate.report import FILE, Report
 
-__all__ = ["JOURNAL", "write_reports"]
+__all__ = ["JOURNAL", "check_folder", "write_reports"]
 
 JOURNAL = "journal.jsonl"
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse at once a folder that can be neither written into nor made; makes none.
+
+    Raises:
+        ArgumentError: It, or the first above it that is there, is no such folder.
+    """
+    folder = Path(folder).absolute()
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+        raise ArgumentError(
+            f"{there} is no folder that may be written into, so no reports can be in {folder}. "
+            "Give another --out."
+        )
 
 
 def write_reports(report: Report, folder: str | Path) -> tuple[list[Path], str | None]:
@@ -20,19 +39,36 @@ def write_reports(report: Report, folder: str | Path) -> tuple[list[Path], str |
 
     Returns:
         The files, and why there are no plots if there are none.
+
+    Raises:
+        ConvNeXtError: One cannot be written; those before are whole.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     files = [folder / FILE, folder / "report.md"]
     texts = (json.dumps(report, indent=1) + "\n", markdown(report))
     for file, text in zip(files, texts, strict=True):
-        part = file.with_name(f"{file.name}.part")
-        part.write_text(text, "utf-8")
-        part.replace(file)
+        with _replaced(file) as part:
+            part.write_text(text, "utf-8")
     try:
         for draw, name in ((draw_reliability, "reliability"), (draw_confusion, "confusion")):
-            draw(report, folder / f"{name}.png")
-            files.append(folder / f"{name}.png")
+            file = folder / f"{name}.png"
+            with _replaced(file) as part:
+                draw(report, part)
+            files.append(file)
     except MissingDependencyError as error:
         return files, str(error)
     return files, None
+
+
+@contextmanager
+def _replaced(file: Path) -> Iterator[Path]:
+    """A file beside it that takes its place if all goes well, and else is removed."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        with disk_errors(file):
+            yield part
+            part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -159,6 +159,12 @@ def test_mistakes(arguments, problem, model, capsys):
     assert problem in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_is_refused_before_the_model_is_opened(data, tmp_path, capsys):
+    (tmp_path / "afile").touch()
+    assert main(["evaluate", "no_model", "--data", data, "--out", "afile/x"]) == 2
+    assert "Give another --out" in capsys.readouterr().err
+
+
 def test_table(tmp_path, capsys):
     (tmp_path / "report.json").write_text("{}")
     assert main(["evaluate", "--table", "."]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,23 @@ def subject(engine, recipe, classes):
     }
     checkpoint = CHECKPOINTS["convnext_tiny.fb_in1k"]
     return Subject(engine, recipe, classes, checkpoint, facts, ("a note",))
+
+
+@pytest.fixture
+def full_disk():
+    """A context in which no file grows beyond a kilobyte."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextmanager
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return full
 
 
 @pytest.fixture

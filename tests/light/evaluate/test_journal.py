@@ -5,7 +5,7 @@ import multiprocessing
 
 import pytest
 
-from convnext.errors import ArgumentError
+from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.evaluate.accuracy import Judgement
 from convnext.evaluate.journal import Record, open_journal
 
@@ -91,6 +91,36 @@ def test_restart(path):
     assert json.loads(head)["run"]["batch"] == 9
     with open_journal(path, RUN) as journal:  # a head alone is no result
         assert journal.records == []
+
+
+def fill(path):
+    with open_journal(path, RUN) as journal:
+        for _ in range(100):
+            journal.append(BATCHES[0], 0.5)
+
+
+def test_on_a_disk_that_is_full_whole_batches_are_kept(tmp_path, full_disk):
+    path = tmp_path / "journal.jsonl"
+    expected = r"journal\.jsonl cannot be written: .*--resume"
+    with full_disk(), pytest.raises(ConvNeXtError, match=expected):
+        fill(path)
+    with open_journal(path, RUN, "resume") as journal:
+        assert journal.records == BATCHES[0] * (len(journal.records) // 2)
+        assert journal.records
+
+
+def test_a_place_where_no_file_can_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConvNeXtError, match=r"cannot be written: .* give another --out"):
+        open_journal(tmp_path / "file" / "journal.jsonl", RUN).__enter__()
+    (tmp_path / "journal.jsonl").mkdir()
+    with pytest.raises(ConvNeXtError, match="cannot be written: Is a directory"):
+        open_journal(tmp_path / "journal.jsonl", RUN).__enter__()
+
+
+def test_errors_of_an_evaluation_are_not_the_journals(tmp_path):
+    with pytest.raises(BrokenPipeError), open_journal(tmp_path / "journal.jsonl", RUN):
+        raise BrokenPipeError
 
 
 def hold(path, held, release):
