@@ -52,8 +52,8 @@ def _parts(report: Report) -> Iterator[str]:
     model, data, results = report["model"], report["data"], report["results"]
     yield f"# {_cell(model['name'])}"
     yield (
-        f"{results['pictures']:,} pictures of {data['classes']:,} classes from `{data['path']}`; "
-        f"the model chose among {data['competing_classes']:,} classes."
+        f"{results['pictures']:,} pictures of {data['classes']:,} classes from "
+        f"`{_line(data['path'])}`; the model chose among {data['competing_classes']:,} classes."
     )
     titles = ("measure", "measured", "95 % interval", "published", "difference")
     yield table(titles, summary_rows(report))
@@ -66,7 +66,7 @@ def _parts(report: Report) -> Iterator[str]:
         yield f"**{results['unanswered']:,} pictures got logits that are not finite numbers.**"
     if results["bad_pictures"]:
         yield f"**{results['bad_pictures']:,} pictures could not be read; they are listed below.**"
-    yield from (f"Note: {note}" for note in report["notes"])
+    yield from (f"Note: {_line(note)}" for note in report["notes"])
     yield "## What was run"
     yield table(("", ""), list(_facts(report)))
     yield from _classes(report)
@@ -135,5 +135,8 @@ def _listing(values: Mapping[str, Any]) -> str:
 
 def _cell(value: object) -> str:
     """Text that neither ends a cell nor a line, and that every encoding can hold."""
-    text = str(value).encode("utf-8", "backslashreplace").decode()
-    return " ".join(text.replace("|", "\\|").split())
+    return _line(value).replace("|", "\\|")
+
+
+def _line(value: object) -> str:
+    return " ".join(str(value).encode("utf-8", "backslashreplace").decode().split())

@@ -46,5 +46,14 @@ def test_no_name_breaks_a_table(report):
     page.encode()
 
 
+def test_no_path_and_no_note_breaks_the_page(report):
+    report["data"]["path"] = "nu\udcff|m"
+    report["notes"] = ["read \udcff.png\n# not a title"]
+    page = markdown(report)
+    page.encode()
+    assert "from `nu\\udcff|m`;" in page
+    assert "Note: read \\udcff.png # not a title" in page
+
+
 def test_table():
     assert table(("a", "b"), [(1, "x")]) == "| a | b |\n| --- | --- |\n| 1 | x |"
