@@ -35,7 +35,7 @@ from convnext.hf.pixels import (
     tensors,
 )
 from convnext.hf.published import published_processor
-from convnext.images.transform import center_crop, resized_size
+from convnext.images.transform import center_crop, check_proportions, resized_size
 
 __all__ = [
     "IMAGENET_STANDARD_MEAN",
@@ -200,10 +200,11 @@ class ConvNextImageProcessor:
         return normalize(image, self.image_mean, self.image_std) if self.do_normalize else image
 
     def _resize(self, image: Array) -> Array:
-        fraction = image.dtype != np.uint8 and not np.array_equal(image, image.astype(int))
+        fraction = image.dtype != np.uint8 and not np.array_equal(image, np.trunc(image))
         picture = Image.fromarray(eight_bits(image, fraction))
         side = self.size["shortest_edge"]
         if side < CROPPED_BELOW:
+            check_proportions(picture)
             short = int(side / self.crop_pct)
             width, height = resized_size(picture.width, picture.height, short)
             picture = picture.resize((width, height), self.resample)

@@ -23,6 +23,7 @@ __all__ = [
     "MAX_ASPECT_RATIO",
     "Rounding",
     "center_crop",
+    "check_proportions",
     "normalise",
     "pixels",
     "resize",
@@ -48,6 +49,19 @@ def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return int(short_side * width / height), short_side
 
 
+def check_proportions(image: Image.Image) -> None:
+    """Refuse a picture whose short side cannot be resized within a sensible amount of memory.
+
+    Raises:
+        ImageError: One side is more than `MAX_ASPECT_RATIO` times the other.
+    """
+    if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+        raise ImageError(
+            f"The picture has {image.width} x {image.height} pixels: one side may be at most "
+            f"{MAX_ASPECT_RATIO} times the other. Cut it into parts first."
+        )
+
+
 def resize(
     image: Image.Image,
     width: int,
@@ -59,11 +73,7 @@ def resize(
     Raises:
         ImageError: One side is more than `MAX_ASPECT_RATIO` times the other.
     """
-    if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
-        raise ImageError(
-            f"The picture has {image.width} x {image.height} pixels: one side may be at most "
-            f"{MAX_ASPECT_RATIO} times the other. Cut it into parts first."
-        )
+    check_proportions(image)
     return image.resize((width, height), _FILTERS[interpolation])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.errors import ArgumentError, ArgumentTypeError, ConvNeXtError
+from convnext.errors import ArgumentError, ArgumentTypeError, ConvNeXtError, ImageError
 from convnext.hf import ConvNextFeatureExtractor, ConvNextImageProcessor
 
 
@@ -205,6 +205,8 @@ def test_a_second_rescaling_is_refused():
         ({}, 5, ArgumentTypeError),
         ({}, np.zeros((1, 2, 3, 4, 5), np.uint8), ArgumentError),
         ({"do_rescale": False}, np.full((9, 9, 3), 999.0), ArgumentError),
+        ({}, np.full((9, 9, 3), np.nan), ArgumentError),
+        ({"size": 224}, Image.new("L", (1, 257)), ImageError),
         ({}, b"no picture", ConvNeXtError),
     ],
 )
