@@ -20,7 +20,7 @@ from convnext.evaluate.classes import Scheme
 from convnext.evaluate.synsets import SYNSET_FILES, read_synsets
 from convnext.images.sources import SUFFIXES
 
-__all__ = ["GroundTruth", "Numbers", "labels_in_names", "read_ground_truth"]
+__all__ = ["GroundTruth", "Numbers", "csv_rows", "labels_in_names", "read_ground_truth"]
 
 Numbers = Literal["auto", "index", "name", "ilsvrc"]
 
@@ -110,8 +110,8 @@ def read_ground_truth(
     Args:
         path: One label a line, in the order of the pictures' names (of pictures that are named as
             ImageNet's validation set, each has the line of its number); or a table separated by
-            commas, tabs or spaces, with a picture's name in the first column and its label in the
-            second. A label is a WordNet id, a class name or a number.
+            commas, tabs or spaces, with a line for each picture, its name in the first column and
+            its label in the second. A label is a WordNet id, a class name or a number.
         numbers: What numbers are: `"index"` counts the model's classes from 0; `"name"` is what
             they are called, such as 1 to 102; `"ilsvrc"` is the id that the ImageNet challenge gave
             a class, from 1, in an order of its own. `"auto"` tells the last by the numbers 0, which
@@ -130,10 +130,11 @@ def read_ground_truth(
         text = path.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
         raise ArgumentError(f"The ground truth {path} cannot be read: {error}") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    with_blanks = [line.strip() for line in text.splitlines()]
+    lines = [line for line in with_blanks if line]
     if not lines:
         raise ArgumentError(f"The ground truth {path} is empty: one label for each picture.")
-    table = _table(lines, path)
+    table = _table(with_blanks, path)
     labels = list(table.values()) or lines
     form = "table of names and labels" if table else "list of labels"
     if _are_ilsvrc_ids(labels, numbers, path):
@@ -151,14 +152,34 @@ def labels_in_names(names: Sequence[str]) -> list[str] | None:
     return [hits[0] for hits in found] if all(len(hits) == 1 for hits in found) else None
 
 
+def csv_rows(lines: Sequence[str], separator: str, path: Path) -> list[list[str]]:
+    """The cells of each line that is not blank.
+
+    Lines are parsed one by one: a quote that is not closed would swallow the rows behind it.
+
+    Raises:
+        ArgumentError: A line is not in order.
+    """
+    rows: list[list[str]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows += csv.reader([line] if line.strip() else [], delimiter=separator, strict=True)
+        except csv.Error as error:
+            raise ArgumentError(
+                f"{path}, line {number}: {error}. A row is one line, and a quote that is opened "
+                "must be closed in the same line."
+            ) from error
+    return rows
+
+
 def _table(lines: Sequence[str], path: Path) -> dict[str, str]:
     """Labels by name; none if the lines are labels alone."""
-    first = lines[0]
+    first = next(line for line in lines if line)
     separated = next((character for character in "\t," if character in first), None)
     if separated:
-        rows = list(csv.reader(lines, delimiter=separated))
+        rows = csv_rows(lines, separated, path)
     elif PurePosixPath(first.split()[0]).suffix.lower() in SUFFIXES:
-        rows = [line.split(maxsplit=1) for line in lines]
+        rows = [line.split(maxsplit=1) for line in lines if line]
     else:
         return {}
     table: dict[str, str] = {}

@@ -6,13 +6,13 @@ leaves the table's folder: nothing comes of a file but a picture or an error.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from convnext.errors import ArgumentError
+from convnext.evaluate.ground_truth import csv_rows
 from convnext.images.sources import SUFFIXES as PICTURE_SUFFIXES
 
 __all__ = ["SUFFIXES", "Table", "read_table"]
@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path) -> Table:
-    """Read a table, whose separator is a comma, a semicolon or a tab.
+    """Read a table with a row in each line, whose separator is a comma, a semicolon or a tab.
 
     A first row that names no picture is a header. Columns are found by their names in there, else
     the first holds paths and the second labels.
@@ -54,13 +54,11 @@ def read_table(path: Path) -> Table:
     except (OSError, ValueError) as error:
         raise ArgumentError(f"The table {path} cannot be read: {error}") from error
     lines = text.splitlines()
-    if not lines:
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
         raise ArgumentError(f"The table {path} is empty: a path and a label in each row.")
-    separator = max(_SEPARATORS, key=lines[0].count)
-    try:
-        rows = [row for row in csv.reader(lines, delimiter=separator, strict=True) if any(row)]
-    except csv.Error as error:
-        raise ArgumentError(f"The table {path} cannot be read: {error}") from error
+    separator = max(_SEPARATORS, key=first.count)
+    rows = [row for row in csv_rows(lines, separator, path) if any(row)]
     pictured = any(Path(cell.strip()).suffix.lower() in PICTURE_SUFFIXES for cell in rows[0])
     header = None if pictured else rows.pop(0)
     columns = _columns(header, len(rows[0]) if rows else 0)

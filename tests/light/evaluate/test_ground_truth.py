@@ -75,6 +75,13 @@ def test_a_table_that_contradicts_itself_or_is_not_filled(truth):
         truth("1.png,cat\n2.png,\n")
 
 
+@pytest.mark.parametrize("rows", [50, 30_000])
+def test_a_quote_that_is_not_closed_swallows_no_rows(truth, rows):
+    good = "".join(f"x{row}.jpg,5\n" for row in range(1, rows))
+    with pytest.raises(ArgumentError, match=r"labels\.txt, line 3: .* closed in the same line"):
+        truth(f'file,label\n\nx0.jpg,"5\n{good}')
+
+
 @pytest.mark.usefixtures("_synsets")
 def test_ilsvrc_ids_are_told_by_1000_and_translated(truth):
     found = truth("1\n2\n1000\n")

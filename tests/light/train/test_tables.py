@@ -25,6 +25,7 @@ def table(folder):
         "cat/0.png,cat\ndog/0.png,dog\n",
         "\ufeffcat/0.png,cat\ndog/0.png,dog\n",
         "path,label\ncat/0.png,cat\ndog/0.png,dog\n",
+        "\n\npath,label\ncat/0.png,cat\ndog/0.png,dog\n",
         "\ufeffLabel;Filename\r\ncat;cat/0.png\r\n\r\ndog;dog/0.png\r\n",
         "id\timage\tclass\n1\tcat/0.png\tcat\n2\tdog/0.png\tdog\n",
         'anything,else\n"cat/0.png","cat"\n dog/0.png , dog \n',
@@ -53,16 +54,23 @@ def test_files_may_lie_anywhere(table, folder):
     ("text", "problem"),
     [
         ("", "is empty"),
+        ("\n \n", "is empty"),
         ("path,label\n", "no row below"),
         ("path,label\ncat/0.png,cat\ndog/9.png,dog\n", "'dog/9.png'"),
         ("path,label\ncat/0.png,\n", "nothing in column 2"),
         ("path,label\ncat/0.png\n", "nothing in column 2"),
-        ('path,label\n"cat/0.png,cat\n', "cannot be read"),
+        ('path,label\n"cat/0.png,cat\n', "line 2: unexpected end of data"),
         ("cat,label\nhttp://localhost/0.png,cat\n", "not there"),
     ],
 )
 def test_tables_that_say_too_little(table, text, problem):
     with pytest.raises(ArgumentError, match=problem):
+        read_table(table(text))
+
+
+def test_a_quote_that_is_not_closed_swallows_no_rows(table):
+    text = 'path,label\n\ncat/0.png,"cat\ncat/1.png,cat\ndog/0.png,dog"\n'
+    with pytest.raises(ArgumentError, match=r"labels\.csv, line 3: .* closed in the same line"):
         read_table(table(text))
 
 
