@@ -121,8 +121,10 @@ def _read_stream(stream: Readable, limits: Limits) -> bytes:
     while len(data) <= limits.bytes:
         try:
             chunk = stream.read(min(_CHUNK, limits.bytes + 1 - len(data)))
-        except (OSError, ValueError) as error:  # ValueError: the file is closed
-            raise ImageError(f"The given file object cannot be read: {error}") from error
+        except Exception as error:  # a member of a damaged archive raises nearly anything
+            raise ImageError(
+                f"The given file object cannot be read: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(chunk, bytes):
             raise ArgumentTypeError(
                 f"The given file object delivers {type(chunk).__name__}; open it in mode 'rb'."

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -102,6 +103,16 @@ def test_streams_that_cannot_be_read():
     closed.close()
     with pytest.raises(ImageError, match="closed file"):
         read_bytes(closed)
+
+
+def test_a_damaged_member_of_an_archive_is_a_picture_that_cannot_be_read():
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("a.jpg", b"content")
+    data = io.BytesIO(data.getvalue().replace(b"content", b"damaged"))
+    member = zipfile.ZipFile(data).open("a.jpg")
+    with pytest.raises(ImageError, match="BadZipFile: Bad CRC"):
+        read_bytes(member)
 
 
 # URLs
