@@ -32,6 +32,10 @@ SUFFIXES = frozenset(
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 _LONGEST_HEADER = 2**20  # of a member of a tar archive, in bytes
+_LINK = (
+    "is a link inside the archive, which is not followed: what it leads to may have passed. Pack "
+    "with tar --dereference --hard-dereference."
+)
 
 
 class Named(NamedTuple):
@@ -57,8 +61,10 @@ def iterate(sources: Sources, limits: Limits = DEFAULT_LIMITS) -> Iterator[Named
         sources: One picture, or an iterable of pictures. Among them may be folders, patterns such
             as `"photos/**/*.png"`, and archives (`ARCHIVE_SUFFIXES`). A folder stands for the files
             below it that have one of `SUFFIXES`, sorted by the parts of their paths; hidden files
-            are left out, links to folders are not followed. An archive is read in place, in its own
-            order; nothing is ever unpacked to disk. To name a picture, give `Named(id, source)`.
+            are left out, links to folders are not followed. A pattern yields no file twice; one
+            that ends with `**` stands for the folders before it. An archive is read in place, in
+            its own order; nothing is ever unpacked to disk, and links in there are errors. To name
+            a picture, give `Named(id, source)`.
         limits: Of an archive's member, no more than `limits.bytes` (and one) are read.
 
     Yields:
@@ -79,13 +85,14 @@ def _expand(sources: Sources, name: str, limits: Limits) -> Iterator[Named]:
         yield from _expand_path(Path(sources), limits)
     elif isinstance(sources, bytes | bytearray | memoryview | Image.Image | Readable | np.ndarray):
         yield Named(name, cast("Source", sources))
-    elif isinstance(sources, Iterable):
+    elif isinstance(sources, Iterable) and getattr(sources, "shape", None) != ():
         for position, source in enumerate(sources):
             yield from _expand(source, f"#{position}", limits)
     else:
         raise ArgumentTypeError(
             f"Cannot read pictures from {type(sources).__name__}: give paths, URLs, bytes, binary "
-            "file objects, PIL images or NumPy arrays, or an iterable of them."
+            "file objects, PIL images or NumPy arrays, which tensors give by .numpy(), or an "
+            "iterable of them."
         )
 
 
@@ -137,8 +144,19 @@ def _walk(folder: Path) -> Iterator[Named]:
 
 
 def _match(pattern: Path, limits: Limits) -> Iterator[Named]:
-    for name in sorted(glob.glob(str(pattern), recursive=True)):  # noqa: PTH207 (absolute ones too)
-        yield from _expand_path(Path(name), limits, may_match=False)
+    folders = pattern
+    while folders.name == "**":
+        folders = folders.parent
+    text = str(pattern) if folders == pattern else f"{folders}/"
+    seen: set[Path] = set()
+    for name in sorted(glob.glob(text, recursive=True)):  # noqa: PTH207 (absolute ones too)
+        for named in _expand_path(Path(name), limits, may_match=False):
+            # `**` matches a folder as well as what is in it.
+            if not isinstance(named.source, Path):
+                yield named
+            elif named.source not in seen:
+                seen.add(named.source)
+                yield named
 
 
 def _zip(path: Path, limits: Limits) -> Iterator[Named]:
@@ -167,11 +185,15 @@ def _tar(path: Path, limits: Limits) -> Iterator[Named]:
             while (member := archive.next()) is not None:
                 # tarfile remembers every member it has passed, in a list it does not document.
                 archive.members.clear()  # type: ignore[attr-defined]
-                content = archive.extractfile(member) if member.isfile() else None
                 name = member.name.removeprefix("./")  # as `tar -C folder .` writes them
-                if content is not None and _is_picture(name):
+                if not _is_picture(name):
+                    continue
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is not None:
                     data = content.read(min(member.size, limits.bytes + 1))
                     yield Named(f"{path.as_posix()}/{name}", data)
+                elif member.issym() or member.islnk():
+                    yield Named(f"{path.as_posix()}/{name}", ImageError(f"{name} {_LINK}"))
     except Exception as error:  # damaged archives raise nearly anything, as damaged pictures do
         yield Named(path.as_posix(), _damaged(path, error))
 

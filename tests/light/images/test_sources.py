@@ -75,6 +75,22 @@ def test_what_is_no_picture_is_an_error(wrong: object):
         list(iterate(wrong))
 
 
+class Tensor:
+    """Iterates down to numbers that call themselves iterable, as frameworks' tensors do."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def __iter__(self):
+        count, *inner = self.shape
+        return iter([Tensor(*inner)] * count)
+
+
+def test_a_tensor_is_an_error_that_says_how_to_make_it_an_array():
+    with pytest.raises(ArgumentTypeError, match=r"from Tensor: .*\.numpy\(\)"):
+        list(iterate(Tensor(3, 4, 4)))
+
+
 def test_a_folder_is_walked_in_the_order_of_its_paths(folder: Path):
     names = ["B.gif", "a-b.bmp", "a.PNG", "b/10.jpeg", "b/2.webp", "b/deep/x.tiff", "b.jpg"]
     for given in (folder, str(folder), f"{folder}/", [folder]):
@@ -102,6 +118,21 @@ def test_patterns(pattern: str, names: list[str], folder: Path, monkeypatch: pyt
     assert absolute == [(name, name) for name in names]
     monkeypatch.chdir(folder)
     assert [item.id for item in iterate(pattern)] == names
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/**", "**/*[!et]", "**/b", "**/b*"])
+def test_patterns_of_any_depth_yield_no_picture_twice(pattern: str, folder: Path):
+    (folder / "none/readme").unlink()
+    found = [
+        item.id for item in iterate(folder / pattern) if not isinstance(item.source, Exception)
+    ]
+    assert f"{folder}/b/deep/x.tiff" in found
+    assert len(found) == len(set(found))
+
+
+def test_a_pattern_of_all_that_is_in_a_folder_is_the_folder(folder: Path):
+    assert list(iterate(folder / "**")) == list(iterate(folder))
+    assert list(iterate(folder / "b*" / "**")) == list(iterate(folder / "b"))
 
 
 def test_a_file_named_like_a_pattern_is_a_file(tmp_path: Path):
@@ -226,15 +257,34 @@ def test_a_tar_of_the_folder_itself(tmp_path: Path):
     assert [named.id for named in iterate(path)] == [f"{path.as_posix()}/cats/1.jpg"]
 
 
-def test_links_and_devices_in_a_tar_are_left_out(tmp_path: Path):
-    path = tmp_path / "x.tar"
+def tar_of(path: Path, kind: bytes, name: str) -> Path:
     with tarfile.open(path, "w") as written:
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
-            member = tarfile.TarInfo("link.jpg")
-            member.type, member.linkname = kind, "/etc/passwd"
-            written.addfile(member)
-    [item] = iterate(path)
-    assert isinstance(item.source, ImageError)
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        written.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_in_a_tar_are_not_followed_and_that_is_said(kind: bytes, tmp_path: Path):
+    [item] = iterate(tar_of(tmp_path / "x.tar", kind, "link.jpg"))
+    assert item.id == f"{tmp_path}/x.tar/link.jpg"
+    with pytest.raises(ImageError, match=r"link\.jpg is a link.*--hard-dereference"):
+        raise item.source
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (tarfile.FIFOTYPE, "x.jpg"),
+        (tarfile.DIRTYPE, "x.jpg"),
+        (tarfile.SYMTYPE, "x.txt"),
+        (tarfile.LNKTYPE, ".hidden/x.jpg"),
+    ],
+)
+def test_other_members_of_a_tar_are_left_out(kind: bytes, name: str, tmp_path: Path):
+    [item] = iterate(tar_of(tmp_path / "x.tar", kind, name))
+    assert "holds no file that is named like a picture" in str(item.source)
 
 
 def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path):
