@@ -16,7 +16,8 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
 from typing import Any, cast
 
 import numpy as np
@@ -111,11 +112,22 @@ def decode(
 
 def _check_arguments(background: Color | None, value_range: tuple[float, float] | None) -> None:
     if background is not None and not (
-        len(background) == 3 and all(0 <= channel <= 255 for channel in background)
+        _are_numbers(background, 3, Integral) and all(0 <= channel <= 255 for channel in background)
     ):
         raise ArgumentError(f"background is (red, green, blue), 0 to 255 each; got {background}.")
-    if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
+    if value_range is not None and not (
+        _are_numbers(value_range, 2, Real)
+        and -math.inf < value_range[0] < value_range[1] < math.inf
+    ):
         raise ArgumentError(f"value_range is (black, white), black < white; got {value_range}.")
+
+
+def _are_numbers(given: object, count: int, kind: type) -> bool:
+    return (
+        isinstance(given, Sequence | np.ndarray)
+        and len(given) == count
+        and all(isinstance(number, kind) for number in given)
+    )
 
 
 @functools.cache
@@ -184,11 +196,19 @@ def _turn_upright(image: Image.Image) -> Image.Transpose | None:
 def _to_rgb(
     image: Image.Image, background: Color | None, value_range: tuple[float, float] | None
 ) -> Image.Image:
+    clear = image.info.get("transparency")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT):
         # Pillow's own conversion clips at 255. The high byte is what it takes of 16-bit colour.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = np.asarray(image)
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+        if clear is not None:
+            image.putalpha(Image.fromarray(np.uint8(255) * (values != clear)))
     elif image.mode in ("I", "F"):
         image = Image.fromarray(_to_uint8(np.asarray(image), value_range))
+    elif image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
+        # Of 16-bit colour Pillow keeps the high bytes, but of the transparent one it keeps all.
+        image = image.copy()
+        image.info["transparency"] = tuple(channel >> 8 for channel in clear)
     if image.has_transparency_data and background is not None:
         canvas = Image.new("RGB", image.size, background)
         image = image.convert("RGBA")

@@ -180,6 +180,29 @@ def test_a_transparent_colour_shows_the_background(mode: str, form: str, transpa
     assert left == (255, 255, 255)
 
 
+def png(depth: int, kind: int, samples: bytes, clear: bytes) -> bytes:
+    """A PNG of one row of two pixels, which Pillow cannot write."""
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, depth, kind, 0, 0, 0)),
+        (b"tRNS", clear),
+        (b"IDAT", zlib.compress(b"\0" + samples)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize("kind", [0, 2], ids=["grey", "colour"])
+def test_a_transparent_colour_of_16_bits_shows_the_background(kind: int):
+    channels = 3 if kind else 1
+    clear, other = struct.pack(">H", 0x1234) * channels, struct.pack(">H", 0x5678) * channels
+    data = png(16, kind, clear + other, clear)
+    assert np.array(decode(data))[0, :, 0].tolist() == [255, 0x56]
+    assert np.array(decode(data, background=None))[0, :, 0].tolist() == [0x12, 0x56]
+
+
 # Orientation
 
 
@@ -290,14 +313,18 @@ def test_arrays_of_no_numbers_are_refused():
         decode(np.full((4, 4), "x"), value_range=(0, 1))
 
 
-@pytest.mark.parametrize("background", [(0, 0), (0, 0, 256), (-1, 0, 0), (0, 0, 0, 0)])
-def test_a_background_is_a_colour(background: tuple[int, ...]):
+@pytest.mark.parametrize(
+    "background", [(0, 0), (0, 0, 256), (-1, 0, 0), (0, 0, 0, 0), 5, ("a", "b", "c"), (0.5, 0, 0)]
+)
+def test_a_background_is_a_colour(background: object):
     with pytest.raises(ArgumentError, match="red, green, blue"):
         decode(RAMP, background=background)
 
 
-@pytest.mark.parametrize("value_range", [(1, 0), (0, 0), (0, float("nan")), (0, float("inf"))])
-def test_a_range_needs_two_ends(value_range: tuple[float, float]):
+@pytest.mark.parametrize(
+    "value_range", [(1, 0), (0, 0), (0, float("nan")), (0, float("inf")), 1, (0, 1, 2), "01"]
+)
+def test_a_range_needs_two_ends(value_range: object):
     with pytest.raises(ArgumentError, match="black < white"):
         decode(np.zeros((4, 4)), value_range=value_range)
 

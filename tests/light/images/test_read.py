@@ -110,8 +110,8 @@ def test_a_damaged_member_of_an_archive_is_a_picture_that_cannot_be_read():
     with zipfile.ZipFile(data, "w") as archive:
         archive.writestr("a.jpg", b"content")
     data = io.BytesIO(data.getvalue().replace(b"content", b"damaged"))
-    member = zipfile.ZipFile(data).open("a.jpg")
-    with pytest.raises(ImageError, match="BadZipFile: Bad CRC"):
+    damaged = pytest.raises(ImageError, match="BadZipFile: Bad CRC")
+    with zipfile.ZipFile(data).open("a.jpg") as member, damaged:
         read_bytes(member)
 
 
