@@ -50,7 +50,17 @@ class InputSpec:
 
     @classmethod
     def of(cls, network: Network, dtype: Literal["uint8", "float32"]) -> InputSpec:
-        """What a network takes."""
+        """What a network takes.
+
+        Raises:
+            ArgumentError: Pixels of other channels than red, green and blue.
+        """
+        if dtype == "uint8" and network.channels != 3:
+            raise ArgumentError(
+                f"{network.weights.source} takes {network.channels} channels, and there is no "
+                "recipe for their pixels. Normalise them as in training and give float32 "
+                '(input="float32").'
+            )
         if network.sides:
             return cls((*network.sides, network.channels), dtype)
         return cls((None, None, network.channels), dtype, SMALLEST_PUBLISHED_SIDE)

@@ -37,11 +37,13 @@ class Runtime:
         installed: Whether what it needs is there, found out without importing it.
         extras: What to install if not.
         open: Makes the engine.
+        int8: Whether it computes in eight bits; others say so themselves, before anyone calibrates.
     """
 
     installed: Callable[[], bool]
     extras: tuple[str, ...]
     open: Callable[[Network, EngineOptions], Engine]
+    int8: bool = False
 
 
 def _openvino_installed() -> bool:
@@ -77,7 +79,7 @@ def _open_keras(network: Network, options: EngineOptions) -> Engine:
 
 
 ENGINES: Mapping[str, Runtime] = {
-    "openvino": Runtime(_openvino_installed, ("openvino",), _open_openvino),
+    "openvino": Runtime(_openvino_installed, ("openvino",), _open_openvino, int8=True),
     "onnxruntime": Runtime(_onnxruntime_installed, ("onnxruntime",), _open_onnxruntime),
     "keras": Runtime(_keras_installed, ("torch", "jax", "tensorflow"), _open_keras),
 }
@@ -127,7 +129,7 @@ def open_engine(  # noqa: PLR0913
         engine = open_engine("convnext_tiny.fb_in1k")
         logits = engine.predict(pixels)  # uint8 [n, 224, 224, 3] -> float32 [n, 1000]
     """
-    runtime = _choose(engine)
+    runtime = _choose(engine, precision)
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     options = EngineOptions(names, input, precision, device, threads, streams)
     _check(options)
@@ -190,25 +192,21 @@ def _network(model: Any, size: int | None, any_size: bool = False) -> Iterator[N
 
 def _open(runtime: Runtime, network: Network, options: EngineOptions, calibration: Any) -> Engine:
     network.check_outputs(options.outputs)
-    if options.input == "uint8" and network.channels != 3:
-        raise ArgumentError(
-            f"{network.weights.source} takes {network.channels} channels, and there is no recipe "
-            'for their pixels. Normalise them as in training and give input="float32".'
-        )
     if calibration is not None and options.precision != "int8":
         raise ArgumentError(f'A calibration is for precision="int8", not {options.precision!r}.')
-    if calibration is not None:
+    if calibration is not None and runtime.int8:
         options = replace(options, calibration=calibration_of(network, calibration))
     return runtime.open(network, options)
 
 
-def _choose(engine: str) -> Runtime:
+def _choose(engine: str, precision: str = "auto") -> Runtime:
     if engine == "auto":
         for runtime in ENGINES.values():
-            if runtime.installed():
+            if runtime.installed() and (runtime.int8 or precision != "int8"):
                 return runtime
+        what = "What int8 needs" if precision == "int8" else "Anything that could run a model"
         first = next(iter(ENGINES.values()))
-        raise MissingDependencyError("Anything that could run a model", *first.extras)
+        raise MissingDependencyError(what, *first.extras)
     if engine not in ENGINES:
         raise UnknownNameError("engine", engine, ("auto", *ENGINES))
     runtime = ENGINES[engine]
@@ -218,6 +216,10 @@ def _choose(engine: str) -> Runtime:
 
 
 def _check(options: EngineOptions) -> None:
+    if not isinstance(options.device, str):
+        raise ArgumentTypeError(
+            f"device is the runtime's name of a device, or 'auto'; got {options.device!r}."
+        )
     for name in ("threads", "streams"):
         count = getattr(options, name)
         if count is not None and (not isinstance(count, int) or count < 1):

@@ -10,12 +10,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.engines.base import EngineOptions
+from convnext.engines.base import EngineOptions, InputSpec, Precision
 from convnext.errors import ArgumentError
 from convnext.graphs.agreement import agreement
 from convnext.graphs.levels import Calibration
@@ -42,20 +42,22 @@ def quantize_network(
         on_progress: Called with each step before it begins.
 
     Raises:
-        ArgumentError: No picture can be read.
+        ArgumentError: No picture can be read, or the network does not take such pictures.
     """
     from convnext.engines.openvino import OpenVINOEngine
     from convnext.graphs.quantize import calibrate
 
     pixels = _pixels(network, pictures)
+    kind: Literal["uint8", "float32"] = "uint8" if pixels.dtype == np.uint8 else "float32"
+    InputSpec.of(network, kind).check(pixels)
     calibration = calibrate(network, pixels, on_progress=on_progress)
     has_norm = network.weights.found.head_norm
     output = "logits" if network.num_classes else "embedding" if has_norm else "stage_3"
-    kind = "uint8" if pixels.dtype == np.uint8 else "float32"
     answers = []
-    for precision in ("float32", "int8"):
+    precisions: tuple[Precision, ...] = ("float32", "int8")
+    for precision in precisions:
         on_progress(f"answers in {precision}")
-        options = EngineOptions((output,), kind, precision, calibration=calibration)  # type: ignore[arg-type]
+        options = EngineOptions((output,), kind, precision, calibration=calibration)
         answer = OpenVINOEngine(network, options).predict(pixels)
         answers.append(answer.reshape(len(answer), -1))
     exact, rounded = answers

@@ -25,6 +25,11 @@ def test_wrong_options_are_named(options, words):
     assert words in str(caught.value)
 
 
+def test_a_device_that_is_no_name():
+    with pytest.raises(ArgumentTypeError, match="got None"):
+        open_engine("convnext_tiny", device=None)
+
+
 def test_a_model_of_another_kind_is_refused():
     with pytest.raises(ArgumentTypeError, match="not int"):
         open_engine(7)
@@ -47,6 +52,26 @@ def test_auto_takes_the_first_that_is_installed(monkeypatch, weights_file):
     del runtimes["there"]
     with pytest.raises(MissingDependencyError, match=r"pip install 'convnext\[jax\]'"):
         open_engine(weights_file)
+
+
+def test_int8_is_for_an_engine_that_has_it(monkeypatch, weights_file):
+    """Another is not calibrated for: it refuses by itself."""
+    present, absent = MockEngine(), MockEngine()
+    runtimes = {
+        "float": opening.Runtime(lambda: True, ("jax",), lambda *_: present),
+        "eight": opening.Runtime(lambda: installed, ("openvino",), lambda *_: absent, int8=True),
+    }
+    monkeypatch.setattr(opening, "ENGINES", dict(reversed(runtimes.items())))
+    monkeypatch.setattr(opening, "calibration_of", lambda *_: calibrated.append(True))
+    calibrated, installed = [], False
+    int8 = {"precision": "int8", "calibration": "photos/"}
+    with pytest.raises(MissingDependencyError, match=r"What int8 needs.*convnext\[openvino\]"):
+        open_engine(weights_file, **int8)
+    assert open_engine(weights_file, "float", **int8) is present
+    assert calibrated == []
+    installed = True
+    assert open_engine(weights_file, **int8) is absent
+    assert calibrated == [True]
 
 
 def test_an_output_that_the_weights_have_not(monkeypatch, weights_file):
