@@ -82,6 +82,8 @@ def test_half_precision_leaves_the_policy_alone(model, pictures):
 def test_what_it_cannot_do_is_said(model):
     with pytest.raises(ArgumentError, match="Unknown precision of the Keras engine: 'int8'"):
         open_engine(model, "keras", precision="int8")
+    with pytest.raises(ArgumentError, match="cannot use the device 'nonsense'"):
+        open_engine(model, "keras", device="nonsense")
     with pytest.raises(ArgumentError, match="one batch at a time"):
         open_engine(model, "keras", streams=2)
     with pytest.raises(ArgumentError, match="its own input size"):

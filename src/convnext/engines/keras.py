@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from convnext.engines.base import Array, Engine, EngineOptions, InputSpec
-from convnext.errors import ArgumentError, MissingDependencyError, UnknownNameError
+from convnext.errors import ArgumentError, ConvNeXtError, MissingDependencyError, UnknownNameError
 from convnext.graphs.network import Network
 from convnext.images.transform import normalise
 from convnext.weights.canonical import canonical_variables
@@ -63,8 +63,16 @@ class KerasEngine(Engine):
         self._preprocess = network.preprocess
         self._device = None if options.device == "auto" else options.device
         self._lock = threading.Lock()
-        with self._placed(), _policy(POLICIES[precision]):
-            self._model = _build(network, options.outputs)
+        try:
+            with self._placed(), _policy(POLICIES[precision]):
+                self._model = _build(network, options.outputs)
+        except Exception as error:  # each backend has its own for a device that it has not
+            if self._device is None or isinstance(error, ConvNeXtError):
+                raise
+            raise ArgumentError(
+                f"Keras on {keras.backend.backend()} cannot use the device {self._device!r} "
+                f"({error}). Give one that it has, such as 'cpu' or 'gpu:0', or 'auto'."
+            ) from error
 
     def run(self, batch: Array) -> Sequence[Array]:
         """Each output for a batch."""

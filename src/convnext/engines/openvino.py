@@ -173,7 +173,9 @@ def _device(core: ov.Core, wanted: str) -> str:
     if wanted == "auto":
         return "CPU"
     available = core.available_devices
-    if wanted.upper().split(".")[0] not in {name.split(".")[0] for name in available}:
+    families = {name.split(".")[0] for name in available}
+    first = {f"{name}.0" for name in families - {"CPU"}}  # a name of a lone one, too
+    if wanted.upper() not in {*available, *families, *first}:
         raise UnknownNameError("device of OpenVINO on this machine", wanted, available)
     return wanted.upper()
 

@@ -153,6 +153,19 @@ def test_int8_from_a_folder(weights_file, tmp_path):
         quantize(weights_file, tmp_path / "broken.png", size=32)
 
 
+def test_int8_from_pictures_that_the_model_does_not_take(weights_file, tmp_path):
+    with pytest.raises(
+        ArgumentError, match=r"shape \(4, 50, 50, 3\).*takes \(pictures, 32, 32, 3\)"
+    ):
+        quantize(weights_file, pictures(4, 50), size=32)
+    shapes = parameter_shapes(VARIANTS["test_v2"], num_classes=10, channels=1)
+    weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    save_weights(weights, tmp_path / "grey.safetensors")
+    for given in (pictures(4), pictures(4)[..., :1]):
+        with pytest.raises(ArgumentError, match=r"takes 1 channels.*give float32"):
+            quantize(tmp_path / "grey.safetensors", given, size=32)
+
+
 def test_int8_from_more_pictures_than_help(weights_file, monkeypatch):
     monkeypatch.setattr(quantizing, "PICTURES", 5)
     assert quantize(weights_file, pictures(9), size=32).pictures == 5
@@ -220,6 +233,8 @@ def test_a_device_that_is_not_there(weights_file):
         UnknownNameError, match="Unknown device of OpenVINO on this machine: 'NPU9'"
     ):
         opened(weights_file, device="NPU9")
+    with pytest.raises(UnknownNameError, match=r"'CPU\.7'"):
+        opened(weights_file, device="CPU.7")
     assert opened(weights_file, device="cpu").predict(pictures(1)).shape == (1, 10)
 
 
