@@ -8,7 +8,8 @@ carries it out, and
     - a global is a name looked up in a table of our own functions; nothing is ever imported,
     - BUILD, the opcode behind `__setstate__`, drops the state,
     - a key is kept if it is a string or a machine-sized integer, so no hash is deep or crafted,
-    - nothing recurses, and both the pickle's length and the number of its opcodes are bounded.
+    - nothing recurses, and the pickle's length, the number of its opcodes and what its calls copy
+      are bounded.
 It knows pickles as torch writes them (protocol 2 and later) and nothing of tensors.
 """
 
@@ -29,6 +30,7 @@ Maker = Callable[[tuple[Any, ...]], object]
 # The largest ConvNeXt with its optimizer state takes 0.3 MB and 70,000 opcodes.
 MAX_PICKLE = 2 << 20
 MAX_OPCODES = 250_000
+MAX_HANDED = 1_000_000  # values given to functions, which copy them
 
 BUILTINS = (
     *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int"),
@@ -122,6 +124,8 @@ def evaluate(
         raise
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise WeightsFileError(f"Its pickle is truncated or damaged: {error}.") from error
+    except MemoryError as error:
+        raise WeightsFileError("Its pickle takes more memory than there is.") from error
     raise WeightsFileError(
         f"Its pickle runs on for more than {MAX_OPCODES:,} steps, which no weights need."
     )
@@ -136,6 +140,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.handed = 0
 
     def push(self, value: object) -> None:
         self.stack.append(value)
@@ -181,7 +186,20 @@ class _Machine:
     def call(self, function: object, arguments: object) -> None:
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise TypeError("something that is no function is called")
+        self._count(arguments)
+        for argument in arguments:
+            if isinstance(argument, (list, tuple)):
+                self._count(argument)
         self.push(function.make(arguments))
+
+    def _count(self, values: list[Any] | tuple[Any, ...]) -> None:
+        """A list takes many steps to build, but one to be copied once more."""
+        self.handed += len(values)
+        if self.handed > MAX_HANDED:
+            raise WeightsFileError(
+                f"Its pickle hands more than {MAX_HANDED:,} values to functions, which no weights "
+                "need."
+            )
 
     def fill(self, values: list[Any] | tuple[Any, ...]) -> None:
         """Adds values to the list or set on top of the stack."""

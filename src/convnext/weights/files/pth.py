@@ -124,6 +124,13 @@ def _view_with_dtype(arguments: tuple[Any, ...]) -> _View:
     raise ValueError("a tensor lacks its dtype")
 
 
+def _size(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    match arguments:
+        case ((list() | tuple()) as sizes,):
+            return tuple(sizes)
+    raise ValueError("a size is not made of a list")
+
+
 GLOBALS: Mapping[str, Maker] = {
     **PLAIN_GLOBALS,
     "torch._utils._rebuild_tensor": _view,
@@ -131,7 +138,7 @@ GLOBALS: Mapping[str, Maker] = {
     "torch._utils._rebuild_tensor_v3": _view_with_dtype,
     "torch._utils._rebuild_parameter": lambda arguments: arguments[0],
     "torch._utils._rebuild_parameter_with_state": lambda arguments: arguments[0],
-    "torch.Size": lambda arguments: tuple(arguments[0]),
+    "torch.Size": _size,
     **dict.fromkeys(
         (
             "torch.device",

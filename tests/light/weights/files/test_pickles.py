@@ -14,6 +14,7 @@ import pytest
 
 from convnext.errors import WeightsFileError
 from convnext.weights.files import open_weights
+from convnext.weights.files.pickles import evaluate
 from crafted_files import STORAGE, contents, dictionary, named, plain, tensor, write_pth
 
 SYSTEM = os.system.__module__  # posix or nt, where os.system really lives
@@ -121,6 +122,16 @@ def shared(width: int) -> bytes:
     return b"](" + middle + b"2" * (width - 1) + b"e"
 
 
+def repeated(call: bytes, arguments: bytes, times: int = 40_000) -> bytes:
+    """A list of what one function makes of the same arguments, over and over."""
+    again = b"h\x08h\x09R"
+    return program(call, b"q\x080", arguments, b"q\x090](", again * times, b"e")
+
+
+LONG = b"](" + b"N" * 30_000 + b"e"
+PAIRS = b"](" + (plain("k") + b"N\x86") * 30_000 + b"e"
+SIZES = b"(" + b"K\1" * 30_000 + b"t"
+VIEW = b"(" + plain("storage") + named("torch", "FloatStorage") + plain("0") + b"NK\6tQK\0"
 DEPTH = 10_000
 FAR = (2**62).to_bytes(8, "little")
 REBUILD = named("torch._utils", "_rebuild_tensor_v2")
@@ -174,6 +185,16 @@ HOSTILE = {
         dictionary(**{"a.b": tensor(), "a": dictionary(b=tensor())[2:-1]}),
         "'a.b' twice",
     ),
+    "one long list, copied over and over": (
+        repeated(named("torch", "Size"), LONG + b"\x85"),
+        "1,000,000 values",
+    ),
+    "one long list of pairs": (
+        repeated(named("collections", "OrderedDict"), PAIRS + b"\x85"),
+        "1,000,000 values",
+    ),
+    "one long shape": (repeated(REBUILD, b"(" + VIEW + SIZES + b"2t"), "1,000,000 values"),
+    "a text as a shape": (program(named("torch", "Size"), plain(("n" * 99,)), b"R"), "damaged"),
     "too many tensors": (program(b"](", tensor(), b"2" * 20_000, b"e"), "more than 8,192"),
 }
 
@@ -185,6 +206,14 @@ def test_a_hostile_pickle_is_refused_soon(code, reason, tmp_path):
     with pytest.raises(WeightsFileError, match=reason):
         open_weights(path)
     assert time.process_time() - started < 5
+
+
+def test_too_little_memory_for_a_pickle_is_said():
+    def greedy(_):
+        raise MemoryError
+
+    with pytest.raises(WeightsFileError, match="more memory"):
+        evaluate(program(named("a", "b"), b")R"), {"a.b": greedy}, greedy)
 
 
 HARMLESS = {
