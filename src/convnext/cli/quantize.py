@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from convnext.engines import quantize
+    from convnext.graphs.levels import check_name
 
+    check_name(args.out)
     with tqdm(unit=" steps", delay=1, disable=None, leave=False) as bar:
 
         def on_progress(what: str) -> None:

@@ -6,7 +6,6 @@ comes out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from convnext.engines.base import EngineOptions, InputSpec, Precision
 from convnext.errors import ArgumentError
 from convnext.graphs.agreement import agreement
-from convnext.graphs.levels import Calibration
+from convnext.graphs.levels import Calibration, names_calibration
 from convnext.graphs.network import Network
 from convnext.images.batches import batches
 from convnext.images.sources import Sources
@@ -68,7 +67,7 @@ def calibration_of(network: Network, given: Any) -> Calibration:
     """What an engine needs of whatever a caller gave: a calibration, its file, or pictures."""
     if isinstance(given, Calibration):
         return given
-    if isinstance(given, str | os.PathLike) and str(given).endswith(".safetensors"):
+    if names_calibration(given):
         return Calibration.load(Path(given))
     return quantize_network(network, given)
 

@@ -16,11 +16,12 @@ rounded kernels follow from it and the weights. It knows no runtime.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,16 @@ from convnext.graphs.agreement import Agreement
 from convnext.graphs.fold import Linear
 from convnext.weights.files import LazyTensor, WeightsFile, open_weights, write_weights
 
-__all__ = ["HIGHEST_INPUT", "Calibration", "Levels", "Seen", "find_levels", "seen_in_all"]
+__all__ = [
+    "HIGHEST_INPUT",
+    "Calibration",
+    "Levels",
+    "Seen",
+    "check_name",
+    "find_levels",
+    "names_calibration",
+    "seen_in_all",
+]
 
 Array = NDArray[np.float32]
 
@@ -41,6 +51,9 @@ BALANCES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 HEADROOM = 0.5
 FORMAT = "convnext calibration, version 2"
+SUFFIX = ".safetensors"
+DAMAGES = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What reading a calibration raises that is not as it was written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +73,11 @@ class Levels:
     correction: Array
     kernel: int
     decibels: float
+
+    def fit(self, linear: Linear) -> bool:
+        """Whether they were found for this layer."""
+        sizes = (*self.step.shape, *self.correction.shape)
+        return sizes == linear.kernel.shape and self.kernel == checksum(linear.kernel)
 
     def round_inputs(self, inputs: Array) -> Array:
         """What inputs `(places, in)` become: whole numbers in 0..255."""
@@ -152,6 +170,23 @@ def checksum(kernel: Array) -> int:
     return zlib.crc32(np.ascontiguousarray(kernel).data)
 
 
+def names_calibration(given: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether what a caller gave is the name of a calibration's file, and not pictures."""
+    return isinstance(given, str | os.PathLike) and str(given).lower().endswith(SUFFIX)
+
+
+def check_name(path: str | Path) -> None:
+    """Refuse a file's name that no reader would know for a calibration's.
+
+    Raises:
+        ArgumentError: It ends in something else.
+    """
+    if not names_calibration(path):
+        raise ArgumentError(
+            f"{path} would be taken for pictures. Name a file that ends in {SUFFIX}."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """How every linear layer of one set of weights is rounded.
@@ -173,7 +208,7 @@ class Calibration:
             ArgumentError: They were found for other weights.
         """
         levels = self.layers.get(name)
-        if levels is None or levels.kernel != checksum(linear.kernel):
+        if levels is None or not levels.fit(linear):
             raise ArgumentError(
                 f"The calibration is of other weights: {name} differs. Calibrate with these "
                 "weights: convnext quantize."
@@ -184,8 +219,10 @@ class Calibration:
         """Write it to a .safetensors file.
 
         Raises:
+            ArgumentError: Its name ends in something else.
             WeightsError: The file cannot be written.
         """
+        check_name(path)
         tensors, layers = {}, {}
         for name, levels in self.layers.items():
             for part in ("low", "step", "correction"):
@@ -219,7 +256,7 @@ class Calibration:
                 }
                 agreed = Agreement(**facts["agreement"]) if facts["agreement"] else None
                 return cls(layers, int(facts["pictures"]), agreed)
-            except (KeyError, ValueError, TypeError, AttributeError) as error:
+            except DAMAGES as error:
                 raise WeightsFileError(f"{path}: the calibration is damaged ({error}).") from error
 
 
@@ -227,4 +264,9 @@ def _levels(file: WeightsFile, name: str, facts: Mapping[str, Any]) -> Levels:
     low, step, correction = (
         file.tensors[f"{name}.{part}"].read().copy() for part in ("low", "step", "correction")
     )
+    for array in (low, step, correction):
+        if array.ndim != 1 or array.dtype != np.float32 or not np.isfinite(array).all():
+            raise ValueError(f"{name} has something else than rows of finite float32")
+    if low.shape != step.shape or (step <= 0).any():
+        raise ValueError(f"{name} has not one positive step for each input")
     return Levels(low, step, correction, int(facts["kernel"]), float(facts["decibels"]))

@@ -13,7 +13,7 @@ from convnext.classifier.names import Names, choose_labels, numbered
 from convnext.engines import quantize
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
-from convnext.graphs.levels import Calibration
+from convnext.graphs.levels import Calibration, names_calibration
 from convnext.images.labels import Labels, labels_for
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
@@ -130,6 +130,6 @@ def calibration_for(
     """
     if given is None or isinstance(given, Calibration):
         return given
-    if isinstance(given, str | os.PathLike) and str(given).endswith(".safetensors"):
+    if names_calibration(given):
         return Calibration.load(Path(given))
     return quantize(model, given, size=size)

@@ -58,6 +58,12 @@ def test_a_file_that_is_there(calibration, named_weights, pictures, capsys):
     assert quantize(named_weights, pictures, calibration, "--overwrite") == 0
 
 
+def test_a_name_that_no_reader_would_know(named_weights, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("convnext.engines.quantize", lambda *_, **__: pytest.fail("it calibrated"))
+    assert quantize(named_weights, pictures, tmp_path / "int8.st") == 2
+    assert "ends in .safetensors" in capsys.readouterr().err
+
+
 def test_no_pictures(named_weights, tmp_path, capsys):
     (tmp_path / "torn.png").write_bytes(b"no picture")
     out = tmp_path / "int8.safetensors"
