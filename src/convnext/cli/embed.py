@@ -44,6 +44,7 @@ examples:
 
 A vector is what the classifier sees: the normalised mean of the last feature map, as float32. An
 .npz or .parquet file appears when it is complete; long work that may be interrupted is for .jsonl.
+To go on with --resume, give the same options.
 A picture that cannot be read never stops the run: it is left out (of .jsonl, its line holds the
 error), listed at the end, and the exit code is 1. Parquet: pip install 'convnext[parquet]'.
 
@@ -97,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_lines(args: argparse.Namespace, classifier: Classifier, bad: Unreadable) -> None:
-    held = held_rows(args.out) if args.resume else {}
+    width = classifier.variant.dims[-1]
+    held = held_rows(args.out, answer="embedding", width=width) if args.resume else {}
     for name, error in held.items():
         if error is not None:
             bad.add(name, error)

@@ -224,7 +224,9 @@ class Rows:
                 self._stream.close()
 
 
-def held_rows(path: Path, header: str | None = None) -> dict[str, str | None]:
+def held_rows(
+    path: Path, header: str | None = None, *, answer: str = "classes", width: int | None = None
+) -> dict[str, str | None]:
     """What an earlier run has written: each picture's id, and its error if it had one.
 
     A last row that is not complete is cut off the file.
@@ -232,6 +234,8 @@ def held_rows(path: Path, header: str | None = None) -> dict[str, str | None]:
     Args:
         path: The file; it need not be there.
         header: The first line of a CSV file; None for lines of JSON.
+        answer: What such a line holds of a picture that could be read.
+        width: How long that is; None for any length.
 
     Raises:
         ArgumentError: The file holds something else.
@@ -257,11 +261,11 @@ def held_rows(path: Path, header: str | None = None) -> dict[str, str | None]:
                 begins = b""  # a row of CSV begins with any name
                 continue
             try:
-                name, error = _json_row(text) if header is None else _csv_row(text)
+                name, error = _csv_row(text) if header else _json_row(text, answer, width)
             except (ValueError, LookupError, TypeError, RecursionError, csv.Error) as problem:
                 raise ArgumentError(
-                    f"{path} was not written by this command: its row {number + 1} cannot be "
-                    "understood. Name another file."
+                    f"{path} was not written by this command with this model: its row "
+                    f"{number + 1} cannot be understood. Name another file."
                 ) from problem
             held[name] = error
     os.truncate(path, complete)
@@ -277,11 +281,13 @@ def _check_torn(path: Path, record: bytes, begins: bytes) -> None:
         )
 
 
-def _json_row(text: str) -> tuple[str, str | None]:
+def _json_row(text: str, answer: str, width: int | None) -> tuple[str, str | None]:
     row = json.loads(text)
     name, error = row["id"], row.get("error")
     if not isinstance(name, str):
         raise TypeError("an id is text")
+    if error is None and width not in (None, len(row[answer])):
+        raise ValueError("an answer of another model")
     return name, error
 
 

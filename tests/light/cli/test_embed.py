@@ -69,6 +69,15 @@ def test_lines_can_be_gone_on_with(run, pictures, tmp_path, mock_engine, capsys)
     assert capsys.readouterr().err.count("shade-4b.png is no picture") == 2
 
 
+def test_the_rows_of_predict_are_not_gone_on_with(run, pictures, tmp_path, named_weights, capsys):
+    out = tmp_path / "out.jsonl"
+    main(["predict", "--model", str(named_weights), str(pictures), "--out", str(out)])
+    before = out.read_bytes()
+    assert run(pictures, "--out", out, "--resume") == 2
+    assert "not written by this command with this model" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -136,6 +136,21 @@ def test_an_end_that_is_no_torn_header_is_left_alone(tmp_path):
     assert path.read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('{"id": "x", "embedding": [1.0, 2.0]}\n', {}),
+        ('{"id": "x", "classes": []}\n', {"answer": "embedding"}),
+        ('{"id": "x", "embedding": [1.0, 2.0]}\n', {"answer": "embedding", "width": 3}),
+    ],
+)
+def test_rows_of_another_command_or_model_are_not_gone_on_with(tmp_path, text, wanted):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(ArgumentError, match="not written by this command with this model"):
+        held_rows(path, **wanted)
+
+
 def test_a_csv_file_with_other_columns_is_left_alone(tmp_path):
     path = tmp_path / "rows.csv"
     text = written(csv_format(1, True), [Prediction("x", (CAT,))])
