@@ -103,7 +103,10 @@ class GraphCache:
     def _prune(self) -> None:
         """Remove the longest unused until the rest fits."""
         kept = 0
-        files = [(path, path.stat()) for path in self.folder.glob("*.graph*")]
+        files = []
+        for path in self.folder.glob("*.graph*"):
+            with suppress(FileNotFoundError):  # another process removed it
+                files.append((path, path.stat()))
         for path, facts in sorted(files, key=lambda file: -file[1].st_mtime):
             kept += facts.st_size
             if kept > MOST_BYTES:

@@ -1,5 +1,6 @@
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,13 @@ def test_the_longest_unused_go_first(tmp_path, compiler, monkeypatch):
     assert compiler.ask(tmp_path, "b") == "graph 1"  # used again
     compiler.ask(tmp_path, "c")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.graph", "c.graph"]
+
+
+def test_a_file_that_another_process_removes_meanwhile(tmp_path, compiler, monkeypatch, caplog):
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *given: [*glob(*given), tmp_path / "gone.graph"])
+    assert compiler.ask(tmp_path) == "graph 1"
+    assert caplog.text == ""
 
 
 def test_where_it_is(monkeypatch, tmp_path):
