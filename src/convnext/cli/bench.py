@@ -169,12 +169,13 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_names(names: Sequence[str], random: bool) -> None:
     from convnext.variants import VARIANTS
+    from convnext.weights.bundled import BUNDLED
     from convnext.weights.catalog import get_checkpoint
 
     for name in names:
         if random and name not in VARIANTS:
             raise UnknownNameError("variant", name, VARIANTS)
-        if random or Path(name).exists():
+        if random or name == BUNDLED or Path(name).exists():
             continue
         try:
             get_checkpoint(name)

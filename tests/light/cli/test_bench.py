@@ -52,6 +52,12 @@ def test_of_a_file_on_pictures(named_weights, pictures, capsys):
     assert "shades, 32 px, batch 2," in out
 
 
+def test_of_what_comes_with_the_package(capsys):
+    line = ["bench", "bundled", "--engines", "openvino", "--batches", "1", "--rounds", "1"]
+    assert main(line) == 0
+    assert "32 px, batch 1," in capsys.readouterr().out
+
+
 def test_nobody_finishes(capsys):
     assert main([*SMALL, "--engines", "onnxruntime", "--precisions", "int8"]) == 1
     assert "onnxruntime int8: The ONNX Runtime engine does not compute in int8" in (
