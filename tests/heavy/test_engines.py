@@ -79,6 +79,21 @@ def test_half_precision_leaves_the_policy_alone(model, pictures):
     assert 0 < np.abs(half - exact).max() < 0.1 * np.abs(exact).max()
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others cannot be told")
+@pytest.mark.parametrize(("quota", "threads"), [(1, 1), (2, 2), (9, 3)])
+def test_threads_are_those_of_the_quota_or_fewer(model, monkeypatch, quota, threads):
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr("convnext.engines.keras.available_processors", lambda: quota)
+    try:
+        torch.set_num_threads(3)
+        open_engine(model, "keras")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_it_cannot_do_is_said(model):
     with pytest.raises(ArgumentError, match="Unknown precision of the Keras engine: 'int8'"):
         open_engine(model, "keras", precision="int8")

@@ -21,6 +21,7 @@ from convnext.engines.base import Array, Engine, EngineOptions, InputSpec
 from convnext.errors import ArgumentError, ConvNeXtError, MissingDependencyError, UnknownNameError
 from convnext.graphs.network import Network
 from convnext.images.transform import normalise
+from convnext.processors import available_processors
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.load import assign
 
@@ -110,12 +111,14 @@ def choose_backend() -> None:
 def _use_threads(backend: str, options: EngineOptions) -> None:
     if options.streams not in (None, 1):
         raise ArgumentError("The Keras engine runs one batch at a time: streams must be 1 or None.")
-    if options.threads is None:
-        return
     if backend == "torch":
         import torch
 
-        torch.set_num_threads(options.threads)
+        # By itself PyTorch knows of no quota, but may have been given fewer threads than that.
+        most = min(torch.get_num_threads(), available_processors())
+        torch.set_num_threads(options.threads or most)
+    elif options.threads is None:
+        return
     elif backend == "tensorflow":
         import tensorflow as tf
 
