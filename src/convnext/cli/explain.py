@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext.cli.output import replaced
 from convnext.cli.pictures import (
     Unreadable,
     add_model_options,
@@ -17,7 +17,7 @@ from convnext.cli.pictures import (
     show_progress,
     unseen,
 )
-from convnext.cli.rows import cannot_write, printable
+from convnext.cli.rows import printable
 from convnext.errors import ImageError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -125,11 +125,5 @@ def _say(path: Path, explanation: Explanation) -> None:
 
 def _save(picture: Image.Image, path: Path, overwrite: bool) -> None:
     check_target(path, overwrite=overwrite)
-    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
+    with replaced(path) as draft:
         picture.save(draft)
-        draft.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        draft.unlink(missing_ok=True)

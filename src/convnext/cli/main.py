@@ -92,17 +92,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = args.run(args)
         sys.stdout.flush()
-    except ConvNeXtError as error:
+    except KeyboardInterrupt:
+        print("convnext: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _flush()
+        return EXIT_BROKEN_PIPE
+    except (ConvNeXtError, OSError) as error:
+        _flush()
         if args.debug:
             traceback.print_exc()
         else:
             print(f"convnext: {error}", file=sys.stderr)
         return EXIT_ERROR
-    except KeyboardInterrupt:
-        print("convnext: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # What is still buffered has nowhere to go, and Python flushes it once more on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
     return code
+
+
+def _flush() -> None:
+    """What has nowhere to go is dropped: Python would fail to write it once more on exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

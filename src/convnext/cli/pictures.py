@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from convnext.cli.output import cannot_write
 from convnext.cli.rows import printable
 from convnext.errors import ArgumentError
 
@@ -88,12 +90,17 @@ def check_target(path: Path, *, overwrite: bool, resume: bool = False) -> None:
 
     Raises:
         ArgumentError: It is there already, or its folder is not.
+        ConvNeXtError: No file can be called so.
     """
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise cannot_write(path, error) from error
+    if is_folder:
         raise ArgumentError(f"{path} is a folder. Name a file to write.")
     if not path.absolute().parent.is_dir():
         raise ArgumentError(f"The folder {path.absolute().parent} is not there. Create it first.")
-    if path.exists() and not overwrite and not resume:
+    if is_there and not overwrite and not resume:
         raise ArgumentError(f"{path} is there already. Allow --overwrite, or name another.")
 
 
@@ -123,7 +130,9 @@ def show_progress(
     from convnext.images.sources import ARCHIVE_SUFFIXES
 
     plain = all(
-        Path(path).is_file() and not path.lower().endswith(ARCHIVE_SUFFIXES) for path in args.paths
+        os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for what no file can be called)
+        and not path.lower().endswith(ARCHIVE_SUFFIXES)
+        for path in args.paths
     )
     bar: Iterable[Item] = tqdm(
         items,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext.cli.pictures import check_target
+from convnext.errors import ArgumentError
 
 if TYPE_CHECKING:
     from convnext.graphs.levels import Calibration
@@ -52,6 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate, write, and say how good it is."""
+    if args.size is not None and args.size < 1:
+        raise ArgumentError(f"--size is 1 or more, not {args.size}.")
     check_target(args.out, overwrite=args.overwrite)
     from tqdm import tqdm
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from convnext.cli.output import cannot_write
 from convnext.errors import ArgumentError, ConvNeXtError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = [
     "Format",
     "Rows",
     "as_json",
-    "cannot_write",
     "csv_format",
     "held_rows",
     "json_format",
@@ -136,12 +136,6 @@ def table_format() -> Format:
         return "\n".join([printable(prediction.id), *lines, ""])
 
     return Format(row)
-
-
-def cannot_write(path: Path, error: OSError) -> ConvNeXtError:
-    """The error to raise when a file cannot be written."""
-    reason = os.strerror(error.errno) if error.errno else error
-    return ConvNeXtError(f"{path} cannot be written: {reason}.")
 
 
 def _open(path: Path | None, mode: str) -> IO[str]:

@@ -6,8 +6,6 @@ The file gets its name when it is complete; one that was there before stays unti
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
 import tempfile
 import zipfile
@@ -21,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.cli.rows import cannot_write
-from convnext.errors import ConvNeXtError, MissingDependencyError
+from convnext.cli.output import cannot_write, replaced
+from convnext.errors import MissingDependencyError
 
 __all__ = ["VectorFile", "npz_file", "parquet_file"]
 
@@ -46,7 +44,7 @@ def npz_file(path: Path, width: int) -> Iterator[VectorFile]:
         path: The file.
         width: Numbers in a vector.
     """
-    with _replaced(path) as draft, _spool(path) as names, _spool(path) as vectors:
+    with replaced(path) as draft, _spool(path) as names, _spool(path) as vectors:
         spooled = _Spooled(names, vectors)
         yield spooled
         spooled.pack(draft, width)
@@ -67,7 +65,7 @@ def parquet_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[V
     arrow = _pyarrow()
     column = arrow.list_(arrow.float32(), width)
     schema = arrow.schema([("id", arrow.string()), ("embedding", column)], metadata=dict(facts))
-    with _replaced(path) as draft:
+    with replaced(path) as draft:
         writer = arrow.parquet.ParquetWriter(draft, schema)
         with writer:
             groups = _RowGroups(arrow, writer, schema, width)
@@ -82,23 +80,6 @@ def _pyarrow() -> Any:
     except ModuleNotFoundError as error:
         raise MissingDependencyError("pyarrow, which Parquet files need,", "parquet") from error
     return pyarrow
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """A file beside it that takes its place if all goes well, and else is removed."""
-    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
-        yield draft
-        with draft.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    except ConvNeXtError:  # some are OSErrors as well
-        raise
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _spool(path: Path) -> IO[bytes]:

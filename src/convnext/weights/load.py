@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import mmap
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -179,7 +180,8 @@ def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Variant | No
         raise ArgumentTypeError(
             f"Weights come from a path or a name, not {type(source).__name__}: {source!r}."
         )
-    if isinstance(source, Path) or Path(source).exists():
+    # Path.exists raises for what no file can be called.
+    if isinstance(source, Path) or os.path.exists(source):  # noqa: PTH110
         return Path(source), None, None
     if source == BUNDLED:
         return bundled_path(), None, None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -173,7 +174,8 @@ def _write(
             _verify(draft, ours, to.layout, bar.update)
         draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what is to be known
+            draft.unlink()
     dropped = not annotated and to.info != UNKNOWN
     return SaveReport(path, to.variant, to.layout, len(ours), total, to.info, dropped)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,26 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
     monkeypatch.setattr(info, "run", broken)
     with pytest.raises(RuntimeError, match="ours"):
         main.main(["info", "convnext_tiny"])
+
+
+def test_an_error_of_the_system_is_one_line(monkeypatch, capsys):
+    def denied(_):
+        raise PermissionError(13, "Permission denied", "x")
+
+    monkeypatch.setattr(info, "run", denied)
+    assert main.main(["info", "convnext_tiny"]) == 2
+    assert capsys.readouterr().err == "convnext: [Errno 13] Permission denied: 'x'\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"]])
+def test_an_output_that_is_full_is_one_line(arguments):
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-c", SCRIPT, *arguments], stdout=full, stderr=subprocess.PIPE
+        )
+    assert process.stderr == b"convnext: [Errno 28] No space left on device\n"
+    assert process.returncode == 2
 
 
 def test_ctrl_c_is_one_line(monkeypatch, capsys):

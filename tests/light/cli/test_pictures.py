@@ -8,7 +8,7 @@ import pytest
 
 from convnext.cli import pictures
 from convnext.cli.pictures import Unreadable, check_target, show_progress, unseen
-from convnext.errors import ArgumentError
+from convnext.errors import ArgumentError, ConvNeXtError
 
 
 def test_pictures_that_are_held_are_left_out():
@@ -45,6 +45,13 @@ def test_an_output_is_refused_before_any_work(tmp_path):
     check_target(path, overwrite=False, resume=True)
     with pytest.raises(ArgumentError, match="there already"):
         check_target(path, overwrite=False)
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    long = "n" * 300
+    with pytest.raises(ConvNeXtError, match="cannot be written: File name too long"):
+        check_target(tmp_path / long, overwrite=False)
+    assert list(show_progress("a", argparse.Namespace(paths=[long]))) == ["a"]
 
 
 @pytest.mark.parametrize("licence", ["MIT", "CC-BY-NC-4.0"])

@@ -64,6 +64,11 @@ def test_a_name_that_no_reader_would_know(named_weights, pictures, tmp_path, cap
     assert "ends in .safetensors" in capsys.readouterr().err
 
 
+def test_a_size_that_no_picture_has(named_weights, pictures, tmp_path, capsys):
+    assert quantize(named_weights, pictures, tmp_path / "x.safetensors", "--size", "0") == 2
+    assert "--size is 1 or more, not 0" in capsys.readouterr().err
+
+
 def test_no_pictures(named_weights, tmp_path, capsys):
     (tmp_path / "torn.png").write_bytes(b"no picture")
     out = tmp_path / "int8.safetensors"

@@ -226,6 +226,12 @@ def test_neither_a_file_nor_a_name():
         load_weights(model_of({}), "convnext_tiny.fb_in1")
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(ArgumentError, match="is neither a file on this machine nor a published"):
+        load_weights(model_of({}), name)
+
+
 def test_a_path_that_is_not_there(tmp_path):
     with pytest.raises(WeightsUnavailableError, match="No such file"):
         load_weights(model_of({}), tmp_path / "w.pth")

@@ -177,6 +177,12 @@ def test_a_folder_is_not_written_over(tmp_path, weights):
         save_weights(weights, tmp_path)
 
 
+def test_a_folder_that_is_a_file_is_said_to_be_none(tmp_path, weights):
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError, match="cannot be written: Not a directory"):
+        save_weights(weights, tmp_path / "file" / "w.safetensors")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

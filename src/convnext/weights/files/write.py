@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -79,7 +80,8 @@ def write_weights(
             "file that was there before is untouched."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what is to be known
+            part.unlink()
 
 
 def _writer(

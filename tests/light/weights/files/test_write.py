@@ -85,6 +85,12 @@ def test_a_folder_that_is_missing_is_an_error(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the system has other permissions")
+def test_a_folder_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError, match=r"a\.npz cannot be written: Not a directory"):
+        write_weights(tmp_path / "file" / "a.npz", lazy({"x": np.ones(3)}))
+
+
 def test_a_new_file_has_the_permissions_that_any_new_file_has(tmp_path):
     (tmp_path / "any").touch()
     write_weights(tmp_path / "a.npz", lazy({"a": np.zeros(1)}))
