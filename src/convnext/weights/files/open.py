@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from convnext.errors import WeightsFileError, WeightsUnavailableError
+from convnext.errors import ConvNeXtError, WeightsFileError, WeightsUnavailableError
 from convnext.weights.files import hdf5, npz, pth, safetensors_file, saved_model
 from convnext.weights.files.shards import main_file, read_index
 from convnext.weights.files.tensors import Array, LazyTensor, Mapped, WeightsFile, map_file
@@ -60,11 +60,15 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except WeightsFileError as error:
         raise WeightsFileError(f"{path} cannot be used. {error}") from error
+    except ConvNeXtError:
+        raise
     except OSError as error:
         name = error.filename or path
         raise WeightsUnavailableError(
             f"{name} cannot be read: {error.strerror or error}."
         ) from error
+    except ValueError as error:  # what no file can be called
+        raise WeightsUnavailableError(f"{str(path)!a} cannot be read: {error}.") from error
 
 
 def _naming_when_read(path: Path, tensor: LazyTensor) -> LazyTensor:

@@ -51,5 +51,7 @@ def read_index(path: Path) -> dict[Path, list[str]]:
     for name, file in files.items():
         if not isinstance(file, str) or PurePath(file).name != file or "\\" in file:
             raise WeightsFileError(f"It names a shard outside its own folder: {str(file)[:100]!r}.")
+        if not file.isprintable():
+            raise WeightsFileError(f"It names a shard as no file is named: {file[:100]!a}.")
         shards.setdefault(path.parent / file, []).append(name)
     return shards

@@ -35,7 +35,10 @@ def variable_path(name: str, shapes: Mapping[str, Shape], annotations: Mapping[s
     match = VARIABLE.fullmatch(name)
     if match is None or f"{match[1]}/vars@name" not in annotations:
         return name
+    first = f"{match[1]}/vars/0"
+    if first not in shapes:  # then nothing says what the second one is
+        return name
     groups = itertools.accumulate(match[1].split("/"), lambda path, group: f"{path}/{group}")
     layers = [annotations.get(f"{group}/vars@name") for group in groups]
-    roles = ("kernel", "bias") if len(shapes[f"{match[1]}/vars/0"]) > 1 else ("gamma", "beta")
+    roles = ("kernel", "bias") if len(shapes[first]) > 1 else ("gamma", "beta")
     return "/".join([*filter(None, layers), roles[int(match[2])]])

@@ -67,6 +67,12 @@ def test_a_missing_file_is_unavailable(tmp_path):
         open_weights(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800\0"])
+def test_a_name_that_no_file_can_have_is_unavailable(name):
+    with pytest.raises(WeightsUnavailableError, match="cannot be read: "):
+        open_weights(name)
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\x89PNG\r\n", b"\x80", bytes(100), b"<html>"])
 def test_what_is_no_weights_file_is_refused(content, tmp_path):
     (tmp_path / "a.pth").write_bytes(content)
@@ -129,6 +135,8 @@ def test_a_folder_without_weights_says_what_it_looked_for(tmp_path):
         ({"weight_map": {"a": ".."}}, "cannot be used"),
         ({"weight_map": {"a": ""}}, "cannot be used"),
         ({"weight_map": {"a": 1}}, "outside its own folder"),
+        ({"weight_map": {"a": "x\0y"}}, "as no file is named"),
+        ({"weight_map": {"a": "\ud800"}}, "as no file is named"),
         ({"weight_map": {"a": "2.safetensors"}}, "lacks 'a'"),
         ({"weight_map": {"a": INDEX}}, "no format we read"),
         ({"weight_map": {}}, "weight_map"),

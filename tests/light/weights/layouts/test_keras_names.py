@@ -88,3 +88,8 @@ def test_an_archive_is_read_by_its_layers_names():
         "optimizer/vars/0",
         "short",
     ]
+
+
+def test_a_second_variable_without_a_first_keeps_its_name():
+    name = "layers/dense/vars/1"
+    assert variable_path(name, {name: (2,)}, {"layers/dense/vars@name": "head"}) == name
