@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convnext.errors import ArgumentError
+from convnext.cli.pictures import check_target
 
 __all__ = ["add_parser", "run"]
 
@@ -17,7 +17,8 @@ examples:
   convnext convert my_model.keras model.h5 --to keras_applications
 
 IN is a file, a folder or the name of a published checkpoint; its layout is recognised. What OUT
-ends in decides the format: .safetensors, .pth, .npz or .h5.
+ends in decides the format: .safetensors, .pth, .npz, or .h5, which is for the layouts
+keras_applications and kecam.
 
 layouts:
   convnext             our own names
@@ -62,8 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what was written."""
-    if args.target.exists() and not args.overwrite:
-        raise ArgumentError(f"{args.target} is there already. Allow --overwrite, or name another.")
+    check_target(args.target, overwrite=args.overwrite)
     from convnext.weights.save import convert
 
     report = convert(

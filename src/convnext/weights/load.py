@@ -44,6 +44,7 @@ __all__ = [
     "LoadReport",
     "Variable",
     "assign",
+    "check_labels",
     "forget_pages",
     "load_weights",
     "read_weights",
@@ -157,12 +158,21 @@ def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
 def _own_info(file: WeightsFile, num_classes: int) -> WeightsInfo:
     """What the file says about itself."""
     info = WeightsInfo.from_metadata(file.metadata)
+    check_labels(info, num_classes)
+    return info
+
+
+def check_labels(info: WeightsInfo, num_classes: int) -> None:
+    """Refuse labels that are not those of a head.
+
+    Raises:
+        WeightsFileError: There are more or fewer of them than classes.
+    """
     if num_classes and isinstance(info.labels, tuple) and len(info.labels) != num_classes:
         raise WeightsFileError(
-            f"It names {len(info.labels)} labels for a head of {num_classes} classes. Give as many "
-            "labels as classes, in order."
+            f"There are {len(info.labels)} labels for a head of {num_classes} classes. Give as "
+            "many labels as classes, in order."
         )
-    return info
 
 
 @contextmanager

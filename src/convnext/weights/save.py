@@ -7,9 +7,7 @@ It knows neither Keras nor how files are written; a model is anything with layer
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +24,7 @@ from convnext.weights.files.write import FORMATS_BY_SUFFIX
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import get_layout, recognise, to_foreign
 from convnext.weights.layouts.moves import Array
-from convnext.weights.load import read_weights
+from convnext.weights.load import check_labels, read_weights
 
 __all__ = ["Float", "SaveReport", "convert", "save_weights"]
 
@@ -154,7 +152,15 @@ def _write(
     annotated = kind in ANNOTATED
     ours = {name: _cast(tensor, to.dtype) for name, tensor in tensors.items()}
     total = sum(tensor.nbytes for tensor in ours.values())
-    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    foreign = to_foreign(ours, to.layout, to.variant)
+    if kind == "h5" and not all("/" in name for name in foreign):
+        raise ArgumentError(
+            f"{path.name}: an .h5 file is for names as Keras has them, and {to.layout!r} has "
+            "others. Write the layout keras_applications (--to keras_applications, V1) or kecam "
+            "(--to kecam), or name a file that ends in .safetensors."
+        )
+    if annotated:
+        check_labels(to.info, ours["head.bias"].shape[0] if "head.bias" in ours else 0)
     bar = tqdm(
         total=2 * total,
         desc=path.name,
@@ -162,20 +168,15 @@ def _write(
         unit_scale=True,
         disable=None if progress else True,
     )
-    try:
-        with bar:
-            write_weights(
-                draft,
-                to_foreign(ours, to.layout, to.variant),
-                {**layout.annotations, **to.info.to_metadata()} if annotated else {},
-                nested_under=layout.nested_under if kind == "pth" else None,
-                on_progress=bar.update,
-            )
-            _verify(draft, ours, to.layout, bar.update)
-        draft.replace(path)
-    finally:
-        with suppress(OSError):  # what went wrong first is what is to be known
-            draft.unlink()
+    with bar:
+        write_weights(
+            path,
+            foreign,
+            {**layout.annotations, **to.info.to_metadata()} if annotated else {},
+            nested_under=layout.nested_under if kind == "pth" else None,
+            on_progress=bar.update,
+            check=lambda draft: _verify(draft, ours, to.layout, bar.update),
+        )
     dropped = not annotated and to.info != UNKNOWN
     return SaveReport(path, to.variant, to.layout, len(ours), total, to.info, dropped)
 

@@ -150,14 +150,14 @@ def test_a_file_that_comes_back_different_does_not_replace_a_good_one(
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"precious")
 
-    def on_a_bad_disk(draft, tensors, metadata, **options):
-        save_to_disk(draft, tensors, metadata, **options)
+    def on_a_bad_disk(draft, *arguments):
         content = bytearray(draft.read_bytes())
         content[-1] ^= 1
         draft.write_bytes(content)
+        verify(draft, *arguments)
 
-    save_to_disk = save.write_weights
-    monkeypatch.setattr(save, "write_weights", on_a_bad_disk)
+    verify = save._verify
+    monkeypatch.setattr(save, "_verify", on_a_bad_disk)
     with pytest.raises(WeightsError, match="is not in the file as it was written"):
         save_weights(weights, path)
     assert path.read_bytes() == b"precious"
@@ -188,12 +188,15 @@ def test_a_folder_that_is_a_file_is_said_to_be_none(tmp_path, weights):
     [
         ({"layout": "keras"}, "Unknown layout: 'keras'"),
         ({"layout": "tf_hub"}, "cannot be written in the layout 'tf_hub'"),
+        ({"layout": "timm", "path": "w.h5"}, r"--to keras_applications, V1\) or kecam"),
+        ({"path": "w.xyz"}, r"Unknown format for w\.xyz: '\.xyz'"),
         ({"dtype": "int8"}, "Unknown float type: 'int8'.*float32, float16, bfloat16"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, weights, options, message):
+    path = tmp_path / options.pop("path", "w.safetensors")
     with pytest.raises((ArgumentError, UnknownNameError), match=message):
-        save_weights(weights, tmp_path / "w.safetensors", **options)
+        save_weights(weights, path, **options)
 
 
 @pytest.mark.upstream

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from convnext.errors import ArgumentError, WeightsError
+from convnext.errors import ArgumentError, ConvNeXtError, WeightsError
 from convnext.weights.files import hdf5, npz, pth, safetensors_file
 from convnext.weights.files.tensors import LazyTensor
 
@@ -41,6 +41,7 @@ def write_weights(
     format: str | None = None,
     nested_under: str | None = None,
     on_progress: Callable[[int], None] | None = None,
+    check: Callable[[Path], object] = lambda _: None,
 ) -> None:
     """Write tensors to a file, one at a time; the file is complete or it is not there.
 
@@ -52,6 +53,7 @@ def write_weights(
             what the path ends in.
         nested_under: For .pth: key of an outer dictionary, such as `"model"` in official files.
         on_progress: Called after each tensor with the number of bytes it has.
+        check: Called with the complete file before it takes its place, which an error prevents.
 
     Raises:
         ArgumentError: The format cannot hold this.
@@ -72,7 +74,10 @@ def write_weights(
         write(part, tensors, on_progress=on_progress or (lambda _: None))
         with part.open("rb+") as file:
             os.fsync(file.fileno())
+        check(part)
         part.replace(path)
+    except ConvNeXtError:  # some are OSErrors as well
+        raise
     except OSError as error:
         reason = error.strerror or error
         raise WeightsError(
