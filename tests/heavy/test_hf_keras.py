@@ -9,6 +9,7 @@ from hf_models import config_of, model_of
 
 from convnext import hf
 from convnext.errors import ArgumentError
+from convnext.hf.losses import classification_loss
 from peers import as_numpy, pictures
 
 BACKEND = keras.backend.backend()
@@ -49,6 +50,25 @@ def test_every_way_to_give_labels_has_the_same_loss(way):
     model.compile("sgd", loss=loss, run_eagerly=True)
     found = model.test_on_batch(given, None if way == "among" else labels)
     np.testing.assert_allclose(np.ravel(found)[0], wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("label", "is_number"), [(1, True), (-100, True), (2, False), (-1, False)])
+def test_in_a_compiled_step_the_loss_of_what_is_no_class_is_no_number(label, is_number):
+    config = config_of("ConvNext", num_labels=2)
+    logits, labels = np.ones((2, 2), np.float32), np.array([0, label], np.int32)
+
+    def loss(logits, labels):
+        return classification_loss(config, logits, labels)
+
+    if BACKEND == "jax":
+        import jax
+
+        compiled = jax.jit(loss)
+    else:
+        import tensorflow as tf
+
+        compiled = tf.function(loss)
+    assert bool(np.isfinite(as_numpy(compiled(logits, labels)))) == is_number
 
 
 def test_predict_gives_answers():

@@ -37,6 +37,7 @@ from convnext.errors import (
     WeightsUnavailableError,
 )
 from convnext.hf import files
+from convnext.hf.losses import classification_loss
 from convnext.variants import VARIANTS
 from convnext.weights.files import LazyTensor
 from peers import as_numpy, pictures, random_weights
@@ -147,6 +148,14 @@ def test_losses(case, tmp_path):
     assert ours.config.problem_type == theirs.config.problem_type == problem
     assert_same(flat(out), wanted)
     assert out.loss is out[0]
+
+
+@pytest.mark.parametrize("wrong", [3, -1])
+def test_labels_that_are_no_class_are_refused(wrong):
+    config = config_of("ConvNext", num_labels=3)
+    logits = tensor(np.zeros((2, 3), np.float32))
+    with pytest.raises(ArgumentError, match="from 0 to 2"):
+        classification_loss(config, logits, tensor(np.array([0, wrong])))
 
 
 def test_without_a_classifier_logits_are_the_pooled_vector():

@@ -67,9 +67,39 @@ def _check_shapes(config: ConvNextConfig, logits: Any, labels: Any) -> None:
 
 
 def _cross_entropy(logits: Any, labels: Any) -> Any:
+    count = logits.shape[-1]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        # It looks at the labels itself, and so without waiting for a GPU.
+        try:
+            return torch.nn.functional.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
+        except IndexError as error:
+            raise _no_class(count) from error
+    labels = ops.cast(labels, "int32")
     counts = ops.not_equal(labels, IGNORED)
-    target = ops.expand_dims(ops.cast(ops.where(counts, labels, 0), "int32"), -1)
+    is_class = ops.logical_and(labels >= 0, labels < count)
+    if not _unless_traced(ops.all(ops.logical_or(is_class, ops.logical_not(counts)))):
+        raise _no_class(count)
+    target = ops.expand_dims(ops.where(is_class, labels, 0), -1)
     log_probabilities = ops.log_softmax(logits, axis=-1)
     picked = ops.take_along_axis(log_probabilities, target, axis=-1)[:, 0]
-    weights = ops.cast(counts, logits.dtype)
-    return -ops.sum(picked * weights) / ops.sum(weights)
+    picked = ops.where(is_class, picked, float("nan"))  # all that a compiled step can say
+    summed = ops.sum(ops.where(counts, picked, 0))
+    return -summed / ops.sum(ops.cast(counts, logits.dtype))
+
+
+def _no_class(count: int) -> ArgumentError:
+    return ArgumentError(
+        f"A label is no class: with num_labels={count} they go from 0 to {count - 1}, and "
+        f"{IGNORED} does not count. Number the classes from 0, or build the model with as many "
+        "labels as there are."
+    )
+
+
+def _unless_traced(truth: Any) -> bool:
+    """Its value; in a step that is being compiled nothing has one, and it counts as true."""
+    try:
+        return bool(truth)
+    except TypeError:
+        return True

@@ -97,7 +97,7 @@ def check_not_rescaled(image: Array) -> None:
 def eight_bits(image: Array, fraction: bool) -> Array:
     """Channels last, as Pillow takes them; fractions of white are counted out of 255."""
     largest = 1 if fraction else 255
-    if not (0 <= image.min() and image.max() <= largest):  # true for NaN as well
+    if not (image.min() >= 0 and image.max() <= largest):  # true for NaN as well
         raise ArgumentError(
             f"Cannot resize a picture with values from {image.min()} to {image.max()}. Allowed: "
             "whole numbers in 0..255, or fractions in 0..1 with do_rescale=False."
