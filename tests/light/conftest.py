@@ -107,7 +107,7 @@ def mock_engine(monkeypatch):
         )
         return opened.engines[-1]
 
-    runtime = opening.Runtime(lambda: True, (), open_mock)
+    runtime = opening.Runtime(lambda: True, (), open_mock, int8=True)
     monkeypatch.setattr(opening, "ENGINES", {"mock": runtime, "other": runtime})
     return opened
 
