@@ -29,7 +29,7 @@ from convnext.weights.files.tensors import (
 
 __all__ = ["read", "write"]
 
-MAX_HEADER = 1 << 20  # bytes; the entry of one tensor takes about 100
+MAX_HEADER = 4 << 20  # bytes; a tensor's entry takes about 100, and so may each class's label
 ALIGNMENT = 8  # of the first tensor, as the format demands
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -110,6 +110,11 @@ def write(
         }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % ALIGNMENT)
+    if len(text) > MAX_HEADER:
+        raise ArgumentError(
+            f"The header of a .safetensors file would take {len(text):,} bytes; {MAX_HEADER:,} is "
+            "the most we read. Shorten its annotations, such as the labels of the classes."
+        )
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, tensor in ordered:

@@ -48,6 +48,20 @@ def test_a_hostile_header_is_refused(header, tmp_path):
         open_weights(write_safetensors(tmp_path / "a.safetensors", header))
 
 
+def test_long_annotations_come_back(tmp_path):
+    path, labels = tmp_path / "a.safetensors", {"labels": "n" * (3 << 20)}
+    write_weights(path, lazy({"x": np.ones(3)}), labels)
+    with open_weights(path) as file:
+        assert file.metadata == labels
+
+
+def test_a_header_that_we_would_not_read_is_not_written(tmp_path):
+    path, labels = tmp_path / "a.safetensors", {"labels": "n" * (5 << 20)}
+    with pytest.raises(ArgumentError, match=r"Shorten .* the labels of the classes"):
+        write_weights(path, lazy({"x": np.ones(3)}), labels)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("length", [5 << 20, 10**11, 2**63, 2**64 - 1])
 def test_a_header_of_impossible_length_is_refused(length, tmp_path):
     path = tmp_path / "a.safetensors"
