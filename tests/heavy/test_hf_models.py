@@ -316,6 +316,12 @@ def test_published_names_and_files_of_the_catalogue(monkeypatch):
     assert not model.loading_report.fresh
 
 
+@pytest.mark.parametrize("option", [{"subfolder": "other"}, {"device_map": "auto"}])
+def test_arguments_of_transformers_that_do_nothing_here_are_refused(option, tmp_path):
+    with pytest.raises(ArgumentError, match=f"no {next(iter(option))}"):
+        hf.ConvNextModel.from_pretrained(tmp_path, **option)
+
+
 def test_sources_that_are_none(tmp_path):
     with pytest.raises(UnknownNameError, match="checkpoint"):
         hf.ConvNextModel.from_pretrained("convnext_gigantic")

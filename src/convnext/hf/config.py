@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
-from convnext.hf.hub import Hub, find_file, read_json, staged
+from convnext.hf.hub import Hub, built_from, find_file, read_json, refuse_unsupported, staged
 from convnext.hf.stages import aligned
 
 __all__ = ["CONFIG_FILE", "ConvNextConfig", "ConvNextV2Config", "ProblemType"]
@@ -261,7 +261,8 @@ class ConvNextConfig:
             **overrides: Attributes that are to have another value.
 
         Raises:
-            ArgumentError: It is the configuration of another kind of model.
+            ArgumentError: It is the configuration of another kind of model, or a value in it cannot
+                be used.
         """
         given = content.get("model_type", cls.model_type)
         if given != cls.model_type:
@@ -279,7 +280,7 @@ class ConvNextConfig:
         elif overrides.get("num_labels") not in (None, len(values.get("id2label") or ())):
             values.pop("id2label", None)
             values.pop("label2id", None)
-        return cls(**values | overrides)
+        return built_from(cls, values | overrides)
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:
@@ -307,6 +308,7 @@ class ConvNextConfig:
             token: Access token for repositories.
             **overrides: Attributes that are to have another value.
         """
+        refuse_unsupported(overrides)
         path: Path | None = Path(source)
         if not Path(source).is_file():
             path = find_file(source, CONFIG_FILE, Hub(revision, cache_dir, local_files_only, token))

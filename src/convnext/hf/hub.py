@@ -13,13 +13,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
-from convnext.errors import ArgumentError, WeightsFileError, WeightsUnavailableError
+from convnext.errors import (
+    ArgumentError,
+    ConvNeXtError,
+    WeightsFileError,
+    WeightsUnavailableError,
+)
 
-__all__ = ["Hub", "find_file", "is_repository", "read_json", "staged"]
+__all__ = [
+    "Hub",
+    "built_from",
+    "find_file",
+    "is_repository",
+    "read_json",
+    "refuse_unsupported",
+    "staged",
+]
 
 MAX_JSON = 16 << 20  # bytes; the config of a model with 21841 labels takes 2 million
+
+# Arguments of transformers that would be kept as attributes in silence, and what to do instead.
+_UNSUPPORTED = {
+    "subfolder": "Give the folder itself; `hf download` fetches a repository.",
+    "device_map": "Move the model when it is loaded, on PyTorch with model.to(device).",
+}
+
+_Built = TypeVar("_Built")
 
 
 @dataclass(frozen=True)
@@ -118,6 +139,41 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise WeightsFileError(f"{path} cannot be used: it holds no object.")
     return dict(content)
+
+
+def refuse_unsupported(overrides: Mapping[str, Any]) -> None:
+    """Refuse what `from_pretrained` of transformers has, and nothing here would heed.
+
+    Raises:
+        ArgumentError: There is such an argument.
+    """
+    for name, instead in _UNSUPPORTED.items():
+        if overrides.get(name):
+            raise ArgumentError(f"from_pretrained has no {name} here. {instead}")
+
+
+def built_from(cls: type[_Built], values: Mapping[str, Any]) -> _Built:
+    """An object of a file's values, whatever is wrong with them an error of ours.
+
+    Raises:
+        ArgumentError: A value is unusable, or named like a method or property that none may set.
+    """
+    for name in values:
+        found = getattr(cls, name, None)
+        if callable(found) or (isinstance(found, property) and found.fset is None):
+            raise ArgumentError(
+                f"A {cls.__name__} holds no {name!r}: that is a part of the class. Take it out of "
+                "the file or dictionary."
+            )
+    try:
+        return cls(**values)
+    except ConvNeXtError:
+        raise
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"A value of this {cls.__name__} cannot be used: {error}. Compare the file or "
+            f"dictionary with that of {cls.__name__}().to_dict()."
+        ) from error
 
 
 @contextmanager

@@ -63,6 +63,8 @@ def pixels(image: Any, data_format: DataFormat | None) -> Array:
     if hasattr(image, "detach"):
         image = image.detach().cpu()
     array = np.asarray(image)
+    if not array.size:
+        raise ArgumentError(f"A picture of shape {array.shape} has no pixels. Leave it out.")
     if array.ndim == 2:
         return array[None]
     if array.ndim != 3:
@@ -103,6 +105,11 @@ def eight_bits(image: Array, fraction: bool) -> Array:
             "whole numbers in 0..255, or fractions in 0..1 with do_rescale=False."
         )
     image = image.transpose(1, 2, 0)
+    if image.shape[-1] not in CHANNELS:
+        raise ArgumentError(
+            f"Cannot resize a picture with {image.shape[-1]} channels. Give 1, 3 or 4, or pass "
+            "do_resize=False."
+        )
     if fraction:
         image = (image.astype(np.float64) * 255).astype(np.float32)
     image = np.ascontiguousarray(image.astype(np.uint8))

@@ -19,7 +19,7 @@ from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.hf.card import model_card
 from convnext.hf.config import CONFIG_FILE, ConvNextConfig, ConvNextV2Config
 from convnext.hf.files import LoadingReport, compare, open_tensors, weights_path, write_shards
-from convnext.hf.hub import Hub, is_repository, staged
+from convnext.hf.hub import Hub, is_repository, refuse_unsupported, staged
 from convnext.hf.network import Kind
 from convnext.hf.published import published_config
 from convnext.weights.files import LazyTensor
@@ -113,6 +113,7 @@ class Pretrained:
             WeightsMismatchError: The weights are of another model, or have other shapes.
             WeightsUnavailableError: There is no such folder or repository.
         """
+        refuse_unsupported(overrides)
         hub = Hub(revision, cache_dir, local_files_only, token)
         published = _is_published(source)
         if config is not None:

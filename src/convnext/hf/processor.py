@@ -23,7 +23,15 @@ import numpy as np
 from PIL import Image
 
 from convnext.errors import ArgumentError, UnknownNameError
-from convnext.hf.hub import Hub, find_file, is_repository, read_json, staged
+from convnext.hf.hub import (
+    Hub,
+    built_from,
+    find_file,
+    is_repository,
+    read_json,
+    refuse_unsupported,
+    staged,
+)
 from convnext.hf.pixels import (
     Array,
     DataFormat,
@@ -125,6 +133,8 @@ class ConvNextImageProcessor:
         self.do_resize = do_resize
         self.size = {"shortest_edge": _edge(CROPPED_BELOW if size is None else size)}
         self.crop_pct = DEFAULT_CROP_PCT if crop_pct is None else crop_pct
+        if not self.crop_pct > 0:
+            raise ArgumentError(f"crop_pct={crop_pct!r} keeps nothing. Give a part such as 0.875.")
         self.resample = _filter(resample)
         self.do_rescale = do_rescale
         self.rescale_factor = rescale_factor
@@ -246,7 +256,7 @@ class ConvNextImageProcessor:
             content: The dictionary.
             **overrides: Attributes that are to have another value.
         """
-        return cls(**{**copy.deepcopy(dict(content)), **overrides})
+        return built_from(cls, {**copy.deepcopy(dict(content)), **overrides})
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:
@@ -275,6 +285,7 @@ class ConvNextImageProcessor:
             token: Access token for repositories.
             **overrides: Attributes that are to have another value.
         """
+        refuse_unsupported(overrides)
         path: Path | None = Path(source)
         if not Path(source).exists() and not is_repository(source):
             return cls.from_dict(published_processor(str(source)), **overrides)

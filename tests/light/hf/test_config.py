@@ -11,7 +11,7 @@ from convnext.errors import (
     WeightsFileError,
     WeightsUnavailableError,
 )
-from convnext.hf import ConvNextConfig, ConvNextV2Config
+from convnext.hf import ConvNextConfig, ConvNextImageProcessor, ConvNextV2Config
 
 BOTH = [ConvNextConfig, ConvNextV2Config]
 UNUSUAL = {
@@ -156,6 +156,29 @@ def test_wrong_stages_are_refused(given):
 def test_wrong_values_are_refused(given, error):
     with pytest.raises(error):
         ConvNextConfig(**given)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"id2label": ["a", "b"]},
+        {"id2label": {"a": "b"}},
+        {"patch_size": None},
+        {"image_size": None},
+        {"use_return_dict": True},
+        {"to_dict": 1},
+    ],
+)
+def test_files_with_unusable_values_are_refused(content):
+    with pytest.raises(ArgumentError, match="the file or dictionary"):
+        ConvNextConfig.from_dict(content)
+
+
+@pytest.mark.parametrize("cls", [ConvNextConfig, ConvNextImageProcessor])
+def test_a_subfolder_is_refused_and_not_passed_over(cls, tmp_path):
+    cls().save_pretrained(tmp_path)
+    with pytest.raises(ArgumentError, match="no subfolder here"):
+        cls.from_pretrained(tmp_path, subfolder="other")
 
 
 def test_the_other_family_is_refused():

@@ -186,6 +186,11 @@ def test_tensors_of_a_framework(kind, module):
     )
 
 
+def test_pictures_of_other_channels_are_not_resized():
+    with pytest.raises(ArgumentError, match="5 channels"):
+        ConvNextImageProcessor()(noise(9, 9, 5), input_data_format="channels_last")
+
+
 def test_a_second_rescaling_is_refused():
     fractions = np.random.default_rng(0).random((10, 12, 3), np.float32)
     with pytest.raises(ArgumentError, match="do_rescale=False"):
@@ -206,6 +211,8 @@ def test_a_second_rescaling_is_refused():
         ({}, np.zeros((1, 2, 3, 4, 5), np.uint8), ArgumentError),
         ({"do_rescale": False}, np.full((9, 9, 3), 999.0), ArgumentError),
         ({}, np.full((9, 9, 3), np.nan), ArgumentError),
+        ({"crop_pct": 0}, None, ArgumentError),
+        ({}, np.zeros((0, 9, 3), np.uint8), ArgumentError),
         ({"size": 224}, Image.new("L", (1, 257)), ImageError),
         ({}, b"no picture", ConvNeXtError),
     ],
@@ -213,6 +220,12 @@ def test_a_second_rescaling_is_refused():
 def test_wrong_values_are_refused(options, given, error):
     with pytest.raises(error):
         ConvNextImageProcessor(**options)(given)
+
+
+@pytest.mark.parametrize("content", [{"image_mean": "abc"}, {"preprocess": 1}, {"crop_pct": "1"}])
+def test_files_with_unusable_values_are_refused(content):
+    with pytest.raises(ArgumentError, match="the file or dictionary"):
+        ConvNextImageProcessor.from_dict(content)
 
 
 def test_pictures_of_different_sizes_are_no_batch():
