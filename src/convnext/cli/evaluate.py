@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from convnext.cli.datasets import add_runner_options, room_of
 from convnext.cli.table import Column, render
-from convnext.errors import ArgumentError
+from convnext.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
     from convnext.evaluate.datasets import Dataset
@@ -136,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
     from convnext.evaluate.output import check_folder
     from convnext.evaluate.subject import open_subject
 
+    if args.weights:
+        _check_published(args.model)
     check_data(args.data, args.layout)
     check_folder(args.out or OUT)
     truth = None
@@ -161,6 +163,18 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
     )
     return _evaluate(args, subject, data, calibration)
+
+
+def _check_published(model: str) -> None:
+    from convnext.weights.catalog import get_checkpoint
+
+    try:
+        get_checkpoint(model)
+    except UnknownNameError as error:
+        raise ArgumentError(
+            "With --weights, a copy of published weights, MODEL is the name of those. Give that, "
+            f"or leave out --weights and give the file as MODEL. {error}"
+        ) from error
 
 
 def _calibration(args: argparse.Namespace) -> Calibration | None:

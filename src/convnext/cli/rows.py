@@ -138,19 +138,21 @@ def table_format() -> Format:
     return Format(row)
 
 
-def _open(path: Path | None, mode: str) -> IO[str]:
+def _open(path: Path | None) -> IO[str]:
     if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper):  # a label may have letters that it has not
             sys.stdout.reconfigure(errors="backslashreplace")
         return sys.stdout
     try:
-        return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+        return path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
 class Rows:
     """Text to a file or to standard output, each piece as soon as it is there.
+
+    A file that was there is replaced by the first row: until then, a path may turn out mistyped.
 
     Args:
         path: The file; None for standard output.
@@ -173,13 +175,10 @@ class Rows:
         self._path = path
         self._between = between
         self._end = end
-        self._stream = _open(path, "a" if append else "w")
-        if path is None or not path.stat().st_size:
-            try:
-                self._write(start)
-            except ConvNeXtError:
-                self._close()
-                raise
+        self._stream = _open(path)
+        held = 0 if path is None else path.stat().st_size
+        self._start = "" if held and append else start
+        self._replaces = held > 0 and not append
 
     def add(self, row: str) -> None:
         """Write one row."""
@@ -187,7 +186,13 @@ class Rows:
         self.count += 1
 
     def _write(self, text: str) -> None:
+        text, self._start = self._start + text, ""
+        if not text:
+            return
         try:
+            if self._replaces:
+                self._replaces = False
+                self._stream.truncate(0)
             self._stream.write(text)
             self._stream.flush()
         except OSError as error:
@@ -208,7 +213,8 @@ class Rows:
         try:
             # What went wrong first is what is to be known.
             with suppress(OSError, ConvNeXtError) if error else nullcontext():
-                self._write(self._end)
+                if not error or not self._start:
+                    self._write(self._end)
         finally:
             self._close()
 

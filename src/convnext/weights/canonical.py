@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from convnext.errors import ArgumentTypeError
 from convnext.variants import BLOCK_KERNEL, DOWNSAMPLE_KERNEL, EXPANSION, STEM_KERNEL, Variant
 
 __all__ = [
@@ -125,9 +126,15 @@ def canonical_variables(model: Any) -> dict[str, Any]:
 
     Args:
         model: Anything with layers that have a name and weights that have a path.
+
+    Raises:
+        ArgumentTypeError: It has no layers.
     """
+    layers = getattr(model, "layers", None)
+    if layers is None:
+        raise ArgumentTypeError(f"Wanted a Keras model of ours, not {type(model).__name__}.")
     named = {}
-    for layer in model.layers:
+    for layer in layers:
         for variable in layer.weights:
             path = variable.path.split("/")
             named[".".join(path[path.index(layer.name) :])] = variable

@@ -147,6 +147,7 @@ def test_options_reach_the_library(model, data, tmp_path, capsys):
         (["MODEL", "--data", "data", "--layout", "flat"], "Unknown layout: 'flat'"),
         (["MODEL", "--data", "data", "--ground-truth", "x"], "ground truth x cannot be read"),
         (["MODEL", "--data", "data", "--batch", "0"], "must be 1 or more; got 0"),
+        (["bundled", "--data", "data", "--weights", "x"], "MODEL is the name of those"),
         (["MODEL", "--table", "data"], "takes neither a model nor --data"),
         (["--table", "missing"], "missing is no folder"),
         (["--table"], "evaluations is no folder"),

@@ -130,6 +130,13 @@ def test_a_file_is_replaced_only_when_asked(run, pictures, tmp_path, capsys):
     assert len(rows_of(out)) == 10
 
 
+def test_a_pattern_that_matches_nothing_empties_no_file(run, tmp_path):
+    out = tmp_path / "out.txt"
+    out.write_text("precious")
+    assert run(tmp_path / "*.png", "--out", out, "--overwrite") == 1
+    assert out.read_text() == "precious"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -173,8 +173,8 @@ def test_letters_that_the_output_has_not(tmp_path, monkeypatch):
 
 def test_rows_are_there_as_soon_as_they_are_added(tmp_path):
     with Rows(tmp_path / "rows", start="<", between=",", end=">") as rows:
-        assert (tmp_path / "rows").read_text() == "<"
         rows.add("a")
+        assert (tmp_path / "rows").read_text() == "<a"
         rows.add("b")
         assert (tmp_path / "rows").read_text() == "<a,b"
     assert (tmp_path / "rows").read_text() == "<a,b>"
@@ -189,6 +189,27 @@ def test_what_was_begun_is_closed_also_after_an_error(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert (tmp_path / "rows").read_text() == "[1]"
+
+
+def test_no_rows_are_complete_as_well(tmp_path):
+    with Rows(tmp_path / "rows", start="[", end="]"):
+        pass
+    assert (tmp_path / "rows").read_text() == "[]"
+
+
+def test_a_file_is_replaced_by_the_first_row(tmp_path):
+    (tmp_path / "rows").write_text("precious")
+    with Rows(tmp_path / "rows") as rows:
+        assert (tmp_path / "rows").read_text() == "precious"
+        rows.add("a")
+    assert (tmp_path / "rows").read_text() == "a"
+
+
+def test_a_file_stays_where_no_row_came(tmp_path):
+    (tmp_path / "rows").write_text("precious")
+    with pytest.raises(ImageError), Rows(tmp_path / "rows", start="[", end="]"):
+        raise ImageError
+    assert (tmp_path / "rows").read_text() == "precious"
 
 
 class FullDisk(io.StringIO):
@@ -223,4 +244,4 @@ def test_a_reader_that_went_away_is_for_the_caller_to_know(monkeypatch):
 
     monkeypatch.setattr(sys, "stdout", Gone())
     with pytest.raises(BrokenPipeError):
-        Rows(None, start="x")
+        Rows(None).add("x")

@@ -242,6 +242,12 @@ def test_something_that_is_no_source():
         load_weights(model_of({}), np.zeros(3))
 
 
+def test_something_that_is_no_model(tmp_path, weights):
+    path = write(tmp_path / "w.safetensors", weights)
+    with pytest.raises(ArgumentTypeError, match="a Keras model of ours, not str"):
+        load_weights("x", path)
+
+
 def test_an_error_says_which_file_it_is_about(tmp_path):
     path = write(tmp_path / "w.safetensors", {"conv1.weight": np.zeros(3)})
     with pytest.raises(WeightsMismatchError, match=f"^{path}: These 1 tensors are in no ConvNeXt"):

@@ -7,7 +7,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from convnext.errors import ArgumentError, UnknownNameError, WeightsError, WeightsMismatchError
+from convnext.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    UnknownNameError,
+    WeightsError,
+    WeightsMismatchError,
+)
 from convnext.images.recipe import Preprocess
 from convnext.variants import VARIANTS
 from convnext.weights import save
@@ -96,6 +102,11 @@ def test_a_model_is_saved_by_its_variables(tmp_path, weights):
 def test_something_that_is_no_convnext_is_not_saved(tmp_path):
     with pytest.raises(WeightsMismatchError, match="no ConvNeXt layout"):
         save_weights({"dense.kernel": np.zeros((2, 2))}, tmp_path / "w.safetensors")
+
+
+def test_something_that_is_no_model_is_not_saved(tmp_path):
+    with pytest.raises(ArgumentTypeError, match="a Keras model of ours, not str"):
+        save_weights("x", tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

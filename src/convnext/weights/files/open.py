@@ -11,7 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from convnext.errors import ConvNeXtError, WeightsFileError, WeightsUnavailableError
+from convnext.errors import (
+    ArgumentTypeError,
+    ConvNeXtError,
+    WeightsFileError,
+    WeightsUnavailableError,
+)
 from convnext.weights.files import hdf5, npz, pth, safetensors_file, saved_model
 from convnext.weights.files.shards import main_file, read_index
 from convnext.weights.files.tensors import Array, LazyTensor, Mapped, WeightsFile, map_file
@@ -38,6 +43,7 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
         must not be shortened by anyone meanwhile; replacing it, as `write_weights` does, is safe.
 
     Raises:
+        ArgumentTypeError: It is no path.
         WeightsFileError: The content is damaged, hostile or of no format that we read.
         WeightsUnavailableError: There is no such file, or the system does not let us read it.
         MissingDependencyError: It is a SavedModel, and TensorFlow is not installed.
@@ -46,6 +52,8 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
         with open_weights("convnext_tiny_1k_224_ema.pth") as file:
             kernel = file.tensors["model.head.weight"].read()
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentTypeError(f"Weights are opened by a path, not {type(path).__name__}.")
     path = Path(path)
     with _naming(path), ExitStack() as held:
         kind, tensors, metadata = _read(path, held)

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from convnext.errors import WeightsFileError, WeightsUnavailableError
+from convnext.errors import ArgumentTypeError, WeightsFileError, WeightsUnavailableError
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 from crafted_files import lazy, write_safetensors
 
@@ -65,6 +65,11 @@ def test_a_tensor_in_memory_stays_writeable_for_its_owner():
 def test_a_missing_file_is_unavailable(tmp_path):
     with pytest.raises(WeightsUnavailableError, match="No such file"):
         open_weights(tmp_path / "a.pth")
+
+
+def test_what_is_no_path_is_refused():
+    with pytest.raises(ArgumentTypeError, match="by a path, not int"):
+        open_weights(3)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800\0"])
