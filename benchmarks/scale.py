@@ -40,6 +40,7 @@ DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results" / "scale.csv"
 PICTURES = 20_000
 LADDER = (1_000, 10_000, 60_000)
+ARCHIVE = 10_000  # pictures
 WORKER = "ray::_Hand"
 KEY = ("task", "runner", "model", "size", "pictures")
 
@@ -134,16 +135,21 @@ def kills(args: argparse.Namespace, place: Path) -> list[records.Row]:
 
 
 def archive(data: Path, place: Path, pictures: int) -> list[Path]:
-    """So many pictures of CIFAR-10."""
-    sources = [data / "cifar10" / "train.zip", data / "cifar10" / "test.zip"]
-    if pictures >= 60_000:
-        return sources
-    target = place / f"{pictures}.zip"
-    if not target.exists():
-        with zipfile.ZipFile(sources[0]) as source, zipfile.ZipFile(target, "w") as copy:
-            for name in source.namelist()[:pictures]:
-                copy.writestr(name, source.read(name))
-    return [target]
+    """So many pictures of CIFAR-10, in archives of the same size: each is a directory in memory."""
+    starts = range(0, pictures, ARCHIVE)
+    targets = {start: place / f"{pictures}-{start}.zip" for start in starts}
+    with (
+        zipfile.ZipFile(data / "cifar10" / "train.zip") as train,
+        zipfile.ZipFile(data / "cifar10" / "test.zip") as test,
+    ):
+        members = [(source, name) for source in (train, test) for name in source.namelist()]
+        for start, target in targets.items():
+            if target.exists():
+                continue
+            with zipfile.ZipFile(target, "w") as copy:
+                for source, name in members[start : min(start + ARCHIVE, pictures)]:
+                    copy.writestr(name, source.read(name))
+    return list(targets.values())
 
 
 def weights(place: Path, name: str, size: int) -> Path:
