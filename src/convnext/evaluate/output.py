@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convnext.errors import ArgumentError, MissingDependencyError
@@ -71,4 +71,5 @@ def _replaced(file: Path) -> Iterator[Path]:
             yield part
             part.replace(file)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what is to be known
+            part.unlink()
