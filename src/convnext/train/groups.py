@@ -17,7 +17,7 @@ from typing import Literal
 from convnext.errors import ArgumentError
 from convnext.variants import Variant
 
-__all__ = ["Group", "Grouping", "layer_number", "parameter_groups"]
+__all__ = ["Group", "Grouping", "is_matrix", "layer_number", "parameter_groups"]
 
 Grouping = Literal["single", "twelve"]
 
@@ -74,6 +74,18 @@ def parameter_groups(
         )
         for name in names
     }
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a parameter mixes a block's or a downsampling's channels: what Muon is for.
+
+    Stem and classifier are left out as in its reference: their inputs or outputs are no features.
+
+    Example:
+        >>> is_matrix("stage_0_block_0.pwconv1.kernel"), is_matrix("stage_0_block_0.dwconv.kernel")
+        (True, False)
+    """
+    return re.search(r"(pwconv\d|downsample_\d_conv)\.kernel$", name) is not None
 
 
 def layer_number(name: str, variant: Variant, grouping: Grouping) -> int:

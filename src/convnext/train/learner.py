@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from convnext.errors import TrainingError
 from convnext.images.labels import IMAGENET_SETS, labels_for
 from convnext.model import KERNEL_STDDEV, build_model
-from convnext.train.groups import parameter_groups
+from convnext.train.groups import is_matrix, parameter_groups
+from convnext.train.muon import Muon
 from convnext.train.optimizer import AdamW
 from convnext.train.precision import actual_precision
 from convnext.train.recipe import Optimizer, Recipe, Run
@@ -72,15 +73,20 @@ class Learner:
         names = {id(variable): name for name, variable in canonical_variables(model).items()}
         trained = [names[id(variable)] for variable in model.trainable_variables]
         groups = parameter_groups(trained, variant, optimizer.layer_decay, optimizer.layer_groups)
-        self.optimizer = AdamW(
-            [groups[name] for name in trained],
-            weight_decay=optimizer.weight_decay,
-            beta_1=optimizer.beta_1,
-            beta_2=optimizer.beta_2,
-            epsilon=optimizer.epsilon,
-            ema=optimizer.ema,
-            accumulate=run.accumulate,
-            clip_norm=optimizer.clip_norm,
+        options: dict[str, Any] = {
+            "weight_decay": optimizer.weight_decay,
+            "beta_1": optimizer.beta_1,
+            "beta_2": optimizer.beta_2,
+            "epsilon": optimizer.epsilon,
+            "ema": optimizer.ema,
+            "accumulate": run.accumulate,
+            "clip_norm": optimizer.clip_norm,
+        }
+        ordered = [groups[name] for name in trained]
+        self.optimizer = (
+            Muon(ordered, matrices=[is_matrix(name) for name in trained], **options)
+            if optimizer.method == "muon"
+            else AdamW(ordered, **options)
         )
         model.compile(optimizer=self.optimizer, loss=loss, metrics=list(metrics))
         self.optimizer.build(model.trainable_variables)

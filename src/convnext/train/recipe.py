@@ -110,8 +110,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW, and the learning rate over time."""
+    """How weights follow their gradients, and the learning rate over time."""
 
+    method: Literal["adamw", "muon"] = setting(
+        "adamw", '"muon": the matrices inside the blocks by Muon; learns faster from scratch'
+    )
     learning_rate: float = setting(4e-3, "the highest, for batches of reference_batch", low=0)
     reference_batch: int = setting(
         4096, "the learning rate is scaled by batch_size over this", low=1
