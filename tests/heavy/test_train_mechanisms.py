@@ -10,6 +10,7 @@ from convnext.errors import TrainingError
 from convnext.images.labels import labels_for
 from convnext.train.groups import Group, parameter_groups
 from convnext.train.learner import classifier, initialise
+from convnext.train.muon import Muon, orthogonal
 from convnext.train.optimizer import AdamW
 from convnext.train.recipe import load_recipe
 from convnext.train.schedule import Schedule
@@ -90,6 +91,75 @@ def test_accumulated_gradients_are_one_large_batch():
     whole = _ours(_numbers(0), means, [0.1, 0.2], **options)
     for a, b in zip(parts[0] + parts[1], whole[0] + whole[1], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (7, 7)])
+def test_what_muon_makes_of_a_matrix_is_near_orthogonal_and_keras(shape):
+    matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32) * 1e-3
+    ours = keras.ops.convert_to_numpy(orthogonal(keras.ops.convert_to_tensor(matrix)))
+    theirs = keras.optimizers.Muon().zeropower_via_newtonschulz5(
+        keras.ops.convert_to_tensor(matrix), 5
+    )
+    np.testing.assert_allclose(ours, keras.ops.convert_to_numpy(theirs), rtol=1e-4, atol=2e-5)
+    values = np.linalg.svd(ours, compute_uv=False)
+    assert 0.5 < values.min() <= values.max() < 1.3
+
+
+def test_muon_is_keras_for_matrices_and_adamw_for_the_rest():
+    rng = np.random.default_rng(0)
+    shapes = [(4, 9), (9, 4), (2, 2, 3, 5), (4,), (6, 5)]  # a downsampling's kernel among them
+    matrices = [True, True, True, False, False]
+    start = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    gradients = [[rng.normal(size=s).astype(np.float32) for s in shapes] for _ in range(4)]
+    groups = [Group(1.0, True), Group(0.5, False), Group(1.0, True)] + [Group(0.5, True)] * 2
+    options = {"weight_decay": 0.1, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-6}
+    variables = [keras.Variable(value) for value in start]
+    ours = Muon(groups, matrices=matrices, **options)
+    plain = [keras.Variable(value) for value in start[3:]]
+    adamw = AdamW(groups[3:], **options)
+    single = [keras.Variable(v.reshape(-1, v.shape[-1])) for v in start[:3]]
+    keras_own = [
+        keras.optimizers.Muon(0.0, weight_decay=0.1 if group.decays else None, exclude_layers=[])
+        for group in groups[:3]
+    ]
+    ours.build(variables)
+    adamw.build(plain)
+    for number, rate in enumerate([0.1, 0.05, 0.02, 0.03]):
+        given = [keras.ops.convert_to_tensor(g) for g in gradients[number]]
+        ours.learning_rate = adamw.learning_rate = rate
+        ours.apply(given, variables)
+        adamw.apply(given[3:], plain)
+        for gradient, variable, group, other in zip(
+            given, single, groups, keras_own, strict=False
+        ):
+            other.learning_rate = rate * group.scale
+            other.apply([keras.ops.reshape(gradient, variable.shape)], [variable])
+    for variable, expected in zip(variables, single + plain, strict=True):
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(variable.value).reshape(expected.shape),
+            keras.ops.convert_to_numpy(expected.value),
+            rtol=1e-4,
+            atol=2e-5,
+        )
+
+
+@pytest.mark.any_backend
+def test_a_recipe_of_muon_turns_the_matrices_of_blocks_and_downsamplings_alone():
+    learner = classifier(load_recipe("cifar10", [*TINY, "optimizer.method=muon"]), 10)
+    names = {id(v): n for n, v in canonical_variables(learner.model).items()}
+    trained = [names[id(v)] for v in learner.model.trainable_variables]
+    turned = {n for n, is_one in zip(trained, learner.optimizer.matrices, strict=True) if is_one}
+    assert turned == {n for n in trained if "pwconv" in n and "kernel" in n} | {
+        f"downsample_{n}_conv.kernel" for n in (1, 2, 3)
+    }
+    before = learner.weights()
+    pictures = np.random.default_rng(0).normal(size=(16, 32, 32, 3)).astype(np.float32)
+    learner.step([pictures], np.eye(10, dtype=np.float32)[np.arange(16) % 10], 1e-3)
+    after = learner.weights()
+    for name in turned:  # the largest singular value of a step is its rate times its size
+        step = (after[name] - before[name] * (1 - 0.05e-3)).reshape(-1, before[name].shape[-1])
+        values = np.linalg.svd(step / (1e-3 * 0.2 * max(step.shape) ** 0.5), compute_uv=False)
+        assert 0.7 < values.max() < 1.3, name
 
 
 @pytest.mark.any_backend
