@@ -129,9 +129,7 @@ def test_muon_is_keras_for_matrices_and_adamw_for_the_rest():
         ours.learning_rate = adamw.learning_rate = rate
         ours.apply(given, variables)
         adamw.apply(given[3:], plain)
-        for gradient, variable, group, other in zip(
-            given, single, groups, keras_own, strict=False
-        ):
+        for gradient, variable, group, other in zip(given, single, groups, keras_own, strict=False):
             other.learning_rate = rate * group.scale
             other.apply([keras.ops.reshape(gradient, variable.shape)], [variable])
     for variable, expected in zip(variables, single + plain, strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import secrets
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from convnext.bench.machine import Machine
 from convnext.bench.material import Model
 from convnext.bench.race import Result
+from convnext.drafts import replaced
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.graphs.agreement import agreement
 
@@ -204,18 +204,14 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
     new = [{name: _text(value) for name, value in asdict(row).items()} for row in rows]
     measured = {tuple(row[name] for name in KEY) for row in new}
     kept = [row for row in read_csv(path) if tuple(row[name] for name in KEY) not in measured]
-    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
-        with draft.open("w", newline="", encoding="utf-8") as file:
+        with replaced(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows([*kept, *new])
-        draft.replace(path)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise ConvNeXtError(f"{path} cannot be written: {reason}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _text(value: object) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 SHEET = 60  # pictures on one sheet
 SHEET_SIDE = 224
 
@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_model_options(parser)
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help=f"ends in {', '.join(SUFFIXES)}"
+        "--out", metavar="FILE", type=Path, required=True, help=f"ends in {', '.join(FORMATS)}"
     )
     parser.add_argument("--target", metavar="CLASS", help="the class (default: the best one)")
     parser.add_argument("--sheet", action="store_true", help="draw many pictures on one sheet")
@@ -64,8 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Explain; 0 if every picture could be read, else 1."""
-    if args.out.suffix.lower() not in SUFFIXES:
-        raise UnknownNameError("kind of picture", args.out.name, SUFFIXES)
+    if args.out.suffix.lower() not in FORMATS:
+        raise UnknownNameError("kind of picture", args.out.name, FORMATS)
     check_target(args.out, overwrite=args.overwrite)
     classifier = open_classifier(args)
     bad = Unreadable()
@@ -126,4 +126,4 @@ def _say(path: Path, explanation: Explanation) -> None:
 def _save(picture: Image.Image, path: Path, overwrite: bool) -> None:
     check_target(path, overwrite=overwrite)
     with replaced(path) as draft:
-        picture.save(draft)
+        picture.save(draft, FORMATS[path.suffix.lower()])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from convnext import drafts
 from convnext.errors import ConvNeXtError
 
 __all__ = ["cannot_write", "replaced"]
@@ -22,16 +22,10 @@ def cannot_write(path: Path, error: OSError) -> ConvNeXtError:
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A file beside it that takes its place if all goes well, and else is removed."""
-    draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
-        yield draft
-        with draft.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        draft.replace(path)
+        with drafts.replaced(path) as draft:
+            yield draft
     except ConvNeXtError:  # some are OSErrors as well
         raise
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        with suppress(OSError):  # what went wrong first is what is to be known
-            draft.unlink()

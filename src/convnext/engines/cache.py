@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+
+from convnext.drafts import replaced
 
 __all__ = ["GraphCache", "graphs_folder"]
 
@@ -87,18 +88,14 @@ class GraphCache:
         return graph
 
     def _write(self, path: Path, content: bytes) -> None:
-        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
+            with replaced(path) as draft, draft.open("wb") as file:
                 file.write(zlib.crc32(content).to_bytes(CHECKSUM, "big"))
                 file.write(content)
-            part.replace(path)
             self._prune()
         except OSError as error:
             _log.warning("The compiled graph could not be kept (%s); this run goes on.", error)
-            with suppress(OSError):
-                part.unlink()
 
     def _prune(self) -> None:
         """Remove the longest unused until the rest fits."""

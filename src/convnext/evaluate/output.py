@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from convnext.drafts import replaced
 from convnext.errors import ArgumentError, MissingDependencyError
 from convnext.evaluate.journal import disk_errors
 from convnext.evaluate.markdown import markdown
@@ -49,27 +48,14 @@ def write_reports(report: Report, folder: str | Path) -> tuple[list[Path], str |
     files = [folder / FILE, folder / "report.md"]
     texts = (json.dumps(report, indent=1) + "\n", markdown(report))
     for file, text in zip(files, texts, strict=True):
-        with _replaced(file) as part:
-            part.write_text(text, "utf-8")
+        with disk_errors(file), replaced(file) as draft:
+            draft.write_text(text, "utf-8")
     try:
         for draw, name in ((draw_reliability, "reliability"), (draw_confusion, "confusion")):
             file = folder / f"{name}.png"
-            with _replaced(file) as part:
-                draw(report, part)
+            with disk_errors(file), replaced(file) as place:
+                draw(report, place)
             files.append(file)
     except MissingDependencyError as error:
         return files, str(error)
     return files, None
-
-
-@contextmanager
-def _replaced(file: Path) -> Iterator[Path]:
-    """A file beside it that takes its place if all goes well, and else is removed."""
-    part = file.with_name(f"{file.name}.part")
-    try:
-        with disk_errors(file):
-            yield part
-            part.replace(file)
-    finally:
-        with suppress(OSError):  # what went wrong first is what is to be known
-            part.unlink()

@@ -13,8 +13,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import re
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
+from convnext.drafts import draft_name, is_draft, replaced
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.images.read import is_url
 from convnext.scale.arrow import pyarrow
@@ -37,7 +36,6 @@ __all__ = [
     "stat",
 ]
 
-_DRAFT = re.compile(r"\.[0-9a-f]{8}\..+\.part", re.DOTALL)  # what `_draft` names
 _BY_ARROW = frozenset(("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs"))
 _WHOLE_PUTS = frozenset(("s3", "gs", "gcs", "abfs", "abfss"))  # nothing is seen before it is closed
 _AHEAD = 2**22  # bytes of a stream from elsewhere that are read at once
@@ -202,7 +200,7 @@ class Folder:
         """Remove what was being written when a worker or an earlier run was killed."""
         if self._path is not None and self._path.is_dir():
             for path in self._path.iterdir():
-                if _DRAFT.fullmatch(path.name) and path.is_file():
+                if is_draft(path.name) and path.is_file():
                     path.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
@@ -234,20 +232,9 @@ class Folder:
             raise ConvNeXtError(f"{what} cannot be {done}: {reason}.") from error
 
 
-def _draft(name: str) -> str:
-    return f".{secrets.token_hex(4)}.{name}.part"
-
-
 def _put_here(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    draft = path.with_name(_draft(path.name))
-    try:
-        with draft.open("wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replaced(path) as draft, draft.open("wb") as stream:
+        write(stream)
 
 
 def _put_there(system: Any, inner: str, scheme: str, write: Callable[[IO[bytes]], None]) -> None:
@@ -256,7 +243,7 @@ def _put_there(system: Any, inner: str, scheme: str, write: Callable[[IO[bytes]]
         spool.seek(0)
         whole = scheme in _WHOLE_PUTS
         folder, _, name = inner.rpartition("/")
-        draft = inner if whole else f"{folder}/{_draft(name)}"
+        draft = inner if whole else f"{folder}/{draft_name(name)}"
         try:
             with system.open_output_stream(draft) as stream:
                 while chunk := spool.read(io.DEFAULT_BUFFER_SIZE * 128):

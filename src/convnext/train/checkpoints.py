@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.drafts import replaced
 from convnext.errors import ConvNeXtError, TrainingError, WeightsError
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 
@@ -154,13 +155,8 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         TrainingError: It cannot be written; the file is as it was.
     """
-    draft = path.with_name(f".{path.name}{DRAFT}")
-    with disk_errors(path):
-        try:
-            draft.write_text(text, "utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with disk_errors(path), replaced(path) as draft:
+        draft.write_text(text, "utf-8")
 
 
 @contextmanager

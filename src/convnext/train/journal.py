@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from convnext.drafts import replaced
 from convnext.errors import MissingDependencyError
 from convnext.train.checkpoints import disk_errors, write_atomically
 
@@ -137,13 +138,8 @@ def draw_curves(records: Sequence[Record], path: Path, title: str = "") -> bool:
             panel.legend(frameon=False, fontsize=8)
     if title:
         figure.suptitle(title)
-    draft = path.with_name(f".{path.name}.part")
-    with disk_errors(path):
-        try:
-            figure.savefig(draft, dpi=110, format="png")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with disk_errors(path), replaced(path) as draft:
+        figure.savefig(draft, dpi=110, format="png")
     return True
 
 

@@ -8,6 +8,8 @@ are AdamW's here.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,15 +65,13 @@ class Muon(AdamW):
     def _torch_update(self, gradients: Any, variables: Any, learning_rate: float) -> None:
         import torch
 
-        others = []
-        for gradient, variable in zip(gradients, variables, strict=True):
-            if self.matrices[self._get_variable_index(variable)]:
-                with torch.no_grad():
-                    self.update_step(gradient, variable, learning_rate)
-            else:
-                others.append((gradient, variable))
-        if others:
-            super()._torch_update(*zip(*others, strict=True), learning_rate)
+        pairs = list(zip(gradients, variables, strict=True))
+        turned = [self.matrices[self._get_variable_index(variable)] for variable in variables]
+        with torch.no_grad():
+            for gradient, variable in itertools.compress(pairs, turned):
+                self.update_step(gradient, variable, learning_rate)
+        others = list(itertools.compress(pairs, map(operator.not_, turned)))
+        super()._torch_update([g for g, _ in others], [v for _, v in others], learning_rate)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""

@@ -6,13 +6,13 @@ by one shows at a glance, and in no number.
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from convnext.drafts import replaced
 from convnext.errors import ArgumentError
 from convnext.train.augment import Augmentation
 from convnext.train.labelled import Examples
@@ -63,14 +63,11 @@ def contact_sheet(
     values = (batch.pictures * np.array(recipe.std) + np.array(recipe.mean)) / recipe.rescale
     pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     sheet = _drawn(pixels, [_caption(target, examples.classes) for target in batch.targets])
-    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
-        sheet.save(draft, "PNG")
-        draft.replace(out)
+        with replaced(out) as draft:
+            sheet.save(draft, "PNG")
     except OSError as error:
         raise ArgumentError(f"The contact sheet {out} cannot be written: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _caption(target: NDArray[np.float32], classes: tuple[str, ...]) -> list[str]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from convnext.drafts import replaced
 from convnext.errors import ArgumentError, ConvNeXtError, WeightsError
 from convnext.weights.files import hdf5, npz, pth, safetensors_file
 from convnext.weights.files.tensors import LazyTensor
@@ -64,18 +63,15 @@ def write_weights(
     """
     path = Path(path)
     write = _writer(path, format, metadata, nested_under)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     total = sum(tensor.nbytes for tensor in tensors.values())
     try:
         free = shutil.disk_usage(path.absolute().parent).free
         if free < total:
             said = f"{os.strerror(errno.ENOSPC)}: {total:,} bytes are needed and {free:,} are free"
             raise OSError(errno.ENOSPC, said)
-        write(part, tensors, on_progress=on_progress or (lambda _: None))
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        check(part)
-        part.replace(path)
+        with replaced(path) as draft:
+            write(draft, tensors, on_progress=on_progress or (lambda _: None))
+            check(draft)
     except ConvNeXtError:  # some are OSErrors as well
         raise
     except OSError as error:
@@ -84,9 +80,6 @@ def write_weights(
             f"{path} cannot be written: {reason}. Nothing was left behind, and a "
             "file that was there before is untouched."
         ) from error
-    finally:
-        with suppress(OSError):  # what went wrong first is what is to be known
-            part.unlink()
 
 
 def _writer(
