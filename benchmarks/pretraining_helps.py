@@ -30,7 +30,7 @@ from convnext.variants import VARIANTS, Variant
 RESULTS = Path(__file__).parent / "results" / "pretraining_helps.csv"
 LABELS = 5000
 HALF_ATTO = Variant("convnextv2_half_atto", "v2", "half_atto", (1, 1, 3, 1), (20, 40, 80, 160))
-STRIDES = "model.strides=[2,2,2,1]"  # leaves 4x4 patches to hide
+STRIDES = "2,2,2,1"  # leaves 4x4 patches to hide
 
 
 def main() -> None:
@@ -41,19 +41,29 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10, help="of fine-tuning (default: 10)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variant", default=HALF_ATTO.name)
+    parser.add_argument("--strides", default=STRIDES, help=f"of stem and stages ({STRIDES})")
+    parser.add_argument("--method", default="adamw", help="adamw or muon, of all runs")
+    parser.add_argument(
+        "--initial", default="published", help="spread of the encoder's first weights, or fan_in"
+    )
     parser.add_argument("--precision", default="auto", help="float32 or bfloat16")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     VARIANTS[HALF_ATTO.name] = HALF_ATTO
-    variant = f"model.variant={args.variant}"
+    common = [
+        f"model.variant={args.variant}",
+        f"model.strides=[{args.strides}]",
+        f"optimizer.method={args.method}",
+        f"run.precision={args.precision}",
+    ]
     encoder = pretrain(
         "fcmae_cifar10",
         args.data,
         args.out / "encoder",
         changes=[
-            variant,
+            *common,
+            f"model.initial={args.initial}",
             f"run.epochs={args.pretraining}",
-            f"run.precision={args.precision}",
             "run.batch_size=128",
             "masking.decoder_width=128",
             "optimizer.warmup_epochs=1",
@@ -73,11 +83,9 @@ def main() -> None:
             args.out / f"{name}-{seed}",
             validation=args.data / "test.zip",
             changes=[
-                variant,
-                STRIDES,
+                *common,
                 f"data.limit={LABELS}",
                 f"model.initial={'published' if name == 'random-published' else 'fan_in'}",
-                f"run.precision={args.precision}",
                 f"run.seed={seed}",
                 f"run.epochs={args.epochs}",
                 f"run.validate_every={args.epochs}",
@@ -93,6 +101,9 @@ def main() -> None:
     facts: dict[str, object] = {
         "variant": args.variant,
         "labels": LABELS,
+        "strides": args.strides,
+        "method": args.method,
+        "initial": args.initial,
         "pretraining_epochs": args.pretraining,
         "epochs": args.epochs,
     }
