@@ -36,7 +36,7 @@ class Muon(AdamW):
         groups: One for each trainable variable, in their order.
         matrices: Which of them are matrices; a convolution's kernel is one, of its inputs by its
             outputs.
-        options: See `AdamW`; its decays are for the parameters that are no matrices.
+        options: See `AdamW`; both betas and epsilon are for the parameters that are no matrices.
 
     References: Jordan et al., https://kellerjordan.github.io/posts/muon/ ; Liu et al. for the size
     of an update, https://arxiv.org/abs/2502.16982
