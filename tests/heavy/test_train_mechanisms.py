@@ -227,8 +227,9 @@ def test_what_decays_is_what_timm_lets_decay(family):
     assert {called[name] for name, group in ours.items() if group.decays} == theirs
 
 
-def test_a_learner_takes_its_state_back_to_the_bit():
-    recipe = load_recipe("cifar10", [*TINY, "model.drop_path=0.3"])
+@pytest.mark.parametrize("method", ["adamw", "muon"])
+def test_a_learner_takes_its_state_back_to_the_bit(method):
+    recipe = load_recipe("cifar10", [*TINY, "model.drop_path=0.3", f"optimizer.method={method}"])
     rng = np.random.default_rng(0)
     pictures = rng.normal(size=(3, 16, 32, 32, 3)).astype(np.float32)
     targets = np.eye(10, dtype=np.float32)[rng.integers(0, 10, (3, 16))]
