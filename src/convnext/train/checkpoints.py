@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.drafts import replaced
+from convnext.drafts import forget_drafts, replaced, replaced_folder
 from convnext.errors import ConvNeXtError, TrainingError, WeightsError
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 
@@ -31,7 +30,6 @@ __all__ = ["Checkpoint", "Checkpoints", "disk_errors", "write_atomically"]
 Array = NDArray[Any]
 
 ARRAYS, FACTS = "state.safetensors", "progress.json"
-DRAFT = ".part"
 
 _log = logging.getLogger("convnext")
 
@@ -70,26 +68,16 @@ class Checkpoints:
             TrainingError: It cannot be written; the earlier ones are as they were.
         """
         place = self.folder / f"step-{checkpoint.step:09d}"
-        draft = place.with_name(place.name + DRAFT)
-        with disk_errors(place):
-            self._sweep()
-            draft.mkdir(parents=True)
-            try:
-                tensors = {n: LazyTensor.from_array(a) for n, a in checkpoint.arrays.items()}
-                write_weights(draft / ARRAYS, tensors, {"format": "convnext-training"})
-                facts = {
-                    **checkpoint.facts,
-                    "step": checkpoint.step,
-                    "digest": _digest(draft / ARRAYS),
-                }
-                (draft / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
-                for file in (draft / ARRAYS, draft / FACTS, draft):
-                    _sync(file)
-                shutil.rmtree(place, ignore_errors=True)
-                draft.replace(place)
-                _sync(self.folder)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+        forget_drafts(self.folder)
+        with disk_errors(place), replaced_folder(place) as draft:
+            tensors = {n: LazyTensor.from_array(a) for n, a in checkpoint.arrays.items()}
+            write_weights(draft / ARRAYS, tensors, {"format": "convnext-training"})
+            facts = {
+                **checkpoint.facts,
+                "step": checkpoint.step,
+                "digest": _digest(draft / ARRAYS),
+            }
+            (draft / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
         places = self._places()
         now = places.index(place) + 1  # what is behind it was passed over when the run went on
         for old in (*places[:now][: -self.keep], *places[now:]):
@@ -118,13 +106,7 @@ class Checkpoints:
         return None
 
     def _places(self) -> list[Path]:
-        found = self.folder.glob("step-*") if self.folder.is_dir() else ()
-        return sorted(place for place in found if place.suffix != DRAFT)
-
-    def _sweep(self) -> None:
-        """Remove what an interrupted run left half-written."""
-        for draft in self.folder.glob(f"*{DRAFT}") if self.folder.is_dir() else ():
-            shutil.rmtree(draft, ignore_errors=True)
+        return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
 
 
 def _read(place: Path) -> Checkpoint:
@@ -139,14 +121,6 @@ def _read(place: Path) -> Checkpoint:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -7,11 +7,11 @@ files beside it. It knows nothing of training.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convnext.drafts import replaced_folder
 from convnext.hf.config import ConvNextConfig, ConvNextV2Config
 from convnext.hf.processor import ConvNextImageProcessor
 from convnext.hf.published import AUTHORS_EPSILON, processor_settings
@@ -70,22 +70,10 @@ def write_model(
         architectures=[f"{classes.__name__.removesuffix('Config')}ForImageClassification"],
         **relaxed,
     )
-    draft = folder.with_name(f".{folder.name}.part")
-    with disk_errors(folder):
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        try:
-            save_weights(weights, draft / WEIGHTS, layout="huggingface", info=info)
-            if unaveraged is not None:
-                save_weights(unaveraged, draft / UNAVERAGED, layout="huggingface", info=info)
-            config.save_pretrained(draft)
-            ConvNextImageProcessor(**processor_settings(settings.preprocess)).save_pretrained(draft)
-            old = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
-                folder.rename(old)
-            draft.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with disk_errors(folder), replaced_folder(folder) as draft:
+        save_weights(weights, draft / WEIGHTS, layout="huggingface", info=info)
+        if unaveraged is not None:
+            save_weights(unaveraged, draft / UNAVERAGED, layout="huggingface", info=info)
+        config.save_pretrained(draft)
+        ConvNextImageProcessor(**processor_settings(settings.preprocess)).save_pretrained(draft)
     return info

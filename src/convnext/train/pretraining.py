@@ -7,7 +7,6 @@ RUN/reconstructions/           pictures, what was seen of them, what was thought
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.drafts import replaced_folder
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.images.batches import batches
 from convnext.images.recipe import Preprocess
@@ -258,17 +258,9 @@ class _Masking:
         )
         weights = self.learner.weights(averaged=True)
         encoder = {name: w for name, w in weights.items() if not name.startswith("decoder_")}
-        draft = folder.with_name(f".{folder.name}.part")
-        with disk_errors(folder):
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-            try:
-                save_weights(encoder, draft / WEIGHTS, layout="facebook", info=info)
-                save_weights(weights, draft / PRETRAINING, info=info)
-                shutil.rmtree(folder, ignore_errors=True)
-                draft.rename(folder)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+        with disk_errors(folder), replaced_folder(folder) as draft:
+            save_weights(encoder, draft / WEIGHTS, layout="facebook", info=info)
+            save_weights(weights, draft / PRETRAINING, info=info)
 
 
 def reconstruct(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convnext.classifier.heatmap import captioned, contact_sheet
+from convnext.drafts import replaced
 from convnext.images.recipe import Preprocess
 from convnext.train.checkpoints import disk_errors
 
@@ -88,14 +89,10 @@ def draw_reconstructions(
         captioned([_image(picture) for picture in row], title, "original, seen, thought")
         for row, title in zip(rows, titles, strict=True)
     ]
-    draft = out.with_name(f".{out.name}.part")
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replaced(out) as draft:
             contact_sheet(panels, COLUMNS).save(draft, format="PNG")
-            draft.replace(out)
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def _colours(pictures: Array, preprocess: Preprocess) -> Array:

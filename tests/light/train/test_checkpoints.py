@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
 
 
 def test_a_draft_is_no_checkpoint_and_is_swept_away(tmp_path):
-    draft = tmp_path / "step-000000009.part"
+    draft = tmp_path / ".0a1b2c3d.step-000000009.part"
     draft.mkdir()
     (draft / "state.safetensors").write_bytes(b"half")
     checkpoints = Checkpoints(tmp_path)
