@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -151,6 +153,9 @@ def test_a_recipe_of_muon_turns_the_matrices_of_blocks_and_downsamplings_alone()
         f"downsample_{n}_conv.kernel" for n in (1, 2, 3)
     }
     before = learner.weights()
+    adamw = classifier(load_recipe("cifar10", TINY), 10)
+    spared = sum(before[name].size for name in turned)  # no squares of matrices' gradients
+    assert _kept(learner) == _kept(adamw) - spared
     pictures = np.random.default_rng(0).normal(size=(16, 32, 32, 3)).astype(np.float32)
     learner.step([pictures], np.eye(10, dtype=np.float32)[np.arange(16) % 10], 1e-3)
     after = learner.weights()
@@ -158,6 +163,10 @@ def test_a_recipe_of_muon_turns_the_matrices_of_blocks_and_downsamplings_alone()
         step = (after[name] - before[name] * (1 - 0.05e-3)).reshape(-1, before[name].shape[-1])
         values = np.linalg.svd(step / (1e-3 * 0.2 * max(step.shape) ** 0.5), compute_uv=False)
         assert 0.7 < values.max() < 1.3, name
+
+
+def _kept(learner):
+    return sum(math.prod(variable.shape) for variable in learner.optimizer.variables)
 
 
 @pytest.mark.any_backend

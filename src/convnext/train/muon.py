@@ -8,6 +8,7 @@ are AdamW's here.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import operator
 from collections.abc import Sequence
@@ -46,32 +47,52 @@ class Muon(AdamW):
         super().__init__(groups, **options)
         self.matrices = tuple(matrices)
 
+    def _moments(self, variables: Sequence[Any]) -> Any:
+        others = itertools.compress(variables, map(operator.not_, self.matrices))
+        squares = iter(self.add_optimizer_variables(list(others), "square"))
+        return self.add_optimizer_variables(variables, "mean"), [
+            None if is_matrix else next(squares) for is_matrix in self.matrices
+        ]
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable."""
-        index = self._get_variable_index(variable)
-        if not self.matrices[index]:
+        if self.matrices[self._get_variable_index(variable)]:
+            step = orthogonal(self._ahead(gradient, variable))
+            self._move(variable, step, learning_rate)
+        else:
             super().update_step(gradient, variable, learning_rate)
-            return
-        group, mean, shape = self.groups[index], self._means[index], tuple(variable.shape)
-        gradient = ops.cast(gradient, variable.dtype)
-        rate = ops.cast(learning_rate, variable.dtype) * group.scale
-        self.assign_add(mean, (gradient - mean) * (1 - MOMENTUM))
-        ahead = ops.reshape(gradient + (mean - gradient) * MOMENTUM, (-1, shape[-1]))
-        size = ADAMS_SIZE * max(ahead.shape) ** 0.5
-        kept = 1 - rate * self.decay if group.decays else 1.0
-        step = ops.reshape(orthogonal(ahead), shape)
-        self.assign(variable, variable * kept - rate * size * step)
 
     def _torch_update(self, gradients: Any, variables: Any, learning_rate: float) -> None:
         import torch
 
         pairs = list(zip(gradients, variables, strict=True))
         turned = [self.matrices[self._get_variable_index(variable)] for variable in variables]
+        alike: dict[Any, list[tuple[Any, Any]]] = collections.defaultdict(list)
         with torch.no_grad():
             for gradient, variable in itertools.compress(pairs, turned):
-                self.update_step(gradient, variable, learning_rate)
+                ahead = self._ahead(gradient, variable)
+                alike[ahead.shape].append((variable, ahead))
+            for members in alike.values():  # those of one shape turn together
+                steps = orthogonal(torch.stack([ahead for _, ahead in members]))
+                for (variable, _), step in zip(members, steps, strict=True):
+                    self._move(variable, step, learning_rate)
         others = list(itertools.compress(pairs, map(operator.not_, turned)))
         super()._torch_update([g for g, _ in others], [v for _, v in others], learning_rate)
+
+    def _ahead(self, gradient: Any, variable: Any) -> Any:
+        """The matrix whose directions count: the gradient, carried on by the mean it adds to."""
+        mean = self._means[self._get_variable_index(variable)]
+        gradient = ops.cast(gradient, variable.dtype)
+        self.assign_add(mean, (gradient - mean) * (1 - MOMENTUM))
+        return ops.reshape(gradient + (mean - gradient) * MOMENTUM, (-1, variable.shape[-1]))
+
+    def _move(self, variable: Any, step: Any, learning_rate: Any) -> None:
+        group = self.groups[self._get_variable_index(variable)]
+        rate = ops.cast(learning_rate, variable.dtype) * group.scale
+        size = ADAMS_SIZE * max(step.shape) ** 0.5
+        kept = 1 - rate * self.decay if group.decays else 1.0
+        step = ops.reshape(step, variable.shape)
+        self.assign(variable, variable * kept - rate * size * step)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
@@ -79,17 +100,18 @@ class Muon(AdamW):
 
 
 def orthogonal(matrix: Any) -> Any:
-    """The matrix with all its singular values near 1: Newton and Schulz' iteration.
+    """The matrix with all its singular values near 1, or each of a stack: Newton and Schulz.
 
     The products are of the smaller square alone, half the work of iterating over the matrix.
     """
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
+    tall = matrix.shape[-2] > matrix.shape[-1]
     if tall:
-        matrix = ops.transpose(matrix)
-    matrix = matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + SMALLEST_NORM)
-    square = ops.matmul(matrix, ops.transpose(matrix))
-    unit = ops.eye(matrix.shape[0], dtype=matrix.dtype)
+        matrix = ops.swapaxes(matrix, -2, -1)
+    norm = ops.sqrt(ops.sum(ops.square(matrix), axis=(-2, -1), keepdims=True))
+    matrix = matrix / (norm + SMALLEST_NORM)
+    square = ops.matmul(matrix, ops.swapaxes(matrix, -2, -1))
+    unit = ops.eye(matrix.shape[-2], dtype=matrix.dtype)
     product = unit
     for step in range(STEPS):
         factor = a * unit + b * square + c * ops.matmul(square, square)
@@ -97,4 +119,4 @@ def orthogonal(matrix: Any) -> Any:
         if step < STEPS - 1:
             square = ops.matmul(ops.matmul(factor, square), factor)
     result = ops.matmul(product, matrix)
-    return ops.transpose(result) if tall else result
+    return ops.swapaxes(result, -2, -1) if tall else result

@@ -75,8 +75,11 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         if self.built:
             return
         super().build(variables)
-        self._means, self._squares = self.add_optimizer_variables(variables, ["mean", "square"])
+        self._means, self._squares = self._moments(variables)
         self.adopt(variables)
+
+    def _moments(self, variables: Sequence[Any]) -> Any:
+        return self.add_optimizer_variables(variables, ["mean", "square"])
 
     def adopt(self, variables: Sequence[Any]) -> None:
         """Start the moving average at the values that these variables have now."""
