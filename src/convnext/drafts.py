@@ -65,11 +65,11 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 def forget_drafts(folder: Path) -> None:
     """Remove what killed processes left half-written, where no other process writes."""
-    for place in folder.iterdir() if folder.is_dir() else ():
-        if is_draft(place.name) and place.is_dir():
-            shutil.rmtree(place, ignore_errors=True)
-        elif is_draft(place.name):
-            with suppress(OSError):
+    with suppress(OSError):  # what cannot be removed is in nobody's way
+        for place in filter(lambda place: is_draft(place.name), folder.iterdir()):
+            if place.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            else:
                 place.unlink()
 
 
