@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -26,6 +29,22 @@ ON_TORCH = (
 )
 SIDE = 128  # the least at which strides are as published
 PICTURES = generated_pictures(4, SIDE)
+
+
+@pytest.fixture(autouse=True)
+def _own_threads():
+    """Peers take a process for themselves: threads and processors are given back here.
+
+    PyTorch adds in another order with other threads, and tests that come later compare bits.
+    """
+    torch = sys.modules.get("torch")
+    threads = torch and torch.get_num_threads()
+    bound = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    yield
+    if bound:
+        os.sched_setaffinity(0, bound)
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def material_of(variant, folder):
