@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.errors import ArgumentError, ArgumentTypeError
-from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_labels
+from convnext.images.labels import IMAGENET_SETS, Labels, class_number, labels_for, read_labels
 
 __all__ = ["Names", "choose_labels", "find_class", "numbered"]
 
@@ -79,8 +79,8 @@ def find_class(target: int | str, labels: Labels) -> int:
         if found:
             listed = "; ".join(f"{index} ({labels.names[index]})" for index in found)
             raise ArgumentError(f"More than one class is called {target!r}. Give one of: {listed}.")
-    if wanted.isdecimal():
-        return find_class(int(wanted), labels)
+    if (number := class_number(wanted)) is not None:
+        return find_class(number, labels)
     close = difflib.get_close_matches(wanted, itertools.chain(*synonyms), n=3)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ArgumentError(

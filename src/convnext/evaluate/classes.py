@@ -16,14 +16,13 @@ from functools import cached_property
 from typing import Literal
 
 from convnext.errors import ArgumentError
-from convnext.images.labels import Labels
+from convnext.images.labels import Labels, class_number
 
 __all__ = ["Classes", "Naming", "Scheme"]
 
 Scheme = Literal["wnid", "name", "index"]
 
 LISTED = 10  # unknown names in an error
-MAX_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -165,9 +164,8 @@ class Classes:
         return first, others
 
     def _by_index(self, text: str) -> set[int]:
-        if text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS:
-            return {int(text)} if int(text) < self.count else set()
-        return set()
+        number = class_number(text)
+        return set() if number is None or number >= self.count else {number}
 
     def _unknown(self, by: Scheme, unknown: Mapping[str, set[int]], what: str) -> str:
         listed = [self._suggest(by, text, hits) for text, hits in list(unknown.items())[:LISTED]]

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.evaluate.classes import Scheme
 from convnext.evaluate.synsets import SYNSET_FILES, read_synsets
+from convnext.images.labels import class_number
 from convnext.images.sources import SUFFIXES
 
 __all__ = ["GroundTruth", "Numbers", "csv_rows", "labels_in_names", "read_ground_truth"]
@@ -195,13 +196,13 @@ def _table(lines: Sequence[str], path: Path) -> dict[str, str]:
 
 
 def _numbers_of(labels: Sequence[str]) -> list[int]:
-    return [int(label) for label in labels if label.isascii() and label.isdecimal()]
+    return [number for label in labels if (number := class_number(label)) is not None]
 
 
 def _are_ilsvrc_ids(labels: Sequence[str], numbers: Numbers, path: Path) -> bool:
     values = _numbers_of(labels)
     others = len(labels) - len(values)
-    header = others == 1 and not labels[0].isdecimal()
+    header = others == 1 and class_number(labels[0]) is None
     if numbers in ("index", "name") or not values or (others and not header):
         return False
     if numbers == "ilsvrc" or (max(values) == 1000 and min(values) > 0):

@@ -16,9 +16,10 @@ from typing import Any
 
 from convnext.errors import ArgumentError, UnknownNameError
 
-__all__ = ["IMAGENET_SETS", "Labels", "labels_for", "read_labels"]
+__all__ = ["IMAGENET_SETS", "Labels", "class_number", "labels_for", "read_labels"]
 
 IMAGENET_SETS = {"imagenet-1k": 1000, "imagenet-12k": 11821, "imagenet-22k": 21841}
+MAX_DIGITS = 9  # what is longer numbers nothing, and Python refuses to read thousands of digits
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,17 @@ class Labels:
             'tench'
         """
         return self.names[index].split(", ")[0]
+
+
+def class_number(text: str) -> int | None:
+    """The number that a class is called by, if that is one.
+
+    Example:
+        >>> class_number("007"), class_number("007 spies")
+        (7, None)
+    """
+    is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
+    return int(text) if is_number else None
 
 
 @functools.cache

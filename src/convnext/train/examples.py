@@ -18,7 +18,7 @@ import numpy as np
 
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.evaluate.classes import Classes
-from convnext.images.labels import IMAGENET_SETS, Labels, labels_for
+from convnext.images.labels import IMAGENET_SETS, Labels, class_number, labels_for
 from convnext.train.labelled import Examples, hold_out
 from convnext.train.parts import FORMS, SPLIT_NAMES, Part, find_parts
 
@@ -233,8 +233,10 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 def _sorted(names: Collection[str]) -> tuple[str, ...]:
     """Names in the order of their numbers, if they are numbers; else as strings are sorted."""
-    numbers = all(name.isascii() and name.isdecimal() for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
+    numbers = {name: class_number(name) for name in names}
+    if None in numbers.values():
+        return tuple(sorted(names))
+    return tuple(sorted(names, key=lambda name: (numbers[name], name)))
 
 
 def _worded(names: Sequence[str]) -> Labels:

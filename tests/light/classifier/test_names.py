@@ -43,6 +43,7 @@ def test_names_that_are_numbers_are_names():
         ("", ArgumentError, "a number from 0 to 999"),
         (1000, ArgumentError, "from 0 to 999"),
         ("1000", ArgumentError, "from 0 to 999"),
+        ("9" * 5000, ArgumentError, "No class is called"),
         (-1, ArgumentError, "from 0 to 999"),
         (True, ArgumentTypeError, "not bool"),
         (2.0, ArgumentTypeError, "not float"),

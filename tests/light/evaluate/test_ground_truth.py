@@ -96,6 +96,10 @@ def test_numbers_with_a_zero_are_class_numbers(truth):
     assert truth("5\n7\n", numbers="index").labels(VAL[:2]) == ["5", "7"]
 
 
+def test_what_is_too_long_for_a_number_is_a_name(truth):
+    assert truth("9" * 5000 + "\nb\n").labels(["1.png", "2.png"]) == ["9" * 5000, "b"]
+
+
 @pytest.mark.usefixtures("_synsets")
 def test_numbers_that_could_be_either_are_asked_about(truth):
     with pytest.raises(ArgumentError, match="holds the numbers 5 to 7: say whether"):

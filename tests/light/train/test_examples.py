@@ -252,6 +252,13 @@ def test_tables(folder):
         find_splits(root / "odd.csv")
 
 
+def test_labels_too_long_for_numbers_are_names(folder):
+    root = folder({"x": 2})
+    long = "9" * 5000
+    (root / "all.csv").write_text(f"file,label\nx/0.png,{long}\nx/1.png,10\n")
+    assert open_examples(root / "all.csv").classes == ("10", long)
+
+
 def test_arrays(tmp_path):
     pixels, labels = np.zeros((4, 6, 6, 3), np.uint8), np.array([0, 2, 1, 2])
     path = tmp_path / "data.npz"
