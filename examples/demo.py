@@ -20,7 +20,7 @@ from convnext.classifier.heatmap import contact_sheet
 
 PHOTOS = Path(__file__).parent / "photos"
 SHEET = Path("demo.png")
-UNSURE = 0.8  # below this, three of five test pictures get the right class; above, 24 of 25
+UNSURE = 0.75  # below this, five of eight test pictures get the right class; above, 29 of 30
 PICTURES, SIDE = 2000, 32
 
 
