@@ -66,6 +66,7 @@ def pretraining(
     from convnext.train.learner import Learner, as_recipe_says
     from convnext.train.recipe import PretrainingRecipe, load_recipe
     from convnext.variants import VARIANTS
+    from convnext.visible import find_places
 
     how = changes(size, precision)
     recipe = load_recipe(
@@ -79,13 +80,14 @@ def pretraining(
         if whole:
             learner = Learner(network, variant, recipe.optimizer, recipe.run)
             return lambda: learner.step([pictures, visible], None, RATE)
-        features = keras.Input((grid, grid, variant.dims[-1]))
+        count = int(visible[0].sum())
+        features = keras.Input((count, 1, variant.dims[-1]))
         mask = keras.Input((grid, grid, 1))
-        drawn = decoded(features, mask, recipe.masking, network.patch)
+        drawn = decoded(features, find_places(mask, count), recipe.masking, network.patch)
         decoder = keras.Model([features, mask], drawn)
     decoder.compile(keras.optimizers.AdamW(RATE), "mse")
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(len(pictures), grid, grid, variant.dims[-1])).astype(np.float32)
+    x = rng.normal(size=(len(pictures), count, 1, variant.dims[-1])).astype(np.float32)
     y = rng.normal(size=(len(pictures), *network.output_shape[1:])).astype(np.float32)
     assert isinstance(network, MaskedAutoencoder)
     return lambda: float(decoder.train_on_batch([x, visible], y))

@@ -27,6 +27,7 @@ from convnext.errors import ArgumentError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
 from convnext.initializers import Normal
 from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
+from convnext.visible import Places, listed, mapped
 from convnext.variants import (
     BLOCK_KERNEL,
     DOWNSAMPLE_KERNEL,
@@ -124,23 +125,22 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
             if layer is not None:
                 layer.build(hidden_shape)
 
-    def call(self, x: Any, visible: Any = None, training: bool | None = None) -> Any:
+    def call(self, x: Any, places: Places | None = None, training: bool | None = None) -> Any:
         """Map `(batch, height, width, dim)` to the same shape.
 
-        Where `visible`, `(batch, height, width, 1)`, is 0 and not 1, nothing plays a part in what
-        comes out elsewhere. Only two layers look at other places.
+        With `places` it maps the list of a map's places, `(batch, count, 1, dim)`, to such a list,
+        as a convolution does that knows no others.
         """
-
-        def seen(y: Any) -> Any:
-            return y if visible is None else y * visible
-
         # Sublayers are entered by `call`: this layer's own `__call__` has cast and scoped already,
         # and seven more of them cost more than a small block's arithmetic.
-        branch = self.dwconv.call(seen(x))
+        if places is None:
+            branch = self.dwconv.call(x)
+        else:
+            branch = listed(self.dwconv.call(mapped(x, places)), places)
         branch = self.norm.call(branch)
         branch = self.pwconv1.call(branch)  # (B, H, W, 4 dim)
         if self.grn is not None:
-            branch = self.grn.call(seen(branch))
+            branch = self.grn.call(branch)
         branch = self.pwconv2.call(branch)  # (B, H, W, dim)
         if self.layer_scale is not None:
             branch = self.layer_scale.call(branch)

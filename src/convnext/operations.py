@@ -21,6 +21,7 @@ __all__ = [
     "linear",
     "patch_conv",
     "patches_along",
+    "take_places",
 ]
 
 # Floor under GRN's squared norms: far below its epsilon, and a root's gradient at zero is infinite.
@@ -115,3 +116,22 @@ def grn(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
     relative = norm / (ops.mean(norm, axis=-1, keepdims=True) + epsilon)
     scale = 1.0 + ops.cast(gamma, "float32") * relative
     return x * ops.cast(scale, x.dtype) + beta
+
+
+def take_places(x: Any, places: Any) -> Any:
+    """Rows of each picture: of `(batch, n, channels)` those that `(batch, m)` numbers."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        batch, count, channels = x.shape
+        first = count * torch.arange(batch, device=x.device)[:, None]
+        taken = x.reshape(-1, channels).index_select(0, (places + first).flatten())
+        return taken.reshape(batch, -1, channels)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(x, places, axis=1, batch_dims=1)
+    from jax import numpy as jnp
+
+    return jnp.take_along_axis(x, places[..., None], axis=1, mode="promise_in_bounds")

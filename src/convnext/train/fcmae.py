@@ -3,8 +3,9 @@
 Why it exists: the authors' code needs a sparse-tensor engine that few people can install. A sparse
 convolution that keeps to the visible places (a submanifold convolution) gives there exactly what a
 dense one gives on a picture whose hidden places are zero. So the encoder is the ordinary one, with
-its own layers, and zeros wherever one of them looks beyond its place: before each patch and
-depthwise convolution, and in GRN, whose statistics are those of the visible places of one picture.
+its own layers: those that look at one place at a time, nearly all of the work, take a list of the
+visible places, and the convolutions a map that is zero elsewhere. GRN over such a list has the
+statistics of the visible places of one picture.
 
 Two things of the authors' code are left alone, as the paper does not have them: GRN's statistics
 over all pictures of a batch, and initial values with a deviation of 1.0 instead of 0.02.
@@ -26,6 +27,7 @@ from convnext.errors import ArgumentError
 from convnext.initializers import Normal
 from convnext.layers import Linear, PatchConv
 from convnext.model import KERNEL_STDDEV, Block, build_model
+from convnext.visible import Listed, Mapped, Places, find_places, mapped
 from convnext.train.recipe import Masking
 from convnext.variants import Strides, Variant
 
@@ -69,7 +71,7 @@ def autoencoder(
             f"strides {strides}. Set model.resolution to a multiple of {patch}, or model.strides."
         )
     grid = side // patch
-    visible_count(grid, masking.ratio)
+    count = visible_count(grid, masking.ratio)
     encoder = build_model(
         variant,
         input_shape=(side, side, 3),
@@ -79,51 +81,59 @@ def autoencoder(
         layer_scale_init_value=variant.layer_scale_init_value,
     )
     visible = keras.Input((grid, grid, 1), name="visible")
-    x = encode_visible(encoder, encoder.input, visible)  # (B, h, w, dim)
-    x = decoded(x, visible, masking, patch)  # (B, h, w, patch * patch * 3)
+    x, places = encode_visible(encoder, encoder.input, visible, count)  # (B, count, 1, dim)
+    x = decoded(x, places, masking, patch)  # (B, h, w, patch * patch * 3)
     model = MaskedAutoencoder([encoder.input, visible], x, name=f"fcmae_{variant.name}")
     model.patch, model.normalise = patch, masking.normalise
     return model
 
 
-def encode_visible(encoder: keras.Model, pictures: Any, visible: Any) -> Any:
-    """The last feature map of an encoder that sees only the visible part of pictures.
+def encode_visible(
+    encoder: keras.Model, pictures: Any, visible: Any, count: int
+) -> tuple[Any, Places]:
+    """What an encoder makes of the visible part of pictures, in the places of its last map.
 
     Args:
         encoder: From `build_model`, without a top.
         pictures: `(batch, side, side, 3)`, symbolic.
         visible: `(batch, h, w, 1)`, symbolic, as large as the last feature map: 1 or 0.
+        count: How many of a picture's are 1.
+
+    Returns:
+        The features, `(batch, count, 1, dim)`, and which places they are of.
     """
 
-    def seen(x: Any) -> Any:
+    def seen(side: int) -> Any:
         """The mask at the size of a feature map."""
-        factor = x.shape[1] // visible.shape[1]
-        if factor == 1:
-            return visible
-        return keras.layers.UpSampling2D(factor, data_format="channels_last")(visible)
+        factor = side // visible.shape[1]
+        return ops.repeat(ops.repeat(visible, factor, axis=1), factor, axis=2)
 
-    x = pictures
+    x, places = pictures * seen(pictures.shape[1]), None
     for layer in encoder.layers[1:]:
         if isinstance(layer, PatchConv):
-            x = layer(keras.layers.Multiply()([x, seen(x)]))
+            y = layer(x if places is None else Mapped()(x, places))
+            side = y.shape[1]
+            places = find_places(seen(side), count * (side // visible.shape[1]) ** 2)
+            x = Listed()(y, places)
         elif isinstance(layer, Block):
-            x = layer(x, visible=seen(x))
+            x = layer(x, places=places)
         else:
             x = layer(x)
-    return x
+    assert places is not None
+    return x, places
 
 
-def decoded(features: Any, visible: Any, masking: Masking, patch: int) -> Any:
+def decoded(features: Any, places: Places, masking: Masking, patch: int) -> Any:
     """What every patch is thought to be.
 
     Args:
-        features: Of the visible patches, `(batch, h, w, dim)`, symbolic.
-        visible: `(batch, h, w, 1)`, symbolic.
+        features: Of the visible patches, `(batch, count, 1, dim)`, symbolic.
+        places: Which they are.
         masking: The decoder.
         patch: Side of a patch, in pixels.
     """
     x = _linear(masking.decoder_width, "decoder_proj")(features)
-    x = MaskToken(name="decoder_mask")(x, visible)
+    x = MaskToken(name="decoder_mask")(x, places)
     for number in range(masking.decoder_depth):
         x = Block(grn=True, name=f"decoder_block_{number}")(x)
     return _linear(3 * patch**2, "decoder_pred")(x)
@@ -210,21 +220,18 @@ class MaskedAutoencoder(keras.Model):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="convnext")
 class MaskToken(keras.layers.Layer):  # type: ignore[misc]
-    """One learned vector wherever a feature map is hidden."""
+    """From a list of places to their map, one learned vector everywhere else."""
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
-        """Create the vector, for maps `(batch, height, width, width)`."""
+        """Create the vector, for lists `(batch, count, 1, width)`."""
         self.token = self.add_weight(
             shape=(input_shape[-1],), initializer=Normal(KERNEL_STDDEV), name="token"
         )
 
-    def call(self, x: Any, visible: Any) -> Any:
-        """The map where `visible` is 1, the vector where it is 0."""
-        return x * visible + self.token * (1 - visible)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape of the map."""
-        return input_shape
+    def call(self, x: Any, places: Places) -> Any:
+        """Map `(batch, count, 1, width)` to `(batch, height, width, width)`."""
+        hidden = ops.cast(places.in_list == x.shape[1], x.dtype)
+        return mapped(x, places) + self.token * hidden[..., None]
 
 
 def _linear(width: int, name: str) -> keras.Layer:
