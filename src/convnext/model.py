@@ -27,7 +27,6 @@ from convnext.errors import ArgumentError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
 from convnext.initializers import Normal
 from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
-from convnext.visible import Places, listed, mapped
 from convnext.variants import (
     BLOCK_KERNEL,
     DOWNSAMPLE_KERNEL,
@@ -37,6 +36,7 @@ from convnext.variants import (
     Strides,
     Variant,
 )
+from convnext.visible import Places, listed, mapped
 
 __all__ = [
     "Block",

@@ -27,9 +27,9 @@ from convnext.errors import ArgumentError
 from convnext.initializers import Normal
 from convnext.layers import Linear, PatchConv
 from convnext.model import KERNEL_STDDEV, Block, build_model
-from convnext.visible import Listed, Mapped, Places, find_places, mapped
 from convnext.train.recipe import Masking
 from convnext.variants import Strides, Variant
+from convnext.visible import Listed, Mapped, Places, find_places, mapped
 
 __all__ = [
     "MaskToken",
