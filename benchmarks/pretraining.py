@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results" / "pretraining.csv"
 KEY = ("size", "backend", "precision")
 VARIANT = "convnextv2_atto"
 BATCH = {32: 128, 64: 64, 224: 16}
-STRIDES = {32: (2, 2, 2, 1), 64: (2, 2, 2, 2), 224: (4, 2, 2, 2)}
+STRIDES = {32: (2, 2, 1, 1), 64: (2, 2, 2, 2), 224: (4, 2, 2, 2)}
 KINDS = ("supervised", "pretraining", "decoder")
 RATE = 1e-4
 
@@ -43,6 +43,7 @@ def changes(size: int, precision: str) -> list[str]:
         f"model.resolution={size}",
         f"model.strides={list(STRIDES[size])}",
         "model.drop_path=0",
+        "optimizer.method=adamw",
         "optimizer.ema=0",
         "optimizer.clip_norm=0",
     ]

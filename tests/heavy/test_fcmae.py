@@ -233,7 +233,7 @@ def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
     losses = [record["loss"] for record in records if record["kind"] == "validation"]
     assert losses[-1] < 0.9 * losses[0]
     assert outcome.finished
-    assert any("60% hidden in patches of 8" in line for line in lines)
+    assert any("60% hidden in patches of 4" in line for line in lines)
     assert list((tmp_path / "run" / "reconstructions").glob("*.png"))
     drawn = reconstruct(tmp_path / "run", pictures / "album 0", tmp_path / "grid.png")
     with Image.open(drawn) as grid:
@@ -251,7 +251,7 @@ def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
         "cifar10",
         tmp_path / "labelled",
         tmp_path / "tuned",
-        changes=[*CHANGES[:4], "model.strides=[2,2,2,1]", "run.epochs=0.5"],
+        changes=[*CHANGES[:4], "model.strides=[2,2,1,1]", "run.epochs=0.5"],
         init=tmp_path / "run",
         **options,
     )

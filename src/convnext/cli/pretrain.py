@@ -19,7 +19,7 @@ examples:
   KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext pretrain fcmae_cifar10 ...
   convnext reconstruct runs/encoder cat.jpg dog.jpg --out grid.png
   convnext train cifar10 --data cifar10/ --out runs/tuned --init runs/encoder \\
-      --set model.strides=[2,2,2,1]         as in pretraining
+      --set model.strides=[2,2,1,1]         as in pretraining
   convnext pretrain --list                  the recipes that come along
   convnext pretrain --settings              everything a recipe can say
 

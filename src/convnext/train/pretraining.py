@@ -98,7 +98,7 @@ def pretrain(  # noqa: PLR0913
 
     Example:
         outcome = pretrain("fcmae_cifar10", "photos/", "runs/mine")
-        strides = "model.strides=[2,2,2,1]"  # as in pretraining
+        strides = "model.strides=[2,2,1,1]"  # as in pretraining
         train("cifar10", "cifar10/", "runs/tuned", changes=[strides], init=outcome.folder)
     """
     if not isinstance(recipe, PretrainingRecipe):
