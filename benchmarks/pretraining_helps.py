@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for all runs")
     parser.add_argument("--pretraining", type=int, default=26, help="epochs (default: 26)")
     parser.add_argument("--encoder", type=Path, help="a run of such a pretraining, made before")
-    parser.add_argument("--epochs", type=int, default=20, help="of fine-tuning (default: 20)")
+    parser.add_argument("--epochs", type=int, default=15, help="of fine-tuning (default: 15)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variant", default=HALF_ATTO.name)
     parser.add_argument("--strides", default=STRIDES, help=f"of stem and stages ({STRIDES})")
