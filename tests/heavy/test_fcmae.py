@@ -23,7 +23,7 @@ from convnext.weights.load import load_weights, read_weights
 from convnext.weights.save import convert, save_weights
 
 V2 = VARIANTS["test_v2"]
-SIDE, STRIDES, MASKING = 64, (4, 2, 2, 1), Masking(decoder_width=24)
+SIDE, STRIDES, MASKING = 32, (2, 2, 2, 1), Masking(decoder_width=24)  # stem and end overlap
 PATCH = math.prod(STRIDES)
 GRID = SIDE // PATCH
 
