@@ -74,6 +74,7 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 	$(BIN)/python benchmarks/huggingface.py
 	$(BIN)/python benchmarks/training_data.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training_processes.py
 	$(BIN)/python benchmarks/pretraining.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/soak_serving.py

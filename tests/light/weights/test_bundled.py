@@ -30,7 +30,7 @@ def test_the_file_is_small_and_says_what_it_is():
         assert {tensor.dtype for tensor in weights.tensors.values()} == {np.dtype(np.float16)}
         assert weights.variant.name == "convnextv2_atto"
     assert (info.name, info.licence, info.labels) == (BUNDLED, "Apache-2.0", CLASSES)
-    assert info.strides == (2, 2, 1, 2)
+    assert info.strides == (2, 1, 2, 2)
     assert info.preprocess.size == 32
 
 
@@ -38,7 +38,7 @@ def test_a_cat_is_a_cat_and_a_rocket_leaves_it_unsure(classifier):
     [cat] = classifier(PHOTOS / "chelsea.png", top=1).classes
     [rocket] = classifier(PHOTOS / "rocket.jpg", top=1).classes
     assert cat.label == "cat"
-    assert rocket.probability < 0.75  # it is none of the ten; below this the demo says it is unsure
+    assert rocket.probability < 0.8  # it is none of the ten; below this the demo says it is unsure
 
 
 def test_its_accuracy_is_the_one_that_is_stated(shared_data, tmp_path):
