@@ -42,7 +42,7 @@ def learn(strides: str, port: int, rank: int, count: int) -> Any:
     from convnext.train.team_hosts import form_team
 
     team = form_team("torch", hosts=f"localhost:{port},{rank},{count}" if count > 1 else None)
-    team.__enter__()
+    team.__enter__()  # for as long as this process lives
     changes = [f"model.strides=[{strides}]", f"run.batch_size={BATCH}"]
     learner = classifier(load_recipe("cifar10", changes), CLASSES, team)
     random = np.random.default_rng(rank)
