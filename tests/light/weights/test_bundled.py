@@ -38,7 +38,7 @@ def test_a_cat_is_a_cat_and_a_rocket_leaves_it_unsure(classifier):
     [cat] = classifier(PHOTOS / "chelsea.png", top=1).classes
     [rocket] = classifier(PHOTOS / "rocket.jpg", top=1).classes
     assert cat.label == "cat"
-    assert rocket.probability < 0.8  # it is none of the ten; below this the demo says it is unsure
+    assert rocket.probability < 0.75  # it is none of the ten, and the demo is unsure below 0.8
 
 
 def test_its_accuracy_is_the_one_that_is_stated(shared_data, tmp_path):
