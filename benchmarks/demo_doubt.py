@@ -2,7 +2,7 @@
 
 The demo's own four looks at each of CIFAR-10's 10,000 test pictures, and the first of them alone.
 
-    python benchmarks/demo_doubt.py cifar10/test.zip     # some minutes
+    python benchmarks/demo_doubt.py cifar10/test.zip     # two minutes on two cores
 """
 
 from __future__ import annotations

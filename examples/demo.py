@@ -3,16 +3,17 @@
     python examples/demo.py
 
 Needs neither a network nor a training framework. The bundled model knows the ten classes of
-CIFAR-10, at 32 pixels; a picture of none of them should leave it unsure. One look can be surely
-wrong, so each photograph is seen four times: all of it and its middle, each also mirrored.
+CIFAR-10, at 32 pixels; a picture of none of them should leave it unsure. One look can be sure
+and wrong, so each photograph is seen four times: all of it and its middle, each also mirrored.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import IO
 
@@ -66,11 +67,11 @@ def mean_probabilities(
         whole = file.convert("RGB")
     middle = ImageOps.crop(whole, round(MARGIN * min(whole.size)))
     looks = [whole, ImageOps.mirror(whole), middle, ImageOps.mirror(middle)]
-    total: Counter[str] = Counter()
-    for look in looks:
-        for score in classifier(look, top=len(classifier.labels.names)).classes:
-            total[score.label] += score.probability
-    return [(label, value / len(looks)) for label, value in total.most_common()]
+    total: dict[str, float] = defaultdict(float)
+    for prediction in classifier.stream(looks, top=len(classifier.labels.names)):
+        for score in prediction.classes:
+            total[score.label] += score.probability / len(looks)
+    return sorted(total.items(), key=itemgetter(1), reverse=True)
 
 
 if __name__ == "__main__":
