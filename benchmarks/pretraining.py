@@ -63,11 +63,11 @@ def pretraining(
 ) -> Callable[[], object]:
     import keras
 
+    from convnext.architecture import VARIANTS
+    from convnext.nn.visible import find_places
     from convnext.train.fcmae import MaskedAutoencoder, autoencoder, decoded, draw_visible
     from convnext.train.learner import Learner, as_recipe_says
     from convnext.train.recipe import PretrainingRecipe, load_recipe
-    from convnext.variants import VARIANTS
-    from convnext.visible import find_places
 
     how = changes(size, precision)
     recipe = load_recipe(

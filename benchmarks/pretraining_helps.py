@@ -24,8 +24,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 from starts import compare
 
+from convnext.architecture import VARIANTS, Variant
 from convnext.train import Outcome, pretrain, train
-from convnext.variants import VARIANTS, Variant
 
 RESULTS = Path(__file__).parent / "results" / "pretraining_helps.csv"
 LABELS = 5000

@@ -29,9 +29,9 @@ from pathlib import Path
 
 import records
 
+from convnext.architecture import VARIANTS
 from convnext.images.recipe import Preprocess
 from convnext.scale import Room, predict_dataset
-from convnext.variants import VARIANTS
 from convnext.weights.info import WeightsInfo
 from convnext.weights.random_weights import random_weights
 from convnext.weights.save import save_weights

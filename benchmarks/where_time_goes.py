@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from convnext.architecture import VARIANTS
 from convnext.bench.material import write_weights
 from convnext.graphs.network import Network
 from convnext.graphs.openvino import build, product
@@ -31,7 +32,6 @@ from convnext.graphs.quantize import calibrate, rounded
 from convnext.graphs.untracked_openvino import core, op, ov
 from convnext.images.generated import generated_pictures
 from convnext.processors import available_processors
-from convnext.variants import VARIANTS
 from convnext.weights.load import read_weights
 
 SIDE = 2048  # of the matrices

@@ -9,15 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from convnext.architecture import VARIANTS, Variant
 from convnext.errors import ConvNeXtError, MissingDependencyError
-from convnext.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
     from convnext import hub
     from convnext.classifier import Classifier
     from convnext.create import create_convnext_v1, create_convnext_v2
     from convnext.exports import export
-    from convnext.model import feature_maps
+    from convnext.nn.model import feature_maps
     from convnext.weights.catalog import get_checkpoint, list_models
     from convnext.weights.load import load_weights
     from convnext.weights.save import convert, save_weights
@@ -48,7 +48,7 @@ _LATE = {
     "create_convnext_v1": "convnext.create",
     "create_convnext_v2": "convnext.create",
     "export": "convnext.exports",
-    "feature_maps": "convnext.model",
+    "feature_maps": "convnext.nn.model",
     "get_checkpoint": "convnext.weights.catalog",
     "list_models": "convnext.weights.catalog",
     "load_weights": "convnext.weights.load",

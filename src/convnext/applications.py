@@ -23,10 +23,10 @@ from typing import Any
 
 import keras
 
+from convnext.architecture import SMALLEST_PUBLISHED_SIDE, VARIANTS, Variant
 from convnext.errors import ArgumentError, ArgumentTypeError
-from convnext.initializers import undrawn
-from convnext.model import encode, head, normalize_pixels
-from convnext.variants import SMALLEST_PUBLISHED_SIDE, VARIANTS, Variant
+from convnext.nn.initializers import undrawn
+from convnext.nn.model import encode, head, normalize_pixels
 
 __all__ = [
     "ConvNeXtBase",

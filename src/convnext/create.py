@@ -14,10 +14,7 @@ from typing import Any, Literal
 
 import keras
 
-from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
-from convnext.initializers import undrawn
-from convnext.model import build_model
-from convnext.variants import (
+from convnext.architecture import (
     PUBLISHED_STRIDES,
     SMALLEST_PUBLISHED_SIDE,
     Family,
@@ -25,6 +22,9 @@ from convnext.variants import (
     adapted_strides,
     get_variant,
 )
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from convnext.nn.initializers import undrawn
+from convnext.nn.model import build_model
 
 __all__ = ["create_convnext_v1", "create_convnext_v2"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from convnext import create_convnext_v1, create_convnext_v2
-from convnext.variants import VARIANTS
+from convnext.architecture import VARIANTS
 from peers import fill, random_weights
 
 CREATE = {"v1": create_convnext_v1, "v2": create_convnext_v2}

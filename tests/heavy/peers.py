@@ -16,8 +16,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.model import build_model
-from convnext.variants import VARIANTS, Variant
+from convnext.architecture import VARIANTS, Variant
+from convnext.nn.model import build_model
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.layouts import to_foreign
 

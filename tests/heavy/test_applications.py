@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convnext import applications
-from convnext.variants import VARIANTS
+from convnext.architecture import VARIANTS
 from peers import as_numpy, fill, pictures, random_weights, relative_error
 
 SIZES = ["Tiny", "Small", "Base", "Large", "XLarge"]

@@ -12,7 +12,7 @@ from convnext import VARIANTS, Classifier, create_convnext_v1, create_convnext_v
 from convnext.classifier.explain import grad_cam
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
-from convnext.model import head
+from convnext.nn.model import head
 from convnext.weights.catalog import get_checkpoint
 from peers import as_numpy, backward, build_timm, randomise, relative_error
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from convnext import save_weights
+from convnext.architecture import VARIANTS
 from convnext.cli.main import main
-from convnext.variants import VARIANTS
 from peers import random_weights, timm_model
 
 pytestmark = pytest.mark.upstream

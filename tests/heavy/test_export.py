@@ -19,7 +19,7 @@ from convnext.engines import open_engine
 from convnext.errors import ArgumentError, ExportError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
-from convnext.model import build_model
+from convnext.nn.model import build_model
 from convnext.weights.load import read_weights
 from peers import fill, random_weights, relative_error
 

@@ -16,10 +16,10 @@ from exported import TOLERANCE, model_of
 
 import convnext
 from convnext import create_convnext_v1
+from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentError, ExportError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.load import load_weights
 from peers import random_weights, relative_error

@@ -11,13 +11,13 @@ import pytest
 from keras import ops
 from PIL import Image
 
+from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentError
-from convnext.model import Block, build_model
+from convnext.nn.model import Block, build_model
+from convnext.nn.visible import find_places, listed
 from convnext.train import pretrain, reconstruct, train
 from convnext.train.fcmae import autoencoder, draw_visible, encode_visible
 from convnext.train.recipe import Masking
-from convnext.variants import VARIANTS
-from convnext.visible import find_places, listed
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.load import load_weights, read_weights
 from convnext.weights.save import convert, save_weights

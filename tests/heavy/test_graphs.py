@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from convnext import create_convnext_v1, create_convnext_v2
+from convnext.architecture import VARIANTS
 from convnext.engines import open_engine
 from convnext.graphs.network import OUTPUTS
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise, pixels
-from convnext.variants import VARIANTS
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import recognise

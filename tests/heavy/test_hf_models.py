@@ -29,6 +29,7 @@ from hf_models import (
 )
 
 from convnext import hf
+from convnext.architecture import VARIANTS
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -38,7 +39,6 @@ from convnext.errors import (
 )
 from convnext.hf import files
 from convnext.hf.losses import classification_loss
-from convnext.variants import VARIANTS
 from convnext.weights.files import LazyTensor
 from peers import as_numpy, pictures, random_weights
 

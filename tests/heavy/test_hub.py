@@ -12,11 +12,11 @@ import pytest
 from exported import TOLERANCE
 
 from convnext import create_convnext_v1, hub, load_weights
+from convnext.architecture import VARIANTS
 from convnext.cli.main import main
 from convnext.errors import ArgumentTypeError, UnknownNameError, WeightsMismatchError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.save import save_weights
 from peers import pictures, random_weights, relative_error

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from convnext import layers as layers_module
-from convnext.initializers import Normal, undrawn
-from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
+from convnext.nn import layers as layers_module
+from convnext.nn.initializers import Normal, undrawn
+from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
 from peers import as_numpy, backward, pictures, relative_error
 
 LAYERS = [
@@ -212,7 +212,7 @@ def test_values_that_are_loaded_are_not_drawn():
 def test_pytorchs_depthwise_gradients_are_exact(size, precision, bound):
     import torch
 
-    from convnext.torch_depthwise import depthwise_conv
+    from convnext.nn.torch_depthwise import depthwise_conv
 
     torch.manual_seed(0)
     dtype = getattr(torch, precision)
@@ -232,7 +232,7 @@ def test_pytorchs_depthwise_gradients_are_exact(size, precision, bound):
 def test_pytorchs_grn_gradients_are_those_of_autograd(precision, bound):
     import torch
 
-    from convnext.torch_grn import grn
+    from convnext.nn.torch_grn import grn
 
     torch.manual_seed(0)
     dtype = getattr(torch, precision)

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from convnext import applications, create_convnext_v1, create_convnext_v2
+from convnext.architecture import VARIANTS
 from convnext.cli.main import main
 from convnext.errors import ArgumentError, WeightsMismatchError, WeightsUnavailableError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise, pixels
-from convnext.variants import VARIANTS
 from convnext.weights import catalog, load, published_logits
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.catalog import Url, get_checkpoint

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from convnext import create_convnext_v1, create_convnext_v2
+from convnext.architecture import VARIANTS, get_variant
 from convnext.errors import ArgumentError
-from convnext.model import Block, encode, feature_maps
-from convnext.variants import VARIANTS, get_variant
+from convnext.nn.model import Block, encode, feature_maps
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from peers import as_numpy, fill, pictures, published_model, random_weights, relative_error
 
@@ -188,7 +188,7 @@ LOAD_IN_A_FRESH_PROCESS = """
 import sys
 import numpy as np
 import keras
-import convnext.model
+import convnext.nn.model
 folder = sys.argv[1]
 images = np.load(f"{folder}/images.npy")
 whole = keras.saving.load_model(f"{folder}/model.keras")

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.errors import TrainingError
 from convnext.images.labels import labels_for
 from convnext.train.groups import Group, parameter_groups
@@ -16,7 +17,6 @@ from convnext.train.muon import Muon, orthogonal
 from convnext.train.optimizer import AdamW
 from convnext.train.recipe import load_recipe
 from convnext.train.schedule import Schedule
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import LAYOUTS

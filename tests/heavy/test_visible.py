@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from convnext.visible import find_places, listed, mapped
+from convnext.nn.visible import find_places, listed, mapped
 from peers import as_numpy, backward
 
 COUNT, HEIGHT, WIDTH, CHANNELS = 5, 4, 3, 2

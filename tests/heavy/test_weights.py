@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from convnext.variants import VARIANTS
+from convnext.architecture import VARIANTS
 from convnext.weights.canonical import decoder_shapes
 from convnext.weights.load import load_weights
 from convnext.weights.save import save_weights

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from convnext import hub
+from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.evaluate.table import COLLECTION
 from convnext.hub.pages import collection_page, module_page
-from convnext.variants import VARIANTS
 from convnext.weights.catalog import CHECKPOINTS, get_checkpoint
 
 # As the collection's page lists them.

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.architecture import PUBLISHED_STRIDES, VARIANTS, Strides, Variant, adapted_strides
 from convnext.engines import quantize
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
-from convnext.variants import PUBLISHED_STRIDES, VARIANTS, Strides, Variant, adapted_strides
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 from convnext.weights.random_weights import random_weights

@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from convnext.architecture import Strides
 from convnext.classifier.heatmap import Box, captioned, overlay, shown
 from convnext.classifier.results import ClassScore
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import resized_size
-from convnext.variants import Strides
 
 __all__ = ["Explanation", "grad_cam", "seen_region"]
 

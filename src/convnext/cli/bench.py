@@ -168,7 +168,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _check_names(names: Sequence[str], random: bool) -> None:
-    from convnext.variants import VARIANTS
+    from convnext.architecture import VARIANTS
     from convnext.weights.bundled import BUNDLED
     from convnext.weights.catalog import get_checkpoint
 

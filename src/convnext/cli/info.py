@@ -70,7 +70,7 @@ def _record(row: Checkpoint, file: Path | None) -> dict[str, object]:
 
 
 def _page(row: Checkpoint, file: Path | None, width: int | None) -> str:
-    from convnext.variants import VARIANTS
+    from convnext.architecture import VARIANTS
     from convnext.weights.catalog import licence_notice
 
     variant = VARIANTS[row.variant]

@@ -22,10 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.architecture import SMALLEST_PUBLISHED_SIDE
 from convnext.errors import ArgumentError, ArgumentTypeError
 from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
-from convnext.variants import SMALLEST_PUBLISHED_SIDE
 
 __all__ = ["Engine", "EngineOptions", "InputSpec", "Precision"]
 

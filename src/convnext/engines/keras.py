@@ -151,8 +151,8 @@ def _policy(name: str) -> Iterator[None]:
 def _build(network: Network, outputs: tuple[str, ...]) -> Any:
     import keras
 
-    from convnext.initializers import undrawn
-    from convnext.model import build_model
+    from convnext.nn.initializers import undrawn
+    from convnext.nn.model import build_model
 
     found = network.weights.found
     with undrawn():

@@ -11,8 +11,8 @@ import keras
 from convnext.errors import ArgumentError
 from convnext.exports.job import Job
 from convnext.images.recipe import Preprocess
-from convnext.initializers import undrawn
-from convnext.model import build_model
+from convnext.nn.initializers import undrawn
+from convnext.nn.model import build_model
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.load import assign
 

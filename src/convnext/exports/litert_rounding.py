@@ -29,8 +29,8 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from convnext.errors import ExportError
-from convnext.model import Block
-from convnext.operations import SMALLEST_SQUARED_NORM
+from convnext.nn.model import Block
+from convnext.nn.operations import SMALLEST_SQUARED_NORM
 
 __all__ = ["prepare", "round_linear_layers"]
 

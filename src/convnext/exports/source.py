@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from convnext.architecture import PUBLISHED_STRIDES, VARIANTS, adapted_strides
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.exports.job import Array, Job
 from convnext.graphs.network import Network
-from convnext.variants import PUBLISHED_STRIDES, VARIANTS, adapted_strides
 from convnext.weights.catalog import DEFAULT_RECIPES
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo

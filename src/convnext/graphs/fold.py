@@ -28,9 +28,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.architecture import PUBLISHED_STRIDES
 from convnext.errors import WeightsError
 from convnext.graphs.network import Network
-from convnext.variants import PUBLISHED_STRIDES
 from convnext.weights.load import forget_pages
 
 __all__ = [

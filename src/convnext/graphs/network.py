@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.architecture import (
+    PUBLISHED_STRIDES,
+    Strides,
+    Variant,
+    adapted_strides,
+    feature_sizes,
+)
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
-from convnext.variants import PUBLISHED_STRIDES, Strides, Variant, adapted_strides, feature_sizes
 from convnext.weights.canonical import Shape, canonical_variables
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo

@@ -21,7 +21,7 @@ from convnext.hf.config import ConvNextConfig, ConvNextV2Config
 from convnext.hf.losses import classification_loss
 from convnext.hf.network import Kind, build_network, named_rows, precision
 from convnext.hf.pretrained import Pretrained, checked_config
-from convnext.initializers import Normal
+from convnext.nn.initializers import Normal
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.files import LazyTensor
 from convnext.weights.layouts.moves import Array, moved

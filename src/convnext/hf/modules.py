@@ -2,7 +2,7 @@
 
 A module holds the parameters under the names and in the axes that transformers has, so optimizers,
 checkpoints and everything else of PyTorch see what they would see there. The arithmetic is that of
-`convnext.model`: its layers are built without numbers, and each call lends them the parameters,
+`convnext.nn.model`: its layers are built without numbers, and each call lends them the parameters,
 with their axes turned by views.
 """
 
@@ -22,7 +22,7 @@ from convnext.hf.answers import Asked, answer, check_pixels
 from convnext.hf.config import ConvNextConfig, ConvNextV2Config
 from convnext.hf.network import Kind, build_network, named_rows, precision
 from convnext.hf.pretrained import Pretrained, checked_config
-from convnext.model import Block
+from convnext.nn.model import Block
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.files import LazyTensor
 from convnext.weights.layouts.moves import CONV, DEPTHWISE, LINEAR, SAME, Array

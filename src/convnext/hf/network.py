@@ -1,7 +1,7 @@
 """A transformers configuration as layers of ours, and what transformers calls their parameters.
 
-The network is that of `convnext.model`, the same on every backend: pictures `(batch, height, width,
-channels)` in, every map and vector out by its name. The doors turn the axes.
+The network is that of `convnext.nn.model`, the same on every backend: pictures `(batch, height,
+width, channels)` in, every map and vector out by its name. The doors turn the axes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Literal, cast
 
 import keras
 
+from convnext.architecture import DOWNSAMPLE_KERNEL, Variant, checked_strides
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.hf.config import ConvNextConfig
-from convnext.initializers import undrawn
-from convnext.model import encode, head, output_norm
-from convnext.variants import DOWNSAMPLE_KERNEL, Variant, checked_strides
+from convnext.nn.initializers import undrawn
+from convnext.nn.model import encode, head, output_norm
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.layouts.huggingface import HUGGINGFACE
 from convnext.weights.layouts.table import Row, expand

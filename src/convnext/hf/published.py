@@ -6,10 +6,10 @@ from typing import Any
 
 from PIL import Image
 
+from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentError
 from convnext.images.labels import labels_for
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 from convnext.weights.catalog import get_checkpoint
 
 __all__ = ["AUTHORS_EPSILON", "processor_settings", "published_config", "published_processor"]

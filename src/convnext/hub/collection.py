@@ -59,7 +59,7 @@ class HubModule:
 
     @property
     def architecture(self) -> str:
-        """A key of `convnext.variants.VARIANTS`."""
+        """A key of `convnext.architecture.VARIANTS`."""
         return self.row.variant
 
     @property

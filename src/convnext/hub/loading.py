@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import convnext
+from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentTypeError
 from convnext.hub.collection import get_module
-from convnext.variants import VARIANTS
 
 if TYPE_CHECKING:
     import keras

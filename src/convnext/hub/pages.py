@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from convnext.architecture import VARIANTS
 from convnext.evaluate.markdown import table
 from convnext.hub.collection import VERSION, HubModule
-from convnext.variants import VARIANTS
 from convnext.weights.catalog import LabelSet, Licence
 
 __all__ = ["COLLECTION_NAME", "collection_page", "module_page"]

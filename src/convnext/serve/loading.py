@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from convnext.architecture import Strides, Variant
 from convnext.classifier import Classifier, ClassScore
 from convnext.classifier.explain import grad_cam, seen_region
 from convnext.classifier.heatmap import Box, overlay, shown
@@ -31,7 +32,6 @@ from convnext.images.read import Limits
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import pixels
 from convnext.serve.settings import Answers, ModelSpec, Settings
-from convnext.variants import Strides, Variant
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 

@@ -23,13 +23,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from convnext.architecture import Strides, Variant
 from convnext.errors import ArgumentError
-from convnext.initializers import Normal
-from convnext.layers import Linear, PatchConv
-from convnext.model import KERNEL_STDDEV, Block, build_model
+from convnext.nn.initializers import Normal
+from convnext.nn.layers import Linear, PatchConv
+from convnext.nn.model import KERNEL_STDDEV, Block, build_model
+from convnext.nn.visible import Listed, Mapped, Places, find_places, mapped
 from convnext.train.recipe import Masking
-from convnext.variants import Strides, Variant
-from convnext.visible import Listed, Mapped, Places, find_places, mapped
 
 __all__ = [
     "MaskToken",
@@ -59,7 +59,7 @@ def autoencoder(
         ArgumentError: The pictures do not divide into patches, or into too few.
 
     Example:
-        >>> from convnext.variants import VARIANTS
+        >>> from convnext.architecture import VARIANTS
         >>> model = autoencoder(VARIANTS["test_v2"], 64, (4, 2, 2, 2), Masking(decoder_width=32))
         >>> model.output_shape
         (None, 2, 2, 3072)

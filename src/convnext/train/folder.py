@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convnext.architecture import VARIANTS
 from convnext.drafts import replaced_folder
 from convnext.hf.config import ConvNextConfig, ConvNextV2Config
 from convnext.hf.processor import ConvNextImageProcessor
 from convnext.hf.published import AUTHORS_EPSILON, processor_settings
 from convnext.train.checkpoints import disk_errors
 from convnext.train.recipe import Recipe
-from convnext.variants import VARIANTS
 from convnext.weights.info import WeightsInfo
 from convnext.weights.save import save_weights
 

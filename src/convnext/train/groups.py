@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from convnext.architecture import Variant
 from convnext.errors import ArgumentError
-from convnext.variants import Variant
 
 __all__ = ["Group", "Grouping", "is_matrix", "layer_number", "parameter_groups"]
 
@@ -56,7 +56,7 @@ def parameter_groups(
         ArgumentError: The variant cannot be grouped like this.
 
     Example:
-        >>> from convnext.variants import VARIANTS
+        >>> from convnext.architecture import VARIANTS
         >>> groups = parameter_groups(["stem_conv.kernel"], VARIANTS["convnextv2_atto"], 0.9)
         >>> round(groups["stem_conv.kernel"].scale, 4)
         0.2824
@@ -92,7 +92,7 @@ def layer_number(name: str, variant: Variant, grouping: Grouping) -> int:
     """The number of the layer that a parameter belongs to, from stem to head.
 
     Example:
-        >>> from convnext.variants import VARIANTS
+        >>> from convnext.architecture import VARIANTS
         >>> layer_number("stage_2_block_26.dwconv.kernel", VARIANTS["convnext_base"], "twelve")
         11
     """

@@ -18,16 +18,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.architecture import VARIANTS, Strides, Variant
 from convnext.errors import TrainingError
 from convnext.images.labels import IMAGENET_SETS, labels_for
-from convnext.model import KERNEL_STDDEV, build_model
+from convnext.nn.model import KERNEL_STDDEV, build_model
 from convnext.train.groups import is_matrix, parameter_groups
 from convnext.train.muon import Muon
 from convnext.train.optimizer import AdamW
 from convnext.train.precision import actual_precision
 from convnext.train.recipe import Optimizer, Recipe, Run
 from convnext.train.team import ALONE, Team
-from convnext.variants import VARIANTS, Strides, Variant
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import load_weights, read_weights

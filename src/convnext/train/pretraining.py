@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.architecture import VARIANTS
 from convnext.drafts import replaced_folder
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.images.batches import batches
@@ -40,7 +41,6 @@ from convnext.train.streams import Purpose, stream
 from convnext.train.team import ALONE, Team
 from convnext.train.team_hosts import form_team
 from convnext.train.team_order import paired_rows
-from convnext.variants import VARIANTS
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import load_weights
 from convnext.weights.save import save_weights

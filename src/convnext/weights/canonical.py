@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from convnext.architecture import BLOCK_KERNEL, DOWNSAMPLE_KERNEL, EXPANSION, STEM_KERNEL, Variant
 from convnext.errors import ArgumentTypeError
-from convnext.variants import BLOCK_KERNEL, DOWNSAMPLE_KERNEL, EXPANSION, STEM_KERNEL, Variant
 
 __all__ = [
     "FEATURES",
@@ -59,7 +59,7 @@ def parameter_shapes(
         head_norm: Whether the norm after pooling is there.
 
     Example:
-        >>> from convnext.variants import VARIANTS
+        >>> from convnext.architecture import VARIANTS
         >>> parameter_shapes(VARIANTS["convnext_tiny"])["stem_conv.kernel"]
         (4, 4, 3, 96)
     """

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_type_hints
 
+from convnext.architecture import Strides, checked_strides
 from convnext.errors import WeightsFileError
 from convnext.images.recipe import Preprocess
-from convnext.variants import Strides, checked_strides
 from convnext.weights.catalog import CHECKPOINTS, Checkpoint, licence_notice
 
 __all__ = ["WeightsInfo"]

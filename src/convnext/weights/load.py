@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from convnext.architecture import VARIANTS, Variant
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -27,7 +28,6 @@ from convnext.errors import (
     WeightsFileError,
     WeightsMismatchError,
 )
-from convnext.variants import VARIANTS, Variant
 from convnext.weights.bundled import BUNDLED, bundled_path
 from convnext.weights.canonical import Shape, canonical_variables
 from convnext.weights.catalog import get_checkpoint

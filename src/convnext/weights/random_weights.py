@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.variants import BLOCK_KERNEL, Variant
+from convnext.architecture import BLOCK_KERNEL, Variant
 from convnext.weights.canonical import Shape, parameter_shapes
 
 __all__ = ["random_weights"]
@@ -28,7 +28,7 @@ def random_weights(
         seed: The same seed, the same weights.
 
     Example:
-        >>> from convnext.variants import VARIANTS
+        >>> from convnext.architecture import VARIANTS
         >>> weights = random_weights(VARIANTS["test_v2"])
         >>> bool(abs(weights["stage_0_block_0.grn.gamma"]).mean() > 0.1)
         True

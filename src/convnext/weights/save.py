@@ -16,8 +16,8 @@ import ml_dtypes
 import numpy as np
 from tqdm import tqdm
 
+from convnext.architecture import Variant
 from convnext.errors import ArgumentError, UnknownNameError, WeightsError
-from convnext.variants import Variant
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.files import LazyTensor, write_weights
 from convnext.weights.files.write import FORMATS_BY_SUFFIX

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from convnext.architecture import VARIANTS
 from convnext.bench.chart import draw_chart
 from convnext.bench.contenders import Contender
 from convnext.bench.material import Model
@@ -12,7 +13,6 @@ from convnext.bench.race import Result
 from convnext.bench.results import rows_of
 from convnext.errors import MissingDependencyError
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import os
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.bench.contenders import Contender
 from convnext.bench.material import Model
 from convnext.bench.race import Result
 from convnext.bench.results import COLUMNS, KEY, check_csv, read_csv, rows_of, write_csv
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 
 MODEL = Model("cats", VARIANTS["test_v1"], 2, Preprocess(size=64))
 REFERENCE = np.array([[0, 2], [4, 0]], np.float32)

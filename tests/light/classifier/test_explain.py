@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convnext.architecture import adapted_strides, feature_sizes
 from convnext.classifier import ClassScore, Explanation
 from convnext.classifier.explain import NORM_EPSILON, grad_cam, seen_region
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import pixels
-from convnext.variants import adapted_strides, feature_sizes
 
 
 def logit(features, gamma, beta, kernel):

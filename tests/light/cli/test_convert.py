@@ -5,9 +5,9 @@ import argparse
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.cli import convert as command
 from convnext.errors import ArgumentError
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.layouts import LAYOUTS
 from convnext.weights.load import read_weights

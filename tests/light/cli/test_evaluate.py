@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convnext.architecture import VARIANTS
 from convnext.cli.main import main
 from convnext.engines.mock import MockEngine
 from convnext.evaluate import subject
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.info import WeightsInfo
 from convnext.weights.save import save_weights

@@ -12,10 +12,10 @@ pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("convnext.graphs.untracked_openvino")
 
+from convnext.architecture import VARIANTS  # noqa: E402
 from convnext.cli import export as command  # noqa: E402
 from convnext.cli.main import build_parser, main  # noqa: E402
 from convnext.images.recipe import Preprocess  # noqa: E402
-from convnext.variants import VARIANTS  # noqa: E402
 from convnext.weights.info import WeightsInfo  # noqa: E402
 from convnext.weights.random_weights import random_weights  # noqa: E402
 from convnext.weights.save import save_weights  # noqa: E402

@@ -10,11 +10,11 @@ from PIL import Image
 
 pytest.importorskip("openvino")
 
+from convnext.architecture import VARIANTS
 from convnext.engines import open_engine, quantize, quantizing
 from convnext.engines import openvino as module
 from convnext.errors import ArgumentError, UnknownNameError, WeightsError
 from convnext.graphs.untracked_openvino import core, ov
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.load import read_weights
 from convnext.weights.save import save_weights

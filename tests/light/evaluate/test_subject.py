@@ -5,12 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.engines.mock import MockEngine
 from convnext.errors import ArgumentError, WeightsMismatchError
 from convnext.evaluate import subject as module
 from convnext.evaluate.subject import open_subject
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
 from convnext.weights.info import WeightsInfo

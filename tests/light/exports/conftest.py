@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 from convnext.weights.info import WeightsInfo
 from convnext.weights.random_weights import random_weights
 from convnext.weights.save import save_weights

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from convnext.architecture import PUBLISHED_STRIDES, VARIANTS, adapted_strides
 from convnext.graphs.network import Network
 from convnext.images.recipe import Preprocess
-from convnext.variants import PUBLISHED_STRIDES, VARIANTS, adapted_strides
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo

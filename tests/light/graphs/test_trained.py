@@ -6,9 +6,9 @@ Of the real network only the stem and two stages are there; the rest is zeros.
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.engines import open_engine, quantize
 from convnext.graphs.network import Network
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.layouts import to_foreign
 from convnext.weights.load import read_weights

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.cli.main import main
 from convnext.engines import opening, quantizing
 from convnext.engines.mock import MockEngine
 from convnext.errors import ConvNeXtError
 from convnext.graphs.levels import Calibration
 from convnext.scale import judging
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
 from convnext.weights.save import save_weights

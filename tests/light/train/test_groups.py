@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentError
 from convnext.train.groups import layer_number, parameter_groups
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import parameter_shapes
 
 # The authors' layer numbers, written out from their two repositories' tables.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
-from convnext.variants import VARIANTS
 from convnext.weights.catalog import (
     CHECKPOINTS,
     DEFAULT_RECIPES,

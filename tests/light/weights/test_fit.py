@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.errors import UnknownNameError, WeightsMismatchError
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.fit import fit
 

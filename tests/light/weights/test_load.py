@@ -9,13 +9,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
     WeightsMismatchError,
     WeightsUnavailableError,
 )
-from convnext.variants import VARIANTS
 from convnext.weights import load
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
@@ -260,7 +260,7 @@ def test_an_error_says_which_file_it_is_about(tmp_path):
 def test_what_keras_saved_of_our_models(tmp_path, name, file):
     import keras
 
-    from convnext.model import build_model
+    from convnext.nn.model import build_model
 
     model = build_model(
         VARIANTS[name],

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -15,7 +16,6 @@ from convnext.errors import (
     WeightsMismatchError,
 )
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 from convnext.weights import save
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.files import open_weights

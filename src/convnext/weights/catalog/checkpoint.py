@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from convnext.architecture import VARIANTS
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 
 __all__ = [
     "LABEL_COUNTS",
@@ -98,7 +98,7 @@ class Checkpoint:
 
     Attributes:
         name: `architecture.recipe`, as timm writes it.
-        variant: The architecture, a key of `convnext.variants.VARIANTS`.
+        variant: The architecture, a key of `convnext.architecture.VARIANTS`.
         labels: The label set of the classifier; None when there is no classifier.
         preprocess: What a picture goes through first.
         licence: SPDX identifier of the weights' licence, which need not be the code's.

@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import get_args
 
+from convnext.architecture import VARIANTS, Family, sizes
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
-from convnext.variants import VARIANTS, Family, sizes
 from convnext.weights.catalog.checkpoint import Checkpoint, Licence
 from convnext.weights.catalog.published import CHECKPOINTS, DEFAULT_RECIPES
 
@@ -80,7 +80,7 @@ def default_checkpoint(variant: str) -> Checkpoint:
     """The checkpoint that a bare `weights="imagenet"` means for a variant: see `DEFAULT_RECIPES`.
 
     Args:
-        variant: A key of `convnext.variants.VARIANTS`.
+        variant: A key of `convnext.architecture.VARIANTS`.
 
     Example:
         >>> default_checkpoint("convnext_base").name

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from convnext.architecture import VARIANTS
 from convnext.images.recipe import Preprocess
-from convnext.variants import VARIANTS
 from convnext.weights.catalog.checkpoint import (
     Checkpoint,
     HubFile,

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from convnext.architecture import Variant
 from convnext.errors import ArgumentError, UnknownNameError
-from convnext.variants import Variant
 from convnext.weights.canonical import Shape
 from convnext.weights.layouts.facebook import FACEBOOK
 from convnext.weights.layouts.fcmae import FCMAE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from convnext.variants import Variant
+from convnext.architecture import Variant
 from convnext.weights.layouts.moves import vector
 from convnext.weights.layouts.table import (
     BLOCK,

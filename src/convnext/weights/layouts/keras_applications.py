@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from convnext.variants import Variant
+from convnext.architecture import Variant
 from convnext.weights.canonical import Shape
 from convnext.weights.layouts import keras_names
 from convnext.weights.layouts.moves import GROUPED

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from convnext.architecture import VARIANTS, Family, Variant
 from convnext.errors import WeightsMismatchError
-from convnext.variants import VARIANTS, Family, Variant
 from convnext.weights.canonical import (
     Shape,
     decoder_shapes,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from convnext.variants import Family, Variant
+from convnext.architecture import Family, Variant
 from convnext.weights.canonical import Shape
 from convnext.weights.layouts.moves import CONV, DEPTHWISE, LINEAR, SAME, Move
 

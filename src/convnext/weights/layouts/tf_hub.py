@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from convnext.variants import Variant
+from convnext.architecture import Variant
 from convnext.weights.canonical import Shape, parameter_shapes
 from convnext.weights.layouts.moves import GROUPED, SAME
 from convnext.weights.layouts.own import OWN

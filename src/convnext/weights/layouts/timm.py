@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnext.variants import Variant
+from convnext.architecture import Variant
 from convnext.weights.layouts.moves import LINEAR, POINTWISE, Move
 from convnext.weights.layouts.table import (
     BLOCK,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from convnext.variants import Variant
+from convnext.architecture import Variant
 
 
 def _numbered(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convnext.variants import VARIANTS
+from convnext.architecture import VARIANTS
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.layouts import foreign_rows, recognise
 from convnext.weights.layouts.keras_archive import variable_path

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convnext.variants import VARIANTS, sizes
+from convnext.architecture import VARIANTS, sizes
 from convnext.weights.layouts import foreign_rows, recognise, to_canonical, to_foreign
 
 pytestmark = pytest.mark.upstream

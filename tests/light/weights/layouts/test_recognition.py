@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.errors import WeightsMismatchError
-from convnext.variants import VARIANTS
 from convnext.weights.canonical import decoder_shapes, parameter_shapes
 from convnext.weights.layouts import foreign_rows, recognise
 

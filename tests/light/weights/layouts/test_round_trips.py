@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convnext.architecture import VARIANTS, Variant
 from convnext.errors import ArgumentError, UnknownNameError
-from convnext.variants import VARIANTS, Variant
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.layouts import LAYOUTS, foreign_rows, recognise, to_canonical, to_foreign
 

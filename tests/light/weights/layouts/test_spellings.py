@@ -2,7 +2,7 @@
 
 import pytest
 
-from convnext.variants import VARIANTS
+from convnext.architecture import VARIANTS
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.layouts import LAYOUTS, foreign_rows
 

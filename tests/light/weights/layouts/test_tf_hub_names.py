@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from convnext.architecture import Variant
 from convnext.errors import WeightsMismatchError
-from convnext.variants import Variant
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.layouts import recognise, to_canonical
 

@@ -23,11 +23,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from convnext.errors import ArgumentError
-from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
-from convnext.initializers import Normal
-from convnext.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
-from convnext.variants import (
+from convnext.architecture import (
     BLOCK_KERNEL,
     DOWNSAMPLE_KERNEL,
     EXPANSION,
@@ -36,7 +32,11 @@ from convnext.variants import (
     Strides,
     Variant,
 )
-from convnext.visible import Places, listed, mapped
+from convnext.errors import ArgumentError
+from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
+from convnext.nn.initializers import Normal
+from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
+from convnext.nn.visible import Places, listed, mapped
 
 __all__ = [
     "Block",
@@ -318,7 +318,7 @@ def feature_maps(model: keras.Model) -> keras.Model:
     """The same network with the four stages' feature maps as its outputs.
 
     Example:
-        >>> from convnext.variants import VARIANTS
+        >>> from convnext.architecture import VARIANTS
         >>> model = build_model(
         ...     VARIANTS["test_v2"], layer_scale_init_value=None, input_shape=(64, 64, 3)
         ... )

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from convnext.operations import (
+from convnext.nn.operations import (
     depthwise_conv,
     grn,
     jax_runs_on_cpu,
@@ -46,7 +46,7 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
 
     - TensorFlow: its native kernel, and the model that holds this layer is not compiled with XLA
       by default (`supports_jit`), which would replace that kernel by one 25 times slower or more.
-    - JAX on a CPU: shifted products with a gradient of their own, see `convnext.jax_depthwise`.
+    - JAX on a CPU: shifted products with a gradient of their own, see `convnext.nn.jax_depthwise`.
     - PyTorch, and JAX elsewhere: the native kernel.
 
     Args:

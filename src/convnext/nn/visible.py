@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from convnext.operations import take_places
+from convnext.nn.operations import take_places
 
 __all__ = ["Listed", "Mapped", "Places", "find_places", "listed", "mapped"]
 

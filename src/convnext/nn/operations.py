@@ -32,12 +32,12 @@ def depthwise_conv(x: Any, kernel: Any, bias: Any) -> Any:
     """The convolution in the form that the running backend and device do best."""
     backend = keras.backend.backend()
     if backend == "torch":
-        from convnext.torch_depthwise import depthwise_conv as on_torch
+        from convnext.nn.torch_depthwise import depthwise_conv as on_torch
 
         x = x.permute(0, 3, 1, 2)  # a view in PyTorch's channels-last format: nothing is copied
         return on_torch(x, kernel.permute(2, 3, 0, 1), bias).permute(0, 2, 3, 1)
     if jax_runs_on_cpu():
-        from convnext.jax_depthwise import depthwise_conv as on_jax
+        from convnext.nn.jax_depthwise import depthwise_conv as on_jax
 
         return on_jax(x, kernel[..., 0]) + bias
     return ops.depthwise_conv(x, kernel, padding="same", data_format="channels_last") + bias
@@ -108,7 +108,7 @@ def jax_runs_on_cpu() -> bool:
 def grn(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
     """Global response normalisation of (batch, height, width, channels), norms in float32."""
     if keras.backend.backend() == "torch":
-        from convnext.torch_grn import grn as on_torch
+        from convnext.nn.torch_grn import grn as on_torch
 
         return on_torch(x, gamma, beta, epsilon, SMALLEST_SQUARED_NORM)
     squares = ops.sum(ops.square(ops.cast(x, "float32")), axis=(1, 2), keepdims=True)

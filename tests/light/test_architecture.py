@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnext.errors import ArgumentError
-from convnext.variants import (
+from convnext.architecture import (
     PUBLISHED_STRIDES,
     VARIANTS,
     adapted_strides,
@@ -17,6 +16,7 @@ from convnext.variants import (
     get_variant,
     sizes,
 )
+from convnext.errors import ArgumentError
 from convnext.weights.canonical import parameter_shapes
 
 # Parameters with 1000 classes: the papers' models; timm's for V1 atto to nano and V2 small.

@@ -1,0 +1,1 @@
+"""The network as Keras layers: the only room that defines them."""
