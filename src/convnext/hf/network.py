@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import keras
 
-from convnext.architecture import DOWNSAMPLE_KERNEL, Variant, checked_strides
+from convnext.architecture import Architecture, Geometry, checked_strides
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.hf.config import ConvNextConfig
+from convnext.nn.activations import gelu_tanh, leaky_relu, quick_gelu
 from convnext.nn.initializers import undrawn
-from convnext.nn.model import encode, head, output_norm
+from convnext.nn.model import classify, encode, output_norm, pool
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.layouts.huggingface import HUGGINGFACE
 from convnext.weights.layouts.table import Row, expand
@@ -25,24 +25,6 @@ from convnext.weights.layouts.table import Row, expand
 __all__ = ["Kind", "build_network", "named_rows", "precision"]
 
 Kind = Literal["model", "classifier", "backbone"]
-
-
-@keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
-def gelu_tanh(x: Any) -> Any:
-    """GELU by the hyperbolic tangent, transformers' `gelu_new`."""
-    return keras.activations.gelu(x, approximate=True)
-
-
-@keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
-def quick_gelu(x: Any) -> Any:
-    """GELU by the logistic function, as CLIP has it."""
-    return x * keras.ops.sigmoid(1.702 * x)
-
-
-@keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
-def leaky_relu(x: Any) -> Any:
-    """With PyTorch's slope, which is not that of Keras."""
-    return keras.ops.leaky_relu(x, 0.01)
 
 
 ACTIVATIONS: Mapping[str, Any] = {
@@ -66,18 +48,8 @@ ACTIVATIONS: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class _Checked:
-    """What of a configuration the architecture needs."""
-
-    variant: Variant
-    patch_size: int
-    strides: tuple[int, ...]
-    activation: Any
-
-
-def _variant(config: ConvNextConfig) -> Variant:
-    """The architecture's size, of any number of stages."""
+def _architecture(config: ConvNextConfig) -> Architecture:
+    """What a configuration describes, of any number of stages; its activation stands apart."""
     counts = {len(config.depths), len(config.hidden_sizes), config.num_stages}
     if len(counts) > 1:
         raise ArgumentError(
@@ -85,14 +57,6 @@ def _variant(config: ConvNextConfig) -> Variant:
             f"hidden_sizes={config.hidden_sizes} contradict each other. Give as many depths and "
             "hidden sizes as there are stages."
         )
-    # The published sizes have four stages; the architecture itself does not count them.
-    depths = cast("tuple[int, int, int, int]", tuple(config.depths))
-    dims = cast("tuple[int, int, int, int]", tuple(config.hidden_sizes))
-    family: Any = "v2" if config.model_type == "convnextv2" else "v1"
-    return Variant(config.model_type, family, "custom", depths, dims)
-
-
-def _checked(config: ConvNextConfig) -> _Checked:
     patch = config.patch_size
     if isinstance(patch, list):
         patch = patch[0] if len(set(patch)) == 1 else 0
@@ -101,18 +65,25 @@ def _checked(config: ConvNextConfig) -> _Checked:
             f"patch_size={config.patch_size!r} is no side of a square patch. Give a whole number "
             "of at least 1."
         )
+    return Architecture(
+        config.model_type,
+        "custom",
+        tuple(config.depths),
+        tuple(config.hidden_sizes),
+        grn=config.model_type == "convnextv2",
+        layer_scale=bool(getattr(config, "layer_scale_init_value", None)),
+        patch=patch,
+        head_epsilon=config.layer_norm_eps,
+    )
+
+
+def _activation(config: ConvNextConfig) -> Any:
     activation = config.hidden_act
-    if not callable(activation):
-        if activation not in ACTIVATIONS:
-            raise UnknownNameError("hidden_act", activation, ACTIVATIONS)
-        activation = ACTIVATIONS[activation]
-    # Not a key of transformers: our training writes it where the strides are not the published.
-    strides = getattr(config, "strides", None)
-    if strides is None:
-        strides = (patch, *[DOWNSAMPLE_KERNEL] * (len(config.depths) - 1))
-    else:
-        strides = checked_strides(strides)
-    return _Checked(_variant(config), patch, strides, activation)
+    if callable(activation):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise UnknownNameError("hidden_act", activation, ACTIVATIONS)
+    return ACTIVATIONS[activation]
 
 
 @contextmanager
@@ -134,17 +105,18 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
         A functional model. Its outputs are a dictionary: `stem`, `stage1` and so on, and
         `pooled` and `logits`, or `feature_stage1` and so on for a backbone.
     """
-    checked = _checked(config)
+    architecture, activation = _architecture(config), _activation(config)
+    # Not a key of transformers: our training writes it where the strides are not the published.
+    strides = getattr(config, "strides", None)
     with undrawn():
         images = keras.Input((None, None, config.num_channels), name="images")
         maps = encode(
             images,
-            checked.variant,
+            architecture,
             layer_scale_init_value=getattr(config, "layer_scale_init_value", None),
-            patch_size=checked.patch_size,
-            strides=checked.strides,
+            geometry=None if strides is None else Geometry(checked_strides(strides)),
             drop_path_rate=config.drop_path_rate,
-            activation=checked.activation,
+            activation=activation,
         )
         stem = keras.Model(images, maps[0]).get_layer("stem_norm").output
         outputs = dict(zip(config.stage_names, [stem, *maps], strict=True))
@@ -152,12 +124,11 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
             for name in config.out_features:
                 outputs[f"feature_{name}"] = output_norm(outputs[name], _feature_norm(name))
         else:
-            pooled = head(maps[-1], norm_epsilon=config.layer_norm_eps)
-            outputs["pooled"] = pooled
+            pooled = outputs["pooled"] = pool(maps[-1], architecture)
             if kind == "classifier":
-                outputs["logits"] = head(
-                    pooled, pooling=None, norm=False, num_classes=config.num_labels
-                )
+                outputs["logits"] = pooled
+                if config.num_labels:
+                    outputs["logits"] = classify(pooled, architecture, config.num_labels)
     return keras.Model(images, outputs, name=config.model_type)
 
 
