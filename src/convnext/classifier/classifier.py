@@ -25,7 +25,6 @@ from convnext.engines import Engine, open_engine
 from convnext.engines.base import Array, Precision
 from convnext.engines.quantizing import calibration_of
 from convnext.errors import ArgumentError, ArgumentTypeError, ImageError
-from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
 from convnext.images.batches import batches
 from convnext.images.decode import Source, decode
@@ -34,6 +33,7 @@ from convnext.images.read import is_url
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Named, Sources
 from convnext.images.transform import normalise, pixels
+from convnext.int8.calibration import Calibration
 from convnext.weights.load import read_weights
 
 __all__ = ["Classifier"]

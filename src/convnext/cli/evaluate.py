@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnext.evaluate.report import Report
     from convnext.evaluate.run import Measured
     from convnext.evaluate.subject import Subject
-    from convnext.graphs.levels import Calibration
+    from convnext.int8.calibration import Calibration
 
 __all__ = ["add_parser", "run"]
 

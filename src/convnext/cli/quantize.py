@@ -11,7 +11,7 @@ from convnext.cli.pictures import check_target
 from convnext.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from convnext.graphs.levels import Calibration
+    from convnext.int8.calibration import Calibration
 
 __all__ = ["add_parser", "run"]
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from convnext.engines import quantize
-    from convnext.graphs.levels import check_name
+    from convnext.int8.calibration import check_name
 
     check_name(args.out)
     with tqdm(unit=" steps", delay=1, disable=None, leave=False) as bar:

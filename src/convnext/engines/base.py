@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from convnext.architecture import SMALLEST_PUBLISHED_SIDE
 from convnext.errors import ArgumentError, ArgumentTypeError
-from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
+from convnext.int8.calibration import Calibration
 
 __all__ = ["Engine", "EngineOptions", "InputSpec", "Precision"]
 

@@ -21,9 +21,9 @@ from convnext.errors import (
     MissingDependencyError,
     UnknownNameError,
 )
-from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
 from convnext.images.sources import Sources
+from convnext.int8.calibration import Calibration
 from convnext.weights.load import CanonicalWeights, read_weights
 
 __all__ = ["ENGINES", "open_engine", "quantize"]

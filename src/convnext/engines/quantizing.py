@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from convnext.engines.base import EngineOptions, InputSpec, Precision
 from convnext.errors import ArgumentError
 from convnext.graphs.agreement import agreement
-from convnext.graphs.levels import Calibration, names_calibration
 from convnext.graphs.network import Network
 from convnext.images.batches import batches
 from convnext.images.sources import Sources
+from convnext.int8.calibration import Calibration, names_calibration
 
 __all__ = ["calibration_of", "quantize_network"]
 
@@ -44,7 +44,7 @@ def quantize_network(
         ArgumentError: No picture can be read, or the network does not take such pictures.
     """
     from convnext.engines.openvino import OpenVINOEngine
-    from convnext.graphs.quantize import calibrate
+    from convnext.int8.openvino import calibrate
 
     pixels = _pixels(network, pictures)
     kind: Literal["uint8", "float32"] = "uint8" if pixels.dtype == np.uint8 else "float32"

@@ -15,10 +15,10 @@ from convnext.engines import Engine, open_engine
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, WeightsMismatchError
 from convnext.evaluate.classes import Classes
-from convnext.graphs.levels import Calibration
 from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_labels
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
+from convnext.int8.calibration import Calibration
 from convnext.weights.catalog import CHECKPOINTS, Checkpoint, get_checkpoint
 from convnext.weights.digest import digest
 from convnext.weights.info import WeightsInfo

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from convnext.errors import ArgumentError, ArgumentTypeError, ExportError
 from convnext.exports.formats import Format, Option, choose_format
 from convnext.exports.job import Job
-from convnext.exports.placing import check_place, drafted
+from convnext.exports.placing import check_place, written
 from convnext.exports.process import produce
 from convnext.exports.source import Resolution, Source, opened_source
 from convnext.exports.verify import (
@@ -168,15 +168,15 @@ def export(  # noqa: PLR0913
         if expected is None:
             name, expected = reference(job, material)
             judge, probabilities = f"the engine {name} in float32", False
-        with drafted(target) as draft:
-            runtime, answers = produce(job, draft, material, on_progress)
+        with written(target) as temporary:
+            runtime, answers = produce(job, temporary, material, on_progress)
             verdict = compare(job, answers, expected, is_softmax=probabilities)
             if not verdict.good:
                 raise ExportError(
                     f"The {kind.name} file does not answer as the model does: {verdict}, on "
                     f"{material.said}. Nothing was kept. {_advice(job)}"
                 )
-            files = [path for path in draft.parent.rglob("*") if path.is_file()]
+            files = [path for path in temporary.parent.rglob("*") if path.is_file()]
             nbytes = sum(file.stat().st_size for file in files)
         seconds = time.perf_counter() - started
         notice = network.weights.info.notice

@@ -249,8 +249,8 @@ class ConvNextConfig:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json into a folder, which is made if need be."""
         text = self.to_json_string()
-        with staged(folder) as draft:
-            (draft / CONFIG_FILE).write_text(text, "utf-8")
+        with staged(folder) as temporary:
+            (temporary / CONFIG_FILE).write_text(text, "utf-8")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:

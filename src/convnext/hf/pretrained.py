@@ -178,9 +178,9 @@ class Pretrained:
             raise ArgumentTypeError(f"save_pretrained has no argument {next(iter(options))!r}.")
         config = self.saved_config()
         text = config.to_json_string()
-        with staged(folder, replaces=WEIGHTS) as draft:
-            (draft / CONFIG_FILE).write_text(text, "utf-8")
-            write_shards(draft, self.parameter_values(), max_shard_size, safe_serialization)
+        with staged(folder, replaces=WEIGHTS) as temporary:
+            (temporary / CONFIG_FILE).write_text(text, "utf-8")
+            write_shards(temporary, self.parameter_values(), max_shard_size, safe_serialization)
         if push_to_hub:
             self.push_to_hub(repo_id or Path(folder).name, **options)
 

@@ -245,8 +245,8 @@ class ConvNextImageProcessor:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write preprocessor_config.json into a folder, which is made if need be."""
         text = self.to_json_string()
-        with staged(folder) as draft:
-            (draft / PREPROCESSOR_FILE).write_text(text, "utf-8")
+        with staged(folder) as temporary:
+            (temporary / PREPROCESSOR_FILE).write_text(text, "utf-8")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:

@@ -13,10 +13,10 @@ from convnext.classifier.names import Names, choose_labels, numbered
 from convnext.engines import quantize
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
-from convnext.graphs.levels import Calibration, names_calibration
 from convnext.images.labels import Labels, labels_for
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
+from convnext.int8.calibration import Calibration, names_calibration
 from convnext.scale.job import Job, Task
 from convnext.scale.tables import TableColumns
 from convnext.weights.info import WeightsInfo

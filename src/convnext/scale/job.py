@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convnext.engines.base import Precision
-from convnext.graphs.levels import Calibration
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
+from convnext.int8.calibration import Calibration
 from convnext.scale.tables import TableColumns
 
 __all__ = ["Job", "Task", "settings"]

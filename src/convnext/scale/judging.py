@@ -16,8 +16,8 @@ from convnext.evaluate.accuracy import Judgement, Tally
 from convnext.evaluate.datasets import Dataset
 from convnext.evaluate.run import BadPicture, Measured
 from convnext.evaluate.subject import Subject
-from convnext.graphs.levels import Calibration
 from convnext.images.labels import Labels
+from convnext.int8.calibration import Calibration
 from convnext.scale.archives import tar_places, zip_places
 from convnext.scale.arrow import pyarrow
 from convnext.scale.cluster import Room

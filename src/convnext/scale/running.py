@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from convnext.classifier.names import Names
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, ConvNeXtError, UnknownNameError
-from convnext.graphs.levels import Calibration
 from convnext.images.sources import Sources as Pictures
+from convnext.int8.calibration import Calibration
 from convnext.scale.arrow import pyarrow
 from convnext.scale.asking import Asked, prepare
 from convnext.scale.cluster import Cluster, Room

@@ -190,7 +190,7 @@ def _write(
             {**layout.annotations, **said, **to.info.to_metadata()} if annotated else {},
             nested_under=layout.nested_under if kind == "pth" else None,
             on_progress=bar.update,
-            check=lambda draft: _verify(draft, ours, to.layout, bar.update),
+            check=lambda file: _verify(file, ours, to.layout, bar.update),
         )
     dropped = not annotated and to.info != UNKNOWN
     return SaveReport(path, to.found.architecture, to.layout, len(ours), total, to.info, dropped)

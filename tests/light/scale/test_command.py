@@ -10,7 +10,7 @@ from convnext.cli.main import main
 from convnext.engines import opening, quantizing
 from convnext.engines.mock import MockEngine
 from convnext.errors import ConvNeXtError
-from convnext.graphs.levels import Calibration
+from convnext.int8.calibration import Calibration
 from convnext.scale import judging
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
