@@ -1,52 +1,14 @@
-"""What the classes of some weights are called, and which class a name means.
-
-It knows nothing of models.
-"""
+"""Which class a name means. It knows nothing of models."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
-import os
-from collections.abc import Sequence
-from pathlib import Path
 
 from convnext.errors import ArgumentError, ArgumentTypeError
-from convnext.images.labels import IMAGENET_SETS, Labels, class_number, labels_for, read_labels
+from convnext.images.labels import Labels, class_number
 
-__all__ = ["Names", "choose_labels", "find_class", "numbered"]
-
-Names = Labels | Sequence[str] | str | os.PathLike[str]
-
-
-def choose_labels(names: Names) -> Labels:
-    """Class names from whatever a user gives: names, a file of them, or one of `IMAGENET_SETS`.
-
-    Raises:
-        ArgumentError: A text is neither a file nor one of the sets, or the file is wrong.
-    """
-    if isinstance(names, Labels):
-        return names
-    if isinstance(names, str) and names in IMAGENET_SETS:
-        return labels_for(names)
-    if not isinstance(names, str | os.PathLike):
-        return Labels(tuple(names))
-    if not Path(names).exists():
-        raise ArgumentError(
-            f"{str(names)!r} is neither a file with the names of the classes nor one of "
-            f"{', '.join(IMAGENET_SETS)}."
-        )
-    return read_labels(names)
-
-
-def numbered(num_classes: int) -> Labels:
-    """Stand-ins for names that nobody told.
-
-    Example:
-        >>> numbered(2).names
-        ('class 0', 'class 1')
-    """
-    return Labels(tuple(f"class {index}" for index in range(num_classes)))
+__all__ = ["find_class"]
 
 
 def find_class(target: int | str, labels: Labels) -> int:

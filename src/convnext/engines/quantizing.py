@@ -22,7 +22,7 @@ from convnext.graphs.network import Network
 from convnext.images.batches import batches
 from convnext.images.sources import Sources
 
-__all__ = ["calibration_of", "quantize_network"]
+__all__ = ["calibration_of", "check_calibration", "quantize_network"]
 
 PICTURES = 256  # more do not round better, and take longer
 
@@ -70,6 +70,16 @@ def calibration_of(network: Network, given: Any) -> Calibration:
     if names_calibration(given):
         return Calibration.load(Path(given))
     return quantize_network(network, given)
+
+
+def check_calibration(calibration: object, precision: str) -> None:
+    """Refuse a calibration where nothing is rounded.
+
+    Raises:
+        ArgumentError: So it is.
+    """
+    if calibration is not None and precision != "int8":
+        raise ArgumentError(f"A calibration is for precision='int8', not {precision!r}.")
 
 
 def _pixels(network: Network, pictures: Sources | NDArray[Any]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,17 @@ from typing import Any
 
 from convnext.errors import ArgumentError, UnknownNameError
 
-__all__ = ["IMAGENET_SETS", "Labels", "class_number", "labels_for", "read_labels"]
+__all__ = [
+    "IMAGENET_SETS",
+    "Labels",
+    "Names",
+    "choose_labels",
+    "class_number",
+    "labels_for",
+    "numbered",
+    "read_labels",
+    "resolve_labels",
+]
 
 IMAGENET_SETS = {"imagenet-1k": 1000, "imagenet-12k": 11821, "imagenet-22k": 21841}
 MAX_DIGITS = 9  # what is longer numbers nothing, and Python refuses to read thousands of digits
@@ -45,6 +56,10 @@ class Labels:
             'tench'
         """
         return self.names[index].split(", ")[0]
+
+
+Names = Labels | Sequence[str] | str | os.PathLike[str]
+"""What class names are taken from, see `choose_labels`."""
 
 
 def class_number(text: str) -> int | None:
@@ -107,8 +122,8 @@ def _in_order(content: Any, path: Path) -> list[Any]:
     pairs = content.get("id2label", content) if isinstance(content, dict) else None
     if isinstance(pairs, dict):
         inverse = all(isinstance(value, int) for value in pairs.values())
-        numbered = {str(v): k for k, v in pairs.items()} if inverse else pairs
-        content = [numbered.get(str(index)) for index in range(len(pairs))]
+        by_number = {str(v): k for k, v in pairs.items()} if inverse else pairs
+        content = [by_number.get(str(index)) for index in range(len(pairs))]
     if not isinstance(content, list) or not content or None in content:
         raise ArgumentError(
             f"{path} must name each class from 0 up exactly once, as a list of names or as an "
@@ -121,3 +136,62 @@ def _name(value: Any, path: Path) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ArgumentError(f"{path} names a class {value!r}; a name is text that is not empty.")
     return value.strip()
+
+
+def choose_labels(names: Names) -> Labels:
+    """Class names from whatever a user gives: names, a file of them, or one of `IMAGENET_SETS`.
+
+    Raises:
+        ArgumentError: A text is neither a file nor one of the sets, or the file is wrong.
+    """
+    if isinstance(names, Labels):
+        return names
+    if isinstance(names, str) and names in IMAGENET_SETS:
+        return labels_for(names)
+    if not isinstance(names, str | os.PathLike):
+        return Labels(tuple(names))
+    if not Path(names).exists():
+        raise ArgumentError(
+            f"{str(names)!r} is neither a file with the names of the classes nor one of "
+            f"{', '.join(IMAGENET_SETS)}."
+        )
+    return read_labels(names)
+
+
+def numbered(num_classes: int) -> Labels:
+    """Stand-ins for names that nobody told.
+
+    Example:
+        >>> numbered(2).names
+        ('class 0', 'class 1')
+    """
+    return Labels(tuple(f"class {index}" for index in range(num_classes)))
+
+
+def resolve_labels(
+    given: Names | None, stored: str | tuple[str, ...] | None, num_classes: int, source: object
+) -> Labels:
+    """What the classes of some weights are called.
+
+    Args:
+        given: What a user says they are called, which goes before anything else.
+        stored: What the weights say: names, or one of `IMAGENET_SETS`. It is never taken for a
+            path: a file must not make its reader open another.
+        num_classes: Width of the classifier; 0 where there is none.
+        source: Where the weights come from, for the error.
+
+    Raises:
+        ArgumentError: There are more or fewer names than classes, or none where names should be.
+    """
+    if given is not None:
+        labels = choose_labels(given)
+    elif isinstance(stored, str):
+        labels = labels_for(stored)
+    else:
+        labels = Labels(stored) if stored else numbered(num_classes)
+    if num_classes and len(labels) != num_classes:
+        raise ArgumentError(
+            f"{source} has {num_classes:,} classes, and there are {len(labels):,} names for them. "
+            "Give one name for each class, in order."
+        )
+    return labels

@@ -9,12 +9,11 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convnext.classifier.names import Names, choose_labels, numbered
 from convnext.engines import quantize
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.graphs.levels import Calibration, names_calibration
-from convnext.images.labels import Labels, labels_for
+from convnext.images.labels import Labels, Names, choose_labels, labels_for, numbered
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
 from convnext.scale.job import Job, Task

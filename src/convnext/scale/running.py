@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from convnext.classifier.names import Names
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, ConvNeXtError, UnknownNameError
 from convnext.graphs.levels import Calibration
+from convnext.images.labels import Names
 from convnext.images.sources import Sources as Pictures
 from convnext.scale.arrow import pyarrow
 from convnext.scale.asking import Asked, prepare

@@ -1,10 +1,8 @@
 """Which class a name means."""
 
-import json
-
 import pytest
 
-from convnext.classifier.names import choose_labels, find_class, numbered
+from convnext.classifier.names import find_class
 from convnext.errors import ArgumentError, ArgumentTypeError
 from convnext.images.labels import Labels, labels_for
 
@@ -52,18 +50,3 @@ def test_names_that_are_numbers_are_names():
 def test_no_such_class(target, error, words):
     with pytest.raises(error, match=words):
         find_class(target, IMAGENET)
-
-
-def test_labels_from_whatever_is_given(tmp_path):
-    path = tmp_path / "names.json"
-    path.write_text(json.dumps(["a", "b"]))
-    expected = Labels(("a", "b"))
-    for given in (expected, ["a", "b"], ("a", "b"), path, str(path)):
-        assert choose_labels(given) == expected
-    assert choose_labels("imagenet-1k") is IMAGENET
-    assert numbered(2) == Labels(("class 0", "class 1"))
-
-
-def test_a_text_that_is_neither_file_nor_set():
-    with pytest.raises(ArgumentError, match="nor one of imagenet-1k"):
-        choose_labels("imagenet")

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from convnext.errors import ArgumentError, UnknownNameError
-from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_labels
+from convnext.images.labels import (
+    IMAGENET_SETS,
+    Labels,
+    choose_labels,
+    labels_for,
+    numbered,
+    read_labels,
+    resolve_labels,
+)
 
 
 @pytest.mark.parametrize(("name", "count"), IMAGENET_SETS.items())
@@ -119,3 +127,46 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ArgumentError, match="cannot be read"):
         read_labels(path)
+
+
+def test_labels_from_whatever_is_given(tmp_path: Path):
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps(["a", "b"]))
+    expected = Labels(("a", "b"))
+    for given in (expected, ["a", "b"], ("a", "b"), path, str(path)):
+        assert choose_labels(given) == expected
+    assert choose_labels("imagenet-1k") is labels_for("imagenet-1k")
+    assert numbered(2) == Labels(("class 0", "class 1"))
+
+
+def test_a_text_that_is_neither_file_nor_set():
+    with pytest.raises(ArgumentError, match="nor one of imagenet-1k"):
+        choose_labels("imagenet")
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "names"),
+    [
+        (None, None, ("class 0", "class 1")),
+        (None, (), ("class 0", "class 1")),
+        (None, ("a", "b"), ("a", "b")),
+        (["c", "d"], ("a", "b"), ("c", "d")),
+        (["c", "d"], "nobody's set", ("c", "d")),
+    ],
+)
+def test_what_a_user_says_goes_before_what_the_weights_say(given, stored, names):
+    assert resolve_labels(given, stored, 2, "w").names == names
+
+
+def test_names_of_another_number_of_classes():
+    with pytest.raises(ArgumentError, match=r"w\.pth has 2 classes, and there are 1,000 names"):
+        resolve_labels(None, "imagenet-1k", 2, "w.pth")
+    assert len(resolve_labels(None, "imagenet-1k", 0, "w.pth")) == 1000
+
+
+def test_a_file_must_not_make_its_reader_open_another(tmp_path: Path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("a\nb\n")
+    with pytest.raises(UnknownNameError, match="Unknown set of classes"):
+        resolve_labels(None, str(secret), 2, "w")
+    assert resolve_labels(str(secret), None, 2, "w").names == ("a", "b")
