@@ -6,7 +6,6 @@ import gc
 import hashlib
 import shutil
 import tempfile
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -23,32 +22,12 @@ from convnext.graphs.levels import Calibration
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.session import Session
-from convnext.weights import load
 from convnext.weights.load import read_weights
 from convnext.weights.save import convert
 
 pytestmark = pytest.mark.usefixtures("mock_engine")
 
 BATCH = np.zeros((2, 32, 32, 3), np.uint8)
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """How often weights files were opened and recognised."""
-    counts = Counter()
-
-    def count(name):
-        call = getattr(load, name)
-
-        def counting(*arguments, **options):
-            counts[name] += 1
-            return call(*arguments, **options)
-
-        monkeypatch.setattr(load, name, counting)
-
-    for name in ("open_weights", "recognise"):
-        count(name)
-    return counts
 
 
 @pytest.fixture

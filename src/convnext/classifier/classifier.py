@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.classifier.explain import Explanation, grad_cam, seen_region
+from convnext.classifier.explain import EXPLAINED, Explanation, heat_of
 from convnext.classifier.names import find_class
 from convnext.classifier.results import Answer, Embedding, Prediction, best_classes, class_score
 from convnext.engines.base import Array, Precision
@@ -31,7 +31,6 @@ from convnext.session import Session
 
 __all__ = ["Classifier"]
 
-EXPLAINED = ("logits", "stage_3")
 FEATURES = ("stage_0", "stage_1", "stage_2", "stage_3")
 
 
@@ -189,15 +188,9 @@ class Classifier:
         results = self._session.run(pixels(image, self.preprocess)[None], EXPLAINED)
         logits, features = results["logits"][0], results["stage_3"][0]
         index = int(logits.argmax()) if index is None else index
-        gamma, kernel = self._session.head
-        cells = (features.shape[0], features.shape[1])
-        return Explanation(
-            id=named.id,
-            target=class_score(logits, index, self.labels),
-            heat=grad_cam(features, gamma, kernel[:, index]),
-            region=seen_region(*image.size, self.preprocess, cells, self._session.strides),
-            picture=image,
-        )
+        heat, region = heat_of(self._session, features, index, image.size)
+        target_score = class_score(logits, index, self.labels)
+        return Explanation(named.id, target_score, heat, region, image)
 
     def run(
         self, sources: Sources, outputs: Sequence[str], batch_size: int = 32
