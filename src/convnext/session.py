@@ -46,6 +46,7 @@ class Session:
 
     Attributes:
         network: Weights, recipe and geometry.
+        engine_name: What computes, as it was asked for.
         options: What engines are opened with.
         engines: Those that are open, by their outputs.
     """
@@ -61,9 +62,9 @@ class Session:
     ) -> None:
         self._release = weakref.finalize(self, release)
         self.network = network
+        self.engine_name = engine
         self.options = options
         self.engines: dict[tuple[str, ...], Engine] = {}
-        self._engine = engine
         self._calibration = calibration
         self._labels = labels
         self._stamp = _stamp(network.weights.path)
@@ -179,9 +180,9 @@ class Session:
 
         Raises:
             ArgumentError: No picture can be read.
+            MissingDependencyError: OpenVINO, which finds it, is not installed.
         """
-        runtime = choose_runtime(self._engine, self.options.precision)
-        if self._calibration is None or not runtime.int8:
+        if self._calibration is None:
             return None
         self._check_readable()
         return calibration_of(self.network, self._calibration)
@@ -246,9 +247,10 @@ class Session:
     def _open(self, outputs: tuple[str, ...]) -> Engine:
         self.check_pictures()
         self._check_readable()
-        runtime = choose_runtime(self._engine, self.options.precision)
+        runtime = choose_runtime(self.engine_name, self.options.precision)
         options = replace(self.options, outputs=outputs)
-        return run_network(self.network, runtime, options, self.calibration)
+        calibration = self.calibration if runtime.int8 else None
+        return run_network(self.network, runtime, options, calibration)
 
     def _check_readable(self) -> None:
         """Refuse weights that are gone, or others in their place."""

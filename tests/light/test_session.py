@@ -113,7 +113,8 @@ def test_a_calibration_is_found_once_and_for_int8_only(named_weights, mock_engin
     assert [options.calibration for options in mock_engine.options] == [session.calibration] * 2
     float_only = opening.Runtime(lambda: True, (), opening.ENGINES["mock"].open)
     monkeypatch.setitem(opening.ENGINES, "float", float_only)
-    assert Session.open(named_weights, engine="float", **int8).calibration is None
+    Session.open(named_weights, engine="float", **int8).engine("logits")
+    assert len(calibrated) == 1
     with pytest.raises(ArgumentError, match="for precision='int8', not 'auto'"):
         Session.open(named_weights, calibration="photos")
 

@@ -99,7 +99,6 @@ class Classifier:
         self.preprocess = session.preprocess
         self.labels = session.labels
         self.has_names = session.has_names
-        self._engine_name = engine
 
     def __call__(self, picture: Source | Named, top: int = 5) -> Prediction:
         """The most probable classes of one picture.
@@ -228,7 +227,9 @@ class Classifier:
         licence = self.info.licence or "licence unknown"
         classes = f"{session.num_classes} classes" if session.num_classes else "no classifier"
         opened = next(iter(session.engines.values()), None)
-        engine = f"{opened.name} {opened.precision}" if opened else f"{self._engine_name}, not open"
+        engine = (
+            f"{opened.name} {opened.precision}" if opened else f"{session.engine_name}, not open"
+        )
         size = self.preprocess.size
         return f"<Classifier {name}, {licence}, {classes}, {size}x{size} px, engine {engine}>"
 

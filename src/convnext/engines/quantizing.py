@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.engines.base import EngineOptions, InputSpec, Precision
-from convnext.errors import ArgumentError
+from convnext.errors import ArgumentError, MissingDependencyError
 from convnext.graphs.agreement import agreement
 from convnext.graphs.levels import Calibration, names_calibration
 from convnext.graphs.network import Network
@@ -42,7 +43,10 @@ def quantize_network(
 
     Raises:
         ArgumentError: No picture can be read, or the network does not take such pictures.
+        MissingDependencyError: OpenVINO is not installed.
     """
+    if find_spec("openvino") is None:
+        raise MissingDependencyError("OpenVINO, which a model is calibrated with,", "openvino")
     from convnext.engines.openvino import OpenVINOEngine
     from convnext.graphs.quantize import calibrate
 

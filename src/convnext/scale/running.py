@@ -24,7 +24,7 @@ from convnext.graphs.levels import Calibration
 from convnext.images.labels import Names
 from convnext.images.sources import Sources as Pictures
 from convnext.scale.arrow import pyarrow
-from convnext.scale.asking import Asked, prepare
+from convnext.scale.asking import check_asked, job_of
 from convnext.scale.cluster import Cluster, Room
 from convnext.scale.finding import Found, Sources, find
 from convnext.scale.inputs import Item
@@ -34,6 +34,7 @@ from convnext.scale.plan import Mode, Plan, open_plan
 from convnext.scale.runners import Local, Runner
 from convnext.scale.tables import TableColumns
 from convnext.scale.worker import LISTED, Done
+from convnext.session import Session
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -135,13 +136,28 @@ def predict_dataset(  # noqa: PLR0913
         done = predict_dataset("photos/", "convnext_tiny.fb_in1k", "answers", top=5)
         print(done.pictures, done.bad)
     """
-    asked = Asked(
-        *(task, top, vectors, engine, precision, device, calibration, labels, size, batch_size),
-        *(shard_size, columns),
-    )
+    numbers = {"batch_size": batch_size, "shard_size": shard_size, "top": top, "size": size}
+    check_asked(model, task, numbers)
     if resume and overwrite:
         raise ArgumentError("resume goes on with an earlier run, overwrite discards it: not both.")
-    job, _ = prepare(model, asked)
+    with Session.open(
+        model,
+        engine=engine,
+        precision=precision,
+        calibration=calibration,
+        device=device,
+        size=size,
+        labels=labels,
+    ) as session:
+        job = job_of(
+            session,
+            model,
+            task,
+            top=top,
+            vectors=vectors,
+            batch_size=batch_size,
+            columns=columns,
+        )
     return work_through(
         job,
         os.fspath(out),
