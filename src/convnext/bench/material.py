@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from convnext.engines import quantize
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
+from convnext.session import Session
 from convnext.weights.info import WeightsInfo
-from convnext.weights.load import read_weights
 from convnext.weights.random_weights import random_weights
 from convnext.weights.save import convert, save_weights
 
@@ -159,25 +159,21 @@ def write_weights(
     """
     target = folder / OURS
     if random:
-        recipe = _sized(Preprocess(), size)
+        recipe = Preprocess() if size is None else Preprocess(size=size)
         weights = random_weights(VARIANTS[source])
         save_weights(weights, target, info=WeightsInfo(preprocess=recipe))
         return Model(f"{source} (random weights)", VARIANTS[source], 1000, recipe)
-    with read_weights(source) as read:
-        if not read.num_classes or read.found.channels != 3:
+    with Session.open(source, size=size) as session:
+        network, strides = session.network, session.info.strides
+        if not network.num_classes or network.channels != 3:
             raise ArgumentError(
-                f"{source} cannot be raced: it has {read.num_classes or 'no'} classes and takes "
-                f"{read.found.channels} channels. Take a classifier of RGB pictures."
+                f"{source} cannot be raced: it has {network.num_classes or 'no'} classes and takes "
+                f"{network.channels} channels. Take a classifier of RGB pictures."
             )
-        recipe = _sized(read.info.preprocess or Preprocess(), size)
-        info = WeightsInfo(preprocess=recipe, strides=read.info.strides)
-        save_weights(read.tensors, target, dtype="float32", info=info)
-        name = read.info.name or Path(source).name
-        return Model(name, read.variant, read.num_classes, recipe, read.info.strides)
-
-
-def _sized(recipe: Preprocess, size: int | None) -> Preprocess:
-    return recipe if size is None else replace(recipe, size=size)
+        info = WeightsInfo(preprocess=session.preprocess, strides=strides)
+        save_weights(network.weights.tensors, target, dtype="float32", info=info)
+        name = session.info.name or Path(source).name
+        return Model(name, session.variant, session.num_classes, session.preprocess, strides)
 
 
 def write_material(
