@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from convnext.architecture import Strides, Variant
 from convnext.engines import Engine
 from convnext.engines.base import Array, EngineOptions, Precision
-from convnext.engines.opening import choose_runtime, opened_network, run_network
+from convnext.engines.opening import choose_runtime, opened_network
 from convnext.engines.quantizing import calibration_of, check_calibration
 from convnext.errors import ArgumentError, WeightsFileError
 from convnext.graphs.levels import Calibration
@@ -34,7 +33,6 @@ from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
 from convnext.images.transform import normalise
 from convnext.weights.digest import digest
-from convnext.weights.info import WeightsInfo
 
 __all__ = ["Session"]
 
@@ -46,6 +44,13 @@ class Session:
 
     Attributes:
         network: Weights, recipe and geometry.
+        info: What is known about the weights, such as their licence.
+        source: Where they come from, for messages.
+        variant: The architecture.
+        num_classes: Width of the classifier; 0 where there is none.
+        preprocess: What is done to pictures.
+        strides: Of the stem and the downsamplings.
+        has_names: Whether anybody said what the classes are called.
         engine_name: What computes, as it was asked for.
         options: What engines are opened with.
         engines: Those that are open, by their outputs.
@@ -54,7 +59,7 @@ class Session:
     def __init__(
         self,
         network: Network,
-        engine: str,
+        engine_name: str,
         options: EngineOptions,
         calibration: Calibration | Sources | None,
         labels: Names | None,
@@ -62,7 +67,14 @@ class Session:
     ) -> None:
         self._release = weakref.finalize(self, release)
         self.network = network
-        self.engine_name = engine
+        self.info = network.weights.info
+        self.source = network.weights.source
+        self.variant = network.variant
+        self.num_classes = network.num_classes
+        self.preprocess = network.preprocess
+        self.strides = network.strides
+        self.has_names = labels is not None or self.info.labels is not None
+        self.engine_name = engine_name
         self.options = options
         self.engines: dict[tuple[str, ...], Engine] = {}
         self._calibration = calibration
@@ -124,46 +136,11 @@ class Session:
         self._release()
         self.network = replace(self.network, weights=replace(self.network.weights, tensors={}))
 
-    @property
-    def info(self) -> WeightsInfo:
-        """What is known about the weights, such as their licence."""
-        return self.network.weights.info
-
-    @property
-    def source(self) -> str:
-        """Where they come from, for messages."""
-        return self.network.weights.source
-
     @functools.cached_property
     def digest(self) -> str | None:
         """Which weights these are; None of weights that are in no file."""
         path = self.network.weights.path
         return None if path is None else digest(path)
-
-    @property
-    def variant(self) -> Variant:
-        """The architecture."""
-        return self.network.variant
-
-    @property
-    def num_classes(self) -> int:
-        """Width of the classifier; 0 where there is none."""
-        return self.network.num_classes
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What is done to pictures."""
-        return self.network.preprocess
-
-    @property
-    def strides(self) -> Strides:
-        """Of the stem and the downsamplings."""
-        return self.network.strides
-
-    @property
-    def has_names(self) -> bool:
-        """Whether anybody said what the classes are called."""
-        return self._labels is not None or self.info.labels is not None
 
     @functools.cached_property
     def labels(self) -> Labels:
@@ -247,10 +224,11 @@ class Session:
     def _open(self, outputs: tuple[str, ...]) -> Engine:
         self.check_pictures()
         self._check_readable()
+        self.network.check_outputs(outputs)
         runtime = choose_runtime(self.engine_name, self.options.precision)
-        options = replace(self.options, outputs=outputs)
         calibration = self.calibration if runtime.int8 else None
-        return run_network(self.network, runtime, options, calibration)
+        options = replace(self.options, outputs=outputs, calibration=calibration)
+        return runtime.open(self.network, options)
 
     def _check_readable(self) -> None:
         """Refuse weights that are gone, or others in their place."""

@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.classifier.explain import EXPLAINED, Explanation, heat_of
-from convnext.classifier.names import find_class
 from convnext.classifier.results import Answer, Embedding, Prediction, best_classes, class_score
 from convnext.engines.base import Array, Precision
 from convnext.errors import ArgumentError, ArgumentTypeError, ImageError
 from convnext.graphs.levels import Calibration
 from convnext.images.batches import batches
 from convnext.images.decode import Source, decode
-from convnext.images.labels import Names
+from convnext.images.labels import Names, find_class
 from convnext.images.read import is_url
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Named, Sources

@@ -34,7 +34,6 @@ __all__ = [
     "open_engine",
     "opened_network",
     "quantize",
-    "run_network",
 ]
 
 
@@ -144,7 +143,10 @@ def open_engine(  # noqa: PLR0913
     check_calibration(calibration, precision)
     _check_size(model, size, any_size)
     with opened_network(model, size, any_size=any_size) as network:
-        return run_network(network, runtime, options, calibration)
+        network.check_outputs(names)
+        if calibration is not None and runtime.int8:
+            options = replace(options, calibration=calibration_of(network, calibration))
+        return runtime.open(network, options)
 
 
 def quantize(
@@ -191,15 +193,10 @@ def opened_network(
 ) -> Iterator[Network]:
     """The network that is meant, as long as its weights can be read.
 
-    Args:
-        model: What `open_engine` takes.
-        size: Side of the pictures, if not that of the recipe.
-        any_size: Whether pictures of every size are taken. A Keras model has sides of its own.
-        preprocess: What is done to pictures, if not what the weights say.
+    A Keras model keeps its own sides, whatever size its recipe is given.
 
     Raises:
-        ArgumentTypeError: The model, its recipe or its size is something else.
-        ConvNeXtError: The weights cannot be read.
+        ConvNeXtError: The weights cannot be read, or an argument is something else.
     """
     with ExitStack() as held:
         if isinstance(model, str | os.PathLike):
@@ -217,23 +214,6 @@ def opened_network(
                 f"read_weights or a Keras model of this package, not {type(model).__name__}."
             )
         yield replace(network, preprocess=recipe)
-
-
-def run_network(
-    network: Network, runtime: Runtime, options: EngineOptions, calibration: Any = None
-) -> Engine:
-    """An engine for a network, calibrated if that is what it needs.
-
-    Args:
-        network: What to run; its weights are read here and not needed afterwards.
-        runtime: From `choose_runtime`.
-        options: How to run it.
-        calibration: What `open_engine` takes.
-    """
-    network.check_outputs(options.outputs)
-    if calibration is not None and runtime.int8:
-        options = replace(options, calibration=calibration_of(network, calibration))
-    return runtime.open(network, options)
 
 
 def choose_runtime(engine: str, precision: str = "auto") -> Runtime:

@@ -95,8 +95,13 @@ def opened_source(
         with Session.open(model) as session:
             yield _of_model(model, session.network, resolution, random)
         return
-    if isinstance(model, str | os.PathLike):
-        model = _weights(model, random)
+    if random and isinstance(model, str | os.PathLike):
+        model = _drawn(str(model))
+    elif _is_unpublished(model):
+        raise ArgumentError(
+            f"No weights were ever published for {model!r}. Give a weights file, or allow random "
+            "weights with random=True (--random): they answer nothing, but have the right form."
+        )
     size = resolution if isinstance(resolution, int) else None
     with Session.open(model, size=size, any_size=resolution == "any") as session:
         yield Source(session.network)
@@ -112,24 +117,15 @@ def _check_resolution(resolution: Resolution) -> None:
     adapted_strides(resolution, resolution)
 
 
-def _weights(
-    source: str | os.PathLike[str], random: bool
-) -> str | os.PathLike[str] | CanonicalWeights:
-    """The weights themselves, where they are drawn."""
-    name = str(source)
-    if random:
-        if name not in VARIANTS:
-            raise UnknownNameError("variant to draw random weights for", name, VARIANTS)
-        return _drawn(name)
-    if name in VARIANTS and name not in DEFAULT_RECIPES and not Path(name).exists():
-        raise ArgumentError(
-            f"No weights were ever published for {name!r}. Give a weights file, or allow random "
-            "weights with random=True (--random): they answer nothing, but have the right form."
-        )
-    return source
+def _is_unpublished(model: Any) -> bool:
+    """Whether it is the name of a variant that nobody published weights of."""
+    unpublished = VARIANTS.keys() - DEFAULT_RECIPES.keys()
+    return isinstance(model, str) and model in unpublished and not Path(model).exists()
 
 
 def _drawn(name: str) -> CanonicalWeights:
+    if name not in VARIANTS:
+        raise UnknownNameError("variant to draw random weights for", name, VARIANTS)
     arrays = random_weights(VARIANTS[name])
     found = recognise({key: array.shape for key, array in arrays.items()}, "convnext")
     tensors = {key: LazyTensor.from_array(array) for key, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""What a model's classes are called.
+"""What a model's classes are called, and which one a name means.
 
 Why it exists: a class is a number to the model and a name to everybody else. ImageNet's names are
 built in; those of fine-tuned models come from a file.
@@ -6,7 +6,9 @@ built in; those of fine-tuned models come from a file.
 
 from __future__ import annotations
 
+import difflib
 import functools
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -15,16 +17,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from convnext.errors import ArgumentError, UnknownNameError
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 
 __all__ = [
     "IMAGENET_SETS",
     "Labels",
     "Names",
-    "choose_labels",
     "class_number",
+    "find_class",
     "labels_for",
-    "numbered",
     "read_labels",
     "resolve_labels",
 ]
@@ -59,7 +60,7 @@ class Labels:
 
 
 Names = Labels | Sequence[str] | str | os.PathLike[str]
-"""What class names are taken from, see `choose_labels`."""
+"""What class names are taken from, see `resolve_labels`."""
 
 
 def class_number(text: str) -> int | None:
@@ -138,12 +139,38 @@ def _name(value: Any, path: Path) -> str:
     return value.strip()
 
 
-def choose_labels(names: Names) -> Labels:
-    """Class names from whatever a user gives: names, a file of them, or one of `IMAGENET_SETS`.
+def resolve_labels(
+    given: Names | None, stored: str | tuple[str, ...] | None, num_classes: int, source: object
+) -> Labels:
+    """What the classes of some weights are called; "class 0" and so on if nobody says.
+
+    Args:
+        given: What a user says, which goes before anything else: names, a file of them, or one of
+            `IMAGENET_SETS`.
+        stored: What the weights say: names, or one of `IMAGENET_SETS`. It is never taken for a
+            path: a file must not make its reader open another.
+        num_classes: Width of the classifier; 0 where there is none.
+        source: Where the weights come from, for the error.
 
     Raises:
-        ArgumentError: A text is neither a file nor one of the sets, or the file is wrong.
+        ArgumentError: There are more or fewer names than classes, a text is neither a file nor one
+            of the sets, or the file is wrong.
     """
+    if given is not None:
+        labels = _chosen(given)
+    elif isinstance(stored, str):
+        labels = labels_for(stored)
+    else:
+        labels = Labels(stored or tuple(f"class {index}" for index in range(num_classes)))
+    if num_classes and len(labels) != num_classes:
+        raise ArgumentError(
+            f"{source} has {num_classes:,} classes, and there are {len(labels):,} names for them. "
+            "Give one name for each class, in order."
+        )
+    return labels
+
+
+def _chosen(names: Names) -> Labels:
     if isinstance(names, Labels):
         return names
     if isinstance(names, str) and names in IMAGENET_SETS:
@@ -158,40 +185,41 @@ def choose_labels(names: Names) -> Labels:
     return read_labels(names)
 
 
-def numbered(num_classes: int) -> Labels:
-    """Stand-ins for names that nobody told.
-
-    Example:
-        >>> numbered(2).names
-        ('class 0', 'class 1')
-    """
-    return Labels(tuple(f"class {index}" for index in range(num_classes)))
-
-
-def resolve_labels(
-    given: Names | None, stored: str | tuple[str, ...] | None, num_classes: int, source: object
-) -> Labels:
-    """What the classes of some weights are called.
-
-    Args:
-        given: What a user says they are called, which goes before anything else.
-        stored: What the weights say: names, or one of `IMAGENET_SETS`. It is never taken for a
-            path: a file must not make its reader open another.
-        num_classes: Width of the classifier; 0 where there is none.
-        source: Where the weights come from, for the error.
+def find_class(target: int | str, labels: Labels) -> int:
+    """The number of a class that is given by its number, its WordNet id or any of its names.
 
     Raises:
-        ArgumentError: There are more or fewer names than classes, or none where names should be.
+        ArgumentError: There is no such class, or more than one.
+
+    Example:
+        >>> find_class("Cat", Labels(("dog, hound", "cat, feline")))
+        1
     """
-    if given is not None:
-        labels = choose_labels(given)
-    elif isinstance(stored, str):
-        labels = labels_for(stored)
-    else:
-        labels = Labels(stored) if stored else numbered(num_classes)
-    if num_classes and len(labels) != num_classes:
-        raise ArgumentError(
-            f"{source} has {num_classes:,} classes, and there are {len(labels):,} names for them. "
-            "Give one name for each class, in order."
-        )
-    return labels
+    if isinstance(target, bool) or not isinstance(target, int | str):
+        raise ArgumentTypeError(f"A class is a number or a name, not {type(target).__name__}.")
+    if isinstance(target, int):
+        if not 0 <= target < len(labels):
+            raise ArgumentError(f"There is no class {target}: they go from 0 to {len(labels) - 1}.")
+        return target
+    wanted = target.strip().casefold()
+    whole = [name.casefold() for name in labels.names]
+    wnids = [wnid.casefold() for wnid in labels.wnids]
+    synonyms = [name.split(", ") for name in whole]
+    for found in (
+        [index for index, wnid in enumerate(wnids) if wnid == wanted],
+        [index for index, name in enumerate(whole) if name == wanted],
+        [index for index, names in enumerate(synonyms) if wanted in names],
+    ):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = "; ".join(f"{index} ({labels.names[index]})" for index in found)
+            raise ArgumentError(f"More than one class is called {target!r}. Give one of: {listed}.")
+    if (number := class_number(wanted)) is not None:
+        return find_class(number, labels)
+    close = difflib.get_close_matches(wanted, itertools.chain(*synonyms), n=3)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise ArgumentError(
+        f"No class is called {target!r}.{hint} Give a name, a WordNet id, or a number from 0 to "
+        f"{len(labels) - 1}."
+    )

@@ -13,11 +13,11 @@ from PIL import Image
 from convnext.classifier import ClassScore
 from convnext.classifier.explain import heat_of, over
 from convnext.classifier.heatmap import shown
-from convnext.classifier.names import find_class
 from convnext.classifier.results import class_score
 from convnext.engines import Engine
 from convnext.errors import ArgumentError, WeightsError
 from convnext.images.decode import decode
+from convnext.images.labels import find_class
 from convnext.images.read import Limits
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import pixels

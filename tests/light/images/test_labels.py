@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from convnext.errors import ArgumentError, UnknownNameError
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.images.labels import (
     IMAGENET_SETS,
     Labels,
-    choose_labels,
+    find_class,
     labels_for,
-    numbered,
     read_labels,
     resolve_labels,
 )
@@ -134,14 +133,13 @@ def test_labels_from_whatever_is_given(tmp_path: Path):
     path.write_text(json.dumps(["a", "b"]))
     expected = Labels(("a", "b"))
     for given in (expected, ["a", "b"], ("a", "b"), path, str(path)):
-        assert choose_labels(given) == expected
-    assert choose_labels("imagenet-1k") is labels_for("imagenet-1k")
-    assert numbered(2) == Labels(("class 0", "class 1"))
+        assert resolve_labels(given, None, 2, "w") == expected
+    assert resolve_labels("imagenet-1k", None, 1000, "w") is labels_for("imagenet-1k")
 
 
 def test_a_text_that_is_neither_file_nor_set():
     with pytest.raises(ArgumentError, match="nor one of imagenet-1k"):
-        choose_labels("imagenet")
+        resolve_labels("imagenet", None, 2, "w")
 
 
 @pytest.mark.parametrize(
@@ -170,3 +168,49 @@ def test_a_file_must_not_make_its_reader_open_another(tmp_path: Path):
     with pytest.raises(UnknownNameError, match="Unknown set of classes"):
         resolve_labels(None, str(secret), 2, "w")
     assert resolve_labels(str(secret), None, 2, "w").names == ("a", "b")
+
+
+IMAGENET = labels_for("imagenet-1k")
+
+
+@pytest.mark.parametrize("target", ["tabby", "Tabby Cat", "tabby, tabby cat", "n02123045", "281"])
+def test_a_class_by_any_of_its_names(target):
+    assert find_class(target, IMAGENET) == find_class(281, IMAGENET) == 281
+
+
+def test_every_class_is_found_by_its_id():
+    assert [find_class(wnid, IMAGENET) for wnid in IMAGENET.wnids] == list(range(1000))
+
+
+def test_a_name_of_two_classes_is_refused_with_both():
+    with pytest.raises(ArgumentError, match=r"134 \(crane\); 517 \(crane\)"):
+        find_class("crane", IMAGENET)
+
+
+def test_a_whole_name_goes_before_a_synonym():
+    assert find_class("cat", Labels(("lion, cat", "cat"))) == 1
+
+
+def test_names_that_are_numbers_are_names():
+    labels = Labels(("7", "0"))
+    assert find_class("0", labels) == 1
+    assert find_class(0, labels) == 0
+    assert find_class("1", labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "words"),
+    [
+        ("tabyy", ArgumentError, "Did you mean 'tabby'"),
+        ("", ArgumentError, "a number from 0 to 999"),
+        (1000, ArgumentError, "from 0 to 999"),
+        ("1000", ArgumentError, "from 0 to 999"),
+        ("9" * 5000, ArgumentError, "No class is called"),
+        (-1, ArgumentError, "from 0 to 999"),
+        (True, ArgumentTypeError, "not bool"),
+        (2.0, ArgumentTypeError, "not float"),
+    ],
+)
+def test_no_such_class(target, error, words):
+    with pytest.raises(error, match=words):
+        find_class(target, IMAGENET)
