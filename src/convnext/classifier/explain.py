@@ -32,8 +32,11 @@ from convnext.classifier.heatmap import Box, captioned, overlay, shown
 from convnext.classifier.results import ClassScore
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import resized_size
+from convnext.session import Session
 
-__all__ = ["Explanation", "grad_cam", "seen_region"]
+__all__ = ["EXPLAINED", "Explanation", "grad_cam", "heat_of", "over", "seen_region"]
+
+EXPLAINED = ("logits", "stage_3")  # what an explanation is made of
 
 NORM_EPSILON = 1e-6  # of the norm before the classifier
 
@@ -97,6 +100,39 @@ def seen_region(
     return left * across, top * down, (left + seen[0]) * across, (top + seen[1]) * down
 
 
+def heat_of(
+    session: Session, feature_map: NDArray[Any], index: int, size: tuple[int, int]
+) -> tuple[NDArray[np.float32], Box]:
+    """Where a picture speaks for a class, and what part of it that lies over.
+
+    Args:
+        session: What saw it.
+        feature_map: `[height, width, channels]` of the last stage.
+        index: The class.
+        size: Width and height of the picture.
+    """
+    gamma, kernel = session.head
+    height, width, _ = feature_map.shape
+    region = seen_region(*size, session.preprocess, (height, width), session.strides)
+    return grad_cam(feature_map, gamma, kernel[:, index]), region
+
+
+def over(
+    small: Image.Image, size: tuple[int, int], heat: NDArray[np.float32], region: Box
+) -> Image.Image:
+    """Heat over a picture.
+
+    Args:
+        small: The picture, reduced.
+        size: Its width and height before.
+        heat: What `heat_of` gives.
+        region: What that lies over, in pixels of the picture before.
+    """
+    across, down = small.width / size[0], small.height / size[1]
+    left, top, right, bottom = region
+    return overlay(small, heat, (left * across, top * down, right * across, bottom * down))
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Where in a picture a class was seen.
@@ -122,8 +158,6 @@ class Explanation:
             side: The longer side of each of the two. What the model did not see is faded.
         """
         plain = shown(self.picture, side)
-        across, down = plain.width / self.picture.width, plain.height / self.picture.height
-        left, top, right, bottom = self.region
-        region = (left * across, top * down, right * across, bottom * down)
         title = f"{self.target.label}  {self.target.probability:.1%}"
-        return captioned([plain, overlay(plain, self.heat, region)], title, self.id)
+        hot = over(plain, self.picture.size, self.heat, self.region)
+        return captioned([plain, hot], title, self.id)

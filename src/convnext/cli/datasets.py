@@ -110,11 +110,11 @@ def write_dataset(
         raise ArgumentError("--engine-runner writes a folder of Parquet files: name it with --out.")
     from convnext.scale.running import predict_dataset
     from convnext.scale.tables import TableColumns
-    from convnext.weights.load import read_weights
+    from convnext.session import Session
 
     room = room_of(args)
-    with read_weights(args.model) as weights:
-        notice = weights.info.notice
+    with Session.open(args.model) as session:
+        notice = session.info.notice
     if notice:
         print(notice, file=sys.stderr)
     if room is not None and sys.stderr.isatty():

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from convnext.engines.base import Engine, EngineOptions, Precision
-from convnext.engines.quantizing import calibration_of, quantize_network
+from convnext.engines.quantizing import calibration_of, check_calibration, quantize_network
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -22,11 +22,19 @@ from convnext.errors import (
     UnknownNameError,
 )
 from convnext.graphs.network import Network
+from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
 from convnext.int8.calibration import Calibration
 from convnext.weights.load import CanonicalWeights, read_weights
 
-__all__ = ["ENGINES", "open_engine", "quantize"]
+__all__ = [
+    "ENGINES",
+    "Runtime",
+    "choose_runtime",
+    "open_engine",
+    "opened_network",
+    "quantize",
+]
 
 
 @dataclass(frozen=True)
@@ -129,12 +137,16 @@ def open_engine(  # noqa: PLR0913
         engine = open_engine("convnext_tiny.fb_in1k")
         logits = engine.predict(pixels)  # uint8 [n, 224, 224, 3] -> float32 [n, 1000]
     """
-    runtime = _choose(engine, precision)
+    runtime = choose_runtime(engine, precision)
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     options = EngineOptions(names, input, precision, device, threads, streams)
-    _check(options)
-    with _network(model, size, any_size) as network:
-        return _open(runtime, network, options, calibration)
+    check_calibration(calibration, precision)
+    _check_size(model, size, any_size)
+    with opened_network(model, size, any_size=any_size) as network:
+        network.check_outputs(names)
+        if calibration is not None and runtime.int8:
+            options = replace(options, calibration=calibration_of(network, calibration))
+        return runtime.open(network, options)
 
 
 def quantize(
@@ -165,41 +177,52 @@ def quantize(
         print(calibration.agreement)
         engine = open_engine("convnext_tiny.fb_in1k", precision="int8", calibration=calibration)
     """
-    _choose("openvino")
-    with _network(model, size) as network:
+    choose_runtime("openvino")
+    _check_size(model, size, any_size=False)
+    with opened_network(model, size) as network:
         return quantize_network(network, pictures, on_progress)
 
 
 @contextmanager
-def _network(model: Any, size: int | None, any_size: bool = False) -> Iterator[Network]:
-    """The network that is meant, as long as its weights can be read."""
-    if isinstance(model, str | os.PathLike):
-        source = model if isinstance(model, str) else Path(model)
-        with read_weights(source) as weights:
-            yield Network.of_weights(weights, size, any_size=any_size)
-    elif isinstance(model, CanonicalWeights):
-        yield Network.of_weights(model, size, any_size=any_size)
-    elif not hasattr(model, "get_layer"):
-        raise ArgumentTypeError(
-            "An engine runs a published checkpoint's name, a weights file, weights from "
-            f"read_weights or a Keras model of this package, not {type(model).__name__}."
-        )
-    elif size is not None or any_size:
-        raise ArgumentError("A Keras model has its own input size; leave out size and any_size.")
-    else:
-        yield Network.of_model(model)
+def opened_network(
+    model: Any,
+    size: int | None = None,
+    *,
+    any_size: bool = False,
+    preprocess: Preprocess | None = None,
+) -> Iterator[Network]:
+    """The network that is meant, as long as its weights can be read.
+
+    A Keras model keeps its own sides, whatever size its recipe is given.
+
+    Raises:
+        ConvNeXtError: The weights cannot be read, or an argument is something else.
+    """
+    with ExitStack() as held:
+        if isinstance(model, str | os.PathLike):
+            source = model if isinstance(model, str) else Path(model)
+            model = held.enter_context(read_weights(source))
+        if isinstance(model, CanonicalWeights):
+            recipe = _recipe(preprocess or model.info.preprocess or Preprocess(), size)
+            network = Network.of_weights(model, recipe.size, any_size=any_size)
+        elif hasattr(model, "get_layer"):
+            network = Network.of_model(model)
+            recipe = _recipe(preprocess or network.preprocess, size)
+        else:
+            raise ArgumentTypeError(
+                "A model is a published checkpoint's name, a weights file, weights from "
+                f"read_weights or a Keras model of this package, not {type(model).__name__}."
+            )
+        yield replace(network, preprocess=recipe)
 
 
-def _open(runtime: Runtime, network: Network, options: EngineOptions, calibration: Any) -> Engine:
-    network.check_outputs(options.outputs)
-    if calibration is not None and options.precision != "int8":
-        raise ArgumentError(f'A calibration is for precision="int8", not {options.precision!r}.')
-    if calibration is not None and runtime.int8:
-        options = replace(options, calibration=calibration_of(network, calibration))
-    return runtime.open(network, options)
+def choose_runtime(engine: str, precision: str = "auto") -> Runtime:
+    """The engine of a name, or with `"auto"` the first that is installed.
 
-
-def _choose(engine: str, precision: str = "auto") -> Runtime:
+    Raises:
+        UnknownNameError: There is none of that name.
+        MissingDependencyError: What it needs is not installed.
+    """
     if engine == "auto":
         for runtime in ENGINES.values():
             if runtime.installed() and (runtime.int8 or precision != "int8"):
@@ -215,17 +238,18 @@ def _choose(engine: str, precision: str = "auto") -> Runtime:
     return runtime
 
 
-def _check(options: EngineOptions) -> None:
-    if not isinstance(options.device, str):
+def _recipe(preprocess: Preprocess, size: int | None) -> Preprocess:
+    if not isinstance(preprocess, Preprocess):
         raise ArgumentTypeError(
-            f"device is the runtime's name of a device, or 'auto'; got {options.device!r}."
+            f"preprocess is a convnext.images.recipe.Preprocess, not {type(preprocess).__name__}."
         )
-    for name in ("threads", "streams"):
-        count = getattr(options, name)
-        if count is not None and (not isinstance(count, int) or count < 1):
-            raise ArgumentError(f"{name} must be 1 or more, or None; got {count!r}.")
-    if options.input not in ("uint8", "float32"):
-        raise UnknownNameError("input", options.input, ("uint8", "float32"))
-    precisions = ("auto", "float32", "bfloat16", "float16", "int8")
-    if options.precision not in precisions:
-        raise UnknownNameError("precision", options.precision, precisions)
+    if size is None:
+        return preprocess
+    if not isinstance(size, int):
+        raise ArgumentTypeError(f"size is the side of the pictures in pixels, not {size!r}.")
+    return replace(preprocess, size=size)
+
+
+def _check_size(model: Any, size: int | None, any_size: bool) -> None:
+    if hasattr(model, "get_layer") and (size is not None or any_size):
+        raise ArgumentError("A Keras model has its own input size; leave out size and any_size.")

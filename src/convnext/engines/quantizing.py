@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.engines.base import EngineOptions, InputSpec, Precision
-from convnext.errors import ArgumentError
+from convnext.errors import ArgumentError, MissingDependencyError
 from convnext.graphs.agreement import agreement
 from convnext.graphs.network import Network
 from convnext.images.batches import batches
 from convnext.images.sources import Sources
 from convnext.int8.calibration import Calibration, names_calibration
 
-__all__ = ["calibration_of", "quantize_network"]
+__all__ = ["calibration_of", "check_calibration", "quantize_network"]
 
 PICTURES = 256  # more do not round better, and take longer
 
@@ -42,7 +43,10 @@ def quantize_network(
 
     Raises:
         ArgumentError: No picture can be read, or the network does not take such pictures.
+        MissingDependencyError: OpenVINO is not installed.
     """
+    if find_spec("openvino") is None:
+        raise MissingDependencyError("OpenVINO, which a model is calibrated with,", "openvino")
     from convnext.engines.openvino import OpenVINOEngine
     from convnext.int8.openvino import calibrate
 
@@ -70,6 +74,16 @@ def calibration_of(network: Network, given: Any) -> Calibration:
     if names_calibration(given):
         return Calibration.load(Path(given))
     return quantize_network(network, given)
+
+
+def check_calibration(calibration: object, precision: str) -> None:
+    """Refuse a calibration where nothing is rounded.
+
+    Raises:
+        ArgumentError: So it is.
+    """
+    if calibration is not None and precision != "int8":
+        raise ArgumentError(f"A calibration is for precision='int8', not {precision!r}.")
 
 
 def _pixels(network: Network, pictures: Sources | NDArray[Any]) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from convnext.engines.quantizing import check_calibration
 from convnext.errors import ArgumentError, ArgumentTypeError, ExportError
 from convnext.exports.formats import Format, Option, choose_format
 from convnext.exports.job import Job
@@ -209,8 +210,7 @@ def _check_calibration(precision: str, calibration: object) -> None:
             "int8 needs calibration= (--calibration): a folder of pictures such as the model will "
             "see. A hundred or two are enough."
         )
-    if precision != "int8" and calibration is not None:
-        raise ArgumentError(f"A calibration is for int8, not for {precision}.")
+    check_calibration(calibration, precision)
 
 
 def _check_options(

@@ -330,7 +330,11 @@ BAD = {
         ArgumentError,
         "int8 needs calibration=",
     ),
-    "pictures for no int8": ({"calibration": "."}, ArgumentError, "for int8, not for float32"),
+    "pictures for no int8": (
+        {"calibration": "."},
+        ArgumentError,
+        "precision='int8', not 'float32'",
+    ),
     "drop path where nothing is trained": (
         {"drop_path_rate": 0.1},
         ArgumentError,
