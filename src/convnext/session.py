@@ -26,12 +26,12 @@ from convnext.engines.base import Array, EngineOptions, Precision
 from convnext.engines.opening import choose_runtime, opened_network
 from convnext.engines.quantizing import calibration_of, check_calibration
 from convnext.errors import ArgumentError, WeightsFileError
-from convnext.int8.calibration import Calibration
 from convnext.graphs.network import Network
 from convnext.images.labels import Labels, Names, resolve_labels
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
 from convnext.images.transform import normalise
+from convnext.int8.calibration import Calibration
 from convnext.weights.digest import digest
 
 __all__ = ["Session"]
@@ -94,7 +94,8 @@ class Session:
         threads: int | None = None,
         size: int | None = None,
         any_size: bool = False,
-        preprocess: Preprocess | None = None,
+        preprocess: Preprocess | str | None = None,
+        architecture: object = None,
         labels: Names | None = None,
     ) -> Session:
         """Open a model's weights; engines, labels and a calibration follow when they are needed.
@@ -109,7 +110,9 @@ class Session:
             threads: How many; by default as many processors as this process may use.
             size: Side of the pictures, if not that of the recipe.
             any_size: Whether batches of every picture size are taken.
-            preprocess: What is done to pictures, if not what the weights say.
+            preprocess: What is done to pictures, if not what the weights say: a `Preprocess`, or
+                one of `convnext.images.recipe.NORMALISATIONS`.
+            architecture: What a file does not say of its network, see `read_weights`.
             labels: What the classes are called, if not what the weights say.
 
         Raises:
@@ -121,7 +124,9 @@ class Session:
         check_calibration(calibration, precision)
         held = ExitStack()
         network = held.enter_context(
-            opened_network(model, size, any_size=any_size, preprocess=preprocess)
+            opened_network(
+                model, size, any_size=any_size, preprocess=preprocess, architecture=architecture
+            )
         )
         return cls(network, engine, options, calibration, labels, held.close)
 
@@ -178,8 +183,11 @@ class Session:
 
         Raises:
             ArgumentError: It takes other channels, or another size.
+            UnstatedError: It is not known how pixels are normalised.
         """
         size = self.preprocess.size
+        if not self.network.recipe_known:
+            self.network.weights.check_recipe()
         if self.network.channels != 3:
             raise ArgumentError(
                 f"{self.source} takes {self.network.channels} channels, and pictures have 3. "

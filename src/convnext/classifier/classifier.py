@@ -53,7 +53,10 @@ class Classifier:
         labels: What the classes are called, if the weights do not say or say it otherwise: names, a
             file of them (see `read_labels`), or one of `IMAGENET_SETS`. Classes without a name are
             called "class 0" and so on.
-        preprocess: What is done to pictures, if not what the weights say.
+        preprocess: What is done to pictures, if not what the weights say: a `Preprocess`, or how
+            pixels are normalised, one of `convnext.images.recipe.NORMALISATIONS`.
+        architecture: What a weights file does not say of its network, see
+            `convnext.weights.load.read_weights`.
 
     Attributes:
         info: What is known about the weights, such as their licence.
@@ -79,7 +82,8 @@ class Classifier:
         threads: int | None = None,
         size: int | None = None,
         labels: Names | None = None,
-        preprocess: Preprocess | None = None,
+        preprocess: Preprocess | str | None = None,
+        architecture: object = None,
     ) -> None:
         self._session = session = Session.open(
             model,
@@ -90,6 +94,7 @@ class Classifier:
             threads=threads,
             size=size,
             preprocess=preprocess,
+            architecture=architecture,
             labels=labels,
         )
         session.check_pictures()

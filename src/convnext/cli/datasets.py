@@ -113,7 +113,8 @@ def write_dataset(
     from convnext.session import Session
 
     room = room_of(args)
-    with Session.open(args.model) as session:
+    stated = {"preprocess": args.mean_std, "architecture": args.arch}
+    with Session.open(args.model, **stated) as session:
         notice = session.info.notice
     if notice:
         print(notice, file=sys.stderr)
@@ -132,6 +133,7 @@ def write_dataset(
             device=args.device,
             calibration=args.calibration,
             labels=args.labels or None,
+            **stated,
             batch_size=args.batch,
             shard_size=args.shard_size,
             columns=TableColumns(args.image_column, args.path_column, args.label_column),

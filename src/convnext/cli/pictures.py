@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "Unreadable",
     "add_model_options",
+    "add_statements",
     "check_target",
     "open_classifier",
     "show_progress",
@@ -64,6 +65,24 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="for int8: what `convnext quantize` wrote, or pictures",
     )
+    add_statements(parser)
+
+
+def add_statements(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say of a model what its file does not."""
+    from convnext.images.recipe import NORMALISATIONS
+
+    parser.add_argument(
+        "--arch",
+        metavar="NAME",
+        help="what a file does not say of its network: an architecture such as convnext_xxlarge, "
+        "or how it computes, such as epsilon=1e-5,activation=gelu_tanh",
+    )
+    parser.add_argument(
+        "--mean-std",
+        choices=tuple(NORMALISATIONS),
+        help="how pixels are normalised, where a file does not say so",
+    )
 
 
 def open_classifier(args: argparse.Namespace) -> Classifier:
@@ -79,6 +98,8 @@ def open_classifier(args: argparse.Namespace) -> Classifier:
         precision=args.precision,
         calibration=args.calibration,
         labels=args.labels or None,
+        preprocess=args.mean_std,
+        architecture=args.arch,
     )
     if classifier.info.notice:
         print(classifier.info.notice, file=sys.stderr)

@@ -54,7 +54,10 @@ class InputSpec:
 
         Raises:
             ArgumentError: Pixels of other channels than red, green and blue.
+            UnstatedError: Pixels, and it is not known how they are normalised.
         """
+        if dtype == "uint8" and not network.recipe_known:
+            network.weights.check_recipe()
         if dtype == "uint8" and network.channels != 3:
             raise ArgumentError(
                 f"{network.weights.source} takes {network.channels} channels, and there is no "

@@ -22,7 +22,7 @@ from convnext.errors import (
     UnknownNameError,
 )
 from convnext.graphs.network import Network
-from convnext.images.recipe import Preprocess
+from convnext.images.recipe import Preprocess, stated_recipe
 from convnext.images.sources import Sources
 from convnext.int8.calibration import Calibration
 from convnext.weights.load import CanonicalWeights, read_weights
@@ -107,6 +107,8 @@ def open_engine(  # noqa: PLR0913
     size: int | None = None,
     any_size: bool = False,
     calibration: Calibration | Sources | None = None,
+    preprocess: Preprocess | str | None = None,
+    architecture: object = None,
 ) -> Engine:
     """Make a model ready to answer.
 
@@ -125,6 +127,9 @@ def open_engine(  # noqa: PLR0913
         any_size: Whether batches of every picture size are taken, from 32 pixels on.
         calibration: What `"int8"` needs: pictures such as the model will see (a folder, say), what
             `quantize` made of them, or its file.
+        preprocess: What is done to pixels, if not what the weights say: a `Preprocess`, or one of
+            `convnext.images.recipe.NORMALISATIONS`.
+        architecture: What a file does not say of its network, see `read_weights`.
 
     Returns:
         An engine, ready to be called from any number of threads.
@@ -142,7 +147,9 @@ def open_engine(  # noqa: PLR0913
     options = EngineOptions(names, input, precision, device, threads, streams)
     check_calibration(calibration, precision)
     _check_size(model, size, any_size)
-    with opened_network(model, size, any_size=any_size) as network:
+    with opened_network(
+        model, size, any_size=any_size, preprocess=preprocess, architecture=architecture
+    ) as network:
         network.check_outputs(names)
         if calibration is not None and runtime.int8:
             options = replace(options, calibration=calibration_of(network, calibration))
@@ -154,6 +161,8 @@ def quantize(
     pictures: Sources,
     *,
     size: int | None = None,
+    preprocess: Preprocess | str | None = None,
+    architecture: object = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Calibration:
     """Find how a model is rounded to eight bits, and what that does to its answers.
@@ -163,6 +172,8 @@ def quantize(
         pictures: Some such as the model will see: a folder, say. A hundred or two are enough, and
             no more than 256 are used.
         size: Side of the pictures; by default that of the weights.
+        preprocess: See `open_engine`.
+        architecture: See `open_engine`.
         on_progress: Called with each step before it begins.
 
     Returns:
@@ -179,7 +190,7 @@ def quantize(
     """
     choose_runtime("openvino")
     _check_size(model, size, any_size=False)
-    with opened_network(model, size) as network:
+    with opened_network(model, size, preprocess=preprocess, architecture=architecture) as network:
         return quantize_network(network, pictures, on_progress)
 
 
@@ -189,7 +200,8 @@ def opened_network(
     size: int | None = None,
     *,
     any_size: bool = False,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | str | None = None,
+    architecture: object = None,
 ) -> Iterator[Network]:
     """The network that is meant, as long as its weights can be read.
 
@@ -201,13 +213,16 @@ def opened_network(
     with ExitStack() as held:
         if isinstance(model, str | os.PathLike):
             source = model if isinstance(model, str) else Path(model)
-            model = held.enter_context(read_weights(source))
+            model = held.enter_context(read_weights(source, architecture=architecture))
         if isinstance(model, CanonicalWeights):
-            recipe = _recipe(preprocess or model.info.preprocess or Preprocess(), size)
+            base = model.recipe or Preprocess()
+            recipe = _sized(base if preprocess is None else stated_recipe(preprocess, base), size)
             network = Network.of_weights(model, recipe.size, any_size=any_size)
+            network = replace(network, recipe_known=network.recipe_known or preprocess is not None)
         elif hasattr(model, "get_layer"):
             network = Network.of_model(model)
-            recipe = _recipe(preprocess or network.preprocess, size)
+            base = network.preprocess
+            recipe = _sized(base if preprocess is None else stated_recipe(preprocess, base), size)
         else:
             raise ArgumentTypeError(
                 "A model is a published checkpoint's name, a weights file, weights from "
@@ -238,11 +253,7 @@ def choose_runtime(engine: str, precision: str = "auto") -> Runtime:
     return runtime
 
 
-def _recipe(preprocess: Preprocess, size: int | None) -> Preprocess:
-    if not isinstance(preprocess, Preprocess):
-        raise ArgumentTypeError(
-            f"preprocess is a convnext.images.recipe.Preprocess, not {type(preprocess).__name__}."
-        )
+def _sized(preprocess: Preprocess, size: int | None) -> Preprocess:
     if size is None:
         return preprocess
     if not isinstance(size, int):

@@ -39,6 +39,7 @@ class Network:
         sides: Height and width of the pictures; None for any from 32 pixels on.
         strides: Of the stem and the downsamplings.
         dilations: Of the depthwise convolutions in each stage; none for 1 everywhere.
+        recipe_known: Whether anybody said how pixels are normalised.
     """
 
     weights: CanonicalWeights
@@ -46,6 +47,7 @@ class Network:
     sides: tuple[int, int] | None
     strides: Strides
     dilations: tuple[int, ...] = ()
+    recipe_known: bool = True
 
     @classmethod
     def of_weights(
@@ -63,15 +65,16 @@ class Network:
             UnstatedError: It is not known how the weights are computed with.
         """
         weights.found.check_arithmetic(weights.source)
-        preprocess = weights.info.preprocess or Preprocess()
+        recipe = weights.recipe
+        known, preprocess = recipe is not None, recipe or Preprocess()
         if size is not None:
             preprocess = replace(preprocess, size=size)
         side, architecture = preprocess.size, weights.architecture
         chosen = weights.info.strides
         if any_size:
-            return cls(weights, preprocess, None, chosen or architecture.strides)
+            return cls(weights, preprocess, None, chosen or architecture.strides, (), known)
         strides = chosen or architecture.geometry(side, side).strides
-        return cls(weights, preprocess, (side, side), strides)
+        return cls(weights, preprocess, (side, side), strides, (), known)
 
     @classmethod
     def of_model(cls, model: Any, info: WeightsInfo | None = None) -> Network:

@@ -382,8 +382,12 @@ class _Emitter:
         kernel = self.graph.constant(linear.kernel.transpose(3, 2, 0, 1))  # (out, in, h, w)
         bias = self.graph.constant(linear.bias)
         options: dict[str, Any] = {"strides": [stride] * 2}
+        side = linear.kernel.shape[0]
         if pads == "both":
-            options["pads"] = [linear.kernel.shape[0] // 2] * 4
+            options["pads"] = [side // 2] * 4
+        elif dilation > 1:  # stride 1, and ONNX Runtime pads no dilated convolution by itself
+            around = dilation * (side - 1)
+            options["pads"] = [around // 2] * 2 + [around - around // 2] * 2
         else:
             options["auto_pad"] = "SAME_UPPER" if pads == "same" else "VALID"
         if dilation > 1:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from convnext.architecture import Architecture
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError
 from convnext.images.labels import Labels
@@ -48,6 +49,7 @@ class Job:
         columns: Which columns of Parquet files are meant.
         competing: Among which classes an evaluated model chooses; None for all.
         digest: Of the weights that are meant; None for whatever workers find.
+        architecture: What the network is; None for what the file says.
     """
 
     task: Task
@@ -67,6 +69,7 @@ class Job:
     columns: TableColumns = field(default_factory=TableColumns)
     competing: tuple[int, ...] | None = None
     digest: str | None = None
+    architecture: Architecture | None = None
 
     @classmethod
     def of(
@@ -93,6 +96,7 @@ class Job:
         return cls(
             task=task,
             model=Path(model).absolute() if Path(model).exists() else str(model),
+            architecture=session.variant,
             preprocess=session.preprocess,
             labels=session.labels,
             width=session.variant.dims[-1],

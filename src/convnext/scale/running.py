@@ -26,6 +26,7 @@ from convnext.errors import (
     UnknownNameError,
 )
 from convnext.images.labels import Names
+from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources as Pictures
 from convnext.int8.calibration import Calibration
 from convnext.scale.arrow import pyarrow
@@ -90,6 +91,8 @@ def predict_dataset(  # noqa: PLR0913
     calibration: Calibration | Pictures | None = None,
     labels: Names | None = None,
     size: int | None = None,
+    preprocess: Preprocess | str | None = None,
+    architecture: object = None,
     batch_size: int = 32,
     shard_size: int = 1024,
     columns: TableColumns | None = None,
@@ -118,6 +121,8 @@ def predict_dataset(  # noqa: PLR0913
         calibration: What `"int8"` needs, see `open_engine`.
         labels: What the classes are called, as for `Classifier`.
         size: Side of the pictures, if not that of the weights.
+        preprocess: What is done to pictures, as for `Classifier`.
+        architecture: What a file does not say of its network, as for `Classifier`.
         batch_size: Pictures at once.
         shard_size: Pictures in a file: work for some seconds at least, better minutes.
         columns: Which columns of Parquet files are meant, if that is not plain.
@@ -152,6 +157,8 @@ def predict_dataset(  # noqa: PLR0913
         calibration=calibration,
         device=device,
         size=size,
+        preprocess=preprocess,
+        architecture=architecture,
         labels=labels,
     ) as session:
         job = Job.of(

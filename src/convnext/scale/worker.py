@@ -151,6 +151,7 @@ class Worker:
             device=job.device,
             threads=_engine_threads(job),
             preprocess=job.preprocess,
+            architecture=job.architecture,
         )
 
     @property

@@ -25,20 +25,23 @@ from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
     UnknownNameError,
+    UnstatedError,
     WeightsFileError,
     WeightsMismatchError,
 )
+from convnext.images.recipe import NORMALISATIONS, Preprocess
 from convnext.weights.beside import Beside, read_beside
 from convnext.weights.bundled import BUNDLED, bundled_path
 from convnext.weights.canonical import canonical_variables
-from convnext.weights.catalog import get_checkpoint
+from convnext.weights.catalog import get_checkpoint, published_normalisations
 from convnext.weights.download import fetch
 from convnext.weights.files import LazyTensor, WeightsFile, open_weights
 from convnext.weights.fit import Fit, Head, fit
 from convnext.weights.info import WeightsInfo, stated_in
-from convnext.weights.layouts import Recognised, recognise
+from convnext.weights.layouts import Recognised, get_layout, recognise
 from convnext.weights.layouts.keras_archive import variable_path
 from convnext.weights.layouts.moves import Array, moved
+from convnext.weights.layouts.recognition import described
 
 __all__ = [
     "CanonicalWeights",
@@ -93,6 +96,38 @@ class CanonicalWeights:
     def variant(self) -> Architecture:
         """Another name of `architecture`."""
         return self.architecture
+
+    @property
+    def recipe(self) -> Preprocess | None:
+        """What is done to pictures first; None where it is not known how they are normalised.
+
+        Where nobody says so, it is known of files by libraries that have but one way, and of
+        architectures whose published weights all have the same.
+        """
+        if self.info.preprocess is not None:
+            return self.info.preprocess
+        if get_layout(self.layout).arithmetic == "usual":
+            return Preprocess()
+        ways = published_normalisations(self.architecture.name)
+        return Preprocess(mean=ways[0][0], std=ways[0][1]) if len(ways) == 1 else None
+
+    def check_recipe(self) -> None:
+        """Refuse to normalise pixels where it is not known how.
+
+        Raises:
+            UnstatedError: The weights do not say, and published ones differ or there are none.
+        """
+        if self.recipe is not None:
+            return
+        names = {way: name for name, way in NORMALISATIONS.items()}
+        ways = published_normalisations(self.architecture.name)
+        known = " or ".join(names.get(way, str(way)) for way in ways) or "nothing is known of it"
+        raise UnstatedError(
+            f"{self.source} does not say how pixels are normalised (published weights of "
+            f"{described(self.architecture)}: {known}). Say so: preprocess='imagenet' "
+            f"(--mean-std imagenet; also: {', '.join(list(NORMALISATIONS)[1:])}, or a whole "
+            "Preprocess in Python). `convnext convert` writes it into a file once and for all."
+        )
 
     @property
     def num_classes(self) -> int:

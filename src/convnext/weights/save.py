@@ -8,7 +8,7 @@ It knows neither Keras nor how files are written; a model is anything with layer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from convnext.architecture import Architecture, stated
 from convnext.errors import ArgumentError, UnknownNameError, WeightsError
+from convnext.images.recipe import Preprocess, stated_recipe
 from convnext.weights.canonical import arithmetic_of, canonical_variables
 from convnext.weights.files import LazyTensor, write_weights
 from convnext.weights.files.write import FORMATS_BY_SUFFIX
@@ -106,7 +107,7 @@ def save_weights(
     return _write(tensors, Path(path), _Target(found, layout, dtype, info))
 
 
-def convert(
+def convert(  # noqa: PLR0913
     source: str | Path,
     target: str | Path,
     *,
@@ -114,6 +115,7 @@ def convert(
     to_layout: str = "convnext",
     dtype: Float | None = None,
     architecture: object = None,
+    preprocess: Preprocess | str | None = None,
     progress: bool = True,
 ) -> SaveReport:
     """Write weights from anywhere into a file of another layout, format or float type.
@@ -124,7 +126,9 @@ def convert(
         from_layout: How the source names its tensors; by default recognised.
         to_layout: How the target names them.
         dtype: Float type to write; by default as they are.
-        architecture: What the source does not say, see `read_weights`.
+        architecture: What the source does not say of its network, see `read_weights`.
+        preprocess: What it does not say of its pictures: a `Preprocess`, or one of
+            `convnext.images.recipe.NORMALISATIONS`.
         progress: Whether to show a bar when there is a terminal.
 
     Returns:
@@ -134,7 +138,10 @@ def convert(
         convert("convnext_tiny_1k_224_ema.pth", "model.safetensors", to_layout="huggingface")
     """
     with read_weights(source, layout=from_layout, architecture=architecture) as weights:
-        to = _Target(weights.found, to_layout, dtype, weights.info)
+        info = weights.info
+        if preprocess is not None:
+            info = replace(info, preprocess=stated_recipe(preprocess, weights.recipe))
+        to = _Target(weights.found, to_layout, dtype, info)
         return _write(weights.tensors, Path(target), to, progress)
 
 
