@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,11 @@ from convnext.errors import ArgumentError, ArgumentTypeError
 from convnext.graphs.network import Network
 from convnext.int8.calibration import Calibration
 
-__all__ = ["Engine", "EngineOptions", "InputSpec", "Precision"]
+__all__ = ["PRECISIONS", "Engine", "EngineOptions", "InputSpec", "Precision"]
 
 Array = NDArray[Any]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)

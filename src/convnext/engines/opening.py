@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from convnext.engines.base import Engine, EngineOptions, Precision
+from convnext.engines.base import PRECISIONS, Engine, EngineOptions, Precision
 from convnext.engines.quantizing import calibration_of, quantize_network
 from convnext.errors import (
     ArgumentError,
@@ -226,6 +226,5 @@ def _check(options: EngineOptions) -> None:
             raise ArgumentError(f"{name} must be 1 or more, or None; got {count!r}.")
     if options.input not in ("uint8", "float32"):
         raise UnknownNameError("input", options.input, ("uint8", "float32"))
-    precisions = ("auto", "float32", "bfloat16", "float16", "int8")
-    if options.precision not in precisions:
-        raise UnknownNameError("precision", options.precision, precisions)
+    if options.precision not in PRECISIONS:
+        raise UnknownNameError("precision", options.precision, PRECISIONS)

@@ -95,6 +95,12 @@ class Network:
         return self.weights.num_classes
 
     @property
+    def default_output(self) -> str:
+        """The logits, or what is nearest to them where there is no classifier."""
+        has_norm = self.weights.found.head_norm
+        return "logits" if self.num_classes else "embedding" if has_norm else "stage_3"
+
+    @property
     def channels(self) -> int:
         """Channels of the pictures."""
         return self.weights.found.channels
