@@ -54,12 +54,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="FILE", help="names of the classes, or a set such as imagenet-1k"
     )
     parser.add_argument("--engine", default="auto", help="what computes (default: what is there)")
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        help="what to compute in",
-    )
+    parser.add_argument("--precision", default="auto", help="what to compute in (default: auto)")
     parser.add_argument(
         "--calibration",
         metavar="FILE",

@@ -27,10 +27,11 @@ from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.graphs.network import Network
 from convnext.int8.calibration import Calibration
 
-__all__ = ["Engine", "EngineOptions", "InputSpec", "Precision"]
+__all__ = ["PRECISIONS", "Engine", "EngineOptions", "InputSpec", "Precision"]
 
 Array = NDArray[Any]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -175,5 +176,5 @@ class EngineOptions:
                 raise ArgumentError(f"{name} must be 1 or more, or None; got {count!r}.")
         if self.input not in ("uint8", "float32"):
             raise UnknownNameError("input", self.input, ("uint8", "float32"))
-        if self.precision not in get_args(Precision):
-            raise UnknownNameError("precision", self.precision, get_args(Precision))
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)

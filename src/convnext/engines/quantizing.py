@@ -54,13 +54,11 @@ def quantize_network(
     kind: Literal["uint8", "float32"] = "uint8" if pixels.dtype == np.uint8 else "float32"
     InputSpec.of(network, kind).check(pixels)
     calibration = calibrate(network, pixels, on_progress=on_progress)
-    has_norm = network.weights.found.head_norm
-    output = "logits" if network.num_classes else "embedding" if has_norm else "stage_3"
     answers = []
     precisions: tuple[Precision, ...] = ("float32", "int8")
     for precision in precisions:
         on_progress(f"answers in {precision}")
-        options = EngineOptions((output,), kind, precision, calibration=calibration)
+        options = EngineOptions((network.default_output,), kind, precision, calibration=calibration)
         answer = OpenVINOEngine(network, options).predict(pixels)
         answers.append(answer.reshape(len(answer), -1))
     exact, rounded = answers

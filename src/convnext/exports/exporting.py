@@ -259,9 +259,7 @@ def _check_source(source: Path | None, beside: Path | None) -> None:
 
 def _checked_output(source: Source, output: str | None) -> str:
     network = source.network
-    if output is None:
-        has_norm = network.weights.found.head_norm
-        output = "logits" if network.num_classes else "embedding" if has_norm else "stage_3"
+    output = network.default_output if output is None else output
     network.check_outputs((output,))
     return output
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,8 @@ def calibrate(
             watched[name] = (x, linear)
         return product(x, linear, name)
 
-    whole = "logits" if network.num_classes else "stage_3"
-    kind = "uint8" if pixels.dtype == np.uint8 else "float32"
-    model = build(network, (whole,), input=kind, batch=1, product=watch)  # type: ignore[arg-type]
+    kind: Literal["uint8", "float32"] = "uint8" if pixels.dtype == np.uint8 else "float32"
+    model = build(network, (network.default_output,), input=kind, batch=1, product=watch)
     model.add_outputs([x.output(0) for x, _ in watched.values()])
     seen = _watch(model, list(watched), pixels, on_progress)
     layers = {}
