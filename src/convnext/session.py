@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -170,13 +170,11 @@ class Session:
         return calibration_of(self.network, self._calibration)
 
     @functools.cached_property
-    def head(self) -> tuple[Array, Array]:
-        """The scale of the head's norm, and the classifier's kernel."""
+    def head(self) -> Mapping[str, Array]:
+        """The parameters behind the last feature map."""
         self._check_readable()
-        gamma, kernel = (
-            np.array(self.network.values(name)) for name in ("head_norm.gamma", "head.kernel")
-        )
-        return gamma, kernel
+        names = [name for name in self.network.weights.tensors if name.startswith("head")]
+        return {name: np.array(self.network.values(name)) for name in names}
 
     def check_pictures(self) -> None:
         """Refuse a network that pictures made by the recipe cannot be shown to.

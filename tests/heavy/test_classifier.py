@@ -10,7 +10,7 @@ from PIL import Image
 
 from convnext import VARIANTS, Classifier, create_convnext_v1, create_convnext_v2, save_weights
 from convnext.architecture import ARCHITECTURES
-from convnext.classifier.explain import grad_cam
+from convnext.classifier.explain import grad_cam, linear, normed, pooled
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.nn.model import classify, pool
@@ -114,9 +114,13 @@ def test_grad_cam_is_that_of_this_backends_gradient():
     for index, towards in enumerate(np.eye(4, dtype=np.float32)):
         gradient = as_numpy(backward(top, features, towards[None])[0])[0]
         expected = np.maximum(features[0] @ gradient.mean((0, 1)), 0)
-        gamma = as_numpy(top.get_layer("head_norm").gamma)
-        kernel = as_numpy(top.get_layer("head").kernel)
-        assert relative_error(grad_cam(features[0], gamma, kernel[:, index]), expected) < 1e-5
+        norm, last = (top.get_layer(name) for name in ("head_norm", "head"))
+        steps = [
+            pooled,
+            normed("layer", 1e-6, *map(as_numpy, (norm.gamma, norm.beta))),
+            linear(as_numpy(last.kernel)[:, [index]], as_numpy(last.bias)[[index]]),
+        ]
+        assert relative_error(grad_cam(features[0], steps), expected) < 1e-5
 
 
 @pytest.mark.upstream

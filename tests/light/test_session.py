@@ -10,6 +10,7 @@ import tempfile
 import numpy as np
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.cli.main import main
 from convnext.engines import opening, quantizing
 from convnext.errors import (
@@ -22,8 +23,9 @@ from convnext.graphs.levels import Calibration
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.session import Session
+from convnext.weights.canonical import parameter_shapes
 from convnext.weights.load import read_weights
-from convnext.weights.save import convert
+from convnext.weights.save import convert, save_weights
 
 pytestmark = pytest.mark.usefixtures("mock_engine")
 
@@ -151,7 +153,7 @@ def test_a_file_that_was_replaced_is_read_as_it_was(named_weights, unnamed_weigh
     shutil.copy(unnamed_weights, tmp_path / "new").replace(path)
     with read_weights(named_weights) as weights:
         gamma = weights.tensors["head_norm.gamma"].read()
-    np.testing.assert_array_equal(session.head[0], gamma)
+    np.testing.assert_array_equal(session.head["head_norm.gamma"], gamma)
     path.unlink()
     session.engine("embedding")
 
@@ -165,6 +167,16 @@ def test_a_file_that_was_written_over_is_read_no_more(named_weights, tmp_path):
         with pytest.raises(WeightsFileError, match="was written over since it was opened"):
             ask()
     session.run(BATCH, ("logits",))
+
+
+def test_weights_for_other_channels_take_no_pictures(tmp_path):
+    shapes = parameter_shapes(VARIANTS["test_v1"], 10, channels=4)
+    save_weights(
+        {name: np.ones(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "w.npz"
+    )
+    session = Session.open(tmp_path / "w.npz")
+    with pytest.raises(ArgumentError, match="takes 4 channels, and pictures have 3"):
+        session.engine("logits")
 
 
 @pytest.mark.parametrize(

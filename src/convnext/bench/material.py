@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -163,14 +163,14 @@ def write_weights(
         save_weights(random_weights(VARIANTS[source]), target, info=info)
         return Model.read(target)
     with Session.open(source, size=size) as session:
-        network, known = session.network, session.info
+        network = session.network
         if not network.num_classes or network.channels != 3:
             raise ArgumentError(
                 f"{source} cannot be raced: it has {network.num_classes or 'no'} classes and takes "
                 f"{network.channels} channels. Take a classifier of RGB pictures."
             )
-        name = known.name or Path(source).name
-        info = WeightsInfo(name=name, preprocess=session.preprocess, strides=known.strides)
+        name = session.info.name or Path(source).name
+        info = replace(session.info, name=name, preprocess=session.preprocess, licence=None)
         save_weights(network.weights.tensors, target, dtype="float32", info=info)
     return Model.read(target)
 

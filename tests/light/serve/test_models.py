@@ -150,7 +150,7 @@ def test_settings_are_checked(options, said):
 def test_weights_are_opened_once_for_all_answers_and_let_go_of(named_weights, counted):
     model = load(ModelSpec("m", str(named_weights)), Settings((ModelSpec("m", "m"),)), None)
     assert list(model.engines) == list(OUTPUTS.values())
-    assert model.head[1].shape == (32, 10)
+    assert model.head["head.kernel"].shape == (32, 10)
     assert counted == {"open_weights": 1, "recognise": 1}
     with pytest.raises(ArgumentError, match="is closed"):
         model.engine("stage_0")
