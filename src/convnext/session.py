@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from convnext.architecture import parameters
 from convnext.engines import Engine
 from convnext.engines.base import Array, EngineOptions, Precision
 from convnext.engines.opening import choose_runtime, opened_network
@@ -173,7 +174,7 @@ class Session:
     def head(self) -> Mapping[str, Array]:
         """The parameters behind the last feature map."""
         self._check_readable()
-        names = [name for name in self.network.weights.tensors if name.startswith("head")]
+        names = parameters(self.variant.head_steps(self.num_classes))
         return {name: np.array(self.network.values(name)) for name in names}
 
     def check_pictures(self) -> None:

@@ -163,6 +163,32 @@ def test_clips_recipe_comes_from_its_config_or_from_the_caller(tmp_path):
 
 
 @pytest.mark.upstream
+@pytest.mark.any_backend
+@pytest.mark.parametrize("trait", ["usual", "hidden", "norm_pool", "rms", "simple"])
+def test_explanations_are_the_gradients_of_every_head(tmp_path, trait):
+    import torch
+    from PIL import Image
+
+    from convnext import Classifier
+
+    ours, options = TRAITS[trait]
+    model = timms(options)
+    recipe = Preprocess(size=SIDE, crop_fraction=1.0, mean=(0.5,) * 3, std=(0.5,) * 3)
+    pixels = np.random.default_rng(2).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    classifier = Classifier(
+        save(model, tmp_path), "openvino", precision="float32", architecture=replace(USUAL, **ours),
+        preprocess=recipe,
+    )  # fmt: skip
+    found = classifier.explain(Image.fromarray(pixels), 3)
+    x = torch.from_numpy(pixels.transpose(2, 0, 1)[None] / np.float32(127.5) - 1)
+    features = model.stages(model.stem(x)).detach().requires_grad_()
+    model.head(model.norm_pre(features))[0, 3].backward()
+    weights = features.grad[0].mean((1, 2), keepdim=True)
+    expected = torch.relu((weights * features[0]).sum(0)).detach().numpy()
+    close(found.heat, expected)
+
+
+@pytest.mark.upstream
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_dilation_as_timm_has_it(tmp_path, pictures, output_stride):
     model = timms({}, output_stride=output_stride)

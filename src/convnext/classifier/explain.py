@@ -15,7 +15,7 @@ Reference: Selvaraju et al., "Grad-CAM", https://arxiv.org/abs/1610.02391.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convnext.architecture import Strides
+from convnext.architecture import Activation, Linear, Norm, Pool, Strides
 from convnext.classifier.heatmap import Box, captioned, overlay, shown
 from convnext.classifier.results import ClassScore
 from convnext.images.recipe import Preprocess
@@ -157,12 +157,23 @@ def heat_of(
 
 def _head(session: Session, index: int) -> list[Layer]:
     """The steps from the last feature map to the logit of a class."""
-    values = session.head
-    return [
-        pooled,
-        normed("layer", 1e-6, values["head_norm.gamma"], values["head_norm.beta"]),
-        linear(values["head.kernel"][:, [index]], values["head.bias"][[index]]),
-    ]
+    values: Mapping[str, Any] = session.head
+    layers: list[Layer] = []
+    for step in session.variant.head_steps(session.num_classes):
+        match step:
+            case Pool():
+                layers.append(pooled)
+            case Norm(name, _, kind, epsilon):
+                beta = values.get(f"{name}.beta", 0.0)
+                layers.append(normed(kind, epsilon, values[f"{name}.gamma"], beta))
+            case Linear(name):
+                kernel, bias = values[f"{name}.kernel"], values[f"{name}.bias"]
+                if name == "head":
+                    kernel, bias = kernel[:, [index]], bias[[index]]
+                layers.append(linear(kernel, bias))
+            case Activation(kind):
+                layers.append(activated(kind))
+    return layers
 
 
 def over(
