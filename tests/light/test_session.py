@@ -19,7 +19,7 @@ from convnext.errors import (
     UnknownNameError,
     WeightsFileError,
 )
-from convnext.graphs.levels import Calibration
+from convnext.int8.calibration import Calibration
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.session import Session
