@@ -36,7 +36,7 @@ class Tester(ImageProcessingTester):
     def _get_image_processing_classes(self) -> dict[str, Any]:
         return PROCESSORS[os.environ["DOOR"]]
 
-    def expected_output_image_shape(self, images: list[Any]) -> tuple[int, ...]:
+    def expected_output_image_shape(self, _images: list[Any]) -> tuple[int, ...]:
         return self.num_channels, 20, 20
 
 

@@ -39,7 +39,9 @@ def fetched() -> Path:
         there = Path(draft, "there")
         source = ("download", "--no-deps", "--no-binary", ":all:", "--dest", draft)
         subprocess.run((*PIP, *source, f"transformers=={release}"), check=True)
-        subprocess.run((*PIP, "install", "--target", str(there), "parameterized==0.9.0"), check=True)
+        subprocess.run(
+            (*PIP, "install", "--target", str(there), "parameterized==0.9.0"), check=True
+        )
         with tarfile.open(next(Path(draft).glob("transformers-*.tar.gz"))) as archive:
             for member in archive.getmembers():
                 member.name = member.name.partition("/")[2]
@@ -87,7 +89,11 @@ def deviations(theirs: dict[str, str], ours: dict[str, str], known: dict[str, st
             lines.append(f"{test}: passes with transformers' classes, and {outcome} with ours")
         if outcome == "passed" and test in known:
             lines.append(f"{test}: passes, and stands in {DIFFERENCES.name}")
-    lines += [f"{test}: stands in {DIFFERENCES.name} without a reason" for test in known if not known[test]]
+    lines += [
+        f"{test}: stands in {DIFFERENCES.name} without a reason"
+        for test in known
+        if not known[test]
+    ]
     lines += [
         f"{test}: stands in {DIFFERENCES.name}, and does not pass with transformers' classes"
         for test in known

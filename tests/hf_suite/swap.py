@@ -54,9 +54,11 @@ def stand_ins(folder: Path) -> None:
 
     parts: dict[str, dict[str, Any]] = {
         "tests.exporters.test_export": {"ExportTesterMixin": type("ExportTesterMixin", (), {})},
-        "tests.generation.test_utils": {"GenerationTesterMixin": type("GenerationTesterMixin", (), {})},
+        "tests.generation.test_utils": {
+            "GenerationTesterMixin": type("GenerationTesterMixin", (), {})
+        },
         "tests.utils.test_configuration_utils": {"config_common_kwargs": COMMON},
-        "fetch_hub_objects_for_ci": {"url_to_local_path": lambda url: str(picture)},
+        "fetch_hub_objects_for_ci": {"url_to_local_path": lambda _: str(picture)},
     }
     for name, values in parts.items():
         for whole in (name.rpartition(".")[0], name):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
-from convnext.hf.hub import Hub, built_from, find_file, read_json, refuse_unsupported, staged
+from convnext.hf.hub import Hub, built_from, file_of, read_json, refuse_unsupported, staged
 from convnext.hf.stages import aligned
 
 __all__ = ["CONFIG_FILE", "ConvNextConfig", "ConvNextV2Config", "ProblemType"]
@@ -34,7 +35,7 @@ COMMON: Mapping[str, Any] = {
     "is_encoder_decoder": False,
     "architectures": None,
 }
-UNSAVED = ("name_or_path", "_out_features", "_out_indices", "torch_dtype")
+UNSAVED = ("_out_features", "_out_indices", "_dtype")
 
 
 class ConvNextConfig:
@@ -67,9 +68,11 @@ class ConvNextConfig:
     model_type = "convnext"
     attribute_map: Mapping[str, str] = {"num_hidden_layers": "num_stages"}
 
+    # Of models that are made of several; Auto classes of transformers ask for them.
+    sub_configs: ClassVar[Mapping[str, Any]] = {}
+
     output_hidden_states: bool
     return_dict: bool
-    dtype: str | None
     architectures: list[str] | None
 
     def __init__(  # noqa: PLR0913
@@ -109,14 +112,10 @@ class ConvNextConfig:
 
     def _set_common(self, kwargs: dict[str, Any]) -> None:
         old_name = kwargs.pop("_name_or_path", None)
-        self.name_or_path = str(kwargs.pop("name_or_path", None) or old_name or "")
-        dtype = kwargs.pop("torch_dtype", None)
+        self.name_or_path = kwargs.pop("name_or_path", None) or old_name or ""
+        kwargs.setdefault("dtype", kwargs.pop("torch_dtype", None))
         for name, default in COMMON.items():
             setattr(self, name, kwargs.pop(name, default))
-        if self.dtype is None:
-            self.dtype = dtype
-        if self.dtype is not None:
-            self.dtype = str(self.dtype).removeprefix("torch.")
         self.problem_type: ProblemType | None = kwargs.pop("problem_type", None)
         if self.problem_type not in (None, *get_args(ProblemType)):
             raise UnknownNameError("problem_type", self.problem_type, get_args(ProblemType))
@@ -168,6 +167,24 @@ class ConvNextConfig:
             self.label2id = {name: index for index, name in self.id2label.items()}
 
     @property
+    def name_or_path(self) -> str:
+        """Where the weights of a model with this configuration came from."""
+        return self._name_or_path
+
+    @name_or_path.setter
+    def name_or_path(self, name: str | Path) -> None:
+        self._name_or_path = str(name)
+
+    @property
+    def dtype(self) -> Any:
+        """Float type of the weights: where PyTorch is loaded its own, and elsewhere a name."""
+        return getattr(sys.modules.get("torch"), str(self._dtype), self._dtype)
+
+    @dtype.setter
+    def dtype(self, dtype: Any) -> None:
+        self._dtype = None if dtype is None else str(dtype).removeprefix("torch.")
+
+    @property
     def num_hidden_layers(self) -> int:
         """Another name of `num_stages`."""
         return self.num_stages
@@ -207,10 +224,34 @@ class ConvNextConfig:
             {name: value for name, value in vars(self).items() if name not in UNSAVED}
         )
         content["model_type"] = self.model_type
+        content["dtype"] = self._dtype
         content["out_features"] = list(self.out_features)
         content["out_indices"] = list(self.out_indices)
-        content["_name_or_path"] = self.name_or_path
         return content
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Every attribute but those that have transformers' default in every model."""
+        content = self.to_dict()
+        del content["_name_or_path"]
+        if content["id2label"] == _numbered(DEFAULT_LABELS):
+            del content["id2label"], content["label2id"]
+        defaults = {**COMMON, "problem_type": None}
+        return {
+            n: value for n, value in content.items() if n not in defaults or value != defaults[n]
+        }
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Give attributes other values."""
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def get_text_config(self, **_: Any) -> Self:
+        """The part of a configuration that is about text; there is one part only."""
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the attributes."""
+        return iter(vars(self))
 
     def to_json_string(self, use_diff: bool = True) -> str:
         """The content of config.json.
@@ -221,18 +262,8 @@ class ConvNextConfig:
         Raises:
             ArgumentError: A value, such as a function as `hidden_act`, has no place in JSON.
         """
-        content = self.to_dict()
-        content.pop("_name_or_path")
-        if use_diff:
-            content = {
-                name: value
-                for name, value in content.items()
-                if name not in COMMON or value != COMMON[name]
-            }
-            if content["id2label"] == _numbered(DEFAULT_LABELS):
-                del content["id2label"], content["label2id"]
-            if content["problem_type"] is None:
-                del content["problem_type"]
+        content = self.to_diff_dict() if use_diff else self.to_dict()
+        content.pop("_name_or_path", None)
         try:
             return json.dumps(content, indent=2, sort_keys=True) + "\n"
         except TypeError as error:
@@ -246,10 +277,10 @@ class ConvNextConfig:
         text = self.to_json_string(use_diff)
         Path(path).write_text(text, "utf-8")
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, save_directory: str | Path) -> None:
         """Write config.json into a folder, which is made if need be."""
         text = self.to_json_string()
-        with staged(folder) as draft:
+        with staged(save_directory) as draft:
             (draft / CONFIG_FILE).write_text(text, "utf-8")
 
     @classmethod
@@ -290,10 +321,12 @@ class ConvNextConfig:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
         revision: str | None = None,
+        subfolder: str = "",
         cache_dir: str | Path | None = None,
+        force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
         **overrides: Any,
@@ -301,21 +334,19 @@ class ConvNextConfig:
         """The configuration of a saved or published model.
 
         Args:
-            source: A folder, a config.json, or the id of a repository.
+            pretrained_model_name_or_path: A folder, a config.json, or the id of a repository.
             revision: Branch, tag or commit of a repository.
+            subfolder: Where in the folder or repository the file is.
             cache_dir: Where files of repositories are kept.
+            force_download: Whether to fetch what is kept already.
             local_files_only: Whether to do without the network.
             token: Access token for repositories.
             **overrides: Attributes that are to have another value.
         """
         refuse_unsupported(overrides)
-        path: Path | None = Path(source)
-        if not Path(source).is_file():
-            path = find_file(source, CONFIG_FILE, Hub(revision, cache_dir, local_files_only, token))
-        assert path is not None
-        config = cls.from_dict(read_json(path), **overrides)
-        config.name_or_path = str(source)
-        return config
+        hub = Hub(revision, cache_dir, local_files_only, token, subfolder, force_download)
+        path = file_of(pretrained_model_name_or_path, CONFIG_FILE, hub)
+        return cls.from_dict(read_json(path), **overrides)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.to_dict() == other.to_dict()

@@ -16,7 +16,7 @@ import optree
 
 from convnext.errors import ArgumentError
 from convnext.hf import outputs
-from convnext.hf.answers import Asked, answer, check_pixels
+from convnext.hf.answers import answer, check_pixels, given
 from convnext.hf.config import ConvNextConfig, ConvNextV2Config
 from convnext.hf.losses import classification_loss
 from convnext.hf.network import Kind, build_network, named_rows, precision
@@ -113,8 +113,15 @@ class _Model(Pretrained, keras.Model):  # type: ignore[misc]
         found = dict(self.network(x, training=training))
         if "pooled" in found:
             found.setdefault("logits", found["pooled"])
-        asked = Asked(labels, output_hidden_states, return_dict)
-        return answer(self.config, self.kind, found, asked, _channels_first)
+        out = answer(
+            self.config,
+            self.kind,
+            found,
+            _channels_first,
+            labels=labels,
+            output_hidden_states=output_hidden_states,
+        )
+        return given(self.config, out, return_dict)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""

@@ -1,33 +1,40 @@
 """The models on PyTorch: `torch.nn.Module`s with transformers' names, axes and behaviour.
 
-A module holds the parameters under the names and in the axes that transformers has, so optimizers,
-checkpoints and everything else of PyTorch see what they would see there. The arithmetic is that of
-`convnext.nn.model`: its layers are built without numbers, and each call lends them the parameters,
-with their axes turned by views.
+They are made of PyTorch's own layers under the names that transformers has, and each of them is
+called where its part of the network is computed, so that optimizers, hooks, adapters, compilers and
+whatever else works on modules find what they would find there. Maps have their channels first, and
+last in memory; what costs time is computed by `convnext.nn.operations`, as in all other models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from operator import attrgetter
-from typing import Any, ClassVar, Self, cast
+import functools
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import keras
-import ml_dtypes
 import numpy as np
 import torch
+from torch.nn import functional
+from torch.utils._pytree import register_pytree_node
+from torch.utils.checkpoint import checkpoint
 
-from convnext.hf.answers import Asked, answer, check_pixels
+from convnext.errors import ArgumentError, DeviceError
+from convnext.hf import outputs
+from convnext.hf.answers import check_pixels, given, wants_maps
 from convnext.hf.config import ConvNextConfig, ConvNextV2Config
-from convnext.hf.network import Kind, build_network, named_rows, precision
+from convnext.hf.files import lazy
+from convnext.hf.losses import classification_loss
+from convnext.hf.network import Kind, checked
 from convnext.hf.pretrained import Pretrained, checked_config
-from convnext.nn.model import Block
-from convnext.weights.canonical import canonical_variables
+from convnext.nn.operations import depthwise_conv, grn, patch_conv
 from convnext.weights.files import LazyTensor
-from convnext.weights.layouts.moves import CONV, DEPTHWISE, LINEAR, SAME, Array
+from convnext.weights.layouts.moves import Array
 
 __all__ = [
+    "ACTIVATIONS",
     "ConvNextBackbone",
     "ConvNextForImageClassification",
     "ConvNextModel",
@@ -36,123 +43,288 @@ __all__ = [
     "ConvNextV2Model",
 ]
 
-Turn = Callable[[torch.Tensor], torch.Tensor]
+# What no configuration of transformers changes.
+KERNEL, DOWNSAMPLE_KERNEL, EXPANSION = 7, 2, 4
+EPSILON = 1e-6  # of every norm but that of the pooled vector
 
-# From transformers' axes to ours, as views: what `Move.read` does to arrays.
-TURNS: dict[str, Turn] = {
-    SAME.name: lambda p: p,
-    CONV.name: lambda p: p.permute(2, 3, 1, 0),
-    DEPTHWISE.name: lambda p: p.permute(2, 3, 0, 1),
-    LINEAR.name: lambda p: p.t(),
+Parts = OrderedDict[str, torch.nn.Module]
+
+
+def _register(kind: type[outputs.ModelOutput]) -> None:
+    """Let compilers, exporters and replicas look into answers."""
+
+    def flatten(out: outputs.ModelOutput) -> tuple[list[Any], tuple[str, ...]]:
+        return list(out.to_tuple()), tuple(out)
+
+    def rebuild(values: Iterable[Any], names: tuple[str, ...]) -> outputs.ModelOutput:
+        return kind(zip(names, values, strict=True))
+
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    register_pytree_node(kind, flatten, rebuild, serialized_type_name=name)
+
+
+for _kind in outputs.ModelOutput.__subclasses__():
+    _register(_kind)
+
+
+def _quick_gelu(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+def _unchanged(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+_gelu_tanh = functools.partial(functional.gelu, approximate="tanh")
+
+# Those of `network`, as functions of PyTorch.
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_new": _gelu_tanh,
+    "gelu_fast": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "gelu_python_tanh": _gelu_tanh,
+    "quick_gelu": _quick_gelu,
+    "relu": functional.relu,
+    "relu6": functional.relu6,
+    "leaky_relu": functional.leaky_relu,
+    "selu": functional.selu,
+    "elu": functional.elu,
+    "silu": functional.silu,
+    "swish": functional.silu,
+    "mish": functional.mish,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "linear": _unchanged,
 }
-SEED_BOUND = 2**31
 
 
-def _flattened(parameter: torch.Tensor) -> torch.Tensor:
-    return parameter.flatten()
+# ---- layers
 
 
-class _Part(torch.nn.Module):  # type: ignore[misc]
-    """A name with parameters or other parts below it."""
+class PatchConv(torch.nn.Conv2d):  # type: ignore[misc]
+    """The convolution of the stem and the downsamplings: cuts into patches, projects each."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(batch, channels, height, width)` to patches of another width."""
+        if self.stride == self.kernel_size:
+            return super().forward(x)
+        with keras.device(str(x.device)):
+            kernel = self.weight.permute(2, 3, 1, 0)
+            y = patch_conv(x.permute(0, 2, 3, 1), kernel, self.bias, self.stride[0])
+        return cast("torch.Tensor", y).permute(0, 3, 1, 2)
 
 
-class _Layers:
-    """The layers of a network in one float type, and the variables that calls fill."""
+class DepthwiseConv(torch.nn.Conv2d):  # type: ignore[misc]
+    """The depthwise convolution of a block."""
 
-    def __init__(self, config: ConvNextConfig, kind: Kind, dtype: str) -> None:
-        # On the device "meta" variables have shapes and no numbers.
-        with precision(dtype), keras.device("meta"):
-            network = build_network(config, kind)
-        self.variables = canonical_variables(network)
-        self.rows = named_rows(network, config, kind)
-        # By attributes, as PyTorch's own modules find theirs: replicas and functional calls work.
-        self.borrowed = [
-            (self.variables[name], attrgetter(row.foreign), TURNS.get(row.move.name, _flattened))
-            for name, row in self.rows.items()
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve `(batch, dim, height, width)`."""
+        weight, bias = self.weight, self.bias
+        device = x.device.type
+        if torch.is_autocast_enabled(device):  # which does not reach into gradients of our own
+            x, weight, bias = (t.to(torch.get_autocast_dtype(device)) for t in (x, weight, bias))
+        y = depthwise_conv(x.permute(0, 2, 3, 1), weight.permute(2, 3, 0, 1), bias)
+        return cast("torch.Tensor", y).permute(0, 3, 1, 2)
+
+
+class MapNorm(torch.nn.LayerNorm):  # type: ignore[misc]
+    """A norm over the channels of a map."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise each place of `(batch, channels, height, width)`."""
+        return cast("torch.Tensor", super().forward(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+
+class GRN(torch.nn.Module):  # type: ignore[misc]
+    """Global response normalisation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1, 1, 1, width))
+        self.bias = torch.nn.Parameter(torch.zeros(1, 1, 1, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise `(batch, height, width, channels)`."""
+        return cast("torch.Tensor", grn(x, self.weight.flatten(), self.bias.flatten(), EPSILON))
+
+
+class DropPath(torch.nn.Module):  # type: ignore[misc]
+    """Stochastic depth, with the numbers that transformers draws from the same seed."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Drop whole pictures while training."""
+        if not self.training or not self.rate:
+            return x
+        keep = 1 - self.rate
+        drawn = torch.rand((len(x), *(1,) * (x.ndim - 1)), dtype=x.dtype, device=x.device)
+        return x.div(keep) * torch.floor(drawn + keep)
+
+
+class Names(NamedTuple):
+    """What transformers calls the parts of a stage and of its blocks."""
+
+    downsampling: str = "downsampling_layer"
+    depthwise: str = "dwconv"
+    norm: str = "layernorm"
+    hidden: str = "pwconv1"
+    output: str = "pwconv2"
+    scale: str = "layer_scale_parameter"
+
+
+class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
+    """A block.
+
+    Attributes:
+        gradient_checkpointing: Whether training computes the block a second time for its gradient
+            instead of keeping what it computed.
+    """
+
+    def __init__(
+        self, config: ConvNextConfig, names: Names, dim: int, drop_path: float, epsilon: float
+    ) -> None:
+        super().__init__()
+        self.names = names
+        self.gradient_checkpointing = False
+        self.checkpoint_options: dict[str, Any] = {}
+        scaled = bool(getattr(config, "layer_scale_init_value", 0))
+        scale = torch.nn.Parameter(torch.empty(dim)) if scaled else None
+        self.register_parameter(names.scale, scale)
+        self.add_module(names.depthwise, DepthwiseConv(dim))
+        self.add_module(names.norm, torch.nn.LayerNorm(dim, epsilon))
+        self.add_module(names.hidden, torch.nn.Linear(dim, EXPANSION * dim))
+        self.act = ACTIVATIONS.get(config.hidden_act, config.hidden_act)
+        has_grn = config.model_type == "convnextv2"
+        self.grn = GRN(EXPANSION * dim) if has_grn else torch.nn.Identity()
+        self.add_module(names.output, torch.nn.Linear(EXPANSION * dim, dim))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `(batch, dim, height, width)` to the same shape."""
+        if not (self.gradient_checkpointing and self.training):
+            return self._computed(x)
+        return cast("torch.Tensor", checkpoint(self._computed, x, **self.checkpoint_options))
+
+    def _computed(self, x: torch.Tensor) -> torch.Tensor:
+        part, names = self.get_submodule, self.names
+        branch = part(names.depthwise)(x).permute(0, 2, 3, 1)  # (B, H, W, dim)
+        branch = part(names.hidden)(part(names.norm)(branch))  # (B, H, W, 4 dim)
+        branch = part(names.output)(self.grn(self.act(branch)))
+        scale = getattr(self, names.scale)
+        if scale is not None:
+            branch = branch * scale
+        return x + self.drop_path(branch.permute(0, 3, 1, 2))
+
+
+class ConvNextEncoder(torch.nn.Module):  # type: ignore[misc]
+    """The stages."""
+
+    def __init__(self, stages: Iterable[torch.nn.Module]) -> None:
+        super().__init__()
+        self.stages = torch.nn.ModuleList(stages)
+
+    def forward(self, x: torch.Tensor, output_hidden_states: bool = False) -> Any:
+        """Answer with the last map, and with that before and after each stage if asked for."""
+        maps = []
+        for stage in self.stages:
+            # Whoever asks for a map may ask for its gradient: what follows goes through this one.
+            x = x.contiguous() if output_hidden_states and torch.is_grad_enabled() else x
+            maps.append(x)
+            x = stage(x)
+        x = x.contiguous()
+        return outputs.BaseModelOutputWithNoAttention(
+            last_hidden_state=x, hidden_states=(*maps, x) if output_hidden_states else None
+        )
+
+
+def _stem(config: ConvNextConfig, epsilon: float) -> Parts:
+    parts = checked(config)
+    width = config.hidden_sizes[0]
+    conv = PatchConv(config.num_channels, width, parts.patch_size, parts.strides[0])
+    return OrderedDict(patch_embeddings=conv, layernorm=MapNorm(width, epsilon))
+
+
+def _stages(
+    config: ConvNextConfig, names: Names, epsilon: float, first: Iterable[torch.nn.Module]
+) -> Iterator[torch.nn.Module]:
+    """The stages; `first` comes before the blocks of the first one."""
+    strides, dims = checked(config).strides, config.hidden_sizes
+    drop_paths = iter(np.linspace(0, config.drop_path_rate, sum(config.depths)).tolist())
+    for number, (depth, dim) in enumerate(zip(config.depths, dims, strict=True)):
+        if number:
+            conv = PatchConv(dims[number - 1], dim, DOWNSAMPLE_KERNEL, strides[number])
+            first = (MapNorm(dims[number - 1], epsilon), conv)
+        blocks = [
+            ConvNextLayer(config, names, dim, next(drop_paths), epsilon) for _ in range(depth)
         ]
-        self.seeds = [
-            layer.drop_path.seed_generator.state
-            for layer in network.layers
-            if isinstance(layer, Block) and layer.drop_path_rate > 0
-        ]
-        taps = {"stem_norm": "stem", "head_norm": "pooled", "head": "logits"}
-        taps |= {f"stage_{i}": name for i, name in enumerate(config.stage_names[1:])}
-        norms = [layer for layer in network.layers if layer.name.startswith("feature_")]
-        self.trunk = [
-            (layer, taps.get(layer.name), isinstance(layer, Block))
-            for layer in network.layers
-            if layer not in norms and not isinstance(layer, keras.layers.InputLayer)
-        ]
-        self.norms = {
-            "stem"
-            if layer.name == "feature_stem_norm"
-            else f"stage{int(layer.name.split('_')[1]) + 1}": layer
-            for layer in norms
-        }
+        stage: Parts = OrderedDict()
+        stage[names.downsampling] = torch.nn.Sequential(*first)
+        stage["layers"] = torch.nn.Sequential(*blocks)
+        yield torch.nn.Sequential(stage)
 
-    def run(self, x: torch.Tensor, training: bool) -> dict[str, torch.Tensor]:
-        """Every output of the network by its name, from pictures with the channels last."""
-        found = {}
-        # Layers are entered by `call`: casting is PyTorch's business here.
-        for layer, tap, may_drop in self.trunk:
-            x = layer.call(x, training=training) if may_drop else layer.call(x)
-            if tap is not None:
-                found[tap] = x
-        for stage, norm in self.norms.items():
-            found[f"feature_{stage}"] = norm.call(found[stage])
-        if "pooled" in found:
-            found.setdefault("logits", found["pooled"])
-        return found
+
+# ---- models
 
 
 class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
-    """What the six models have in common."""
+    """What all models have in common."""
 
     config_class: ClassVar[type[ConvNextConfig]] = ConvNextConfig
     kind: ClassVar[Kind]
+    base_model_prefix = "convnext"
+    supports_gradient_checkpointing = True
+    # What a model is not split within, for whoever puts its parts on several devices.
+    _no_split_modules: ClassVar[list[str]] = ["ConvNextLayer"]
 
     def __init__(self, config: ConvNextConfig) -> None:
         super().__init__()
         self.config = checked_config(config, self.config_class, type(self).__name__)
-        # A dictionary, because PyTorch would make a layer of Keras a part of this module.
-        self._layers: dict[str, _Layers] = {}
-        layers = self._layers_for("float32")
-        for canonical, row in layers.rows.items():
-            variable = layers.variables[canonical]
-            shape = row.move.written_shape(tuple(variable.shape))
-            assert shape is not None
-            self._add(row.foreign, shape, is_norm=canonical.endswith(("norm.gamma", "norm.beta")))
-        self._initialise(layers)
+        self._build()
+        self.init_weights()
+        if getattr(config, "gradient_checkpointing", False):
+            self.gradient_checkpointing_enable()
 
-    def _add(self, name: str, shape: tuple[int, ...], *, is_norm: bool) -> None:
-        *path, leaf = name.split(".")
-        part: torch.nn.Module = self
-        for depth, step in enumerate(path):
-            if step not in part._modules:
-                last = depth == len(path) - 1
-                # By their class, trainers keep weight decay off norms.
-                part.add_module(step, torch.nn.LayerNorm(shape) if last and is_norm else _Part())
-            part = part._modules[step]
-        if not is_norm:
-            part.register_parameter(leaf, torch.nn.Parameter(torch.zeros(shape)))
+    @abstractmethod
+    def _build(self) -> None:
+        """Make the parts."""
 
-    def _initialise(self, layers: _Layers) -> None:
-        """Draw from PyTorch's generator, so that `torch.manual_seed` decides."""
-        parameters = dict(self.named_parameters())
+    # ---- initial values
+
+    def init_weights(self, names: Collection[str] | None = None) -> None:
+        """Give parameters new initial values, from PyTorch's generator.
+
+        Args:
+            names: Which; by default all of them.
+        """
         with torch.no_grad():
-            for canonical, row in layers.rows.items():
-                if canonical.endswith("kernel"):
-                    parameters[row.foreign].normal_(0.0, self.config.initializer_range)
-                elif canonical.endswith("layer_scale.gamma"):
-                    parameters[row.foreign].fill_(self.config.layer_scale_init_value)
+            for prefix, module in self.named_modules():
+                for name, parameter in module.named_parameters(prefix, recurse=False):
+                    if names is None or name in names:
+                        self._draw(module, name.rpartition(".")[2], parameter)
 
-    def _layers_for(self, dtype: str) -> _Layers:
-        if dtype not in self._layers:
-            self._layers[dtype] = _Layers(self.config, self.kind, dtype)
-        return self._layers[dtype]
+    def _draw(self, module: torch.nn.Module, name: str, parameter: torch.Tensor) -> None:
+        if isinstance(module, ConvNextLayer):
+            parameter.fill_(self.config.layer_scale_init_value)
+        elif isinstance(module, torch.nn.LayerNorm) and name == "weight":
+            parameter.fill_(1)
+        elif isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and name == "weight":
+            parameter.normal_(0, self.config.initializer_range)
+        else:
+            parameter.zero_()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_layers": {}}
+    # ---- what PyTorch's users ask
+
+    @property
+    def base_model(self) -> torch.nn.Module:
+        """The model without its classifier."""
+        return getattr(self, self.base_model_prefix, self)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -169,28 +341,55 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
         del exclude_embeddings
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
-    def _answer(self, pixel_values: Any, asked: Asked) -> Any:
-        check_pixels(self.config, pixel_values)
-        dtype = self.dtype
-        layers = self._layers_for(str(dtype).removeprefix("torch."))
-        with keras.device(str(pixel_values.device)):
-            with self._lent(layers):
-                found = layers.run(pixel_values.permute(0, 2, 3, 1), self.training)
-            for name in ("pooled", "logits"):
-                if name in found and dtype != torch.float32:
-                    found[name] = found[name].to(dtype)
-            return answer(self.config, self.kind, found, asked, _channels_first)
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """Have training compute blocks a second time instead of keeping what they computed.
 
-    @contextmanager
-    def _lent(self, layers: _Layers) -> Iterator[None]:
-        """Have the layers compute with this module's parameters."""
-        with keras.StatelessScope() as scope:
-            for variable, parameter_of, turn in layers.borrowed:
-                scope.add_update((variable, turn(parameter_of(self))))
-            if self.training:
-                for seed in layers.seeds:
-                    scope.add_update((seed, torch.randint(SEED_BOUND, (2,), device=self.device)))
-            yield
+        Args:
+            activation_checkpointing_kwargs: Those of `torch.utils.checkpoint.checkpoint`.
+            every_n_layers: 2 for every other block, and so on.
+            offload: Not available here.
+        """
+        if offload:
+            raise ArgumentError(
+                "Kept maps cannot be moved to the host here. Pass offload=False, or train inside "
+                "torch.autograd.graph.save_on_cpu()."
+            )
+        for number, block in enumerate(self._blocks()):
+            block.gradient_checkpointing = number % every_n_layers == 0
+            block.checkpoint_options = activation_checkpointing_kwargs or {"use_reentrant": False}
+
+    def activation_checkpointing_disable(self) -> None:
+        """Have training keep what blocks compute."""
+        for block in self._blocks():
+            block.gradient_checkpointing = False
+
+    @property
+    def is_activation_checkpointing(self) -> bool:
+        """Whether training computes blocks a second time."""
+        return any(block.gradient_checkpointing for block in self._blocks())
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """The old name of `activation_checkpointing_enable`."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """The old name of `activation_checkpointing_disable`."""
+        self.activation_checkpointing_disable()
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """The old name of `is_activation_checkpointing`."""
+        return self.is_activation_checkpointing
+
+    def _blocks(self) -> list[ConvNextLayer]:
+        return [module for module in self.modules() if isinstance(module, ConvNextLayer)]
 
     # ---- for `Pretrained`
 
@@ -200,7 +399,7 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
 
     def parameter_values(self) -> dict[str, LazyTensor]:
         """Every parameter, read from its device when it is asked for."""
-        return {name: _lazy(p) for name, p in self.named_parameters()}
+        return {name: lazy(p) for name, p in self.named_parameters()}
 
     def assign_parameter(self, name: str, value: Array) -> None:
         """Copy values into a parameter."""
@@ -212,25 +411,27 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
         model = cls(config)
         return model if dtype is None else model.to(getattr(torch, dtype))
 
-    def _ready(self) -> None:
+    @classmethod
+    def _blank(cls, config: ConvNextConfig, dtype: str | None, stored: str) -> Self:
+        if torch.empty(0).device.type == "meta":
+            raise DeviceError(
+                "from_pretrained cannot put weights into a model on the device 'meta', which holds "
+                "no numbers. Call it outside `with torch.device('meta')`, or build the model from "
+                f"its configuration: {cls.__name__}(config)."
+            )
+        with torch.device("meta"):
+            model = cls(config)
+        model = model.to(getattr(torch, dtype or stored))
+        return cast("Self", model.to_empty(device=torch.empty(0).device))
+
+    def _ready(self, fresh: Collection[str]) -> None:
+        self.init_weights(fresh)
+        self.config.dtype = self.dtype
         self.eval()
 
 
-def _channels_first(x: torch.Tensor) -> torch.Tensor:
-    return x.permute(0, 3, 1, 2).contiguous()
-
-
-def _lazy(parameter: torch.Tensor) -> LazyTensor:
-    name = str(parameter.dtype).removeprefix("torch.")
-    dtype = np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
-
-    def read() -> Array:
-        values = parameter.detach().cpu().contiguous()
-        if name == "bfloat16":  # which NumPy's own types lack
-            values = values.view(torch.int16)
-        return cast("Array", values.numpy().view(dtype))
-
-    return LazyTensor(tuple(parameter.shape), dtype, read)
+def _asked(maps: Iterable[torch.Tensor], wanted: bool) -> tuple[torch.Tensor, ...] | None:
+    return tuple(one.contiguous() for one in maps) if wanted else None
 
 
 class ConvNextModel(_Module):
@@ -246,6 +447,13 @@ class ConvNextModel(_Module):
     """
 
     kind = "model"
+
+    def _build(self) -> None:
+        self.embeddings = torch.nn.Sequential(_stem(self.config, EPSILON))
+        self.encoder = ConvNextEncoder(_stages(self.config, Names(), EPSILON, ()))
+        self.layernorm = torch.nn.LayerNorm(
+            self.config.hidden_sizes[-1], self.config.layer_norm_eps
+        )
 
     def forward(
         self,
@@ -263,7 +471,16 @@ class ConvNextModel(_Module):
         Returns:
             `last_hidden_state`, `pooler_output`, and `hidden_states` if asked for.
         """
-        return self._answer(pixel_values, Asked(None, output_hidden_states, return_dict))
+        check_pixels(self.config, pixel_values)
+        wants_all = wants_maps(self.config, output_hidden_states)
+        found = self.encoder(self.embeddings(pixel_values), wants_all)
+        last = found.last_hidden_state
+        out = outputs.BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=last,
+            pooler_output=self.layernorm(last.mean((2, 3))),
+            hidden_states=_asked(found.hidden_states, wants_all),
+        )
+        return given(self.config, out, return_dict)
 
 
 class ConvNextForImageClassification(_Module):
@@ -274,6 +491,12 @@ class ConvNextForImageClassification(_Module):
     """
 
     kind = "classifier"
+    base_class: ClassVar[type[ConvNextModel]] = ConvNextModel
+
+    def _build(self) -> None:
+        self.add_module(self.base_model_prefix, self.base_class(self.config))
+        width, labels = self.config.hidden_sizes[-1], self.config.num_labels
+        self.classifier = torch.nn.Linear(width, labels) if labels else torch.nn.Identity()
 
     def forward(
         self,
@@ -293,7 +516,13 @@ class ConvNextForImageClassification(_Module):
         Returns:
             `loss` if there are labels, `logits`, and `hidden_states` if asked for.
         """
-        return self._answer(pixel_values, Asked(labels, output_hidden_states, return_dict))
+        found = self.base_model(pixel_values, output_hidden_states, return_dict=True)
+        logits = self.classifier(found.pooler_output)
+        loss = None if labels is None else classification_loss(self.config, logits, labels)
+        out = outputs.ImageClassifierOutputWithNoAttention(
+            loss=loss, logits=logits, hidden_states=found.hidden_states
+        )
+        return given(self.config, out, return_dict)
 
 
 class ConvNextBackbone(_Module):
@@ -304,6 +533,14 @@ class ConvNextBackbone(_Module):
     """
 
     kind = "backbone"
+
+    def _build(self) -> None:
+        self.embeddings = torch.nn.Sequential(_stem(self.config, EPSILON))
+        self.encoder = ConvNextEncoder(_stages(self.config, Names(), EPSILON, ()))
+        widths = zip(self.out_features, self.channels, strict=True)
+        self.hidden_states_norms = torch.nn.ModuleDict(
+            {name: MapNorm(width, EPSILON) for name, width in widths}
+        )
 
     def forward(
         self,
@@ -321,22 +558,34 @@ class ConvNextBackbone(_Module):
         Returns:
             `feature_maps`, and `hidden_states` if asked for.
         """
-        return self._answer(pixel_values, Asked(None, output_hidden_states, return_dict))
+        check_pixels(self.config, pixel_values)
+        maps = self.encoder(self.embeddings(pixel_values), True).hidden_states
+        named = dict(zip(self.stage_names, maps, strict=True))
+        wanted = [self.hidden_states_norms[name](named[name]) for name in self.out_features]
+        out = outputs.BackboneOutput(
+            feature_maps=_asked(wanted, True),
+            hidden_states=_asked(maps, wants_maps(self.config, output_hidden_states)),
+        )
+        return given(self.config, out, return_dict)
 
 
 class ConvNextV2Model(ConvNextModel):
     """`ConvNextModel` with global response normalisation: V2."""
 
     config_class = ConvNextV2Config
+    base_model_prefix = "convnextv2"
 
 
 class ConvNextV2ForImageClassification(ConvNextForImageClassification):
     """`ConvNextForImageClassification` with global response normalisation: V2."""
 
     config_class = ConvNextV2Config
+    base_model_prefix = "convnextv2"
+    base_class = ConvNextV2Model
 
 
 class ConvNextV2Backbone(ConvNextBackbone):
     """`ConvNextBackbone` with global response normalisation: V2."""
 
     config_class = ConvNextV2Config
+    base_model_prefix = "convnextv2"

@@ -22,7 +22,7 @@ from convnext.weights.canonical import canonical_variables
 from convnext.weights.layouts.huggingface import HUGGINGFACE
 from convnext.weights.layouts.table import Row, expand
 
-__all__ = ["Kind", "build_network", "named_rows", "precision"]
+__all__ = ["Checked", "Kind", "build_network", "checked", "named_rows", "precision"]
 
 Kind = Literal["model", "classifier", "backbone"]
 
@@ -67,7 +67,7 @@ ACTIVATIONS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class _Checked:
+class Checked:
     """What of a configuration the architecture needs."""
 
     variant: Variant
@@ -92,7 +92,12 @@ def _variant(config: ConvNextConfig) -> Variant:
     return Variant(config.model_type, family, "custom", depths, dims)
 
 
-def _checked(config: ConvNextConfig) -> _Checked:
+def checked(config: ConvNextConfig) -> Checked:
+    """What a configuration says of the architecture.
+
+    Raises:
+        ArgumentError: It describes none.
+    """
     patch = config.patch_size
     if isinstance(patch, list):
         patch = patch[0] if len(set(patch)) == 1 else 0
@@ -112,7 +117,7 @@ def _checked(config: ConvNextConfig) -> _Checked:
         strides = (patch, *[DOWNSAMPLE_KERNEL] * (len(config.depths) - 1))
     else:
         strides = checked_strides(strides)
-    return _Checked(_variant(config), patch, strides, activation)
+    return Checked(_variant(config), patch, strides, activation)
 
 
 @contextmanager
@@ -134,17 +139,17 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
         A functional model. Its outputs are a dictionary: `stem`, `stage1` and so on, and
         `pooled` and `logits`, or `feature_stage1` and so on for a backbone.
     """
-    checked = _checked(config)
+    parts = checked(config)
     with undrawn():
         images = keras.Input((None, None, config.num_channels), name="images")
         maps = encode(
             images,
-            checked.variant,
+            parts.variant,
             layer_scale_init_value=getattr(config, "layer_scale_init_value", None),
-            patch_size=checked.patch_size,
-            strides=checked.strides,
+            patch_size=parts.patch_size,
+            strides=parts.strides,
             drop_path_rate=config.drop_path_rate,
-            activation=checked.activation,
+            activation=parts.activation,
         )
         stem = keras.Model(images, maps[0]).get_layer("stem_norm").output
         outputs = dict(zip(config.stage_names, [stem, *maps], strict=True))
