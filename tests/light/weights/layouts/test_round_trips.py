@@ -17,7 +17,7 @@ CLASSIFIERS = [
     (layout.name, family)
     for layout in WRITABLE
     for family in layout.families
-    if layout.name != "fcmae"  # has no classifier
+    if layout.name not in ("fcmae", "dinov3")  # have no classifier
 ]
 PAIRS = [
     (one, other, family)
@@ -42,6 +42,21 @@ def test_there_and_back(layout, family, odd_variant, numbered, same_weights):
     same_weights(to_canonical(theirs), ours)
 
 
+@pytest.mark.parametrize("prefix", ["model.", ""])
+def test_dinov3_there_and_back_with_and_without_a_prefix(
+    prefix, odd_variant, numbered, same_weights
+):
+    variant = odd_variant("v1")
+    ours = numbered(parameter_shapes(variant, 0))
+    theirs = to_foreign(ours, "dinov3", variant)
+    outside = {"layer_norm.weight", "layer_norm.bias"}
+    assert {name for name in theirs if not name.startswith("model.")} == outside
+    named = {prefix + name.removeprefix("model."): array for name, array in theirs.items()}
+    named |= {name.removeprefix(prefix): named.pop(prefix + name) for name in outside}
+    assert recognise({name: array.shape for name, array in named.items()}).layout == "dinov3"
+    same_weights(to_canonical(named), ours)
+
+
 @pytest.mark.parametrize(("one", "other", "family"), PAIRS)
 def test_from_one_to_the_other_and_back(one, other, family, odd_variant, numbered, same_weights):
     variant = odd_variant(family)
@@ -53,7 +68,7 @@ def test_from_one_to_the_other_and_back(one, other, family, odd_variant, numbere
 @pytest.mark.parametrize(("layout", "variant"), PUBLISHED)
 def test_no_two_tensors_of_a_published_variant_share_a_name(layout, variant):
     variant = VARIANTS[variant]
-    shapes = parameter_shapes(variant)
+    shapes = parameter_shapes(variant, 0 if layout == "dinov3" else 1000)
     if layout == "fcmae":
         shapes = parameter_shapes(variant, 0, head_norm=False) | decoder_shapes(variant)
     rows = foreign_rows(shapes, layout, variant)
