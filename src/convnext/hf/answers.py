@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keras import ops
+
 from convnext.errors import ArgumentError
 from convnext.hf.config import ConvNextConfig
 from convnext.hf.losses import classification_loss
@@ -51,6 +53,13 @@ def given(
     return out if (config.return_dict if asked is None else asked) else out.to_tuple()
 
 
+def tokens(pooled: Any, places: Any) -> Any:
+    """The picture's vector and then that of each place: `(batch, 1 + places, channels)`."""
+    width = pooled.shape[-1]
+    one_by_one = ops.reshape(places, (ops.shape(places)[0], -1, width))
+    return ops.concatenate([ops.expand_dims(pooled, 1), one_by_one], 1)
+
+
 def answer(
     config: ConvNextConfig,
     kind: Kind,
@@ -73,7 +82,10 @@ def answer(
     wants_all = wants_maps(config, output_hidden_states)
     maps = tuple(channels_first(found[n]) for n in config.stage_names) if wants_all else None
     if kind == "model":
-        last = maps[-1] if maps else channels_first(found[config.stage_names[-1]])
+        if "places" in found:
+            last = tokens(found["pooled"], found["places"])
+        else:
+            last = maps[-1] if maps else channels_first(found[config.stage_names[-1]])
         return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=last, pooler_output=found["pooled"], hidden_states=maps
         )

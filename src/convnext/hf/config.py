@@ -1,4 +1,4 @@
-"""`ConvNextConfig` and `ConvNextV2Config`: what transformers keeps of a model in config.json.
+"""Configurations of ConvNeXt V1, V2 and DINOv3: what transformers keeps of a model in config.json.
 
 Arguments, defaults, attributes and files are those of transformers 5, and files go both ways: what
 this does not know it keeps. Where transformers has tuples in memory and lists in files, here they
@@ -19,7 +19,13 @@ from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.hf.hub import Hub, built_from, file_of, read_json, refuse_unsupported, staged
 from convnext.hf.stages import aligned
 
-__all__ = ["CONFIG_FILE", "ConvNextConfig", "ConvNextV2Config", "ProblemType"]
+__all__ = [
+    "CONFIG_FILE",
+    "ConvNextConfig",
+    "ConvNextV2Config",
+    "DINOv3ConvNextConfig",
+    "ProblemType",
+]
 
 CONFIG_FILE = "config.json"
 DEFAULT_LABELS = 2
@@ -35,7 +41,6 @@ COMMON: Mapping[str, Any] = {
     "is_encoder_decoder": False,
     "architectures": None,
 }
-UNSAVED = ("_out_features", "_out_indices", "_dtype")
 
 
 class ConvNextConfig:
@@ -68,6 +73,7 @@ class ConvNextConfig:
     model_type = "convnext"
     attribute_map: Mapping[str, str] = {"num_hidden_layers": "num_stages"}
 
+    unsaved: ClassVar[tuple[str, ...]] = ("_out_features", "_out_indices", "_dtype")
     # Of models that are made of several; Auto classes of transformers ask for them.
     sub_configs: ClassVar[Mapping[str, Any]] = {}
 
@@ -101,7 +107,7 @@ class ConvNextConfig:
         self.hidden_act = hidden_act
         self.initializer_range = initializer_range
         self.layer_norm_eps = layer_norm_eps
-        if self.model_type == "convnext":
+        if self.model_type != "convnextv2":
             self.layer_scale_init_value = layer_scale_init_value
         self.drop_path_rate = drop_path_rate
         self.image_size = _as_list(image_size)
@@ -221,7 +227,7 @@ class ConvNextConfig:
     def to_dict(self) -> dict[str, Any]:
         """Every attribute, as transformers writes them."""
         content = copy.deepcopy(
-            {name: value for name, value in vars(self).items() if name not in UNSAVED}
+            {name: value for name, value in vars(self).items() if name not in self.unsaved}
         )
         content["model_type"] = self.model_type
         content["dtype"] = self._dtype
@@ -300,7 +306,7 @@ class ConvNextConfig:
             raise ArgumentError(
                 f"This is the configuration of a {given!r}; {cls.__name__} reads "
                 f"{cls.model_type!r}. For 'convnext' use the ConvNext classes, for 'convnextv2' "
-                "the ConvNextV2 classes."
+                "the ConvNextV2 classes, for 'dinov3_convnext' the DINOv3ConvNext classes."
             )
         values = {name: copy.deepcopy(value) for name, value in content.items()}
         if overrides.get("out_features") is not None or overrides.get("out_indices") is not None:
@@ -369,6 +375,36 @@ class ConvNextV2Config(ConvNextConfig):
     """
 
     model_type = "convnextv2"
+
+
+class DINOv3ConvNextConfig(ConvNextConfig):
+    """What Meta's DINOv3 as a ConvNeXt is built from: the arguments of V1 but for its patches.
+
+    `layer_norm_eps` is that of every norm, and the stem of a backbone is the pictures themselves.
+
+    Example:
+        >>> DINOv3ConvNextConfig(depths=[3, 3, 27, 3]).num_stages
+        4
+    """
+
+    model_type = "dinov3_convnext"
+    unsaved = (*ConvNextConfig.unsaved, "patch_size", "num_stages")
+
+    def __init__(
+        self,
+        num_channels: int = 3,
+        hidden_sizes: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        layer_norm_eps: float = 1e-6,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            num_channels,
+            hidden_sizes=hidden_sizes,
+            depths=depths,
+            layer_norm_eps=layer_norm_eps,
+            **{"num_stages": len(hidden_sizes or range(4)), **kwargs},
+        )
 
 
 def _as_list(value: int | Sequence[int]) -> int | list[int]:

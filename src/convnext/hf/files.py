@@ -36,7 +36,10 @@ __all__ = [
 ]
 
 BASES = ("model.", "convnext.", "convnextv2.")
-FIRST = ("embeddings.patch_embeddings.weight", "stages.0.downsample_layers.0.weight")
+FIRST = {
+    "huggingface": "embeddings.patch_embeddings.weight",
+    "dinov3": "stages.0.downsample_layers.0.weight",
+}
 SAFE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -163,21 +166,24 @@ def weights_path(source: str | Path, hub: Hub) -> Path:
 
 
 @contextmanager
-def open_tensors(source: str | Path) -> Iterator[dict[str, LazyTensor]]:
+def open_tensors(
+    source: str | Path, layout: str = "huggingface"
+) -> Iterator[dict[str, LazyTensor]]:
     """The tensors of a file in any layout, under transformers' names without a prefix.
 
     Args:
         source: A file, or the name of a published checkpoint.
+        layout: Which of transformers' namings, `"huggingface"` or `"dinov3"`.
     """
     path = Path(source)
     if path.exists():
         with open_weights(path) as file:
             named = {bare(name): tensor for name, tensor in file.tensors.items()}
-            if not named.keys().isdisjoint(FIRST):
+            if FIRST[layout] in named:
                 yield named
                 return
     with read_weights(source) as weights:
-        foreign = to_foreign(weights.tensors, "huggingface", weights.variant)
+        foreign = to_foreign(weights.tensors, layout, weights.variant)
         yield {bare(name): tensor for name, tensor in foreign.items()}
 
 

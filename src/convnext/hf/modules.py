@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from convnext.errors import ArgumentError, DeviceError
 from convnext.hf import outputs
 from convnext.hf.answers import check_pixels, given, wants_maps
-from convnext.hf.config import ConvNextConfig, ConvNextV2Config
+from convnext.hf.config import ConvNextConfig, ConvNextV2Config, DINOv3ConvNextConfig
 from convnext.hf.files import lazy
 from convnext.hf.losses import classification_loss
 from convnext.hf.network import Kind, checked
@@ -41,6 +41,8 @@ __all__ = [
     "ConvNextV2Backbone",
     "ConvNextV2ForImageClassification",
     "ConvNextV2Model",
+    "DINOv3ConvNextBackbone",
+    "DINOv3ConvNextModel",
 ]
 
 # What no configuration of transformers changes.
@@ -177,6 +179,16 @@ class Names(NamedTuple):
     hidden: str = "pwconv1"
     output: str = "pwconv2"
     scale: str = "layer_scale_parameter"
+
+
+DINOV3 = Names(
+    "downsample_layers",
+    "depthwise_conv",
+    "layer_norm",
+    "pointwise_conv1",
+    "pointwise_conv2",
+    "gamma",
+)
 
 
 class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
@@ -589,3 +601,100 @@ class ConvNextV2Backbone(ConvNextBackbone):
 
     config_class = ConvNextV2Config
     base_model_prefix = "convnextv2"
+
+
+class DINOv3ConvNextModel(_Module):
+    """DINOv3: one vector for the picture and one for each place of the last map, after their norm.
+
+    Args:
+        config: What to build.
+
+    Example:
+        >>> config = DINOv3ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32])
+        >>> DINOv3ConvNextModel(config)(torch.zeros(1, 3, 64, 64)).last_hidden_state.shape
+        torch.Size([1, 5, 32])
+    """
+
+    config_class = DINOv3ConvNextConfig
+    base_model_prefix = "model"
+    kind = "model"
+
+    def _build(self) -> None:
+        config = self.config
+        self.model = _dinov3_encoder(config)
+        self.layer_norm = torch.nn.LayerNorm(config.hidden_sizes[-1], config.layer_norm_eps)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Answer a batch of pictures.
+
+        Args:
+            pixel_values: `(batch, channels, height, width)`.
+            output_hidden_states: Whether the pictures and every map are wanted.
+            return_dict: False for a plain tuple.
+
+        Returns:
+            `last_hidden_state` of shape `(batch, 1 + places, channels)`, the picture's vector
+            first; that vector as `pooler_output`; and `hidden_states` if asked for.
+        """
+        check_pixels(self.config, pixel_values)
+        wants_all = wants_maps(self.config, output_hidden_states)
+        found = self.model(pixel_values, wants_all)
+        places = found.last_hidden_state.flatten(2).transpose(1, 2)  # (B, H W, C)
+        tokens = self.layer_norm(torch.cat([places.mean(1, keepdim=True), places], 1))
+        out = outputs.BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=tokens,
+            pooler_output=tokens[:, 0],
+            hidden_states=_asked(found.hidden_states, wants_all),
+        )
+        return given(self.config, out, return_dict)
+
+
+class DINOv3ConvNextBackbone(_Module):
+    """DINOv3 as the backbone of a detector: maps of the stages in `out_features`, as they are.
+
+    Args:
+        config: What to build.
+    """
+
+    config_class = DINOv3ConvNextConfig
+    base_model_prefix = "model"
+    kind = "backbone"
+
+    def _build(self) -> None:
+        self.model = _dinov3_encoder(self.config)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Answer a batch of pictures.
+
+        Args:
+            pixel_values: `(batch, channels, height, width)`.
+            output_hidden_states: Whether the pictures and every map are wanted.
+            return_dict: False for a plain tuple.
+
+        Returns:
+            `feature_maps`, and `hidden_states` if asked for.
+        """
+        check_pixels(self.config, pixel_values)
+        maps = self.model(pixel_values, True).hidden_states
+        named = dict(zip(self.stage_names, maps, strict=True))
+        out = outputs.BackboneOutput(
+            feature_maps=_asked([named[name] for name in self.out_features], True),
+            hidden_states=_asked(maps, wants_maps(self.config, output_hidden_states)),
+        )
+        return given(self.config, out, return_dict)
+
+
+def _dinov3_encoder(config: ConvNextConfig) -> ConvNextEncoder:
+    epsilon = config.layer_norm_eps
+    stem = _stem(config, epsilon).values()
+    return ConvNextEncoder(_stages(config, DINOV3, epsilon, stem))

@@ -19,6 +19,7 @@ from convnext.hf.config import ConvNextConfig
 from convnext.nn.initializers import undrawn
 from convnext.nn.model import encode, head, output_norm
 from convnext.weights.canonical import canonical_variables
+from convnext.weights.layouts.dinov3 import DINOV3
 from convnext.weights.layouts.huggingface import HUGGINGFACE
 from convnext.weights.layouts.table import Row, expand
 
@@ -137,7 +138,8 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
 
     Returns:
         A functional model. Its outputs are a dictionary: `stem`, `stage1` and so on, and
-        `pooled` and `logits`, or `feature_stage1` and so on for a backbone.
+        `pooled` and `logits`, or `feature_stage1` and so on for a backbone; for DINOv3 also
+        `places`, the last map after the norm of the pooled vector.
     """
     parts = checked(config)
     with undrawn():
@@ -151,14 +153,21 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
             drop_path_rate=config.drop_path_rate,
             activation=parts.activation,
         )
-        stem = keras.Model(images, maps[0]).get_layer("stem_norm").output
+        is_dinov3 = config.model_type == "dinov3_convnext"
+        stem = images if is_dinov3 else keras.Model(images, maps[0]).get_layer("stem_norm").output
         outputs = dict(zip(config.stage_names, [stem, *maps], strict=True))
         if kind == "backbone":
             for name in config.out_features:
-                outputs[f"feature_{name}"] = output_norm(outputs[name], _feature_norm(name))
+                norm = _feature_norm(name)
+                outputs[f"feature_{name}"] = (
+                    outputs[name] if is_dinov3 else output_norm(outputs[name], norm)
+                )
         else:
             pooled = head(maps[-1], norm_epsilon=config.layer_norm_eps)
             outputs["pooled"] = pooled
+            if is_dinov3:
+                head_norm = keras.Model(images, pooled).get_layer("head_norm")
+                outputs["places"] = head_norm(maps[-1])
             if kind == "classifier":
                 outputs["logits"] = head(
                     pooled, pooling=None, norm=False, num_classes=config.num_labels
@@ -172,12 +181,15 @@ def _feature_norm(stage: str) -> str:
 
 
 def _prefix(config: ConvNextConfig, kind: Kind) -> str:
-    """What stands before the names of all but a classifier's head."""
+    """What stands before the names of the encoder."""
+    if config.model_type == "dinov3_convnext":
+        return "model."
     return f"{config.model_type}." if kind == "classifier" else ""
 
 
 def named_rows(network: keras.Model, config: ConvNextConfig, kind: Kind) -> dict[str, Row]:
     """What transformers calls each parameter, by canonical name, in the order data flows."""
-    rows = expand(HUGGINGFACE.rows, config.depths, prefix=_prefix(config, kind))
+    layout = DINOV3 if config.model_type == "dinov3_convnext" else HUGGINGFACE
+    rows = expand(layout.rows, config.depths, prefix=_prefix(config, kind))
     spelled = {row.canonical: row for row in rows}
     return {name: spelled[name] for name in canonical_variables(network)}

@@ -18,7 +18,7 @@ import numpy as np
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.hf.card import model_card
-from convnext.hf.config import CONFIG_FILE, ConvNextConfig, ConvNextV2Config
+from convnext.hf.config import CONFIG_FILE, ConvNextConfig
 from convnext.hf.files import (
     LoadingReport,
     bare,
@@ -183,7 +183,7 @@ class Pretrained:
         hub = Hub(revision, cache_dir, local_files_only, token, subfolder, force_download)
         config = cls._configured(source, config, hub, overrides)
         float_type = _float_type(dtype if dtype is not None else torch_dtype)
-        with _tensors(source, state_dict, hub) as tensors:
+        with cls._tensors(source, state_dict, hub) as tensors:
             stored = config.dtype or next(
                 (str(t.dtype) for t in tensors.values() if str(t.dtype) in DTYPES), "float32"
             )
@@ -240,6 +240,28 @@ class Pretrained:
         loaded = kind.from_dict(content, **overrides)
         loaded.name_or_path = "" if source is None else str(source)
         return loaded
+
+    @classmethod
+    @contextmanager
+    def _tensors(
+        cls, source: str | Path | None, given: Mapping[str, Any] | None, hub: Hub
+    ) -> Iterator[dict[str, LazyTensor]]:
+        """The values that a model is loaded with, by bare name."""
+        if given is not None:
+            yield {bare(name): tensor for name, tensor in given_tensors(given).items()}
+            return
+        if source is None:
+            raise ArgumentError("Without a source there are no weights. Pass state_dict as well.")
+        if not _is_published(source):
+            if Path(source).is_file():
+                raise ArgumentError(
+                    f"{source} is a file. Give the folder that holds it and its config.json, or "
+                    "load it with convnext.load_weights."
+                )
+            source = weights_path(source, hub)
+        layout = "dinov3" if cls.config_class.model_type == "dinov3_convnext" else "huggingface"
+        with open_tensors(source, layout) as tensors:
+            yield tensors
 
     def save_pretrained(  # noqa: PLR0913
         self,
@@ -354,8 +376,11 @@ class Pretrained:
 
     @property
     def num_features(self) -> list[int]:
-        """Channels of every stage, the stem first."""
-        return [self.config.hidden_sizes[0], *self.config.hidden_sizes]
+        """Channels of every stage, the stem first, which in DINOv3 is the pictures."""
+        config = self.config
+        is_picture = config.model_type == "dinov3_convnext"
+        stem = config.num_channels if is_picture else config.hidden_sizes[0]
+        return [stem, *config.hidden_sizes]
 
     @property
     def out_feature_channels(self) -> Mapping[str, int]:
@@ -377,36 +402,14 @@ def checked_config(given: Any, wanted: type[ConvNextConfig], model: str) -> Conv
     """The configuration of a model that is to be built.
 
     Raises:
-        ArgumentTypeError: It is none, or that of the other family.
+        ArgumentTypeError: It is none, or that of another family.
     """
-    is_v2 = wanted is ConvNextV2Config
-    if not isinstance(given, wanted) or isinstance(given, ConvNextV2Config) != is_v2:
+    if not isinstance(given, wanted) or given.model_type != wanted.model_type:
         raise ArgumentTypeError(
             f"{model} is built from a {wanted.__name__}, not {type(given).__name__}. To load a "
             f"model, call {model}.from_pretrained."
         )
     return given
-
-
-@contextmanager
-def _tensors(
-    source: str | Path | None, given: Mapping[str, Any] | None, hub: Hub
-) -> Iterator[dict[str, LazyTensor]]:
-    """The values that a model is loaded with, by bare name."""
-    if given is not None:
-        yield {bare(name): tensor for name, tensor in given_tensors(given).items()}
-        return
-    if source is None:
-        raise ArgumentError("Without a source there are no weights. Pass state_dict as well.")
-    if not _is_published(source):
-        if Path(source).is_file():
-            raise ArgumentError(
-                f"{source} is a file. Give the folder that holds it and its config.json, or load "
-                "it with convnext.load_weights."
-            )
-        source = weights_path(source, hub)
-    with open_tensors(source) as tensors:
-        yield tensors
 
 
 def _is_published(source: str | Path) -> bool:
