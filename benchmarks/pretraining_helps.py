@@ -18,18 +18,25 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 from starts import compare
 
-from convnext.architecture import VARIANTS, Variant
+from convnext.architecture import ARCHITECTURES
 from convnext.train import Outcome, pretrain, train
 
 RESULTS = Path(__file__).parent / "results" / "pretraining_helps.csv"
 LABELS = 5000
-HALF_ATTO = Variant("convnextv2_half_atto", "v2", "half_atto", (1, 1, 3, 1), (20, 40, 80, 160))
+HALF_ATTO = replace(
+    ARCHITECTURES["convnextv2_atto"],
+    name="convnextv2_half_atto",
+    size="half_atto",
+    depths=(1, 1, 3, 1),
+    dims=(20, 40, 80, 160),
+)
 STRIDES = "2,2,1,1"  # 64 patches of 4x4 pixels
 
 
@@ -50,7 +57,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="float32 or bfloat16")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    VARIANTS[HALF_ATTO.name] = HALF_ATTO
+    ARCHITECTURES[HALF_ATTO.name] = HALF_ATTO
     common = [
         f"model.variant={args.variant}",
         f"model.strides=[{args.strides}]",

@@ -28,9 +28,9 @@ from convnext.architecture import VARIANTS
 from convnext.bench.material import write_weights
 from convnext.graphs.network import Network
 from convnext.graphs.openvino import build, product
-from convnext.graphs.quantize import calibrate, rounded
 from convnext.graphs.untracked_openvino import core, op, ov
 from convnext.images.generated import generated_pictures
+from convnext.int8.openvino import calibrate, rounded
 from convnext.processors import available_processors
 from convnext.weights.load import read_weights
 

@@ -26,7 +26,7 @@ import keras
 from convnext.architecture import SMALLEST_PUBLISHED_SIDE, VARIANTS, Variant
 from convnext.errors import ArgumentError, ArgumentTypeError
 from convnext.nn.initializers import undrawn
-from convnext.nn.model import encode, head, normalize_pixels
+from convnext.nn.model import classify, encode, normalize_pixels, pool
 
 __all__ = [
     "ConvNeXtBase",
@@ -98,11 +98,12 @@ def _model_function(function: str, variant: Variant) -> ModelFunction:
         if include_preprocessing:
             x = normalize_pixels(x)
         with undrawn(weights is not None):
-            x = encode(x, variant, layer_scale_init_value=variant.layer_scale_init_value)[-1]
+            x = encode(x, variant)[-1]
             if include_top:
-                x = head(x, num_classes=classes, activation=classifier_activation)
+                x = pool(x, variant)
+                x = classify(x, variant, classes, classifier_activation)
             else:
-                x = _channels_as_configured(head(x, pooling=_known_pooling(pooling)))
+                x = _channels_as_configured(pool(x, variant, _known_pooling(pooling)))
         model = keras.Model(keras.utils.get_source_inputs(images)[0], x, name=name)
         if weights is not None:
             _load(model, variant, weights)

@@ -1,116 +1,403 @@
-"""The published sizes of ConvNeXt V1 and V2, and the arithmetic that follows from a size.
+"""What a ConvNeXt is, as data: traits, and from them a sequence of typed steps.
 
-Why it exists: depths and widths are facts, so they stand in one table and nowhere else. Parameter
-counts and multiply-accumulates are computed from the table, never typed in.
-It knows nothing of Keras, files or pictures.
+Everything that follows from an architecture is computed from its steps: names and shapes of the
+parameters, parameter counts, operations, sizes of feature maps, inference graphs. `nn/model.py`
+spells the same network once more, in Keras, to be read; a test holds the two together.
+
+    steps = ARCHITECTURES["convnext_tiny"].steps(num_classes=1000)
+    parameters(steps)["stem_conv.kernel"]  # (4, 4, 3, 96)
+
+It imports neither NumPy nor a framework, and knows no files.
 
 References:
     V1: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545
     V2: Woo et al., "ConvNeXt V2", https://arxiv.org/abs/2301.00808
+    timm's variants: https://github.com/huggingface/pytorch-image-models (timm/models/convnext.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, get_args
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 
 __all__ = [
+    "ACTIVATIONS",
+    "ARCHITECTURES",
+    "GRN",
+    "GRN_EPSILON",
     "PUBLISHED_STRIDES",
     "VARIANTS",
+    "Activation",
+    "ActivationKind",
+    "Architecture",
+    "Arithmetic",
+    "Conv",
+    "Depthwise",
     "Family",
+    "Geometry",
+    "Linear",
+    "Norm",
+    "Pool",
+    "Residual",
+    "Scale",
+    "Shape",
+    "Step",
     "Strides",
+    "Tap",
     "Variant",
     "adapted_strides",
+    "block_steps",
+    "checked_arithmetic",
     "checked_strides",
     "feature_sizes",
+    "flat",
     "get_variant",
+    "parameters",
     "sizes",
+    "stated",
 ]
 
 Family = Literal["v1", "v2"]
-Strides = tuple[int, int, int, int]  # stem, then the downsampling before stages 1, 2 and 3
+Strides = tuple[int, ...]  # stem, then the downsampling before each further stage
+Shape = tuple[int, ...]
+StemKind = Literal["patch", "overlap", "overlap_tiered", "overlap_act"]
+NormKind = Literal["layer", "rms", "simple"]
+HeadKind = Literal["pool_norm", "norm_pool", "none"]
+ActivationKind = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu"]
+_Numbers = tuple[tuple[int, ...], tuple[int, ...]]  # depths and dims
+Pads = Literal["none", "same", "both"]
 
-STEM_KERNEL = 4
+ACTIVATIONS: tuple[ActivationKind, ...] = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu")
+
+PATCH = 4
+STEM_KERNEL = 3  # of the two convolutions of an overlapping stem
 DOWNSAMPLE_KERNEL = 2
-BLOCK_KERNEL = 7
-EXPANSION = 4  # width of a block's hidden layer over the block's width
-NORM_COST = (
-    5  # operations per normalised element, as fvcore counts a LayerNorm with scale and shift
-)
+NORM_COST = 5  # operations per normalised element, as fvcore counts a LayerNorm
+GRN_EPSILON = 1e-6
 
 PUBLISHED_STRIDES: Strides = (4, 2, 2, 2)
 SMALLEST_PUBLISHED_SIDE = 32  # the product of the published strides: a 1x1 last feature map
 SMALLEST_SIDE = 8
-SMALLEST_FEATURE_SIDE = (
-    4  # what `adapted_strides` leaves of the short side, so that 7x7 kernels see something
-)
+SMALLEST_FEATURE_SIDE = 4  # `adapted_strides` leaves at least this much of the short side
+
+
+class Conv(NamedTuple):
+    """A dense convolution.
+
+    `pads` is `"none"` where patches are cut; `"same"` for the input's size divided by the stride,
+    rounded up, with what is odd of the padding at the right and bottom; `"both"` for half a kernel
+    on each side.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    pads: Pads = "none"
+    dilation: int = 1
+
+    def side(self, side: int) -> int:
+        """Height or width of the output, from that of the input."""
+        return side // self.stride if self.pads == "none" else -(-side // self.stride)
+
+
+class Depthwise(NamedTuple):
+    """A convolution of each channel by itself, stride 1, padded so that the size stays."""
+
+    name: str
+    width: int
+    kernel: int
+    dilation: int = 1
+
+
+class Norm(NamedTuple):
+    """A normalisation over channels with a factor for each, and for `"layer"` a summand.
+
+    `"layer"` subtracts the mean and divides by the standard deviation. `"rms"` divides by the root
+    of the mean square. `"simple"` divides by the standard deviation (of the sample: N - 1) without
+    subtracting the mean.
+    """
+
+    name: str
+    width: int
+    kind: NormKind
+    epsilon: float
+
+
+class Linear(NamedTuple):
+    """A linear layer over channels."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+
+class Activation(NamedTuple):
+    """An elementwise activation."""
+
+    kind: ActivationKind
+
+
+class GRN(NamedTuple):
+    """Global response normalisation."""
+
+    name: str
+    width: int
+
+
+class Scale(NamedTuple):
+    """Layer scale: a factor for each channel."""
+
+    name: str
+    width: int
+
+
+class Pool(NamedTuple):
+    """The mean over all positions."""
+
+
+class Tap(NamedTuple):
+    """A name for what flows here: one of the network's outputs."""
+
+    name: str
+
+
+class Residual(NamedTuple):
+    """The input plus what a branch makes of it."""
+
+    name: str
+    branch: tuple[Step, ...]
+
+
+Step = Conv | Depthwise | Norm | Linear | Activation | GRN | Scale | Pool | Tap | Residual
+
+
+class Geometry(NamedTuple):
+    """How a network moves over pictures; changes no parameter.
+
+    Attributes:
+        strides: Of the stem, and of the downsampling before each further stage.
+        dilations: Of the depthwise convolutions in each stage; none for 1 everywhere. Where a
+            downsampling has stride 1, it is dilated as the stage before it.
+    """
+
+    strides: Strides = PUBLISHED_STRIDES
+    dilations: tuple[int, ...] = ()
+
+
+class Arithmetic(NamedTuple):
+    """What names and shapes of parameters do not tell; see `Architecture`."""
+
+    epsilon: float = 1e-6
+    activation: ActivationKind = "gelu"
+    norm: NormKind = "layer"
+    head_epsilon: float | None = None
+
+    def __str__(self) -> str:
+        """Such as `"epsilon=1e-05,activation=gelu_tanh"`, which `stated` reads."""
+        said = {"epsilon": f"{self.epsilon:g}", "activation": self.activation}
+        said |= {"norm": self.norm} if self.norm != "layer" else {}
+        said |= {"head_epsilon": f"{self.head_epsilon:g}"} if self.head_epsilon is not None else {}
+        return ",".join(f"{name}={value}" for name, value in said.items())
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One size of one family: all that the architecture needs to know.
+class Architecture:
+    """What decides which parameters there are, and what is computed with them.
 
     Attributes:
-        name: Name of the architecture, as timm and the authors write it: `"convnextv2_tiny"`.
-        family: `"v1"` (layer scale, no GRN) or `"v2"` (GRN, no layer scale).
-        size: Name of the size inside its family: `"tiny"`.
-        depths: Blocks in each of the four stages.
-        dims: Channels in each of the four stages.
+        name: As timm and the authors write it: `"convnextv2_tiny"`.
+        size: Name of the size within V1 or V2: `"tiny"`; `"custom"` where it was never published.
+        depths: Blocks in each stage.
+        dims: Channels in each stage.
+        grn: Whether blocks hold global response normalisation (V2).
+        layer_scale: Whether there is a factor for each channel behind each block (V1).
+        stem: `"patch"` cuts patches; the others are two 3x3 convolutions of stride 2, the first
+            half as wide (`"overlap_tiered"`) or with an activation behind it (`"overlap_act"`).
+        patch: Side of the stem's patches.
+        stem_norm: Whether a norm follows the stem.
+        norm: The kind of every norm, see `Norm`.
+        head: The norm before the classifier: behind the pooling, before it, or none.
+        head_hidden: Width of a hidden layer before the classifier; 0 for none.
+        kernels: Side of the depthwise kernels in each stage; none for 7 everywhere.
+        expansion: Width of a block's hidden layer over the block's width.
+        epsilon: Of every norm.
+        head_epsilon: Of the norm before the classifier, where it is another.
+        activation: Of the hidden layers in blocks; that of the head is the exact GELU.
 
     Example:
-        >>> get_variant("v2", "atto").parameter_count()
+        >>> ARCHITECTURES["convnextv2_atto"].parameter_count()
         3708400
     """
 
     name: str
-    family: Family
     size: str
-    depths: tuple[int, int, int, int]
-    dims: tuple[int, int, int, int]
+    depths: tuple[int, ...]
+    dims: tuple[int, ...]
+    grn: bool = False
+    layer_scale: bool = True
+    stem: StemKind = "patch"
+    patch: int = PATCH
+    stem_norm: bool = True
+    norm: NormKind = "layer"
+    head: HeadKind = "pool_norm"
+    head_hidden: int = 0
+    kernels: tuple[int, ...] = ()
+    expansion: int = 4
+    epsilon: float = 1e-6
+    head_epsilon: float | None = None
+    activation: ActivationKind = "gelu"
+
+    @property
+    def family(self) -> Family:
+        """`"v2"` with global response normalisation, `"v1"` without."""
+        return "v2" if self.grn else "v1"
 
     @property
     def has_grn(self) -> bool:
-        """Whether blocks hold global response normalisation, which replaces layer scale in V2."""
-        return self.family == "v2"
+        """Another name of `grn`."""
+        return self.grn
 
     @property
     def layer_scale_init_value(self) -> float | None:
-        """Where the factor behind each block starts, as published; None for no factor."""
-        return None if self.has_grn else 1e-6
+        """Where layer scale starts, as published; None without it."""
+        return 1e-6 if self.layer_scale else None
 
     @property
     def num_blocks(self) -> int:
         """Blocks over all stages."""
         return sum(self.depths)
 
+    @property
+    def strides(self) -> Strides:
+        """The published strides: those that its weights were trained with on large pictures."""
+        stem = self.patch if self.stem == "patch" else PUBLISHED_STRIDES[0]
+        return (stem, *[DOWNSAMPLE_KERNEL] * (len(self.depths) - 1))
+
+    @property
+    def stem_width(self) -> int:
+        """Channels between the two convolutions of an overlapping stem."""
+        return _divisible(self.dims[0] // 2) if self.stem == "overlap_tiered" else self.dims[0]
+
+    def kernel(self, stage: int) -> int:
+        """Side of the depthwise kernels in a stage."""
+        return self.kernels[stage] if self.kernels else 7
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it computes as all published sizes of V1 and V2 do."""
+        return self.arithmetic == Arithmetic()
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How it computes, apart from names and shapes."""
+        return Arithmetic(self.epsilon, self.activation, self.norm, self.head_epsilon)
+
+    def same_encoder(self, other: Architecture) -> bool:
+        """Whether names and shapes agree up to the last feature map, layer scale aside."""
+        return self._encoder() == other._encoder()
+
+    def _encoder(self) -> Architecture:
+        kernels = tuple(self.kernel(stage) for stage in range(len(self.depths)))
+        bare = Architecture("", "", self.depths, self.dims, self.grn, False, self.stem, self.patch)
+        norm: NormKind = "layer" if self.norm == "layer" else "rms"
+        expansion, stem_norm = self.expansion, self.stem_norm
+        return replace(
+            bare, norm=norm, kernels=kernels, expansion=expansion, stem_norm=stem_norm, head="none"
+        )
+
+    def geometry(self, height: int, width: int) -> Geometry:
+        """How it moves over pictures of this size: as published, or relaxed for small ones."""
+        if self.strides == PUBLISHED_STRIDES:
+            return Geometry(adapted_strides(height, width))
+        return Geometry(self.strides)
+
+    def stem_steps(self, channels: int = 3, stride: int | None = None) -> Iterator[Step]:
+        """Pictures to the first feature map."""
+        stride, dim = stride or self.strides[0], self.dims[0]
+        if self.stem == "patch":
+            pads: Pads = "none" if stride == self.patch else "same"
+            yield Conv("stem_conv", channels, dim, self.patch, stride, pads)
+        else:
+            first = min(stride, 2)
+            yield Conv("stem_conv", channels, self.stem_width, STEM_KERNEL, first, "both")
+            name = "stem_conv_2"
+            if self.stem == "overlap_act":
+                name = "stem_act_conv"
+                yield Activation(self.activation)
+            yield Conv(name, self.stem_width, dim, STEM_KERNEL, stride // first, "both")
+        if self.stem_norm:
+            yield self._norm("stem_norm", dim)
+
+    def downsample_steps(self, stage: int, stride: int, dilation: int = 1) -> Iterator[Step]:
+        """From one stage to the next: half of each side."""
+        before, dim = self.dims[stage - 1 : stage + 1]
+        yield self._norm(f"downsample_{stage}_norm", before)
+        pads: Pads = "none" if stride == DOWNSAMPLE_KERNEL else "same"
+        dilation = 1 if pads == "none" else dilation
+        name = f"downsample_{stage}_conv"
+        yield Conv(name, before, dim, DOWNSAMPLE_KERNEL, stride, pads, dilation)
+
+    def head_steps(self, num_classes: int = 1000) -> Iterator[Step]:
+        """The last feature map to a vector, and from there to logits."""
+        dim = self.dims[-1]
+        epsilon = self.epsilon if self.head_epsilon is None else self.head_epsilon
+        if self.head == "norm_pool":
+            yield Norm("map_norm", dim, self.norm, epsilon)
+        yield Pool()
+        if self.head == "pool_norm":
+            yield Norm("head_norm", dim, self.norm, epsilon)
+        if self.head != "none":
+            yield Tap("embedding")
+        if self.head_hidden:
+            yield Linear("head_hidden", dim, self.head_hidden)
+            yield Activation("gelu")
+        if num_classes:
+            yield Linear("head", self.head_hidden or dim, num_classes)
+            yield Tap("logits")
+
+    def steps(
+        self, num_classes: int = 1000, channels: int = 3, geometry: Geometry | None = None
+    ) -> Iterator[Step]:
+        """The whole network, from normalised pictures to logits.
+
+        Args:
+            num_classes: Width of the classifier; 0 for none.
+            channels: Of the pictures.
+            geometry: Strides and dilations; by default as published.
+        """
+        strides, dilations = geometry or Geometry(self.strides)
+        dilations = dilations or (1,) * len(self.depths)
+        for stage, (depth, dim) in enumerate(zip(self.depths, self.dims, strict=True)):
+            if stage == 0:
+                yield from self.stem_steps(channels, strides[0])
+            else:
+                yield from self.downsample_steps(stage, strides[stage], dilations[stage - 1])
+            for index in range(depth):
+                name = f"stage_{stage}_block_{index}"
+                yield block_steps(self, name, dim, self.kernel(stage), dilations[stage])
+            yield Tap(f"stage_{stage}")
+        yield from self.head_steps(num_classes)
+
+    def outputs(self, num_classes: int) -> tuple[str, ...]:
+        """The names of what it can give, in the order data flows."""
+        return tuple(step.name for step in self.steps(num_classes) if isinstance(step, Tap))
+
     def parameter_count(
         self, num_classes: int = 1000, channels: int = 3, *, layer_scale: bool = True
     ) -> int:
-        """Trainable parameters; `num_classes=0` counts no head (the pooled norm stays).
+        """Trainable parameters; `num_classes=0` counts no classifier (the pooled norm stays).
 
         `layer_scale=False` leaves out V1's layer scale; V2 has none either way.
         """
-        count = 0
-        for stage, (depth, dim) in enumerate(zip(self.depths, self.dims, strict=True)):
-            if stage == 0:
-                count += STEM_KERNEL**2 * channels * dim + dim + 2 * dim
-            else:
-                previous = self.dims[stage - 1]
-                count += 2 * previous + DOWNSAMPLE_KERNEL**2 * previous * dim + dim
-            hidden = EXPANSION * dim
-            block = BLOCK_KERNEL**2 * dim + dim  # depthwise convolution
-            block += 2 * dim  # norm
-            block += dim * hidden + hidden + hidden * dim + dim  # the two linear layers
-            if self.has_grn:
-                block += 2 * hidden
-            elif layer_scale:
-                block += dim
-            count += depth * block
-        last = self.dims[-1]
-        return count + 2 * last + (last * num_classes + num_classes if num_classes else 0)
+        counted = self if layer_scale else replace(self, layer_scale=False)
+        shapes = parameters(counted.steps(num_classes, channels)).values()
+        return sum(math.prod(shape) for shape in shapes)
 
     def macs(
         self,
@@ -118,70 +405,171 @@ class Variant:
         width: int | None = None,
         num_classes: int = 1000,
         channels: int = 3,
-        strides: Strides = PUBLISHED_STRIDES,
+        strides: Strides | None = None,
     ) -> int:
         """Multiply-accumulates for one picture, counted as timm and the papers count them.
 
         That is fvcore's rule: every convolution and linear layer, and five operations for each
         normalised element. Activations, GRN and layer scale are left out.
         """
-        maps = feature_sizes(height, height if width is None else width, strides)
-        positions = [rows * columns for rows, columns in maps]
-        total = self.dims[-1] * num_classes + NORM_COST * self.dims[-1]
-        for stage, (depth, dim) in enumerate(zip(self.depths, self.dims, strict=True)):
-            if stage == 0:
-                entry = STEM_KERNEL**2 * channels * dim + NORM_COST * dim
-            else:
-                previous = self.dims[stage - 1]
-                entry = DOWNSAMPLE_KERNEL**2 * previous * dim
-                total += positions[stage - 1] * NORM_COST * previous
-            block = BLOCK_KERNEL**2 * dim + NORM_COST * dim + 2 * EXPANSION * dim * dim
-            total += positions[stage] * (entry + depth * block)
+        steps = self.steps(num_classes, channels, Geometry(strides or self.strides))
+        sides, total = (height, height if width is None else width), 0
+        for step in flat(steps):
+            match step:
+                case Conv(_, inputs, outputs, kernel):
+                    sides = (step.side(sides[0]), step.side(sides[1]))
+                    total += math.prod(sides) * kernel**2 * inputs * outputs
+                case Depthwise(_, dim, kernel):
+                    total += math.prod(sides) * kernel**2 * dim
+                case Linear(_, inputs, outputs):
+                    total += math.prod(sides) * inputs * outputs
+                case Norm(_, dim):
+                    total += math.prod(sides) * NORM_COST * dim
+                case Pool():
+                    sides = (1, 1)
         return total
 
+    def feature_sizes(
+        self, height: int, width: int, geometry: Geometry | None = None
+    ) -> list[tuple[int, int]]:
+        """Height and width of each stage's feature map."""
+        sides, maps = (height, width), []
+        for step in self.steps(0, geometry=geometry):
+            if isinstance(step, Conv):
+                sides = (step.side(sides[0]), step.side(sides[1]))
+            elif isinstance(step, Tap) and step.name.startswith("stage_"):
+                maps.append(sides)
+        return maps
 
-def _rows() -> Iterator[Variant]:
-    micro_and_nano = {
-        "atto": ((2, 2, 6, 2), (40, 80, 160, 320)),
-        "femto": ((2, 2, 6, 2), (48, 96, 192, 384)),
-        "pico": ((2, 2, 6, 2), (64, 128, 256, 512)),
-        "nano": ((2, 2, 8, 2), (80, 160, 320, 640)),
-    }
-    shared = {
-        "tiny": ((3, 3, 9, 3), (96, 192, 384, 768)),
-        "small": ((3, 3, 27, 3), (96, 192, 384, 768)),
-        "base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
-        "large": ((3, 3, 27, 3), (192, 384, 768, 1536)),
-    }
-    # V1: tiny to xlarge from the V1 paper, atto to nano as timm trained them with V2's sizes.
-    v1 = micro_and_nano | shared | {"xlarge": ((3, 3, 27, 3), (256, 512, 1024, 2048))}
-    # V2: the V2 paper; small is timm's, for which no weights were published.
-    v2 = micro_and_nano | shared | {"huge": ((3, 3, 27, 3), (352, 704, 1408, 2816))}
-    for size, (depths, dims) in v1.items():
-        yield Variant(f"convnext_{size}", "v1", size, depths, dims)
-    for size, (depths, dims) in v2.items():
-        yield Variant(f"convnextv2_{size}", "v2", size, depths, dims)
-    # For tests: every kind of layer, more than one block in a stage, and next to no arithmetic.
-    yield Variant("test_v1", "v1", "test", (1, 1, 2, 1), (8, 16, 24, 32))
-    yield Variant("test_v2", "v2", "test", (1, 1, 2, 1), (8, 16, 24, 32))
+    def _norm(self, name: str, width: int) -> Norm:
+        return Norm(name, width, self.norm, self.epsilon)
 
 
-VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _rows()}
-"""Every variant by its name."""
+def block_steps(
+    architecture: Architecture, name: str, dim: int, kernel: int = 7, dilation: int = 1
+) -> Residual:
+    """One block of this architecture, under any name and of any width."""
+    hidden = architecture.expansion * dim
+    branch: list[Step] = [
+        Depthwise(f"{name}.dwconv", dim, kernel, dilation),
+        Norm(f"{name}.norm", dim, architecture.norm, architecture.epsilon),
+        Linear(f"{name}.pwconv1", dim, hidden),
+        Activation(architecture.activation),
+    ]
+    if architecture.grn:
+        branch.append(GRN(f"{name}.grn", hidden))
+    branch.append(Linear(f"{name}.pwconv2", hidden, dim))
+    if architecture.layer_scale:
+        branch.append(Scale(f"{name}.layer_scale", dim))
+    return Residual(name, tuple(branch))
+
+
+def flat(steps: Iterable[Step]) -> Iterator[Step]:
+    """The steps with those of every branch in its place."""
+    for step in steps:
+        if isinstance(step, Residual):
+            yield from flat(step.branch)
+        else:
+            yield step
+
+
+def parameters(steps: Iterable[Step]) -> dict[str, Shape]:
+    """Canonical name and shape of every parameter, in the order data flows."""
+    found: dict[str, Shape] = {}
+    for step in flat(steps):
+        match step:
+            case Conv(name, inputs, outputs, side):
+                kernel = (side, side, inputs, outputs)
+                found |= {f"{name}.kernel": kernel, f"{name}.bias": (outputs,)}
+            case Depthwise(name, dim, side):
+                found |= {f"{name}.kernel": (side, side, dim, 1), f"{name}.bias": (dim,)}
+            case Linear(name, inputs, outputs):
+                found |= {f"{name}.kernel": (inputs, outputs), f"{name}.bias": (outputs,)}
+            case Norm(name, dim, "layer") | GRN(name, dim):
+                found |= {f"{name}.gamma": (dim,), f"{name}.beta": (dim,)}
+            case Norm(name, dim) | Scale(name, dim):
+                found[f"{name}.gamma"] = (dim,)
+    return found
+
+
+def _divisible(width: int, by: int = 8) -> int:
+    """The multiple of eight that timm rounds a width to: never down by more than a tenth."""
+    rounded = max(by, (width + by // 2) // by * by)
+    return rounded + by if rounded < 0.9 * width else rounded
+
+
+def _rows() -> Iterator[Architecture]:
+    atto, femto = ((2, 2, 6, 2), (40, 80, 160, 320)), ((2, 2, 6, 2), (48, 96, 192, 384))
+    pico, nano = ((2, 2, 6, 2), (64, 128, 256, 512)), ((2, 2, 8, 2), (80, 160, 320, 640))
+    tiny, small = ((3, 3, 9, 3), (96, 192, 384, 768)), ((3, 3, 27, 3), (96, 192, 384, 768))
+    base, large = ((3, 3, 27, 3), (128, 256, 512, 1024)), ((3, 3, 27, 3), (192, 384, 768, 1536))
+    zepto = ((2, 2, 4, 2), (32, 64, 128, 256))
+
+    def v1(size: str, numbers: _Numbers, **traits: Any) -> Architecture:
+        return Architecture(f"convnext_{size}", size, *numbers, **traits)
+
+    def v2(size: str, numbers: _Numbers) -> Architecture:
+        return Architecture(f"convnextv2_{size}", size, *numbers, grn=True, layer_scale=False)
+
+    # tiny to xlarge: the V1 paper. The others: timm.
+    yield v1("zepto_rms", zepto, norm="simple")
+    yield v1("zepto_rms_ols", zepto, norm="simple", stem="overlap_act")
+    yield v1("atto", atto)
+    yield v1("atto_ols", atto, stem="overlap_tiered")
+    yield v1("atto_rms", atto, norm="rms")
+    yield v1("femto", femto)
+    yield v1("femto_ols", femto, stem="overlap_tiered")
+    yield v1("pico", pico)
+    yield v1("pico_ols", pico, stem="overlap_tiered")
+    yield v1("nano", nano)
+    yield v1("nano_ols", nano, stem="overlap")
+    yield v1("tiny", tiny)
+    yield v1("tiny_hnf", tiny, head="norm_pool")
+    yield v1("small", small)
+    yield v1("base", base)
+    yield v1("large", large)
+    yield v1("large_mlp", large, head_hidden=1536)
+    yield v1("xlarge", ((3, 3, 27, 3), (256, 512, 1024, 2048)))
+    yield v1("xxlarge", ((3, 4, 30, 3), (384, 768, 1536, 3072)), epsilon=1e-5)
+    # The V2 paper; small is timm's, for which no weights were published.
+    for size, numbers in (
+        *(("atto", atto), ("femto", femto), ("pico", pico), ("nano", nano), ("tiny", tiny)),
+        *(("small", small), ("base", base), ("large", large)),
+        ("huge", ((3, 3, 27, 3), (352, 704, 1408, 2816))),
+    ):
+        yield v2(size, numbers)
+    # timm's for tests, with published weights of a few hundred thousand parameters.
+    test: dict[str, Any] = {"epsilon": 1e-5, "activation": "gelu_tanh"}
+    short = ((1, 1, 1, 1), (32, 64, 96, 128))
+    yield Architecture("test_convnext", "test_convnext", (1, 2, 4, 2), (24, 32, 48, 64), **test)
+    yield Architecture("test_convnext2", "test_convnext2", *short, **test)
+    test |= {"kernels": (7, 5, 5, 3), "activation": "silu"}
+    yield Architecture("test_convnext3", "test_convnext3", *short, **test)
+    # Ours for tests: more than one block in a stage, and next to no arithmetic.
+    yield Architecture("test_v1", "test", (1, 1, 2, 1), (8, 16, 24, 32))
+    yield replace(v2("test", ((1, 1, 2, 1), (8, 16, 24, 32))), name="test_v2")
+
+
+ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in _rows()}
+"""Every published architecture by its name."""
+
+Variant = Architecture  # names of version 0.1
+VARIANTS = ARCHITECTURES
 
 
 def sizes(family: Family) -> list[str]:
-    """The names of a family's sizes, smallest first, without the test row.
+    """The names of a family's sizes, smallest first, without those for tests.
 
     Example:
         >>> sizes("v1")[-1]
-        'xlarge'
+        'xxlarge'
     """
-    return [v.size for v in VARIANTS.values() if v.family == family and v.size != "test"]
+    rows = ARCHITECTURES.values()
+    return [a.size for a in rows if a.family == family and not a.name.startswith("test_")]
 
 
-def get_variant(family: Family, size: str) -> Variant:
-    """The variant of a family with this size; the full name is understood too.
+def get_variant(family: Family, size: str) -> Architecture:
+    """The architecture of a family with this size; the full name is understood too.
 
     Example:
         >>> get_variant("v1", "base").dims
@@ -191,16 +579,74 @@ def get_variant(family: Family, size: str) -> Variant:
         raise ArgumentTypeError(
             f"A variant is named by a string such as 'tiny', not {type(size).__name__}: {size!r}."
         )
-    for variant in VARIANTS.values():
-        if variant.family == family and size.lower() in (variant.size, variant.name):
-            return variant
+    for row in ARCHITECTURES.values():
+        if row.family == family and size.lower() in (row.size, row.name):
+            return row
     raise UnknownNameError(f"{family.upper()} variant", size, sizes(family))
+
+
+def stated(given: object) -> Architecture | Arithmetic:
+    """What a user or a file says of an architecture: a published name, or how it computes.
+
+    Args:
+        given: An `Architecture`, the name of one, or a text such as
+            `"epsilon=1e-5,activation=gelu_tanh"`; what it leaves out is as usual.
+
+    Raises:
+        ArgumentError: It is neither, or says something that cannot be.
+
+    Example:
+        >>> stated("convnext_xxlarge").epsilon, stated("epsilon=1e-5").activation
+        (1e-05, 'gelu')
+    """
+    if isinstance(given, Architecture | Arithmetic):
+        return given
+    if not isinstance(given, str):
+        raise ArgumentTypeError(
+            f"architecture is a name, an Architecture or a text such as {str(Arithmetic())!r}, not "
+            f"{type(given).__name__}."
+        )
+    if "=" not in given:
+        if given not in ARCHITECTURES:
+            raise UnknownNameError("architecture", given, ARCHITECTURES)
+        return ARCHITECTURES[given]
+    said = {name.strip(): text.strip() for name, _, text in map(_parted, given.split(","))}
+    unknown = [name for name in said if name not in Arithmetic._fields]
+    if unknown:
+        raise UnknownNameError("trait", unknown[0], Arithmetic._fields)
+    return checked_arithmetic(said)
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    return text.partition("=")
+
+
+def checked_arithmetic(said: Mapping[str, Any]) -> Arithmetic:
+    """An `Arithmetic` from texts or numbers by its names.
+
+    Raises:
+        ArgumentError: A value cannot be.
+    """
+    values: dict[str, Any] = dict(said)
+    for name in {"epsilon", "head_epsilon"} & said.keys():
+        if said[name] is None and name == "head_epsilon":
+            continue
+        try:
+            values[name] = float(said[name])
+        except (TypeError, ValueError):
+            values[name] = math.nan
+        if not 0 < values[name] < 1:
+            raise ArgumentError(f"{name} is a number between 0 and 1, not {said[name]!r}.")
+    for name, allowed in (("activation", ACTIVATIONS), ("norm", get_args(NormKind))):
+        if values.get(name, allowed[0]) not in allowed:
+            raise UnknownNameError(name, values[name], allowed)
+    return Arithmetic(**values)
 
 
 def feature_sizes(
     height: int, width: int, strides: Strides = PUBLISHED_STRIDES
 ) -> list[tuple[int, int]]:
-    """Height and width of each of the four stages' output.
+    """Height and width of each stage's feature map, with a stem that cuts patches.
 
     A published stride leaves out what does not fill a patch; a relaxed one pads instead (the patch
     is larger than the step), so it rounds up.
@@ -209,14 +655,7 @@ def feature_sizes(
         >>> feature_sizes(224, 224)
         [(56, 56), (28, 28), (14, 14), (7, 7)]
     """
-    maps = []
-    for stride, published in zip(strides, PUBLISHED_STRIDES, strict=True):
-        if stride == published:
-            height, width = height // stride, width // stride
-        else:
-            height, width = -(-height // stride), -(-width // stride)
-        maps.append((height, width))
-    return maps
+    return ARCHITECTURES["test_v1"].feature_sizes(height, width, Geometry(strides))
 
 
 def adapted_strides(height: int, width: int) -> Strides:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 
 from convnext.architecture import (
-    PUBLISHED_STRIDES,
     SMALLEST_PUBLISHED_SIDE,
+    Architecture,
     Family,
-    Strides,
-    adapted_strides,
+    Geometry,
     get_variant,
 )
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
@@ -181,8 +181,8 @@ def _create(  # noqa: PLR0913
     head: Head,
     name: str | None,
 ) -> keras.Model:
-    variant = get_variant(family, size)
-    shape, strides = _checked_shape(input_shape)
+    row = get_variant(family, size)
+    shape, geometry = _checked_shape(input_shape, row)
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownNameError("pooling", pooling, [*POOLINGS, "None"])
     if pooling is not None and include_top:
@@ -192,9 +192,9 @@ def _create(  # noqa: PLR0913
         )
     with undrawn(weights is not None and head == "keep"):
         model = build_model(
-            variant,
+            replace(row, layer_scale=bool(layer_scale_init_value)),
             input_shape=shape,
-            strides=strides,
+            geometry=geometry,
             num_classes=_whole_number("num_classes", num_classes, at_least=1),
             include_top=include_top,
             pooling=pooling,
@@ -210,7 +210,7 @@ def _create(  # noqa: PLR0913
             name=name,
         )
     if weights is not None:
-        _fill(model, variant.name, weights, head)
+        _fill(model, row.name, weights, head)
     return model
 
 
@@ -222,7 +222,9 @@ def _fill(model: keras.Model, variant: str, weights: str | Path, head: Head) -> 
     load_weights(model, source, head=head)
 
 
-def _checked_shape(input_shape: InputShape | None) -> tuple[InputShape, Strides]:
+def _checked_shape(
+    input_shape: InputShape | None, architecture: Architecture
+) -> tuple[InputShape, Geometry]:
     """The shape as it was meant, and the strides for it."""
     shape = DEFAULT_INPUT_SHAPE if input_shape is None else input_shape
     if not isinstance(shape, tuple | list) or len(shape) != 3:
@@ -237,15 +239,15 @@ def _checked_shape(input_shape: InputShape | None) -> tuple[InputShape, Strides]
     ]
     fixed = [side for side in sides if side is not None]
     if len(fixed) == 2:
-        strides = adapted_strides(*fixed)
+        geometry = architecture.geometry(*fixed)
     elif min(fixed, default=SMALLEST_PUBLISHED_SIDE) < SMALLEST_PUBLISHED_SIDE:
         raise ArgumentError(
             f"input_shape={tuple(shape)!r} leaves a side open, so the published strides apply, and "
             f"they need at least {SMALLEST_PUBLISHED_SIDE} pixels. Give both sides if smaller."
         )
     else:
-        strides = PUBLISHED_STRIDES
-    return (sides[0], sides[1], channels), strides
+        geometry = Geometry(architecture.strides)
+    return (sides[0], sides[1], channels), geometry
 
 
 def _whole_number(what: str, value: Any, *, at_least: int) -> int:

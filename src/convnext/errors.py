@@ -10,6 +10,7 @@
     ├── MissingDependencyError (ImportError)  an extra that is not installed
     ├── TrainingError (RuntimeError)        a run that cannot go on; what it has is kept
     ├── WeightsError (ValueError)
+    │   ├── UnstatedError                   weights that do not say how they are computed with
     │   ├── WeightsFileError                a file that is truncated, hostile or unknown
     │   └── WeightsMismatchError (RuntimeError)  a readable file that does not fit the model
     └── WeightsUnavailableError (OSError)   no source could deliver the file
@@ -33,6 +34,7 @@ __all__ = [
     "MissingDependencyError",
     "TrainingError",
     "UnknownNameError",
+    "UnstatedError",
     "WeightsError",
     "WeightsFileError",
     "WeightsMismatchError",
@@ -102,6 +104,10 @@ class TrainingError(ConvNeXtError, RuntimeError):
 
 class WeightsError(ConvNeXtError, ValueError):
     """Weights that cannot be used."""
+
+
+class UnstatedError(WeightsError):
+    """Weights whose names and shapes fit several networks; the message names them."""
 
 
 class WeightsFileError(WeightsError):

@@ -57,11 +57,7 @@ def _random(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDAr
 
 def published_model(variant: Variant, **options) -> keras.Model:
     """Our model with the family's own layer scale, ending in logits."""
-    defaults = {
-        "layer_scale_init_value": variant.layer_scale_init_value,
-        "classifier_activation": None,
-    }
-    return build_model(variant, **defaults | options)
+    return build_model(variant, **{"classifier_activation": None} | options)
 
 
 def fill(model: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from convnext import VARIANTS, Classifier, create_convnext_v1, create_convnext_v2, save_weights
-from convnext.classifier.explain import grad_cam
+from convnext.architecture import ARCHITECTURES
+from convnext.classifier.explain import grad_cam, linear, normed, pooled
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
-from convnext.nn.model import head
+from convnext.nn.model import classify, pool
 from convnext.weights.catalog import get_checkpoint
 from peers import as_numpy, backward, build_timm, randomise, relative_error
 
@@ -107,15 +108,19 @@ def test_grad_cam_is_that_of_autograd_through_timms_model(target, photos, tmp_pa
 
 
 def test_grad_cam_is_that_of_this_backends_gradient():
-    inputs = keras.Input((5, 7, 32))
-    top = randomise(keras.Model(inputs, head(inputs, num_classes=4)))
+    inputs, variant = keras.Input((5, 7, 32)), ARCHITECTURES["test_v1"]
+    top = randomise(keras.Model(inputs, classify(pool(inputs, variant), variant, 4)))
     features = np.random.default_rng(0).standard_normal((1, 5, 7, 32), np.float32)
     for index, towards in enumerate(np.eye(4, dtype=np.float32)):
         gradient = as_numpy(backward(top, features, towards[None])[0])[0]
         expected = np.maximum(features[0] @ gradient.mean((0, 1)), 0)
-        gamma = as_numpy(top.get_layer("head_norm").gamma)
-        kernel = as_numpy(top.get_layer("head").kernel)
-        assert relative_error(grad_cam(features[0], gamma, kernel[:, index]), expected) < 1e-5
+        norm, last = (top.get_layer(name) for name in ("head_norm", "head"))
+        steps = [
+            pooled,
+            normed("layer", 1e-6, *map(as_numpy, (norm.gamma, norm.beta))),
+            linear(as_numpy(last.kernel)[:, [index]], as_numpy(last.bias)[[index]]),
+        ]
+        assert relative_error(grad_cam(features[0], steps), expected) < 1e-5
 
 
 @pytest.mark.upstream

@@ -15,6 +15,7 @@ from exported import TOLERANCE, model_of
 
 import convnext
 from convnext import VARIANTS, create_convnext_v2
+from convnext.architecture import Geometry
 from convnext.engines import open_engine
 from convnext.errors import ArgumentError, ExportError
 from convnext.images.recipe import Preprocess
@@ -113,9 +114,8 @@ CHOSEN = (2, 2, 2, 2)  # not those that follow from 32 pixels
 def strided(side=32):
     model = build_model(
         VARIANTS["test_v2"],
-        layer_scale_init_value=None,
         input_shape=(side, side, 3),
-        strides=CHOSEN,
+        geometry=Geometry(CHOSEN),
         num_classes=10,
         classifier_activation=None,
     )

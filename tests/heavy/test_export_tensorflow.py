@@ -241,7 +241,7 @@ def test_litert_in_every_precision(photos, tmp_path):
     assert report.verdict.agreement.decibels > 30
     assert sizes["int8"] < sizes["float32"] > sizes["float16"]
 
-    from convnext.exports.litert_rounding import round_linear_layers
+    from convnext.int8.litert import round_linear_layers
 
     part = keras.Model(model.input, model.get_layer("stage_1").output)
     with pytest.raises(ExportError, match="11 linear layers where the model has 4"):
@@ -275,7 +275,7 @@ def rounded_layers(path):
 
 def test_what_readies_a_model_for_eight_bits(photos):
     """Great channels are made smaller where they come from, and the answers stay what they were."""
-    from convnext.exports.litert_rounding import prepare
+    from convnext.int8.litert import prepare
 
     model, batch = model_of("test_v2"), normalise(photos(64), Preprocess())
     block = model.get_layer("stage_2_block_1")
@@ -290,8 +290,36 @@ def test_what_readies_a_model_for_eight_bits(photos):
     assert found.max() / np.median(found) < 0.3 * ranges.max() / np.median(ranges)
 
 
+@pytest.mark.parametrize("name", ["test_v1", "test_v2"])
+def test_what_linear_layers_are_given_is_watched_inside_the_model(name, photos):
+    """Where a norm's gamma is 0, its layer is given beta; after that nothing is watched."""
+    from convnext.int8.litert import _inputs_of
+
+    model, batch = model_of(name), normalise(photos(64), Preprocess())
+    block = model.get_layer("stage_2_block_1")
+    block.norm.gamma.assign(np.zeros(24))
+    expected = model.predict_on_batch(batch)
+    side = model.get_layer("stage_2").output.shape[1]
+    every = slice(None)
+    with (
+        _inputs_of(block.pwconv1, lambda _: every) as first,
+        _inputs_of(block.pwconv2, lambda _: every) as second,
+    ):
+        np.testing.assert_allclose(model(batch), expected, rtol=1e-4, atol=1e-5)
+    assert len(first) == len(second) == len(batch)
+    for rows in first:
+        beta = np.tile(block.norm.beta.numpy(), (side**2, 1))
+        np.testing.assert_allclose(rows, beta, rtol=1e-6)
+    hidden = block.pwconv1(first[0].reshape(1, side, side, -1))
+    hidden = (hidden if block.grn is None else block.grn(hidden)).numpy()
+    np.testing.assert_allclose(second[0], hidden.reshape(side**2, -1), rtol=1e-5, atol=1e-6)
+    model(batch)
+    assert len(first) == len(batch)
+
+
 def test_what_rounding_shifts_is_taken_back():
-    from convnext.exports import litert_rounding as rounding
+    from convnext.int8 import litert
+    from convnext.int8.rounding import BALANCES, round_kernel
 
     rng = np.random.default_rng(0)
     rows = rng.gamma(1, 2, (500, 12)).astype(np.float32)  # on one side, as after GELU
@@ -299,10 +327,11 @@ def test_what_rounding_shifts_is_taken_back():
     linear = keras.layers.Dense(5)
     linear.build(rows.shape)
     linear.set_weights([kernel, bias[0]])
-    factors = rounding._ready(linear, rows, rounding.BALANCES)
+    factors = litert._ready(linear, rows, BALANCES)
     balanced, corrected = linear.get_weights()
     np.testing.assert_allclose(balanced, kernel * factors[:, None], rtol=1e-6)
-    rounded = rounding._round_inputs(rows / factors) @ rounding._rounded_kernel(balanced)
+    whole, steps = round_kernel(balanced, in_pairs=False)
+    rounded = litert._round_inputs(rows / factors) @ (whole * steps)
     shift = (rows @ kernel + bias[0] - rounded).mean(axis=0)
     assert np.abs(shift).max() > 1e-3
     np.testing.assert_allclose(corrected, shift, atol=1e-5)

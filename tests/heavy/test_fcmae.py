@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from keras import ops
 from PIL import Image
 
-from convnext.architecture import VARIANTS
+from convnext.architecture import VARIANTS, Geometry
 from convnext.errors import ArgumentError
 from convnext.nn.model import Block, build_model
 from convnext.nn.visible import find_places, listed
@@ -73,8 +74,7 @@ def test_what_is_hidden_has_no_say(encoded):
 def test_with_nothing_hidden_it_is_the_ordinary_encoder():
     pictures = _pictures(2)
     ordinary = build_model(
-        V2, input_shape=(SIDE, SIDE, 3), strides=STRIDES, include_top=False,
-        layer_scale_init_value=None,
+        V2, input_shape=(SIDE, SIDE, 3), geometry=Geometry(STRIDES), include_top=False,
     )  # fmt: skip
     _random(ordinary)
     visible = keras.Input((GRID, GRID, 1))
@@ -192,7 +192,7 @@ def test_files_in_the_authors_two_layouts(model, tmp_path):
             np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), weights[key])
     with read_weights(tmp_path / "pt_only.pth") as read:
         assert read.found.kind == "encoder without a head"
-        assert read.tensors.keys() == parameter_shapes(V2, 0, head_norm=False).keys()
+        assert read.tensors.keys() == parameter_shapes(replace(V2, head="none"), 0).keys()
 
 
 CHANGES = [

@@ -22,7 +22,7 @@ from convnext.train.checkpoints import Checkpoints
 from convnext.train.learner import classifier
 from convnext.train.pretraining import pretrain
 from convnext.train.recipe import load_recipe
-from convnext.train.team_hosts import Hosts
+from convnext.train.team import Hosts
 
 BACKEND = keras.backend.backend()
 pytestmark = pytest.mark.skipif(

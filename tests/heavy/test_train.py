@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convnext.atomic import temporary_name
 from convnext.classifier import Classifier
 from convnext.cli.main import main
-from convnext.drafts import draft_name
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.train import train
 from convnext.train.checkpoints import Checkpoints
@@ -255,7 +255,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_checkpoint_whole(
     with pytest.raises(TrainingError, match=r"became nan at step 8.*learning_rate"):
         _train(pictures, tmp_path / "run")
     monkeypatch.undo()
-    left = tmp_path / "run" / draft_name("model")
+    left = tmp_path / "run" / temporary_name("model")
     left.mkdir()  # as a kill leaves it
     assert _train(pictures, tmp_path / "run", resume=True).finished
     assert not left.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from convnext import VARIANTS
 from convnext.engines import opening
 from convnext.engines.mock import MockEngine
 from convnext.images.recipe import Preprocess
+from convnext.weights import load
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.info import WeightsInfo
 from convnext.weights.save import save_weights
@@ -110,6 +112,25 @@ def mock_engine(monkeypatch):
     runtime = opening.Runtime(lambda: True, (), open_mock, int8=True)
     monkeypatch.setattr(opening, "ENGINES", {"mock": runtime, "other": runtime})
     return opened
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often weights files were opened and recognised."""
+    counts = Counter()
+
+    def count(name):
+        call = getattr(load, name)
+
+        def counting(*arguments, **options):
+            counts[name] += 1
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(load, name, counting)
+
+    for name in ("open_weights", "recognise"):
+        count(name)
+    return counts
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -49,6 +50,16 @@ def test_every_file_is_drawn_or_lies_in_a_folder_drawn_as_one():
     assert not undrawn
 
 
+def test_what_contributing_says_is_short_and_names_files_that_are_there():
+    lists = (ROOT / "CONTRIBUTING.md").read_text().split("\n## Add ")[1:]
+    assert len(lists) == 7
+    for text in lists:
+        assert 3 <= len(re.findall(r"^\d\. ", text, re.MULTILINE)) <= 6
+        paths = re.findall(r"`((?:src|tests|docs|README|pyproject)[\w/.]*)`", text)
+        assert paths
+        assert not [path for path in paths if "NAME" not in path and not (ROOT / path).exists()]
+
+
 def test_public_names_are_sorted_and_importable():
     pytest.importorskip("keras")
     assert convnext.__all__ == sorted(convnext.__all__, key=lambda n: (not n.isupper(), n))
@@ -57,6 +68,27 @@ def test_public_names_are_sorted_and_importable():
     assert set(convnext.__all__) <= set(dir(convnext))
     with pytest.raises(AttributeError, match="no attribute 'create_convnext_v3'"):
         convnext.create_convnext_v3  # noqa: B018
+
+
+def test_precisions_engines_and_outputs_are_each_listed_in_one_place():
+    from convnext.engines.base import PRECISIONS
+    from convnext.engines.opening import ENGINES
+    from convnext.graphs.network import OUTPUTS
+
+    lists = {"precision": PRECISIONS, "engine": ENGINES, "output": OUTPUTS}
+    source = ROOT / "src" / "convnext"
+    found = set()
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            parts = getattr(node, "keys", None) or getattr(node, "elts", None) or ()
+            written = {part.value for part in parts if isinstance(part, ast.Constant)} - {"auto"}
+            place = path.relative_to(source).as_posix()
+            found |= {(place, name) for name in lists if written == set(lists[name]) - {"auto"}}
+    assert found == {
+        ("engines/base.py", "precision"),
+        ("engines/opening.py", "engine"),
+        ("graphs/network.py", "output"),
+    }
 
 
 LIGHT = [

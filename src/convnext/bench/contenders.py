@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from convnext.engines.base import PRECISIONS
 from convnext.engines.opening import ENGINES
 from convnext.errors import UnknownNameError
 
-__all__ = ["ALL", "PEERS", "PRECISIONS", "Contender", "Peer", "choose", "peers_named"]
+__all__ = ["ALL", "PEERS", "Contender", "Peer", "choose", "peers_named"]
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 ALL = "all"  # every peer that is installed and soon ready
 
 

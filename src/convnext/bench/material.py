@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,8 @@ from convnext.engines import quantize
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
+from convnext.session import Session
 from convnext.weights.info import WeightsInfo
-from convnext.weights.load import read_weights
 from convnext.weights.random_weights import random_weights
 from convnext.weights.save import convert, save_weights
 
@@ -45,11 +44,6 @@ LAYOUT_FILES = {
 """The file of each layout that a peer reads."""
 
 
-def _with_tuples(facts: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only."""
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()}
-
-
 @dataclass(frozen=True)
 class Model:
     """What is raced.
@@ -69,11 +63,16 @@ class Model:
     strides: Strides | None = None
 
     @classmethod
-    def of_facts(cls, facts: dict[str, Any]) -> Model:
-        """From what `asdict` makes of one, after a journey through JSON."""
-        variant, recipe = _with_tuples(facts["variant"]), _with_tuples(facts["preprocess"])
-        known = {"variant": Variant(**variant), "preprocess": Preprocess(**recipe)}
-        return cls(**{**_with_tuples(facts), **known})
+    def read(cls, path: Path) -> Model:
+        """The model of the weights that `write_weights` wrote."""
+        with Session.open(path) as session:
+            return cls(
+                session.info.name or path.name,
+                session.variant,
+                session.num_classes,
+                session.preprocess,
+                session.info.strides,
+            )
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Material:
     @classmethod
     def read(cls, folder: Path) -> Material:
         """The material in a folder that `write_material` filled."""
-        return cls(folder, Model.of_facts(json.loads((folder / "model.json").read_text())))
+        return cls(folder, Model.read(folder / OURS))
 
     @property
     def side(self) -> int:
@@ -159,25 +158,21 @@ def write_weights(
     """
     target = folder / OURS
     if random:
-        recipe = _sized(Preprocess(), size)
-        weights = random_weights(VARIANTS[source])
-        save_weights(weights, target, info=WeightsInfo(preprocess=recipe))
-        return Model(f"{source} (random weights)", VARIANTS[source], 1000, recipe)
-    with read_weights(source) as read:
-        if not read.num_classes or read.found.channels != 3:
+        recipe = Preprocess() if size is None else Preprocess(size=size)
+        info = WeightsInfo(name=f"{source} (random weights)", preprocess=recipe)
+        save_weights(random_weights(VARIANTS[source]), target, info=info)
+        return Model.read(target)
+    with Session.open(source, size=size) as session:
+        network = session.network
+        if not network.num_classes or network.channels != 3:
             raise ArgumentError(
-                f"{source} cannot be raced: it has {read.num_classes or 'no'} classes and takes "
-                f"{read.found.channels} channels. Take a classifier of RGB pictures."
+                f"{source} cannot be raced: it has {network.num_classes or 'no'} classes and takes "
+                f"{network.channels} channels. Take a classifier of RGB pictures."
             )
-        recipe = _sized(read.info.preprocess or Preprocess(), size)
-        info = WeightsInfo(preprocess=recipe, strides=read.info.strides)
-        save_weights(read.tensors, target, dtype="float32", info=info)
-        name = read.info.name or Path(source).name
-        return Model(name, read.variant, read.num_classes, recipe, read.info.strides)
-
-
-def _sized(recipe: Preprocess, size: int | None) -> Preprocess:
-    return recipe if size is None else replace(recipe, size=size)
+        name = session.info.name or Path(source).name
+        info = replace(session.info, name=name, preprocess=session.preprocess, licence=None)
+        save_weights(network.weights.tensors, target, dtype="float32", info=info)
+    return Model.read(target)
 
 
 def write_material(
@@ -193,7 +188,6 @@ def write_material(
             over: `Material.peer_weights` says so to whoever needs it.
     """
     np.save(folder / "pictures.npy", pictures)
-    (folder / "model.json").write_text(json.dumps(asdict(model)))
     for layout in dict.fromkeys(layouts):
         target = folder / LAYOUT_FILES[layout]
         target.parent.mkdir(exist_ok=True)

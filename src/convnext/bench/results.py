@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.atomic import replaced
 from convnext.bench.machine import Machine
 from convnext.bench.material import Model
 from convnext.bench.race import Result
-from convnext.drafts import replaced
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.graphs.agreement import agreement
 
@@ -205,7 +205,7 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
     measured = {tuple(row[name] for name in KEY) for row in new}
     kept = [row for row in read_csv(path) if tuple(row[name] for name in KEY) not in measured]
     try:
-        with replaced(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows([*kept, *new])

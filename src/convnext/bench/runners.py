@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.bench.material import Material
-from convnext.engines import open_engine
+from convnext.session import Session
 
 __all__ = ["Order", "Runner", "open_ours"]
 
@@ -60,11 +60,12 @@ class Runner:
 def open_ours(material: Material, order: Order) -> Runner:
     """One of our engines. It takes pixels and normalises them itself, inside the timed call."""
     precision: Any = order.precision
-    engine = open_engine(
+    session = Session.open(
         material.weights,
-        order.name,
+        engine=order.name,
         precision=precision,
         threads=order.threads,
         calibration=material.calibration if precision == "int8" else None,
     )
+    engine = session.engine("logits")
     return Runner(lambda pixels: pixels, engine.predict, f"{engine.precision}")

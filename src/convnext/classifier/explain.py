@@ -1,25 +1,21 @@
-"""Where in a picture a class was seen: exact Grad-CAM, without gradients.
+"""Where in a picture a class was seen: exact Grad-CAM, without a framework.
 
 Grad-CAM weighs the channels of the last feature map by the gradient of a class's logit, and shows
-where the weighted sum is positive. ConvNeXt's head is a linear layer on the norm of the map's mean,
+where the weighted sum is positive. Behind that map are a few steps only, so the gradient is taken
+here, in reverse mode: each step says what it makes of a gradient of its output. All it takes are
+the map, which every engine gives, and the parameters of those steps.
 
-    m = mean of A over the positions
-    x = (m - mean(m)) / s,  s = sqrt(var(m) + epsilon)
-    logit = sum(w * (gamma * x + beta)) + bias
-
-so the gradient is the same at every position and, with g = gamma * w, has a closed form:
-
-    d logit / d A[i, j] = (g - mean(g) - x * mean(g * x)) / s / positions
-
-All it takes are the map, which every engine gives, and three vectors of the weights. The norm makes
-the logit independent of the map's scale, so the sum over all positions is zero before the negative
-part is cut off: what is shown is where the class is seen more than on average.
+A norm behind the pooling makes the logit independent of the map's scale, so the sum over all
+positions is zero before the negative part is cut off: what is shown is where the class is seen more
+than on average.
 
 Reference: Selvaraju et al., "Grad-CAM", https://arxiv.org/abs/1610.02391.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,26 +23,78 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convnext.architecture import Strides
+from convnext.architecture import Activation, Linear, Norm, Pool, Strides
 from convnext.classifier.heatmap import Box, captioned, overlay, shown
 from convnext.classifier.results import ClassScore
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import resized_size
+from convnext.session import Session
 
-__all__ = ["Explanation", "grad_cam", "seen_region"]
+__all__ = ["EXPLAINED", "Explanation", "grad_cam", "heat_of", "over", "seen_region"]
 
-NORM_EPSILON = 1e-6  # of the norm before the classifier
+EXPLAINED = ("logits", "stage_3")  # what an explanation is made of
+
+Wide = NDArray[np.float64]
+Layer = Callable[[Wide], tuple[Wide, Callable[[Wide], Wide]]]
+"""From what flows into a step to what flows out, and from a gradient of that one to one of this."""
 
 
-def grad_cam(
-    feature_map: NDArray[Any], gamma: NDArray[Any], kernel: NDArray[Any]
-) -> NDArray[np.float32]:
+def pooled(x: Wide) -> tuple[Wide, Callable[[Wide], Wide]]:
+    """The mean over all positions."""
+    positions = x.shape[0] * x.shape[1]
+    return x.mean((0, 1)), lambda gradient: np.broadcast_to(gradient / positions, x.shape)
+
+
+def linear(kernel: Wide, bias: Wide) -> Layer:
+    """A linear layer over channels."""
+    return lambda x: (x @ kernel + bias, lambda gradient: gradient @ kernel.T)
+
+
+def normed(kind: str, epsilon: float, gamma: Wide, beta: Wide | float = 0.0) -> Layer:
+    """A norm over channels: `"layer"`, `"rms"` or `"simple"`."""
+
+    def layer(x: Wide) -> tuple[Wide, Callable[[Wide], Wide]]:
+        centred = x if kind == "rms" else x - x.mean(-1, keepdims=True)
+        count = x.shape[-1] - (kind == "simple")
+        scale = np.sqrt(np.square(centred).sum(-1, keepdims=True) / count + epsilon)
+        normal = (centred if kind == "layer" else x) / scale
+
+        def back(gradient: Wide) -> Wide:
+            inner = gradient * gamma
+            through_scale = (inner * normal).sum(-1, keepdims=True) / count * centred / scale
+            through_mean = inner.mean(-1, keepdims=True) if kind == "layer" else 0.0
+            slope: Wide = (inner - through_mean - through_scale) / scale
+            return slope
+
+        return normal * gamma + beta, back
+
+    return layer
+
+
+def activated(kind: str) -> Layer:
+    """An activation: `"gelu"`, `"gelu_tanh"` or `"silu"`."""
+
+    def layer(x: Wide) -> tuple[Wide, Callable[[Wide], Wide]]:
+        if kind == "gelu":
+            part = 0.5 + np.vectorize(math.erf)(x / math.sqrt(2)) / 2
+            slope = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
+        else:  # tanh(z / 2) / 2 + 1 / 2 is the logistic function of z
+            inner = x + 0.044715 * x**3 if kind == "gelu_tanh" else x
+            factor = math.sqrt(2 / math.pi) if kind == "gelu_tanh" else 0.5
+            part = 0.5 + np.tanh(factor * inner) / 2
+            slope = 2 * part * (1 - part) * factor
+            slope *= 1 + 3 * 0.044715 * np.square(x) if kind == "gelu_tanh" else 1
+        return x * part, lambda gradient: gradient * (part + x * slope)
+
+    return layer
+
+
+def grad_cam(feature_map: NDArray[Any], head: Iterable[Layer]) -> NDArray[np.float32]:
     """Where the last feature map speaks for a class.
 
     Args:
         feature_map: `[height, width, channels]` of the last stage.
-        gamma: `[channels]`, the scale of the head's norm.
-        kernel: `[channels]`, the classifier's weights of the class.
+        head: The steps from there to the logit of the class.
 
     Returns:
         `[height, width]`, not negative; zeros where no position differs from the others.
@@ -54,18 +102,19 @@ def grad_cam(
     Example:
         >>> one = np.zeros((2, 2, 3))
         >>> one[0, 1] = 1, 0, 0
-        >>> grad_cam(one, np.ones(3), np.array([1.0, 0, 0])).argmax()
+        >>> head = pooled, normed("layer", 1e-6, np.ones(3)), linear(np.eye(3)[:, :1], np.zeros(1))
+        >>> grad_cam(one, head).argmax()
         1
     """
-    features = feature_map.astype(np.float64)
-    mean = features.mean((0, 1))
-    scale = np.sqrt(mean.var() + NORM_EPSILON)
-    x = (mean - mean.mean()) / scale
-    g = gamma.astype(np.float64) * kernel
-    gradient = (g - g.mean() - x * (g * x).mean()) / scale
-    positions = features.shape[0] * features.shape[1]
-    weighted = features @ gradient / positions
-    heat: NDArray[np.float32] = np.maximum(weighted, 0).astype(np.float32)
+    features = x = feature_map.astype(np.float64)
+    backs = []
+    for layer in head:
+        x, back = layer(x)
+        backs.append(back)
+    gradient = np.ones_like(x)
+    for back in reversed(backs):
+        gradient = back(gradient)
+    heat: NDArray[np.float32] = np.maximum(features @ gradient.mean((0, 1)), 0).astype(np.float32)
     return heat
 
 
@@ -97,6 +146,45 @@ def seen_region(
     return left * across, top * down, (left + seen[0]) * across, (top + seen[1]) * down
 
 
+def heat_of(
+    session: Session, feature_map: NDArray[Any], index: int, size: tuple[int, int]
+) -> tuple[NDArray[np.float32], Box]:
+    """Where a picture of some width and height speaks for a class, and what that lies over."""
+    height, width, _ = feature_map.shape
+    region = seen_region(*size, session.preprocess, (height, width), session.strides)
+    return grad_cam(feature_map, _head(session, index)), region
+
+
+def _head(session: Session, index: int) -> list[Layer]:
+    """The steps from the last feature map to the logit of a class."""
+    values: Mapping[str, Any] = session.head
+    layers: list[Layer] = []
+    for step in session.variant.head_steps(session.num_classes):
+        match step:
+            case Pool():
+                layers.append(pooled)
+            case Norm(name, _, kind, epsilon):
+                beta = values.get(f"{name}.beta", 0.0)
+                layers.append(normed(kind, epsilon, values[f"{name}.gamma"], beta))
+            case Linear(name):
+                kernel, bias = values[f"{name}.kernel"], values[f"{name}.bias"]
+                if name == "head":
+                    kernel, bias = kernel[:, [index]], bias[[index]]
+                layers.append(linear(kernel, bias))
+            case Activation(kind):
+                layers.append(activated(kind))
+    return layers
+
+
+def over(
+    small: Image.Image, size: tuple[int, int], heat: NDArray[np.float32], region: Box
+) -> Image.Image:
+    """Heat over a picture that was reduced from a size, in whose pixels the region is."""
+    across, down = small.width / size[0], small.height / size[1]
+    left, top, right, bottom = region
+    return overlay(small, heat, (left * across, top * down, right * across, bottom * down))
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Where in a picture a class was seen.
@@ -122,8 +210,6 @@ class Explanation:
             side: The longer side of each of the two. What the model did not see is faded.
         """
         plain = shown(self.picture, side)
-        across, down = plain.width / self.picture.width, plain.height / self.picture.height
-        left, top, right, bottom = self.region
-        region = (left * across, top * down, right * across, bottom * down)
         title = f"{self.target.label}  {self.target.probability:.1%}"
-        return captioned([plain, overlay(plain, self.heat, region)], title, self.id)
+        hot = over(plain, self.picture.size, self.heat, self.region)
+        return captioned([plain, hot], title, self.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convnext.cli.pictures import check_target
+from convnext.cli.pictures import add_statements, check_target
 
 __all__ = ["add_parser", "run"]
 
@@ -58,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=("float32", "float16", "bfloat16"),
         help="round to this float type (default: keep what IN has)",
     )
+    add_statements(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
     parser.set_defaults(run=run)
 
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         from_layout=args.from_layout,
         to_layout=args.to_layout,
         dtype=args.dtype,
+        architecture=args.arch,
+        preprocess=args.mean_std,
     )
     print(report)
     return 0

@@ -110,11 +110,12 @@ def write_dataset(
         raise ArgumentError("--engine-runner writes a folder of Parquet files: name it with --out.")
     from convnext.scale.running import predict_dataset
     from convnext.scale.tables import TableColumns
-    from convnext.weights.load import read_weights
+    from convnext.session import Session
 
     room = room_of(args)
-    with read_weights(args.model) as weights:
-        notice = weights.info.notice
+    stated = {"preprocess": args.mean_std, "architecture": args.arch}
+    with Session.open(args.model, **stated) as session:
+        notice = session.info.notice
     if notice:
         print(notice, file=sys.stderr)
     if room is not None and sys.stderr.isatty():
@@ -132,6 +133,7 @@ def write_dataset(
             device=args.device,
             calibration=args.calibration,
             labels=args.labels or None,
+            **stated,
             batch_size=args.batch,
             shard_size=args.shard_size,
             columns=TableColumns(args.image_column, args.path_column, args.label_column),

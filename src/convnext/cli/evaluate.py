@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from convnext.evaluate.report import Report
     from convnext.evaluate.run import Measured
     from convnext.evaluate.subject import Subject
-    from convnext.graphs.levels import Calibration
 
 __all__ = ["add_parser", "run"]
 
@@ -144,14 +142,13 @@ def run(args: argparse.Namespace) -> int:
     if args.ground_truth:
         truth = read_ground_truth(args.ground_truth, numbers=args.numbers, synsets=args.synsets)
     from_folders = args.labels == "folders"
-    calibration = _calibration(args)
     subject = open_subject(
         args.model,
         args.engine,
         weights=args.weights,
         labels=None if from_folders else args.labels,
         precision=args.precision,
-        calibration=calibration,
+        calibration=args.calibration,
     )
     data = open_dataset(
         args.data,
@@ -162,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
         subset=args.subset,
         limit=args.limit,
     )
-    return _evaluate(args, subject, data, calibration)
+    return _evaluate(args, subject, data)
 
 
 def _check_published(model: str) -> None:
@@ -177,26 +174,7 @@ def _check_published(model: str) -> None:
         ) from error
 
 
-def _calibration(args: argparse.Namespace) -> Calibration | None:
-    """What int8 needs, made once: workers round as the model here does."""
-    if args.calibration is None:
-        return None
-    if args.precision != "int8":
-        raise ArgumentError(f"--calibration is for --precision int8, not {args.precision}.")
-    from convnext.scale.asking import calibration_for
-    from convnext.weights.catalog import get_checkpoint
-    from convnext.weights.info import WeightsInfo
-    from convnext.weights.load import read_weights
-
-    with read_weights(args.weights or args.model) as weights:
-        if args.weights:  # a copy does not say what is done to pictures
-            weights = replace(weights, info=WeightsInfo.of_checkpoint(get_checkpoint(args.model)))
-        return calibration_for(weights, args.calibration)
-
-
-def _evaluate(
-    args: argparse.Namespace, subject: Subject, data: Dataset, calibration: Calibration | None
-) -> int:
+def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
     from convnext.evaluate.journal import open_journal
     from convnext.evaluate.output import JOURNAL, write_reports
     from convnext.evaluate.report import build_report, settings
@@ -211,7 +189,7 @@ def _evaluate(
     )
     try:
         if args.engine_runner == "ray":
-            measured = _by_workers(args, subject, data, out, calibration)
+            measured = _by_workers(args, subject, data, out)
         else:
             room_of(args)
             with open_journal(out / JOURNAL, settings(subject, data, args.batch), mode) as journal:
@@ -233,13 +211,7 @@ def _evaluate(
     return 1 if measured.bad or measured.accuracy.unanswered else 0
 
 
-def _by_workers(
-    args: argparse.Namespace,
-    subject: Subject,
-    data: Dataset,
-    out: Path,
-    calibration: Calibration | None,
-) -> Measured:
+def _by_workers(args: argparse.Namespace, subject: Subject, data: Dataset, out: Path) -> Measured:
     from convnext.scale.judging import JUDGEMENTS, evaluate_dataset
 
     return evaluate_dataset(
@@ -249,7 +221,6 @@ def _by_workers(
         out / JUDGEMENTS,
         batch_size=args.batch,
         shard_size=args.shard_size,
-        calibration=calibration,
         room=room_of(args),
         mode="resume" if args.resume else "overwrite" if args.restart else "new",
         progress=True,

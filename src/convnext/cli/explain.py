@@ -125,5 +125,5 @@ def _say(path: Path, explanation: Explanation) -> None:
 
 def _save(picture: Image.Image, path: Path, overwrite: bool) -> None:
     check_target(path, overwrite=overwrite)
-    with replaced(path) as draft:
-        picture.save(draft, FORMATS[path.suffix.lower()])
+    with replaced(path) as temporary:
+        picture.save(temporary, FORMATS[path.suffix.lower()])

@@ -45,8 +45,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "export",
         help="write a model for another runtime, and check what was written",
-        description="Write a model as SavedModel, ONNX, OpenVINO, LiteRT, Keras or safetensors, "
-        "run what\nwas written, and keep it only if it answers as the model does.",
+        description="Write a model for another runtime, run what was written, and keep it only if "
+        "it answers\nas the model does.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,13 +66,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="pictures at once, or dynamic (default)",
     )
-    parser.add_argument("--precision", help="float32 (default), float16, bfloat16 or int8")
+    parser.add_argument("--precision", help="what to write in (default: float32)")
     parser.add_argument(
         "--with-preprocessing", action="store_true", help="take pixels in 0..255, and normalise"
     )
     parser.add_argument("--softmax", action="store_true", help="give probabilities, not logits")
     parser.add_argument(
-        "--output", metavar="NAME", help="logits (default), embedding, or stage_0 to stage_3"
+        "--output", metavar="NAME", help="default: logits, or what is nearest to them"
     )
     parser.add_argument(
         "--drop-path", type=float, metavar="RATE", help="of the last block, when trained on"

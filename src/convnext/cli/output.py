@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from convnext import drafts
+from convnext import atomic
 from convnext.errors import ConvNeXtError
 
 __all__ = ["cannot_write", "replaced"]
@@ -23,8 +23,8 @@ def cannot_write(path: Path, error: OSError) -> ConvNeXtError:
 def replaced(path: Path) -> Iterator[Path]:
     """A file beside it that takes its place if all goes well, and else is removed."""
     try:
-        with drafts.replaced(path) as draft:
-            yield draft
+        with atomic.replaced(path) as temporary:
+            yield temporary
     except ConvNeXtError:  # some are OSErrors as well
         raise
     except OSError as error:

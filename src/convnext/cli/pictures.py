@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "Unreadable",
     "add_model_options",
+    "add_statements",
     "check_target",
     "open_classifier",
     "show_progress",
@@ -53,16 +54,29 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="FILE", help="names of the classes, or a set such as imagenet-1k"
     )
     parser.add_argument("--engine", default="auto", help="what computes (default: what is there)")
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        help="what to compute in",
-    )
+    parser.add_argument("--precision", default="auto", help="what to compute in (default: auto)")
     parser.add_argument(
         "--calibration",
         metavar="FILE",
         help="for int8: what `convnext quantize` wrote, or pictures",
+    )
+    add_statements(parser)
+
+
+def add_statements(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say of a model what its file does not."""
+    from convnext.images.recipe import NORMALISATIONS
+
+    parser.add_argument(
+        "--arch",
+        metavar="NAME",
+        help="what a file does not say of its network: an architecture such as convnext_xxlarge, "
+        "or how it computes, such as epsilon=1e-5,activation=gelu_tanh",
+    )
+    parser.add_argument(
+        "--mean-std",
+        choices=tuple(NORMALISATIONS),
+        help="how pixels are normalised, where a file does not say so",
     )
 
 
@@ -79,6 +93,8 @@ def open_classifier(args: argparse.Namespace) -> Classifier:
         precision=args.precision,
         calibration=args.calibration,
         labels=args.labels or None,
+        preprocess=args.mean_std,
+        architecture=args.arch,
     )
     if classifier.info.notice:
         print(classifier.info.notice, file=sys.stderr)

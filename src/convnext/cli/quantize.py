@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnext.cli.pictures import check_target
+from convnext.cli.pictures import add_statements, check_target
 from convnext.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from convnext.graphs.levels import Calibration
+    from convnext.int8.calibration import Calibration
 
 __all__ = ["add_parser", "run"]
 
@@ -48,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--size", type=int, help="side of the pictures, if not the weights' own")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    add_statements(parser)
     parser.set_defaults(run=run)
 
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from convnext.engines import quantize
-    from convnext.graphs.levels import check_name
+    from convnext.int8.calibration import check_name
 
     check_name(args.out)
     with tqdm(unit=" steps", delay=1, disable=None, leave=False) as bar:
@@ -68,7 +69,14 @@ def run(args: argparse.Namespace) -> int:
             bar.set_postfix_str(what, refresh=False)
             bar.update()
 
-        calibration = quantize(args.model, args.pictures, size=args.size, on_progress=on_progress)
+        calibration = quantize(
+            args.model,
+            args.pictures,
+            size=args.size,
+            preprocess=args.mean_std,
+            architecture=args.arch,
+            on_progress=on_progress,
+        )
     calibration.save(args.out)
     print(_report(calibration))
     print(f"Written to {args.out}.", file=sys.stderr)

@@ -71,12 +71,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "(default: classify,embed,explain)",
     )
     group.add_argument("--engine", default="auto", help="what computes (default: what is there)")
-    group.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        help="what to compute in",
-    )
+    group.add_argument("--precision", default="auto", help="what to compute in (default: auto)")
     group.add_argument("--threads", type=int, help="of each engine (default: all processors)")
     group.add_argument(
         "--reload-seconds",

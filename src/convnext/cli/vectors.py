@@ -44,10 +44,10 @@ def npz_file(path: Path, width: int) -> Iterator[VectorFile]:
         path: The file.
         width: Numbers in a vector.
     """
-    with replaced(path) as draft, _spool(path) as names, _spool(path) as vectors:
+    with replaced(path) as temporary, _spool(path) as names, _spool(path) as vectors:
         spooled = _Spooled(names, vectors)
         yield spooled
-        spooled.pack(draft, width)
+        spooled.pack(temporary, width)
 
 
 @contextmanager
@@ -65,8 +65,8 @@ def parquet_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[V
     arrow = _pyarrow()
     column = arrow.list_(arrow.float32(), width)
     schema = arrow.schema([("id", arrow.string()), ("embedding", column)], metadata=dict(facts))
-    with replaced(path) as draft:
-        writer = arrow.parquet.ParquetWriter(draft, schema)
+    with replaced(path) as temporary:
+        writer = arrow.parquet.ParquetWriter(temporary, schema)
         with writer:
             groups = _RowGroups(arrow, writer, schema, width)
             yield groups

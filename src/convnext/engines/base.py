@@ -17,20 +17,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convnext.architecture import SMALLEST_PUBLISHED_SIDE
-from convnext.errors import ArgumentError, ArgumentTypeError
-from convnext.graphs.levels import Calibration
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.graphs.network import Network
+from convnext.int8.calibration import Calibration
 
-__all__ = ["Engine", "EngineOptions", "InputSpec", "Precision"]
+__all__ = ["PRECISIONS", "Engine", "EngineOptions", "InputSpec", "Precision"]
 
 Array = NDArray[Any]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ class InputSpec:
 
         Raises:
             ArgumentError: Pixels of other channels than red, green and blue.
+            UnstatedError: Pixels, and it is not known how they are normalised.
         """
+        if dtype == "uint8" and not network.recipe_known:
+            network.weights.check_recipe()
         if dtype == "uint8" and network.channels != 3:
             raise ArgumentError(
                 f"{network.weights.source} takes {network.channels} channels, and there is no "
@@ -148,6 +152,9 @@ class EngineOptions:
         threads: How many; None for as many processors as this process may use.
         streams: How many pieces of a batch at once; None for whatever suits one caller best.
         calibration: How `"int8"` rounds; nothing else needs it.
+
+    Raises:
+        ArgumentError: One of them is unknown, or no such number.
     """
 
     outputs: tuple[str, ...] = ("logits",)
@@ -157,3 +164,17 @@ class EngineOptions:
     threads: int | None = None
     streams: int | None = None
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.device, str):
+            raise ArgumentTypeError(
+                f"device is the runtime's name of a device, or 'auto'; got {self.device!r}."
+            )
+        for name in ("threads", "streams"):
+            count = getattr(self, name)
+            if count is not None and (not isinstance(count, int) or count < 1):
+                raise ArgumentError(f"{name} must be 1 or more, or None; got {count!r}.")
+        if self.input not in ("uint8", "float32"):
+            raise UnknownNameError("input", self.input, ("uint8", "float32"))
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from convnext.drafts import replaced
+from convnext.atomic import replaced
 
 __all__ = ["GraphCache", "graphs_folder"]
 
@@ -90,7 +90,7 @@ class GraphCache:
     def _write(self, path: Path, content: bytes) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replaced(path) as draft, draft.open("wb") as file:
+            with replaced(path) as temporary, temporary.open("wb") as file:
                 file.write(zlib.crc32(content).to_bytes(CHECKSUM, "big"))
                 file.write(content)
             self._prune()

@@ -152,22 +152,17 @@ def _build(network: Network, outputs: tuple[str, ...]) -> Any:
     import keras
 
     from convnext.nn.initializers import undrawn
-    from convnext.nn.model import build_model
+    from convnext.nn.model import classify, encode, pool
 
-    found = network.weights.found
+    architecture, taps = network.architecture, {}
     with undrawn():
-        model = build_model(
-            network.variant,
-            layer_scale_init_value=1.0 if found.layer_scale else None,
-            input_shape=(*(network.sides or (None, None)), network.channels),
-            strides=network.strides,
-            num_classes=network.num_classes,
-            include_top=bool(network.num_classes),
-            pooling="avg" if found.head_norm else None,
-            classifier_activation=None,
-        )
-    variables = canonical_variables(model)
+        images = keras.Input((*(network.sides or (None, None)), network.channels), name="images")
+        for stage, x in enumerate(encode(images, architecture, geometry=network.geometry)):
+            taps[f"stage_{stage}"] = x
+        if architecture.head != "none":
+            x = taps["embedding"] = pool(x, architecture)
+        if network.num_classes:
+            taps["logits"] = classify(x, architecture, network.num_classes)
+    variables = canonical_variables(keras.Model(images, list(taps.values())))
     assign(variables, {name: network.weights.tensors[name] for name in variables})
-    layers = {"logits": "head", "embedding": "head_norm"}
-    taps = [model.get_layer(layers.get(name, name)).output for name in outputs]
-    return keras.Model(model.input, taps)
+    return keras.Model(images, [taps[name] for name in outputs])

@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from convnext.engines.base import Engine, EngineOptions, Precision
-from convnext.engines.quantizing import calibration_of, quantize_network
+from convnext.engines.quantizing import calibration_of, check_calibration, quantize_network
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
     MissingDependencyError,
     UnknownNameError,
 )
-from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
+from convnext.images.recipe import Preprocess, stated_recipe
 from convnext.images.sources import Sources
+from convnext.int8.calibration import Calibration
 from convnext.weights.load import CanonicalWeights, read_weights
 
-__all__ = ["ENGINES", "open_engine", "quantize"]
+__all__ = [
+    "ENGINES",
+    "Runtime",
+    "choose_runtime",
+    "open_engine",
+    "opened_network",
+    "quantize",
+]
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,8 @@ def open_engine(  # noqa: PLR0913
     size: int | None = None,
     any_size: bool = False,
     calibration: Calibration | Sources | None = None,
+    preprocess: Preprocess | str | None = None,
+    architecture: object = None,
 ) -> Engine:
     """Make a model ready to answer.
 
@@ -117,6 +127,9 @@ def open_engine(  # noqa: PLR0913
         any_size: Whether batches of every picture size are taken, from 32 pixels on.
         calibration: What `"int8"` needs: pictures such as the model will see (a folder, say), what
             `quantize` made of them, or its file.
+        preprocess: What is done to pixels, if not what the weights say: a `Preprocess`, or one of
+            `convnext.images.recipe.NORMALISATIONS`.
+        architecture: What a file does not say of its network, see `read_weights`.
 
     Returns:
         An engine, ready to be called from any number of threads.
@@ -129,12 +142,18 @@ def open_engine(  # noqa: PLR0913
         engine = open_engine("convnext_tiny.fb_in1k")
         logits = engine.predict(pixels)  # uint8 [n, 224, 224, 3] -> float32 [n, 1000]
     """
-    runtime = _choose(engine, precision)
+    runtime = choose_runtime(engine, precision)
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     options = EngineOptions(names, input, precision, device, threads, streams)
-    _check(options)
-    with _network(model, size, any_size) as network:
-        return _open(runtime, network, options, calibration)
+    check_calibration(calibration, precision)
+    _check_size(model, size, any_size)
+    with opened_network(
+        model, size, any_size=any_size, preprocess=preprocess, architecture=architecture
+    ) as network:
+        network.check_outputs(names)
+        if calibration is not None and runtime.int8:
+            options = replace(options, calibration=calibration_of(network, calibration))
+        return runtime.open(network, options)
 
 
 def quantize(
@@ -142,6 +161,8 @@ def quantize(
     pictures: Sources,
     *,
     size: int | None = None,
+    preprocess: Preprocess | str | None = None,
+    architecture: object = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Calibration:
     """Find how a model is rounded to eight bits, and what that does to its answers.
@@ -151,6 +172,8 @@ def quantize(
         pictures: Some such as the model will see: a folder, say. A hundred or two are enough, and
             no more than 256 are used.
         size: Side of the pictures; by default that of the weights.
+        preprocess: See `open_engine`.
+        architecture: See `open_engine`.
         on_progress: Called with each step before it begins.
 
     Returns:
@@ -165,41 +188,56 @@ def quantize(
         print(calibration.agreement)
         engine = open_engine("convnext_tiny.fb_in1k", precision="int8", calibration=calibration)
     """
-    _choose("openvino")
-    with _network(model, size) as network:
+    choose_runtime("openvino")
+    _check_size(model, size, any_size=False)
+    with opened_network(model, size, preprocess=preprocess, architecture=architecture) as network:
         return quantize_network(network, pictures, on_progress)
 
 
 @contextmanager
-def _network(model: Any, size: int | None, any_size: bool = False) -> Iterator[Network]:
-    """The network that is meant, as long as its weights can be read."""
-    if isinstance(model, str | os.PathLike):
-        source = model if isinstance(model, str) else Path(model)
-        with read_weights(source) as weights:
-            yield Network.of_weights(weights, size, any_size=any_size)
-    elif isinstance(model, CanonicalWeights):
-        yield Network.of_weights(model, size, any_size=any_size)
-    elif not hasattr(model, "get_layer"):
-        raise ArgumentTypeError(
-            "An engine runs a published checkpoint's name, a weights file, weights from "
-            f"read_weights or a Keras model of this package, not {type(model).__name__}."
-        )
-    elif size is not None or any_size:
-        raise ArgumentError("A Keras model has its own input size; leave out size and any_size.")
-    else:
-        yield Network.of_model(model)
+def opened_network(
+    model: Any,
+    size: int | None = None,
+    *,
+    any_size: bool = False,
+    preprocess: Preprocess | str | None = None,
+    architecture: object = None,
+) -> Iterator[Network]:
+    """The network that is meant, as long as its weights can be read.
+
+    A Keras model keeps its own sides, whatever size its recipe is given.
+
+    Raises:
+        ConvNeXtError: The weights cannot be read, or an argument is something else.
+    """
+    with ExitStack() as held:
+        if isinstance(model, str | os.PathLike):
+            source = model if isinstance(model, str) else Path(model)
+            model = held.enter_context(read_weights(source, architecture=architecture))
+        if isinstance(model, CanonicalWeights):
+            base = model.recipe or Preprocess()
+            recipe = _sized(base if preprocess is None else stated_recipe(preprocess, base), size)
+            network = Network.of_weights(model, recipe.size, any_size=any_size)
+            network = replace(network, recipe_known=network.recipe_known or preprocess is not None)
+        elif hasattr(model, "get_layer"):
+            network = Network.of_model(model)
+            base = network.preprocess
+            recipe = _sized(base if preprocess is None else stated_recipe(preprocess, base), size)
+        else:
+            raise ArgumentTypeError(
+                "A model is a published checkpoint's name, a weights file, weights from "
+                f"read_weights or a Keras model of this package, not {type(model).__name__}."
+            )
+        yield replace(network, preprocess=recipe)
 
 
-def _open(runtime: Runtime, network: Network, options: EngineOptions, calibration: Any) -> Engine:
-    network.check_outputs(options.outputs)
-    if calibration is not None and options.precision != "int8":
-        raise ArgumentError(f'A calibration is for precision="int8", not {options.precision!r}.')
-    if calibration is not None and runtime.int8:
-        options = replace(options, calibration=calibration_of(network, calibration))
-    return runtime.open(network, options)
+def choose_runtime(engine: str, precision: str = "auto") -> Runtime:
+    """The engine of a name, or with `"auto"` the first that is installed.
 
-
-def _choose(engine: str, precision: str = "auto") -> Runtime:
+    Raises:
+        UnknownNameError: There is none of that name.
+        MissingDependencyError: What it needs is not installed.
+    """
     if engine == "auto":
         for runtime in ENGINES.values():
             if runtime.installed() and (runtime.int8 or precision != "int8"):
@@ -215,17 +253,14 @@ def _choose(engine: str, precision: str = "auto") -> Runtime:
     return runtime
 
 
-def _check(options: EngineOptions) -> None:
-    if not isinstance(options.device, str):
-        raise ArgumentTypeError(
-            f"device is the runtime's name of a device, or 'auto'; got {options.device!r}."
-        )
-    for name in ("threads", "streams"):
-        count = getattr(options, name)
-        if count is not None and (not isinstance(count, int) or count < 1):
-            raise ArgumentError(f"{name} must be 1 or more, or None; got {count!r}.")
-    if options.input not in ("uint8", "float32"):
-        raise UnknownNameError("input", options.input, ("uint8", "float32"))
-    precisions = ("auto", "float32", "bfloat16", "float16", "int8")
-    if options.precision not in precisions:
-        raise UnknownNameError("precision", options.precision, precisions)
+def _sized(preprocess: Preprocess, size: int | None) -> Preprocess:
+    if size is None:
+        return preprocess
+    if not isinstance(size, int):
+        raise ArgumentTypeError(f"size is the side of the pictures in pixels, not {size!r}.")
+    return replace(preprocess, size=size)
+
+
+def _check_size(model: Any, size: int | None, any_size: bool) -> None:
+    if hasattr(model, "get_layer") and (size is not None or any_size):
+        raise ArgumentError("A Keras model has its own input size; leave out size and any_size.")

@@ -21,11 +21,11 @@ from convnext.engines.base import Array, Engine, EngineOptions, InputSpec
 from convnext.engines.cache import GraphCache, graphs_folder
 from convnext.engines.pieces import PIECE, pieces
 from convnext.errors import ArgumentError, UnknownNameError
-from convnext.graphs.levels import Calibration
 from convnext.graphs.network import Network
 from convnext.graphs.openvino import Product, build, product
-from convnext.graphs.quantize import rounded
 from convnext.graphs.untracked_openvino import core, ov
+from convnext.int8.calibration import Calibration
+from convnext.int8.openvino import rounded
 from convnext.processors import available_processors
 
 __all__ = ["OpenVINOEngine"]

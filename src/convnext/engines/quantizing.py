@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.engines.base import EngineOptions, InputSpec, Precision
-from convnext.errors import ArgumentError
+from convnext.errors import ArgumentError, MissingDependencyError
 from convnext.graphs.agreement import agreement
-from convnext.graphs.levels import Calibration, names_calibration
 from convnext.graphs.network import Network
 from convnext.images.batches import batches
 from convnext.images.sources import Sources
+from convnext.int8.calibration import Calibration, names_calibration
 
-__all__ = ["calibration_of", "quantize_network"]
+__all__ = ["calibration_of", "check_calibration", "quantize_network"]
 
 PICTURES = 256  # more do not round better, and take longer
 
@@ -42,21 +43,22 @@ def quantize_network(
 
     Raises:
         ArgumentError: No picture can be read, or the network does not take such pictures.
+        MissingDependencyError: OpenVINO is not installed.
     """
+    if find_spec("openvino") is None:
+        raise MissingDependencyError("OpenVINO, which a model is calibrated with,", "openvino")
     from convnext.engines.openvino import OpenVINOEngine
-    from convnext.graphs.quantize import calibrate
+    from convnext.int8.openvino import calibrate
 
     pixels = _pixels(network, pictures)
     kind: Literal["uint8", "float32"] = "uint8" if pixels.dtype == np.uint8 else "float32"
     InputSpec.of(network, kind).check(pixels)
     calibration = calibrate(network, pixels, on_progress=on_progress)
-    has_norm = network.weights.found.head_norm
-    output = "logits" if network.num_classes else "embedding" if has_norm else "stage_3"
     answers = []
     precisions: tuple[Precision, ...] = ("float32", "int8")
     for precision in precisions:
         on_progress(f"answers in {precision}")
-        options = EngineOptions((output,), kind, precision, calibration=calibration)
+        options = EngineOptions((network.default_output,), kind, precision, calibration=calibration)
         answer = OpenVINOEngine(network, options).predict(pixels)
         answers.append(answer.reshape(len(answer), -1))
     exact, rounded = answers
@@ -70,6 +72,16 @@ def calibration_of(network: Network, given: Any) -> Calibration:
     if names_calibration(given):
         return Calibration.load(Path(given))
     return quantize_network(network, given)
+
+
+def check_calibration(calibration: object, precision: str) -> None:
+    """Refuse a calibration where nothing is rounded.
+
+    Raises:
+        ArgumentError: So it is.
+    """
+    if calibration is not None and precision != "int8":
+        raise ArgumentError(f"A calibration is for precision='int8', not {precision!r}.")
 
 
 def _pixels(network: Network, pictures: Sources | NDArray[Any]) -> NDArray[Any]:

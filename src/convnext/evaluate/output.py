@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from convnext.drafts import replaced
+from convnext.atomic import replaced, write_text
 from convnext.errors import ArgumentError, MissingDependencyError
 from convnext.evaluate.journal import disk_errors
 from convnext.evaluate.markdown import markdown
@@ -48,8 +48,8 @@ def write_reports(report: Report, folder: str | Path) -> tuple[list[Path], str |
     files = [folder / FILE, folder / "report.md"]
     texts = (json.dumps(report, indent=1) + "\n", markdown(report))
     for file, text in zip(files, texts, strict=True):
-        with disk_errors(file), replaced(file) as draft:
-            draft.write_text(text, "utf-8")
+        with disk_errors(file):
+            write_text(file, text)
     try:
         for draw, name in ((draw_reliability, "reliability"), (draw_confusion, "confusion")):
             file = folder / f"{name}.png"

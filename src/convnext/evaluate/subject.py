@@ -7,22 +7,21 @@ again. A weights file often knows none of these: the catalogue does, if told wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convnext.engines import Engine, open_engine
+from convnext.engines import Engine
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, WeightsMismatchError
 from convnext.evaluate.classes import Classes
-from convnext.graphs.levels import Calibration
-from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_labels
+from convnext.images.labels import IMAGENET_SETS, labels_for
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
+from convnext.int8.calibration import Calibration
+from convnext.session import Session
 from convnext.weights.catalog import CHECKPOINTS, Checkpoint, get_checkpoint
-from convnext.weights.digest import digest
 from convnext.weights.info import WeightsInfo
-from convnext.weights.load import CanonicalWeights, read_weights
 
 __all__ = ["Subject", "open_subject"]
 
@@ -38,6 +37,7 @@ class Subject:
         checkpoint: The published weights that these are, if they are.
         facts: What else a report says of it; values are plain JSON.
         notes: What whoever reads the result should know.
+        calibration: How int8 rounds, for workers: all have to round alike.
     """
 
     engine: Engine
@@ -46,6 +46,7 @@ class Subject:
     checkpoint: Checkpoint | None
     facts: Mapping[str, Any]
     notes: tuple[str, ...]
+    calibration: Calibration | None = None
 
 
 def open_subject(
@@ -72,61 +73,75 @@ def open_subject(
         ConvNeXtError: The model cannot be found, read or run, or the labels do not fit it.
     """
     checkpoint = get_checkpoint(str(model)) if weights else None
-    source = Path(weights) if weights else model
-    with read_weights(source) as read:
+    session = Session.open(
+        weights or model,
+        engine=engine,
+        precision=precision,
+        calibration=calibration,
+        preprocess=checkpoint.preprocess if checkpoint else None,
+        labels=labels or (checkpoint.labels if checkpoint else None),
+    )
+    with session:
+        info = session.info
         if checkpoint:
-            _check_copy(read, checkpoint)
-            read = replace(read, info=WeightsInfo.of_checkpoint(checkpoint))
-        checkpoint = CHECKPOINTS.get(read.info.name or "")
-        classes, notes = _classes(read, labels)
-        if read.info.preprocess is None:
+            _check_copy(session, checkpoint)
+            info = WeightsInfo.of_checkpoint(checkpoint)
+        checkpoint = CHECKPOINTS.get(info.name or "")
+        classes, notes = _classes(session, labels or info.labels)
+        if info.preprocess is None:
             notes += (
                 "The weights do not say what is done to pictures first: taken for granted are "
                 f"{Preprocess.size} pixels after a crop of {Preprocess.crop_fraction:g}. If they "
                 "are a copy of a published checkpoint, name that one and give them as --weights.",
             )
-        opened = open_engine(read, engine, precision=precision, calibration=calibration)
-        file = read.path
+        file = session.network.weights.path
         assert file is not None  # they were read from one
         facts = {
-            "name": read.info.name or file.name,
-            "checkpoint": read.info.name if checkpoint else None,
-            "architecture": read.variant.name,
-            "weights": {"file": file.name, "layout": read.layout, "sha256": digest(file)},
-            "origin": read.info.origin,
-            "licence": read.info.licence,
+            "name": info.name or file.name,
+            "checkpoint": info.name if checkpoint else None,
+            "architecture": session.variant.name,
+            "weights": {
+                "file": file.name,
+                "layout": session.network.weights.layout,
+                "sha256": session.digest,
+            },
+            "origin": info.origin,
+            "licence": info.licence,
             "classes": classes.count,
             "class_names": classes.origin,
         }
-        preprocess = read.info.preprocess or Preprocess()
-        return Subject(opened, preprocess, classes, checkpoint, facts, notes)
+        return Subject(
+            session.engine("logits"),
+            session.preprocess,
+            classes,
+            checkpoint,
+            facts,
+            notes,
+            session.calibration,
+        )
 
 
-def _check_copy(read: CanonicalWeights, checkpoint: Checkpoint) -> None:
-    found = (read.variant.name, read.num_classes)
+def _check_copy(session: Session, checkpoint: Checkpoint) -> None:
+    found = (session.variant.name, session.num_classes)
     wanted = (checkpoint.variant, checkpoint.num_classes)
     if found != wanted:
         raise WeightsMismatchError(
-            f"{read.source} is no copy of {checkpoint.name}: it is {found[0]} with {found[1]:,} "
-            f"classes, not {wanted[0]} with {wanted[1]:,}."
+            f"{session.source} is no copy of {checkpoint.name}: it is {found[0]} with "
+            f"{found[1]:,} classes, not {wanted[0]} with {wanted[1]:,}."
         )
 
 
-def _classes(read: CanonicalWeights, labels: str | Path | None) -> tuple[Classes, tuple[str, ...]]:
-    count, own = read.num_classes, read.info.labels
+def _classes(session: Session, named: Any) -> tuple[Classes, tuple[str, ...]]:
+    """The classes, by what names them, and what is to be said of that."""
+    count = session.num_classes
     if not count:
         raise ArgumentError(
-            f"{read.source} has no classifier, so there is nothing to evaluate. Checkpoints that "
-            "have one are listed with their accuracies by `convnext list`."
+            f"{session.source} has no classifier, so there is nothing to evaluate. Checkpoints "
+            "that have one are listed with their accuracies by `convnext list`."
         )
-    if labels in IMAGENET_SETS:
-        return Classes(count, labels_for(str(labels)), str(labels)), ()
-    if labels:
-        return Classes(count, read_labels(labels), f"the file {Path(labels).name}"), ()
-    if isinstance(own, tuple):
-        return Classes(count, Labels(own), "the weights file"), ()
-    if own in IMAGENET_SETS:
-        return Classes(count, labels_for(own), own), ()
+    if named:
+        file = "the weights file" if isinstance(named, tuple) else f"the file {Path(named).name}"
+        return Classes(count, session.labels, named if named in IMAGENET_SETS else file), ()
     for name, size in IMAGENET_SETS.items():
         if size == count:
             note = (

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from convnext.engines.quantizing import check_calibration
 from convnext.errors import ArgumentError, ArgumentTypeError, ExportError
 from convnext.exports.formats import Format, Option, choose_format
 from convnext.exports.job import Job
-from convnext.exports.placing import check_place, drafted
+from convnext.exports.placing import check_place, written
 from convnext.exports.process import produce
 from convnext.exports.source import Resolution, Source, opened_source
 from convnext.exports.verify import (
@@ -168,15 +169,15 @@ def export(  # noqa: PLR0913
         if expected is None:
             name, expected = reference(job, material)
             judge, probabilities = f"the engine {name} in float32", False
-        with drafted(target) as draft:
-            runtime, answers = produce(job, draft, material, on_progress)
+        with written(target) as temporary:
+            runtime, answers = produce(job, temporary, material, on_progress)
             verdict = compare(job, answers, expected, is_softmax=probabilities)
             if not verdict.good:
                 raise ExportError(
                     f"The {kind.name} file does not answer as the model does: {verdict}, on "
                     f"{material.said}. Nothing was kept. {_advice(job)}"
                 )
-            files = [path for path in draft.parent.rglob("*") if path.is_file()]
+            files = [path for path in temporary.parent.rglob("*") if path.is_file()]
             nbytes = sum(file.stat().st_size for file in files)
         seconds = time.perf_counter() - started
         notice = network.weights.info.notice
@@ -209,8 +210,7 @@ def _check_calibration(precision: str, calibration: object) -> None:
             "int8 needs calibration= (--calibration): a folder of pictures such as the model will "
             "see. A hundred or two are enough."
         )
-    if precision != "int8" and calibration is not None:
-        raise ArgumentError(f"A calibration is for int8, not for {precision}.")
+    check_calibration(calibration, precision)
 
 
 def _check_options(
@@ -259,9 +259,7 @@ def _check_source(source: Path | None, beside: Path | None) -> None:
 
 def _checked_output(source: Source, output: str | None) -> str:
     network = source.network
-    if output is None:
-        has_norm = network.weights.found.head_norm
-        output = "logits" if network.num_classes else "embedding" if has_norm else "stage_3"
+    output = network.default_output if output is None else output
     network.check_outputs((output,))
     return output
 

@@ -18,8 +18,6 @@ from convnext.weights.load import assign
 
 __all__ = ["build"]
 
-LAYER_SCALE = 1e-6
-
 
 def build(job: Job) -> Any:
     """A model from pictures to the job's output, with the job's weights, in float32."""
@@ -39,9 +37,8 @@ def build(job: Job) -> Any:
     with _float32(), undrawn():
         model = build_model(
             network.variant,
-            layer_scale_init_value=LAYER_SCALE if network.weights.found.layer_scale else None,
             input_shape=(*(network.sides or (None, None)), network.channels),
-            strides=network.strides,
+            geometry=network.geometry,
             num_classes=network.num_classes or 1,
             include_top=classified,
             pooling="avg" if job.output == "embedding" else None,

@@ -1,7 +1,7 @@
 """LiteRT files, which used to be called TensorFlow Lite: for phones and small devices.
 
 Float16 stores the weights in half precision; the device computes in what it has. Eight bits are
-those of the blocks' linear layers, see `litert_rounding`. Only operators of LiteRT's own are
+those of the blocks' linear layers, see `convnext.int8.litert`. Only operators of LiteRT's own are
 allowed, so that a file runs wherever the interpreter does.
 
 This runs in a process whose Keras is on TensorFlow.
@@ -20,8 +20,8 @@ import tensorflow as tf
 from convnext.errors import ExportError
 from convnext.exports.job import INPUT, Answer, Array, Job
 from convnext.exports.keras_model import build
-from convnext.exports.litert_rounding import prepare, round_linear_layers
 from convnext.images.transform import normalise
+from convnext.int8.litert import prepare, round_linear_layers
 from convnext.processors import available_processors
 
 __all__ = ["RUNTIME", "opened", "write"]

@@ -8,8 +8,8 @@ from convnext.engines.quantizing import calibration_of
 from convnext.errors import ExportError
 from convnext.exports.job import Answer, Array, Job
 from convnext.graphs.openvino import Product, build, product
-from convnext.graphs.quantize import rounded
 from convnext.graphs.untracked_openvino import core, ov
+from convnext.int8.openvino import rounded
 
 __all__ = ["RUNTIME", "opened", "write"]
 

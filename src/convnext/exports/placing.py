@@ -1,21 +1,19 @@
-"""A result takes its place once it is complete; until then, and after a failure, nothing shows.
+"""Where a result goes: refused before any work if it could not be written, and written atomically.
 
-Drafts lie in a hidden folder beside the target, on the same disk, so that taking the place is one
-step. It knows nothing of formats.
+It knows nothing of formats.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from convnext.atomic import replaced_in
 from convnext.errors import ArgumentError, ConvNeXtError, ExportError
 
-__all__ = ["check_place", "drafted"]
+__all__ = ["check_place", "written"]
 
 
 def check_place(
@@ -55,7 +53,7 @@ def check_place(
 
 
 @contextmanager
-def drafted(target: Path) -> Iterator[Path]:
+def written(target: Path) -> Iterator[Path]:
     """Where to write what is to become `target`, and files beside it that begin with its stem.
 
     When the block ends well they all take their places, the target last; otherwise nothing is left.
@@ -63,16 +61,9 @@ def drafted(target: Path) -> Iterator[Path]:
     Raises:
         ExportError: The disk is full, or does not take it.
     """
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        draft.mkdir()
-        yield draft / target.name
-        files = sorted(draft.iterdir(), key=lambda file: file.name == target.name)
-        for file in files:
-            place = target.with_name(file.name)
-            if place == target and place.is_dir():  # which nothing can replace in one step
-                place.rename(draft / f"{file.name}.old")
-            file.replace(place)
+        with replaced_in(target.parent, last=target.name) as temporary:
+            yield temporary / target.name
     except ConvNeXtError:
         raise
     except OSError as error:
@@ -80,5 +71,3 @@ def drafted(target: Path) -> Iterator[Path]:
         raise ExportError(
             f"{target} cannot be written: {reason}. Nothing was left behind."
         ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -20,11 +20,12 @@ from convnext.architecture import PUBLISHED_STRIDES, VARIANTS, adapted_strides
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.exports.job import Array, Job
 from convnext.graphs.network import Network
+from convnext.session import Session
 from convnext.weights.catalog import DEFAULT_RECIPES
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import recognise
-from convnext.weights.load import CanonicalWeights, read_weights
+from convnext.weights.load import CanonicalWeights
 from convnext.weights.random_weights import random_weights
 
 __all__ = ["Resolution", "Source", "opened_source"]
@@ -90,18 +91,20 @@ def opened_source(
         ArgumentError: There are no weights, or pictures cannot have that size.
     """
     _check_resolution(resolution)
-    if isinstance(model, str | os.PathLike):
-        with _read(model, random) as weights:
-            size = resolution if isinstance(resolution, int) else None
-            network = Network.of_weights(weights, size, any_size=resolution == "any")
-            yield Source(network)
-    elif hasattr(model, "get_layer"):
-        yield _of_model(model, resolution, random)
-    else:
-        raise ArgumentTypeError(
-            "An export takes a published checkpoint's name, a weights file or a Keras model of "
-            f"this package, not {type(model).__name__}."
+    if hasattr(model, "get_layer"):
+        with Session.open(model) as session:
+            yield _of_model(model, session.network, resolution, random)
+        return
+    if random and isinstance(model, str | os.PathLike):
+        model = _drawn(str(model))
+    elif _is_unpublished(model):
+        raise ArgumentError(
+            f"No weights were ever published for {model!r}. Give a weights file, or allow random "
+            "weights with random=True (--random): they answer nothing, but have the right form."
         )
+    size = resolution if isinstance(resolution, int) else None
+    with Session.open(model, size=size, any_size=resolution == "any") as session:
+        yield Source(session.network)
 
 
 def _check_resolution(resolution: Resolution) -> None:
@@ -114,32 +117,22 @@ def _check_resolution(resolution: Resolution) -> None:
     adapted_strides(resolution, resolution)
 
 
-@contextmanager
-def _read(source: str | os.PathLike[str], random: bool) -> Iterator[CanonicalWeights]:
-    name = str(source)
-    if random:
-        if name not in VARIANTS:
-            raise UnknownNameError("variant to draw random weights for", name, VARIANTS)
-        yield _drawn(name)
-        return
-    if name in VARIANTS and name not in DEFAULT_RECIPES and not Path(name).exists():
-        raise ArgumentError(
-            f"No weights were ever published for {name!r}. Give a weights file, or allow random "
-            "weights with random=True (--random): they answer nothing, but have the right form."
-        )
-    with read_weights(source if isinstance(source, str) else Path(source)) as weights:
-        yield weights
+def _is_unpublished(model: Any) -> bool:
+    """Whether it is the name of a variant that nobody published weights of."""
+    unpublished = VARIANTS.keys() - DEFAULT_RECIPES.keys()
+    return isinstance(model, str) and model in unpublished and not Path(model).exists()
 
 
 def _drawn(name: str) -> CanonicalWeights:
+    if name not in VARIANTS:
+        raise UnknownNameError("variant to draw random weights for", name, VARIANTS)
     arrays = random_weights(VARIANTS[name])
     found = recognise({key: array.shape for key, array in arrays.items()}, "convnext")
     tensors = {key: LazyTensor.from_array(array) for key, array in arrays.items()}
     return CanonicalWeights(tensors, found, WeightsInfo(), f"{name} (random weights)")
 
 
-def _of_model(model: Any, resolution: Resolution, random: bool) -> Source:
-    network = Network.of_model(model)
+def _of_model(model: Any, network: Network, resolution: Resolution, random: bool) -> Source:
     if not random and not any(_trained(network)):
         raise ArgumentError(
             f"The model {model.name!r} has its initial weights: every bias is zero. Load weights "

@@ -34,7 +34,6 @@ __all__ = [
 GENERATED = 4
 MOST = 32
 ANY_SIDE = 96  # of pictures for a network that takes every size
-JUDGES = ("openvino", "onnxruntime", "keras")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +150,7 @@ def reference(job: Job, material: Material) -> tuple[str, Array]:
 
 
 def _judge(kind: Format) -> str:
-    installed = [name for name in JUDGES if ENGINES[name].installed()]
+    installed = [name for name, runtime in ENGINES.items() if runtime.installed()]
     others = [name for name in installed if name != kind.runtime]
     if not installed:
         raise ArgumentError(

@@ -1,55 +1,55 @@
 """The algebra that makes an inference graph of a trained network: fewer operations, same answers.
 
-Each identity is exact; only the rounding of float32 differs, so sums and products are taken in
-float64. `norm` stands for subtracting the mean over channels and dividing by the deviation.
+Steps of an architecture come in, steps with their numbers come out; some have gone into their
+neighbours. Each identity is exact; only the rounding of float32 differs, so sums and products are
+taken in float64. `norm` stands for subtracting the mean over channels and dividing by the
+deviation.
 
 - Scale and shift of a norm go into the linear layer behind it:
-  `(norm(x) g + b) W + c = norm(x) (g W) + (b W + c)`.
+  `(norm(x) g + b) W + c = norm(x) (g W) + (b W + c)`; the mean over positions may stand between.
 - A convolution that pads sees zeros at the border, not the shift. So where the strides of a
   downsampling are relaxed, its norm keeps scale and shift.
 - GRN's shift and layer scale go into the second linear layer:
   `((x s + b) W + c) l = (x s) (W l) + (b W + c) l`, where `s = 1 + gamma N(x)` holds its skip.
-- What pixels are divided by goes into the stem; what is subtracted from them stays a subtraction,
-  so that the zeros which a relaxed stride pads with mean what they did in training.
-- The stem's outputs are centred over channels in the stem, which leaves its norm no mean to take.
+- What pixels are divided by goes into the first convolution; what is subtracted from them stays a
+  subtraction, so that the zeros which padding adds mean what they did in training.
+- Outputs of a convolution before a norm are centred over channels in the convolution, which leaves
+  the norm no mean to take.
 
-Functions fold one part each and read only its weights, so that a builder never holds all of them
-twice. It knows no runtime.
+A block's weights are read when its turn comes, so that a builder never holds all of them twice. It
+knows no runtime.
 
-    block = fold_block(network, stage=0, block=0)
-    y = norm(depthwise(x)) @ block.first.kernel + block.first.bias
+    for node in folded(network, network.steps):
+        ...  # node.step is what to compute, node.linear and node.affine what with
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import PUBLISHED_STRIDES
+from convnext.architecture import (
+    GRN,
+    Conv,
+    Depthwise,
+    Norm,
+    Pool,
+    Residual,
+    Scale,
+    Step,
+    Tap,
+)
+from convnext.architecture import Linear as LinearStep
 from convnext.errors import WeightsError
 from convnext.graphs.network import Network
 from convnext.weights.load import forget_pages
 
-__all__ = [
-    "GRN_EPSILON",
-    "NORM_EPSILON",
-    "Affine",
-    "Block",
-    "Downsampling",
-    "Head",
-    "Linear",
-    "Stem",
-    "fold_block",
-    "fold_downsampling",
-    "fold_head",
-    "fold_stem",
-]
-
-NORM_EPSILON = 1e-6
-GRN_EPSILON = 1e-6
+__all__ = ["Affine", "Folded", "Linear", "folded", "pixel_mean", "steps_to"]
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -57,7 +57,7 @@ Wide = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """A convolution, or a linear layer over channels.
+    """The numbers of a convolution, or of a linear layer over channels.
 
     Attributes:
         kernel: `(height, width, in, out)`, or `(in, out)`, or `(height, width, channels)` of a
@@ -71,166 +71,173 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """A factor and a summand for each channel."""
+    """A factor for each channel, and a summand if there is one."""
 
     scale: Array
-    shift: Array
+    shift: Array | None
 
 
-@dataclass(frozen=True, eq=False)
-class Stem:
-    """Pictures to the first feature map: subtract, convolve, norm, scale and shift.
-
-    Attributes:
-        subtract: From each channel of the pixels; None where pictures are normalised already.
-        conv: The patches' projection, its outputs centred over channels.
-        stride: Between patches.
-        pads: Whether the convolution pads to keep the size divided by the stride.
-        norm: What follows the norm.
-    """
-
-    subtract: Array | None
-    conv: Linear
-    stride: int
-    pads: bool
-    norm: Affine
-
-
-@dataclass(frozen=True, eq=False)
-class Downsampling:
-    """Between two stages: norm, scale and shift if any are left, convolve.
+@dataclass(eq=False)
+class Folded:
+    """A step with what is left of its numbers.
 
     Attributes:
-        norm: What follows the norm; None where it is in the convolution.
-        conv: The patches' projection.
-        stride: Between patches.
-        pads: Whether the convolution pads to keep the size divided by the stride.
+        step: What is computed, one of `convnext.architecture.Step`: whoever looks knows which.
+        linear: Kernel and bias of a convolution or linear layer.
+        affine: What follows a norm, or what an output between a norm and its linear layer takes;
+            None where it is in the layer behind.
+        gamma: Of GRN: the hidden layer is multiplied by `1 + gamma N`.
+        behind: The norm whose scale and shift are in this kernel.
+        centred: Whether a norm's input has no mean over channels.
+        branch: The nodes of a residual branch.
     """
 
-    norm: Affine | None
-    conv: Linear
-    stride: int
-    pads: bool
+    step: Any
+    linear: Linear | None = None
+    affine: Affine | None = None
+    gamma: Array | None = None
+    behind: Norm | None = None
+    centred: bool = False
+    branch: Sequence[Folded] = field(default_factory=tuple)
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Depthwise convolution, norm, linear, GELU, scaling by GRN if any, linear, skip.
-
-    Attributes:
-        name: Its canonical name.
-        depthwise: The 7x7 convolution.
-        first: To four times the width.
-        grn: Gamma: the hidden layer is multiplied by `1 + gamma N`; None for no GRN.
-        second: Back to the width.
-    """
-
-    name: str
-    depthwise: Linear
-    first: Linear
-    grn: Array | None
-    second: Linear
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """What follows pooling: norm, and from there both the classifier and the embedding.
-
-    Attributes:
-        embedding: Scale and shift of the norm, for whoever wants what the classifier sees.
-        classifier: From the norm to logits; None where there is none.
-    """
-
-    embedding: Affine
-    classifier: Linear | None
-
-
-def fold_stem(network: Network, *, from_pixels: bool) -> Stem:
-    """The stem.
+def folded(
+    network: Network, steps: Iterable[Step], *, from_pixels: bool = False
+) -> Iterator[Folded]:
+    """The steps of a network with their numbers, folded.
 
     Args:
-        network: Where the weights come from.
-        from_pixels: Whether it takes pixels in 0..255 and not normalised pictures.
+        network: Where the numbers come from.
+        steps: What is to be computed: the network's own, or the first of them.
+        from_pixels: Whether it takes pixels in 0..255, from which `pixel_mean` is subtracted.
     """
-    layer = _read(network, "stem_conv")
-    kernel, bias = layer["kernel"], layer["bias"]
-    subtract = None
-    if from_pixels:
-        recipe = network.preprocess
-        subtract = _float32(np.divide(recipe.mean, recipe.rescale), "the recipe's mean")
-        kernel = kernel * (recipe.rescale / np.array(recipe.std))[:, None]
-    kernel = kernel - kernel.mean(-1, keepdims=True)
-    bias = bias - bias.mean()
-    return Stem(
-        subtract,
-        _linear("stem_conv", kernel, bias),
-        network.strides[0],
-        network.strides[0] != PUBLISHED_STRIDES[0],
-        _affine(network, "stem_norm"),
-    )
+    pixels = from_pixels
+    for is_residual, run in groupby(steps, lambda step: isinstance(step, Residual)):
+        if not is_residual:
+            parts = [_Part(network, step) for step in run]
+            if pixels:
+                _divide_pixels(parts[0], network)
+                pixels = False
+            yield from _fold(parts)
+            continue
+        for step in run:
+            assert isinstance(step, Residual)
+            yield Folded(step, branch=tuple(_fold([_Part(network, s) for s in step.branch])))
 
 
-def fold_downsampling(network: Network, stage: int) -> Downsampling:
-    """What leads to stage 1, 2 or 3."""
-    name = f"downsample_{stage}"
-    layer = _read(network, f"{name}_conv")
-    kernel, bias, norm = layer["kernel"], layer["bias"], None
-    stride = network.strides[stage]
-    pads = stride != PUBLISHED_STRIDES[stage]
-    if pads:
-        norm = _affine(network, f"{name}_norm")
-    else:
-        before = _read(network, f"{name}_norm")
-        bias = bias + np.einsum("i,hwio->o", before["beta"], kernel)
-        kernel = kernel * before["gamma"][:, None]
-    return Downsampling(norm, _linear(f"{name}_conv", kernel, bias), stride, pads)
+def pixel_mean(network: Network) -> Array:
+    """What is subtracted from each channel of pixels in 0..255."""
+    recipe = network.preprocess
+    return _float32(np.divide(recipe.mean, recipe.rescale), "the recipe's mean")
 
 
-def fold_block(network: Network, stage: int, block: int) -> Block:
-    """One block of a stage, both counted from 0."""
-    name = f"stage_{stage}_block_{block}"
-    depthwise = _read(network, f"{name}.dwconv")
-    norm = _read(network, f"{name}.norm")
-    first = _read(network, f"{name}.pwconv1")
-    second = _read(network, f"{name}.pwconv2")
-    kernel, bias, gamma = second["kernel"], second["bias"], None
-    if network.variant.has_grn:
-        grn = _read(network, f"{name}.grn")
-        gamma = _float32(grn["gamma"], f"{name}.grn")
-        bias = bias + grn["beta"] @ kernel
-    if f"{name}.layer_scale.gamma" in network.weights.tensors:
-        factor = _read(network, f"{name}.layer_scale")["gamma"]
-        kernel, bias = kernel * factor, bias * factor
-    return Block(
-        name,
-        _linear(f"{name}.dwconv", depthwise["kernel"][..., 0], depthwise["bias"]),
-        _linear(f"{name}.pwconv1", *_behind(norm, first)),
-        gamma,
-        _linear(f"{name}.pwconv2", kernel, bias),
-    )
+def steps_to(steps: Iterable[Step], outputs: Sequence[str]) -> list[Step]:
+    """The steps that lead to these outputs: those up to the last of them."""
+    every = list(steps)
+    last = max(i for i, step in enumerate(every) if isinstance(step, Tap) and step.name in outputs)
+    return every[: last + 1]
 
 
-def fold_head(network: Network) -> Head:
-    """What follows pooling."""
-    classifier = None
-    if network.num_classes:
-        norm, layer = _read(network, "head_norm"), _read(network, "head")
-        classifier = _linear("head", *_behind(norm, layer))
-    return Head(_affine(network, "head_norm"), classifier)
+class _Part:
+    """A step and its numbers in float64, while neighbours give and take."""
+
+    def __init__(self, network: Network, step: Step) -> None:
+        self.step = step
+        self.name: str = getattr(step, "name", "")
+        self.numbers = {} if isinstance(step, Tap) else _read(network, self.name)
+        self.behind: Norm | None = None
+        self.centred = False
+        self.affine: dict[str, Wide] = {}
+
+    def __getitem__(self, number: str) -> Wide:
+        return self.numbers[number]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether constants before it can go into its bias: nothing is padded."""
+        return isinstance(self.step, LinearStep) or (
+            isinstance(self.step, Conv) and self.step.pads == "none"
+        )
 
 
-def _behind(norm: Mapping[str, Wide], linear: Mapping[str, Wide]) -> tuple[Wide, Wide]:
-    """Kernel and bias of a linear layer that takes over the norm's scale and shift."""
-    kernel = linear["kernel"]
-    return kernel * norm["gamma"][:, None], linear["bias"] + norm["beta"] @ kernel
+def _fold(parts: list[_Part]) -> Iterator[Folded]:
+    """One run of neighbours, folded."""
+    for index, part in enumerate(parts):
+        if isinstance(part.step, Norm):
+            _into_linear(part, parts[index + 1 :])
+            before = parts[index - 1] if index else None
+            if before and isinstance(before.step, Conv) and part.step.kind == "layer":
+                _centre(before)
+                part.centred = True
+        elif isinstance(part.step, GRN):
+            following = parts[index + 1]
+            following.numbers["bias"] = following["bias"] + part["beta"] @ following["kernel"]
+        elif isinstance(part.step, Scale):
+            linear, factor = parts[index - 1], part["gamma"]
+            linear.numbers["kernel"] = linear["kernel"] * factor
+            linear.numbers["bias"] = linear["bias"] * factor
+    return (_finished(part) for part in parts if not isinstance(part.step, Scale))
+
+
+def _into_linear(norm: _Part, following: list[_Part]) -> None:
+    """Move a norm's scale and shift into the linear layer behind it, and to outputs on the way."""
+    taps = []
+    for part in following:
+        if isinstance(part.step, Tap):
+            taps.append(part)
+        elif part.is_linear:
+            kernel, gamma = part["kernel"], norm["gamma"]
+            if "beta" in norm.numbers:
+                shift = norm["beta"]
+                added = (
+                    shift @ kernel if kernel.ndim == 2 else np.einsum("i,hwio->o", shift, kernel)
+                )
+                part.numbers["bias"] = part["bias"] + added
+            part.numbers["kernel"] = kernel * gamma[:, None]
+            assert isinstance(norm.step, Norm)
+            part.behind = norm.step
+            for tap in taps:
+                tap.affine, tap.behind = dict(norm.numbers), norm.step
+            norm.numbers = {}
+            return
+        elif not isinstance(part.step, Pool):
+            return
+
+
+def _centre(conv: _Part) -> None:
+    kernel, bias = conv["kernel"], conv["bias"]
+    conv.numbers["kernel"] = kernel - kernel.mean(-1, keepdims=True)
+    conv.numbers["bias"] = bias - bias.mean()
+
+
+def _divide_pixels(conv: _Part, network: Network) -> None:
+    recipe = network.preprocess
+    factor = recipe.rescale / np.array(recipe.std)
+    conv.numbers["kernel"] = conv["kernel"] * factor[:, None]
+
+
+def _finished(part: _Part) -> Folded:
+    step, numbers = part.step, part.numbers
+    linear = gamma = None
+    if isinstance(step, Conv | Depthwise | LinearStep):
+        kernel = numbers["kernel"][..., 0] if isinstance(step, Depthwise) else numbers["kernel"]
+        linear = Linear(_float32(kernel, part.name), _float32(numbers["bias"], part.name))
+    elif isinstance(step, GRN):
+        gamma = _float32(numbers["gamma"], part.name)
+    left = part.affine if isinstance(step, Tap) else numbers if isinstance(step, Norm) else {}
+    affine = None
+    if left:
+        shift = _float32(left["beta"], part.name) if "beta" in left else None
+        affine = Affine(_float32(left["gamma"], part.name), shift)
+    return Folded(step, linear, affine, gamma, part.behind, part.centred)
 
 
 def _read(network: Network, layer: str) -> dict[str, Wide]:
     """A layer's parameters by their short names, in float64."""
     found = {}
-    for name in network.weights.tensors:
-        prefix, _, parameter = name.rpartition(".")
-        if prefix == layer:
+    for parameter in ("kernel", "bias", "gamma", "beta"):
+        name = f"{layer}.{parameter}"
+        if name in network.weights.tensors:
             values = network.values(name)
             _check_finite(values, f"{network.weights.source}: {name}")
             found[parameter] = values.astype(np.float64)
@@ -238,18 +245,9 @@ def _read(network: Network, layer: str) -> dict[str, Wide]:
     return found
 
 
-def _affine(network: Network, layer: str) -> Affine:
-    norm = _read(network, layer)
-    return Affine(_float32(norm["gamma"], layer), _float32(norm["beta"], layer))
-
-
-def _linear(name: str, kernel: Wide, bias: Wide) -> Linear:
-    return Linear(_float32(kernel, name), _float32(bias, name))
-
-
-def _float32(values: Wide, name: str) -> Array:
+def _float32(values: Any, name: str) -> Array:
     with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
+        narrow: Array = np.asarray(values).astype(np.float32)
     _check_finite(narrow, f"{name}, folded")
     return narrow
 

@@ -6,6 +6,7 @@ frameworks. Values stay in their file until a builder asks for them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,16 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import (
-    PUBLISHED_STRIDES,
-    Strides,
-    Variant,
-    adapted_strides,
-    feature_sizes,
-)
+from convnext.architecture import Architecture, Geometry, Shape, Step, Strides
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
-from convnext.weights.canonical import Shape, canonical_variables
+from convnext.weights.canonical import arithmetic_of, canonical_variables
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import recognise
@@ -42,13 +37,17 @@ class Network:
         weights: Every parameter, readable while its file is open.
         preprocess: What is done to pictures; its size is the side they have afterwards.
         sides: Height and width of the pictures; None for any from 32 pixels on.
-        strides: Of the stem and the three downsamplings.
+        strides: Of the stem and the downsamplings.
+        dilations: Of the depthwise convolutions in each stage; none for 1 everywhere.
+        recipe_known: Whether anybody said how pixels are normalised.
     """
 
     weights: CanonicalWeights
     preprocess: Preprocess
     sides: tuple[int, int] | None
     strides: Strides
+    dilations: tuple[int, ...] = ()
+    recipe_known: bool = True
 
     @classmethod
     def of_weights(
@@ -61,33 +60,52 @@ class Network:
             size: Side of the pictures; by default that of the weights' own recipe, 224 if they
                 have none.
             any_size: Whether pictures of every size are taken, from 32 pixels on.
+
+        Raises:
+            UnstatedError: It is not known how the weights are computed with.
         """
-        preprocess = weights.info.preprocess or Preprocess()
+        weights.found.check_arithmetic(weights.source)
+        recipe = weights.recipe
+        known, preprocess = recipe is not None, recipe or Preprocess()
         if size is not None:
             preprocess = replace(preprocess, size=size)
-        side = preprocess.size
+        side, architecture = preprocess.size, weights.architecture
         chosen = weights.info.strides
         if any_size:
-            return cls(weights, preprocess, None, chosen or PUBLISHED_STRIDES)
-        return cls(weights, preprocess, (side, side), chosen or adapted_strides(side, side))
+            return cls(weights, preprocess, None, chosen or architecture.strides, (), known)
+        strides = chosen or architecture.geometry(side, side).strides
+        return cls(weights, preprocess, (side, side), strides, (), known)
 
     @classmethod
     def of_model(cls, model: Any, info: WeightsInfo | None = None) -> Network:
         """The network of a Keras model of ours, whose values are read when asked for."""
         variables = canonical_variables(model)
-        found = recognise({name: tuple(v.shape) for name, v in variables.items()}, "convnext")
+        shapes = {name: tuple(v.shape) for name, v in variables.items()}
+        found = recognise(shapes, "convnext", arithmetic_of(model))
         tensors = {name: LazyTensor.of(variables[name]) for name in found.sources}
         weights = CanonicalWeights(tensors, found, info or WeightsInfo(), f"model {model.name!r}")
         height, width = model.input_shape[1:3]
-        downsamplings = [model.get_layer(f"downsample_{stage}_conv") for stage in (1, 2, 3)]
-        strides = tuple(x.strides for x in (model.get_layer("stem_conv"), *downsamplings))
+        layers, stages = (
+            {layer.name: layer for layer in model.layers},
+            range(len(found.architecture.depths)),
+        )
+        stem = [layers[name] for name in layers if name.startswith("stem_") and "conv" in name]
+        downsamplings = [layers[f"downsample_{stage}_conv"] for stage in stages[1:]]
+        strides = (math.prod(x.strides for x in stem), *(x.strides for x in downsamplings))
+        dilations = [layers[f"stage_{stage}_block_0"].traits["dilation"] for stage in stages]
         preprocess = weights.info.preprocess or Preprocess(size=height or Preprocess.size)
-        return cls(weights, preprocess, (height, width) if height and width else None, strides)
+        sides = (height, width) if height and width else None
+        return cls(weights, preprocess, sides, strides, tuple(dilations))
 
     @property
-    def variant(self) -> Variant:
-        """The architecture."""
-        return self.weights.variant
+    def architecture(self) -> Architecture:
+        """What the network is."""
+        return self.weights.architecture
+
+    @property
+    def variant(self) -> Architecture:
+        """Another name of `architecture`."""
+        return self.architecture
 
     @property
     def num_classes(self) -> int:
@@ -100,9 +118,30 @@ class Network:
         return self.weights.found.channels
 
     @property
+    def geometry(self) -> Geometry:
+        """Strides and dilations."""
+        return Geometry(self.strides, self.dilations)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What is computed, in order, from normalised pictures on."""
+        return tuple(self.architecture.steps(self.num_classes, self.channels, self.geometry))
+
+    @property
     def shapes(self) -> Mapping[str, Shape]:
         """Shape of every parameter."""
         return {name: tensor.shape for name, tensor in self.weights.tensors.items()}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Those of `OUTPUTS` that this network has."""
+        there = self.architecture.outputs(self.num_classes)
+        return tuple(name for name in OUTPUTS if name in there)
+
+    @property
+    def default_output(self) -> str:
+        """What comes last: logits, or what is nearest to them where there is no classifier."""
+        return self.architecture.outputs(self.num_classes)[-1]
 
     def values(self, name: str) -> NDArray[np.float32]:
         """One parameter, by its canonical name."""
@@ -110,7 +149,9 @@ class Network:
 
     def feature_sizes(self) -> list[tuple[int, int]] | None:
         """Height and width of each feature map; None where pictures may have any size."""
-        return feature_sizes(*self.sides, self.strides) if self.sides else None
+        if self.sides is None:
+            return None
+        return self.architecture.feature_sizes(*self.sides, self.geometry)
 
     def check_outputs(self, outputs: tuple[str, ...]) -> None:
         """Refuse outputs that this network has not.
@@ -118,13 +159,8 @@ class Network:
         Raises:
             ArgumentError: One is unknown, or needs a part that these weights lack.
         """
-        lacking = {
-            "logits": not self.num_classes,
-            "embedding": not self.weights.found.head_norm,
-        }
-        allowed = [name for name in OUTPUTS if not lacking.get(name)]
-        if not outputs or any(name not in allowed for name in outputs):
+        if not outputs or any(name not in self.outputs for name in outputs):
             raise ArgumentError(
                 f"{self.weights.source} has no output {', '.join(outputs) or '(none given)'!r}. "
-                f"It can give: {', '.join(allowed)}."
+                f"It can give: {', '.join(self.outputs)}."
             )

@@ -16,7 +16,7 @@ hold, is built like any other and nothing is copied. It knows neither files nor 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,18 +26,21 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from convnext.errors import WeightsError
-from convnext.graphs.fold import (
+from convnext.architecture import (
+    GRN,
     GRN_EPSILON,
-    NORM_EPSILON,
-    Affine,
-    Block,
-    Linear,
-    fold_block,
-    fold_downsampling,
-    fold_head,
-    fold_stem,
+    Activation,
+    Conv,
+    Depthwise,
+    Norm,
+    Pads,
+    Pool,
+    Residual,
+    Tap,
 )
+from convnext.architecture import Linear as LinearStep
+from convnext.errors import WeightsError
+from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
 from convnext.graphs.network import Network
 
 __all__ = ["OPERATORS", "OnnxGraph", "build"]
@@ -49,8 +52,8 @@ LARGE = 1024  # bytes; smaller constants are part of the graph
 
 OPERATORS = frozenset(
     (
-        *("Add", "Cast", "Conv", "Div", "Gelu", "Gemm", "LayerNormalization", "Mul"),
-        *("ReduceL2", "ReduceMean", "Softmax", "Sqrt", "Sub", "Transpose"),
+        *("Add", "Cast", "Conv", "Div", "Gelu", "Gemm", "Identity", "LayerNormalization", "Mul"),
+        *("ReduceL2", "ReduceMean", "Relu", "Sigmoid", "Softmax", "Sqrt", "Sub", "Transpose"),
     )
 )
 """Every operator that a graph may hold, all of them of ONNX's own standard set."""
@@ -105,17 +108,15 @@ def build(
     """
     network.check_outputs(outputs)
     half = precision == "float16"
-    graph = _Graph(layer_norm or half, half)
-    x = _stem(graph, network, input)
-    for stage, depth in enumerate(network.variant.depths):
-        if stage:
-            x = _downsample(graph, network, x, stage)
-        for index in range(depth):
-            x = _block(graph, x, fold_block(network, stage, index))
-        if f"stage_{stage}" in outputs:
-            graph.add("Transpose", graph.widened(x), name=f"stage_{stage}", perm=LAST)
-    if {"embedding", "logits"} & set(outputs):
-        _head(graph, network, x, outputs, softmax)
+    graph, x, from_pixels = _Graph(half), "pictures", input == "uint8"
+    if from_pixels:
+        x = graph.add("Cast", x, to=TensorProto.FLOAT)
+        with graph.wide():
+            x = graph.add("Sub", x, graph.constant(pixel_mean(network)))
+    x = graph.add("Transpose", graph.narrowed(x), perm=FIRST)  # (B, channels, H, W)
+    emit = _Emitter(graph, layer_norm or half, outputs, softmax)
+    for node in folded(network, steps_to(network.steps, outputs), from_pixels=from_pixels):
+        x = emit(x, node)
     dims = [batch or "batch", *(network.sides or ("height", "width")), network.channels]
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(input))
     pictures = helper.make_tensor_value_info("pictures", dtype, dims)
@@ -124,7 +125,7 @@ def build(
         for name in outputs
     ]
     proto = helper.make_graph(
-        graph.nodes, network.variant.name, [pictures], results, graph.initializers
+        graph.nodes, network.architecture.name, [pictures], results, graph.initializers
     )
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(proto, opset_imports=[opset], ir_version=IR_VERSION)
@@ -136,18 +137,17 @@ def _shape(network: Network, output: str) -> list[int | str]:
     if output == "logits":
         return [network.num_classes]
     if output == "embedding":
-        return [network.variant.dims[-1]]
+        return [network.architecture.dims[-1]]
     stage = int(output.removeprefix("stage_"))
     sides = network.feature_sizes()
     named = (f"{output}_height", f"{output}_width")
-    return [*(sides[stage] if sides else named), network.variant.dims[stage]]
+    return [*(sides[stage] if sides else named), network.architecture.dims[stage]]
 
 
 @dataclass
 class _Graph:
     """Nodes in the making; every value is known by its name."""
 
-    layer_norm: bool
     half: bool
     nodes: list[Any] = field(default_factory=list)
     initializers: list[Any] = field(default_factory=list)
@@ -207,114 +207,202 @@ def _halved(array: Array) -> Array:
     return halves
 
 
-def _stem(graph: _Graph, network: Network, input: str) -> str:
-    stem = fold_stem(network, from_pixels=input == "uint8")
-    x = "pictures"
-    if stem.subtract is not None:
-        x = graph.add("Cast", x, to=TensorProto.FLOAT)
-        with graph.wide():
-            x = graph.add("Sub", x, graph.constant(stem.subtract))
-    x = graph.add("Transpose", graph.narrowed(x), perm=FIRST)  # (B, channels, H, W)
-    x = _convolution(graph, x, stem.conv, "stem_conv", stem.stride, stem.pads)
-    return _norm(graph, x, len(stem.conv.bias), stem.norm)
+class _Emitter:
+    """Adds nodes to a graph, each by the kind of its step.
 
+    Args:
+        graph: Where to.
+        layer_norm: Whether norms are one LayerNormalization each.
+        outputs: The outputs that are wanted.
+        softmax: Whether to turn logits into probabilities.
+    """
 
-def _downsample(graph: _Graph, network: Network, x: str, stage: int) -> str:
-    down = fold_downsampling(network, stage)
-    x = _norm(graph, x, down.conv.kernel.shape[-2], down.norm)
-    return _convolution(graph, x, down.conv, f"downsample_{stage}_conv", down.stride, down.pads)
+    def __init__(
+        self, graph: _Graph, layer_norm: bool, outputs: tuple[str, ...], softmax: bool
+    ) -> None:
+        self.graph = graph
+        self.layer_norm = layer_norm
+        self.outputs = outputs
+        self.softmax = softmax
+        self.pooled = False  # whether what flows is vectors and no maps
 
+    def __call__(self, x: str, node: Folded) -> str:
+        """The output of a step, from its input."""
+        return EMITTERS[type(node.step)](self, x, node)
 
-def _block(graph: _Graph, x: str, block: Block) -> str:
-    branch = _depthwise(graph, x, block.depthwise, f"{block.name}.dwconv")
-    branch = _norm(graph, branch, len(block.depthwise.bias))
-    branch = _product(graph, branch, block.first, f"{block.name}.pwconv1")
-    branch = graph.add("Gelu", branch)  # (B, 4 dim, H, W)
-    if block.grn is not None:
-        branch = _grn(graph, branch, block.grn)
-    branch = _product(graph, branch, block.second, f"{block.name}.pwconv2")
-    return graph.add("Add", x, branch, name=block.name)
+    def conv(self, x: str, node: Folded) -> str:
+        """A dense convolution."""
+        step = node.step
+        return self._convolution(x, node.linear, step.name, step.stride, step.dilation, step.pads)
 
+    def depthwise(self, x: str, node: Folded) -> str:
+        """A convolution of each channel."""
+        step, linear, graph = node.step, node.linear, self.graph
+        assert linear is not None
+        kernel = graph.constant(linear.kernel.transpose(2, 0, 1)[:, None])
+        bias = graph.constant(linear.bias)
+        options: dict[str, Any] = {"pads": [step.dilation * (step.kernel // 2)] * 4}
+        if step.dilation > 1:
+            options["dilations"] = [step.dilation] * 2
+        group = linear.kernel.shape[-1]
+        return graph.add("Conv", x, kernel, bias, name=step.name, group=group, **options)
 
-def _head(graph: _Graph, network: Network, x: str, outputs: tuple[str, ...], softmax: bool) -> None:
-    head = fold_head(network)
-    x = graph.widened(x)
-    with graph.wide():
-        x = graph.add("ReduceMean", x, graph.ints(*PLACES), keepdims=0)  # (B, dim)
-        if graph.layer_norm:
-            x = _layer_norm(graph, x, network.variant.dims[-1])
-        else:
-            x = _reduced(graph, x)
-        if "embedding" in outputs:
-            scaled = graph.add("Mul", x, graph.constant(head.embedding.scale))
-            graph.add("Add", scaled, graph.constant(head.embedding.shift), name="embedding")
-        if head.classifier is not None and "logits" in outputs:
-            kernel = graph.constant(head.classifier.kernel)
-            bias = graph.constant(head.classifier.bias)
-            name = "head" if softmax else "logits"
-            logits = graph.add("Gemm", x, kernel, bias, name=name)
-            if softmax:
-                graph.add("Softmax", logits, name="logits", axis=1)
-
-
-def _norm(graph: _Graph, x: str, channels: int, after: Affine | None = None) -> str:
-    """A norm over channels, with the scale and shift after it that are left."""
-    if graph.layer_norm:
+    def norm(self, x: str, node: Folded) -> str:
+        """A norm over channels, with the scale and shift behind it that are left."""
+        step, graph = node.step, self.graph
+        if step.kind != "layer":
+            wide = graph.widened(x)
+            with graph.wide():
+                wide = self._power_norm(wide, step)
+            return self._scaled(graph.narrowed(wide), node.affine)
+        if not self.layer_norm:
+            return self._scaled(self._reduced(x, step.epsilon), node.affine)
+        if self.pooled:
+            return self._layer_norm(x, step, node.affine)
         x = graph.add("Transpose", x, perm=LAST)
-        return graph.add("Transpose", _layer_norm(graph, x, channels, after), perm=FIRST)
-    x = _reduced(graph, x)
-    return x if after is None else _affine(graph, x, after)
+        return graph.add("Transpose", self._layer_norm(x, step, node.affine), perm=FIRST)
+
+    def linear(self, x: str, node: Folded) -> str:
+        """A linear layer over channels, of a map or of vectors."""
+        linear, name = node.linear, node.step.name
+        assert linear is not None
+        if not self.pooled:
+            return self._convolution(x, Linear(linear.kernel[None, None], linear.bias), name)
+        kernel, bias = self.graph.constant(linear.kernel), self.graph.constant(linear.bias)
+        if name == "head" and not self.softmax:
+            name = "logits"
+        return self.graph.add("Gemm", x, kernel, bias, name=name)
+
+    def activation(self, x: str, node: Folded) -> str:
+        """An activation."""
+        graph, kind = self.graph, node.step.kind
+        if kind == "gelu":
+            return graph.add("Gelu", x)
+        if kind == "gelu_tanh":
+            return graph.add("Gelu", x, approximate="tanh")
+        if kind == "relu":
+            return graph.add("Relu", x)
+        slope = graph.constant(np.float32(1.702))
+        inner = graph.add("Mul", x, slope) if kind == "quick_gelu" else x
+        return graph.add("Mul", x, graph.add("Sigmoid", inner))
+
+    def grn(self, x: str, node: Folded) -> str:
+        """Global response normalisation with its skip."""
+        graph, gamma = self.graph, node.gamma
+        assert gamma is not None
+        wide = graph.widened(x)
+        with graph.wide():
+            norm = graph.add("ReduceL2", wide, graph.ints(*PLACES))  # (B, 4 dim, 1, 1)
+            mean = graph.add("ReduceMean", norm, graph.ints(*CHANNELS))
+            mean = graph.add("Add", mean, graph.constant(np.float32(GRN_EPSILON)))
+            relative = graph.add("Div", norm, mean)
+            scale = graph.add("Mul", relative, graph.constant(gamma.reshape(-1, 1, 1)))
+            scale = graph.add("Add", scale, graph.constant(np.float32(1)))
+        return graph.add("Mul", x, graph.narrowed(scale))
+
+    def pool(self, x: str, node: Folded) -> str:
+        """The mean over positions: vectors from here on, in float32."""
+        del node
+        x = self.graph.widened(x)
+        self.pooled, self.graph.half = True, False
+        return self.graph.add("ReduceMean", x, self.graph.ints(*PLACES), keepdims=0)  # (B, dim)
+
+    def tap(self, x: str, node: Folded) -> str:
+        """An output: maps with the channels last, vectors with the scale that is not in them."""
+        graph, name = self.graph, node.step.name
+        if name not in self.outputs:
+            return x
+        if not self.pooled:
+            graph.add("Transpose", graph.widened(x), name=name, perm=LAST)
+        elif name == "logits":
+            if self.softmax:
+                graph.add("Softmax", x, name=name, axis=1)
+        elif node.affine is None:
+            graph.add("Identity", x, name=name)
+        else:
+            self._scaled(x, node.affine, name)
+        return x
+
+    def residual(self, x: str, node: Folded) -> str:
+        """A branch and the skip around it."""
+        y = x
+        for each in node.branch:
+            y = self(y, each)
+        return self.graph.add("Add", x, y, name=node.step.name)
+
+    def _layer_norm(self, x: str, norm: Norm, after: Affine | None) -> str:
+        scale = np.ones(norm.width, np.float32) if after is None else after.scale
+        names = [self.graph.constant(scale)]
+        if after is not None and after.shift is not None:
+            names.append(self.graph.constant(after.shift))
+        return self.graph.add("LayerNormalization", x, *names, axis=-1, epsilon=norm.epsilon)
+
+    def _reduced(self, x: str, epsilon: float) -> str:
+        graph, axes = self.graph, self.graph.ints(*CHANNELS)
+        centred = graph.add("Sub", x, graph.add("ReduceMean", x, axes))
+        variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes)
+        deviation = graph.add(
+            "Sqrt", graph.add("Add", variance, graph.constant(np.float32(epsilon)))
+        )
+        return graph.add("Div", centred, deviation)
+
+    def _power_norm(self, x: str, norm: Norm) -> str:
+        """RMS and simple norms, which divide without subtracting the mean."""
+        graph, axes, y = self.graph, self.graph.ints(*CHANNELS), x
+        if norm.kind == "simple":
+            y = graph.add("Sub", x, graph.add("ReduceMean", x, axes))
+        power = graph.add("ReduceMean", graph.add("Mul", y, y), axes)
+        if norm.kind == "simple":
+            sample = graph.constant(np.float32(norm.width / (norm.width - 1)))
+            power = graph.add("Mul", power, sample)
+        power = graph.add("Add", power, graph.constant(np.float32(norm.epsilon)))
+        return graph.add("Div", x, graph.add("Sqrt", power))
+
+    def _scaled(self, x: str, affine: Affine | None, name: str = "") -> str:
+        """Scale and shift, if any; the last operation is called `name`."""
+        if affine is None:
+            return x
+        form = (-1,) if self.pooled else (-1, 1, 1)
+        parts = [("Mul", affine.scale)] + ([] if affine.shift is None else [("Add", affine.shift)])
+        for number, (operator, values) in enumerate(parts, start=1):
+            constant = self.graph.constant(values.reshape(form))
+            x = self.graph.add(operator, x, constant, name=name if number == len(parts) else "")
+        return x
+
+    def _convolution(
+        self,
+        x: str,
+        linear: Linear | None,
+        name: str,
+        stride: int = 1,
+        dilation: int = 1,
+        pads: Pads = "none",
+    ) -> str:
+        assert linear is not None
+        kernel = self.graph.constant(linear.kernel.transpose(3, 2, 0, 1))  # (out, in, h, w)
+        bias = self.graph.constant(linear.bias)
+        options: dict[str, Any] = {"strides": [stride] * 2}
+        side = linear.kernel.shape[0]
+        if pads == "both":
+            options["pads"] = [side // 2] * 4
+        elif dilation > 1:  # stride 1, and ONNX Runtime pads no dilated convolution by itself
+            around = dilation * (side - 1)
+            options["pads"] = [around // 2] * 2 + [around - around // 2] * 2
+        else:
+            options["auto_pad"] = "SAME_UPPER" if pads == "same" else "VALID"
+        if dilation > 1:
+            options["dilations"] = [dilation] * 2
+        return self.graph.add("Conv", x, kernel, bias, name=name, **options)
 
 
-def _layer_norm(graph: _Graph, x: str, channels: int, after: Affine | None = None) -> str:
-    constants = [np.ones(channels, np.float32)] if after is None else [after.scale, after.shift]
-    names = [graph.constant(values) for values in constants]
-    return graph.add("LayerNormalization", x, *names, axis=-1, epsilon=NORM_EPSILON)
-
-
-def _reduced(graph: _Graph, x: str) -> str:
-    axes = graph.ints(*CHANNELS)
-    centred = graph.add("Sub", x, graph.add("ReduceMean", x, axes))
-    variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes)
-    deviation = graph.add(
-        "Sqrt", graph.add("Add", variance, graph.constant(np.float32(NORM_EPSILON)))
-    )
-    return graph.add("Div", centred, deviation)
-
-
-def _affine(graph: _Graph, x: str, norm: Affine) -> str:
-    x = graph.add("Mul", x, graph.constant(norm.scale.reshape(-1, 1, 1)))
-    return graph.add("Add", x, graph.constant(norm.shift.reshape(-1, 1, 1)))
-
-
-def _grn(graph: _Graph, x: str, gamma: Array) -> str:
-    wide = graph.widened(x)
-    with graph.wide():
-        norm = graph.add("ReduceL2", wide, graph.ints(*PLACES))  # (B, 4 dim, 1, 1)
-        mean = graph.add("ReduceMean", norm, graph.ints(*CHANNELS))
-        mean = graph.add("Add", mean, graph.constant(np.float32(GRN_EPSILON)))
-        relative = graph.add("Div", norm, mean)
-        scale = graph.add("Mul", relative, graph.constant(gamma.reshape(-1, 1, 1)))
-        scale = graph.add("Add", scale, graph.constant(np.float32(1)))
-    return graph.add("Mul", x, graph.narrowed(scale))
-
-
-def _depthwise(graph: _Graph, x: str, linear: Linear, name: str) -> str:
-    side, _, channels = linear.kernel.shape
-    kernel = graph.constant(linear.kernel.transpose(2, 0, 1)[:, None])
-    bias = graph.constant(linear.bias)
-    padding = [side // 2] * 4
-    return graph.add("Conv", x, kernel, bias, name=name, group=channels, pads=padding)
-
-
-def _product(graph: _Graph, x: str, linear: Linear, name: str) -> str:
-    return _convolution(graph, x, Linear(linear.kernel[None, None], linear.bias), name)
-
-
-def _convolution(
-    graph: _Graph, x: str, linear: Linear, name: str, stride: int = 1, pads: bool = False
-) -> str:
-    kernel = graph.constant(linear.kernel.transpose(3, 2, 0, 1))  # (out, in, height, width)
-    padding = "SAME_UPPER" if pads else "VALID"
-    bias = graph.constant(linear.bias)
-    return graph.add("Conv", x, kernel, bias, name=name, strides=[stride] * 2, auto_pad=padding)
+EMITTERS: dict[type, Callable[[_Emitter, str, Folded], str]] = {
+    Activation: _Emitter.activation,
+    Conv: _Emitter.conv,
+    Depthwise: _Emitter.depthwise,
+    GRN: _Emitter.grn,
+    LinearStep: _Emitter.linear,
+    Norm: _Emitter.norm,
+    Pool: _Emitter.pool,
+    Residual: _Emitter.residual,
+    Tap: _Emitter.tap,
+}

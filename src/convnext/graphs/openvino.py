@@ -23,17 +23,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convnext.graphs.fold import (
+from convnext.architecture import (
+    GRN,
     GRN_EPSILON,
-    NORM_EPSILON,
-    Affine,
-    Block,
-    Linear,
-    fold_block,
-    fold_downsampling,
-    fold_head,
-    fold_stem,
+    Activation,
+    Conv,
+    Depthwise,
+    Norm,
+    Pads,
+    Pool,
+    Residual,
+    Tap,
 )
+from convnext.architecture import Linear as LinearStep
+from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
 from convnext.graphs.network import Network
 from convnext.graphs.untracked_openvino import op, ov
 
@@ -83,116 +86,174 @@ def build(
     pictures = op.parameter(
         [batch or -1, *sides, network.channels], np.dtype(input).type, name="pictures"
     )
-    results = {}
-    x = _stem(network, pictures, input)
-    for stage, depth in enumerate(network.variant.depths):
-        if stage:
-            x = _downsample(network, x, stage)
-        for index in range(depth):
-            x = _block(x, fold_block(network, stage, index), product)
-        results[f"stage_{stage}"] = op.transpose(x, _ints(0, 2, 3, 1))
-    if {"embedding", "logits"} & set(outputs):
-        results |= _head(network, x, softmax)
+    x, from_pixels = pictures, input == "uint8"
+    if from_pixels:
+        x = op.subtract(op.convert(x, np.float32), _constant(pixel_mean(network)))
+    x = op.transpose(x, _ints(0, 3, 1, 2))  # (B, channels, H, W)
+    taps: dict[str, Node] = {}
+    emit = _Emitter(product, taps)
+    for node in folded(network, steps_to(network.steps, outputs), from_pixels=from_pixels):
+        x = emit(x, node)
+    if softmax and "logits" in taps:
+        taps["logits"] = op.softmax(taps["logits"], 1)
     chosen = []
     for name in outputs:
-        result = op.result(results[name], name=name)
+        result = op.result(taps[name], name=name)
         result.output(0).get_tensor().set_names({name})
         chosen.append(result)
-    return ov.Model(chosen, [pictures], network.variant.name)
+    return ov.Model(chosen, [pictures], network.architecture.name)
 
 
-def _stem(network: Network, pictures: Node, input: str) -> Node:
-    stem = fold_stem(network, from_pixels=input == "uint8")
-    x = pictures
-    if stem.subtract is not None:
-        x = op.subtract(op.convert(x, np.float32), _constant(stem.subtract))
-    x = op.transpose(x, _ints(0, 3, 1, 2))  # (B, channels, H, W)
-    x = _patches(x, stem.conv, stem.stride, stem.pads, "stem_conv")
-    channels = len(stem.conv.bias)
-    # Centred already: see fold.
-    x = op.normalize_l2(x, _ints(*CHANNELS), channels * NORM_EPSILON, "add")
-    return _affine(x, stem.norm)
+class _Emitter:
+    """Adds nodes to a graph, each by the kind of its step.
+
+    Args:
+        product: Makes linear layers over channels of a map.
+        taps: Where outputs are put by their names.
+    """
+
+    def __init__(self, product: Product, taps: dict[str, Node]) -> None:
+        self.product = product
+        self.taps = taps
+        self.factors: dict[str, float] = {}  # what norms are yet to be multiplied by
+        self.pooled = False  # whether what flows is vectors and no maps
+
+    def __call__(self, x: Node, node: Folded) -> Node:
+        """The output of a step, from its input."""
+        return EMITTERS[type(node.step)](self, x, node)
+
+    def conv(self, x: Node, node: Folded) -> Node:
+        """A dense convolution."""
+        step = node.step
+        return _convolution(
+            x, self._rescaled(node), step.name, step.stride, step.dilation, step.pads
+        )
+
+    def depthwise(self, x: Node, node: Folded) -> Node:
+        """A convolution of each channel."""
+        step, linear = node.step, node.linear
+        assert linear is not None
+        side, _, channels = linear.kernel.shape
+        kernel = linear.kernel.transpose(2, 0, 1).reshape(channels, 1, 1, side, side)
+        around, dilations = [step.dilation * (side // 2)] * 2, [step.dilation] * 2
+        y = op.group_convolution(
+            x, _constant(kernel), [1, 1], around, around, dilations, name=step.name
+        )
+        return op.add(y, _per_channel(linear.bias))
+
+    def norm(self, x: Node, node: Folded) -> Node:
+        """A norm, as a rule divided by `sqrt(channels)`: see `_scaled`."""
+        step = node.step
+        if step.kind == "layer" and self.pooled:
+            x = op.mvn(x, _ints(1), True, step.epsilon, "inside_sqrt")
+        elif step.kind == "simple":
+            centred = _centred(x)
+            power = op.reduce_sum(op.multiply(centred, centred), _ints(*CHANNELS), keep_dims=True)
+            variance = op.multiply(power, _scalar(1 / (step.width - 1)))
+            x = op.divide(x, op.sqrt(op.add(variance, _scalar(step.epsilon))))
+        else:
+            if step.kind == "layer" and not node.centred:
+                x = _centred(x)
+            x = op.normalize_l2(x, _ints(*CHANNELS), step.width * step.epsilon, "add")
+            self.factors[step.name] = math.sqrt(step.width)
+        return self._scaled(x, node.affine, step)
+
+    def linear(self, x: Node, node: Folded) -> Node:
+        """A linear layer over channels, of a map or of vectors."""
+        linear, name = self._rescaled(node), node.step.name
+        if not self.pooled:
+            return self.product(x, linear, name)
+        kernel = np.ascontiguousarray(linear.kernel.T)
+        return op.add(
+            op.matmul(x, _constant(kernel), False, True, name=name), _constant(linear.bias)
+        )
+
+    def activation(self, x: Node, node: Folded) -> Node:
+        """An activation."""
+        return ACTIVATIONS[node.step.kind](x)
+
+    def grn(self, x: Node, node: Folded) -> Node:
+        """Global response normalisation with its skip."""
+        norm = op.reduce_l2(x, _ints(*PLACES), keep_dims=True)  # (B, 4 dim, 1, 1)
+        mean = op.reduce_mean(norm, _ints(*CHANNELS), keep_dims=True)
+        relative = op.divide(norm, op.add(mean, _scalar(GRN_EPSILON)))
+        scale = op.add(op.multiply(relative, _per_channel(node.gamma)), _scalar(1))
+        return op.multiply(x, scale)
+
+    def pool(self, x: Node, node: Folded) -> Node:
+        """The mean over positions: vectors from here on."""
+        del node
+        self.pooled = True
+        return op.reduce_mean(x, _ints(*PLACES), keep_dims=False)  # (B, dim)
+
+    def tap(self, x: Node, node: Folded) -> Node:
+        """An output: maps with the channels last, vectors with the scale that is not in them."""
+        y = self._scaled(x, node.affine, node.behind)
+        self.taps[node.step.name] = y if self.pooled else op.transpose(y, _ints(0, 2, 3, 1))
+        return x
+
+    def residual(self, x: Node, node: Folded) -> Node:
+        """A branch and the skip around it."""
+        y = x
+        for each in node.branch:
+            y = self(y, each)
+        return op.add(x, y, name=node.step.name)
+
+    def _scaled(self, x: Node, affine: Affine | None, norm: Norm | None) -> Node:
+        """The scale and shift of a norm, with the factor that its output lacks."""
+        if affine is None or norm is None:
+            return x
+        constant = _constant if self.pooled else _per_channel
+        scale = affine.scale * np.float32(self.factors.get(norm.name, 1))
+        x = op.multiply(x, constant(scale))
+        return x if affine.shift is None else op.add(x, constant(affine.shift))
+
+    def _rescaled(self, node: Folded) -> Linear:
+        """The numbers of a layer, with the factor that the norm before it lacks."""
+        linear, norm = node.linear, node.behind
+        assert linear is not None
+        if norm is None or norm.name not in self.factors:
+            return linear
+        return Linear(linear.kernel * np.float32(self.factors[norm.name]), linear.bias)
 
 
-def _downsample(network: Network, x: Node, stage: int) -> Node:
-    down = fold_downsampling(network, stage)
-    channels = down.conv.kernel.shape[-2]
-    x, conv = _norm(x, channels), down.conv
-    if down.norm is None:
-        conv = _rescaled(conv, channels)
-    else:
-        x = _affine(x, down.norm)
-    return _patches(x, conv, down.stride, down.pads, f"downsample_{stage}_conv")
+EMITTERS: dict[type, Callable[[_Emitter, Node, Folded], Node]] = {
+    Activation: _Emitter.activation,
+    Conv: _Emitter.conv,
+    Depthwise: _Emitter.depthwise,
+    GRN: _Emitter.grn,
+    LinearStep: _Emitter.linear,
+    Norm: _Emitter.norm,
+    Pool: _Emitter.pool,
+    Residual: _Emitter.residual,
+    Tap: _Emitter.tap,
+}
+
+ACTIVATIONS: dict[str, Callable[[Node], Node]] = {
+    "gelu": lambda x: op.gelu(x, "erf"),
+    "gelu_tanh": lambda x: op.gelu(x, "tanh"),
+    "quick_gelu": lambda x: op.swish(x, op.constant(np.float32(1.702))),
+    "silu": lambda x: op.swish(x),
+    "relu": lambda x: op.relu(x),
+}
 
 
-def _block(x: Node, block: Block, product: Product) -> Node:
-    channels = block.depthwise.bias.size
-    branch = _depthwise(x, block.depthwise, f"{block.name}.dwconv")
-    branch = _norm(branch, channels)
-    branch = product(branch, _rescaled(block.first, channels), f"{block.name}.pwconv1")
-    branch = op.gelu(branch, "erf")  # (B, 4 dim, H, W)
-    if block.grn is not None:
-        branch = _grn(branch, block.grn)
-    branch = product(branch, block.second, f"{block.name}.pwconv2")
-    return op.add(x, branch, name=block.name)
-
-
-def _head(network: Network, x: Node, softmax: bool) -> dict[str, Node]:
-    head = fold_head(network)
-    x = op.reduce_mean(x, _ints(*PLACES), keep_dims=False)  # (B, dim)
-    x = op.mvn(x, _ints(1), True, NORM_EPSILON, "inside_sqrt")
-    scaled = op.multiply(x, _constant(head.embedding.scale))
-    results = {"embedding": op.add(scaled, _constant(head.embedding.shift))}
-    if head.classifier is not None:
-        kernel = np.ascontiguousarray(head.classifier.kernel.T)
-        logits = op.matmul(x, _constant(kernel), False, True, name="head")
-        logits = op.add(logits, _constant(head.classifier.bias))
-        results["logits"] = op.softmax(logits, 1) if softmax else logits
-    return results
-
-
-def _norm(x: Node, channels: int) -> Node:
-    """The norm divided by `sqrt(channels)`: the factor is in the weights behind it."""
-    centred = op.subtract(x, op.reduce_mean(x, _ints(*CHANNELS), keep_dims=True))
-    return op.normalize_l2(centred, _ints(*CHANNELS), channels * NORM_EPSILON, "add")
-
-
-def _rescaled(linear: Linear, channels: int) -> Linear:
-    return Linear(linear.kernel * np.float32(math.sqrt(channels)), linear.bias)
-
-
-def _affine(x: Node, norm: Affine) -> Node:
-    scale = norm.scale * np.float32(math.sqrt(len(norm.scale)))
-    return op.add(op.multiply(x, _per_channel(scale)), _per_channel(norm.shift))
-
-
-def _grn(x: Node, gamma: Any) -> Node:
-    norm = op.reduce_l2(x, _ints(*PLACES), keep_dims=True)  # (B, 4 dim, 1, 1)
-    mean = op.reduce_mean(norm, _ints(*CHANNELS), keep_dims=True)
-    relative = op.divide(norm, op.add(mean, _constant(np.float32(GRN_EPSILON))))
-    scale = op.add(op.multiply(relative, _per_channel(gamma)), _constant(np.float32(1)))
-    return op.multiply(x, scale)
-
-
-def _depthwise(x: Node, linear: Linear, name: str) -> Node:
-    side, _, channels = linear.kernel.shape
-    kernel = linear.kernel.transpose(2, 0, 1).reshape(channels, 1, 1, side, side)
-    around = [side // 2] * 2
-    y = op.group_convolution(x, _constant(kernel), [1, 1], around, around, [1, 1], name=name)
-    return op.add(y, _per_channel(linear.bias))
-
-
-def _patches(x: Node, linear: Linear, stride: int, pads: bool, name: str) -> Node:
-    return _convolution(x, linear, name, stride, "same_upper" if pads else "valid")
+def _centred(x: Node) -> Node:
+    return op.subtract(x, op.reduce_mean(x, _ints(*CHANNELS), keep_dims=True))
 
 
 def _convolution(
-    x: Node, linear: Linear, name: str, stride: int = 1, padding: str = "valid"
+    x: Node, linear: Linear, name: str, stride: int = 1, dilation: int = 1, pads: Pads = "none"
 ) -> Node:
     kernel = _constant(linear.kernel.transpose(3, 2, 0, 1))  # (out, in, height, width)
-    none = [0, 0]
-    y = op.convolution(x, kernel, [stride] * 2, none, none, [1, 1], padding, name=name)
-    return op.add(y, _per_channel(linear.bias))
+    around = [linear.kernel.shape[0] // 2 if pads == "both" else 0] * 2
+    padding = {"none": "valid", "same": "same_upper", "both": "explicit"}[pads]
+    steps = ([stride] * 2, around, around, [dilation] * 2, padding)
+    return op.add(op.convolution(x, kernel, *steps, name=name), _per_channel(linear.bias))
+
+
+def _scalar(value: float) -> Node:
+    return _constant(np.float32(value))
 
 
 def _per_channel(values: Any) -> Node:

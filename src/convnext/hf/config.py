@@ -286,8 +286,8 @@ class ConvNextConfig:
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Write config.json into a folder, which is made if need be."""
         text = self.to_json_string()
-        with staged(save_directory) as draft:
-            (draft / CONFIG_FILE).write_text(text, "utf-8")
+        with staged(save_directory) as temporary:
+            (temporary / CONFIG_FILE).write_text(text, "utf-8")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:

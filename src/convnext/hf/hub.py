@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from convnext.atomic import replaced_in
 from convnext.errors import (
     ArgumentError,
     ConvNeXtError,
@@ -212,12 +212,12 @@ def staged(folder: str | Path, replaces: Sequence[str] = ()) -> Iterator[Path]:
     existed = target.is_dir()
     target.mkdir(parents=True, exist_ok=True)
     try:
-        with TemporaryDirectory(dir=target, prefix=".saving-") as draft:
-            yield Path(draft)
-            for old in [old for pattern in replaces for old in target.glob(pattern)]:
+        with replaced_in(target) as temporary:
+            yield temporary
+            new = {file.name for file in temporary.iterdir()}
+        for old in [old for pattern in replaces for old in target.glob(pattern)]:
+            if old.name not in new:
                 old.unlink()
-            for file in sorted(Path(draft).iterdir()):
-                file.replace(target / file.name)
     except BaseException:
         if not existed and not any(target.iterdir()):
             target.rmdir()

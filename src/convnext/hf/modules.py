@@ -21,13 +21,14 @@ from torch.nn import functional
 from torch.utils._pytree import register_pytree_node
 from torch.utils.checkpoint import checkpoint
 
+from convnext.architecture import GRN_EPSILON, Conv, Norm, Step
 from convnext.errors import ArgumentError, DeviceError
 from convnext.hf import outputs
 from convnext.hf.answers import check_pixels, given, wants_maps
 from convnext.hf.config import ConvNextConfig, ConvNextV2Config, DINOv3ConvNextConfig
 from convnext.hf.files import lazy
 from convnext.hf.losses import classification_loss
-from convnext.hf.network import Kind, checked
+from convnext.hf.network import Kind, activation_of, architecture_of, geometry_of
 from convnext.hf.pretrained import Pretrained, checked_config
 from convnext.nn.operations import depthwise_conv, grn, patch_conv
 from convnext.weights.files import LazyTensor
@@ -44,10 +45,6 @@ __all__ = [
     "DINOv3ConvNextBackbone",
     "DINOv3ConvNextModel",
 ]
-
-# What no configuration of transformers changes.
-KERNEL, DOWNSAMPLE_KERNEL, EXPANSION = 7, 2, 4
-EPSILON = 1e-6  # of every norm but that of the pooled vector
 
 Parts = OrderedDict[str, torch.nn.Module]
 
@@ -105,23 +102,35 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class PatchConv(torch.nn.Conv2d):  # type: ignore[misc]
-    """The convolution of the stem and the downsamplings: cuts into patches, projects each."""
+    """The convolution of the stem and the downsamplings: cuts into patches, projects each.
+
+    Args:
+        step: What it is in the architecture.
+    """
+
+    def __init__(self, step: Step) -> None:
+        assert isinstance(step, Conv)
+        super().__init__(
+            step.inputs, step.outputs, step.kernel, step.stride, dilation=step.dilation
+        )
+        self.cuts = step.pads == "none"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(batch, channels, height, width)` to patches of another width."""
-        if self.stride == self.kernel_size:
+        if self.cuts:
             return super().forward(x)
         with keras.device(str(x.device)):
-            kernel = self.weight.permute(2, 3, 1, 0)
-            y = patch_conv(x.permute(0, 2, 3, 1), kernel, self.bias, self.stride[0])
+            x, kernel = x.permute(0, 2, 3, 1), self.weight.permute(2, 3, 1, 0)
+            y = patch_conv(x, kernel, self.bias, self.stride[0], self.dilation[0])
         return cast("torch.Tensor", y).permute(0, 3, 1, 2)
 
 
 class DepthwiseConv(torch.nn.Conv2d):  # type: ignore[misc]
     """The depthwise convolution of a block."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim)
+    def __init__(self, dim: int, kernel: int, dilation: int) -> None:
+        around = dilation * (kernel // 2)
+        super().__init__(dim, dim, kernel, padding=around, dilation=dilation, groups=dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve `(batch, dim, height, width)`."""
@@ -129,7 +138,8 @@ class DepthwiseConv(torch.nn.Conv2d):  # type: ignore[misc]
         device = x.device.type
         if torch.is_autocast_enabled(device):  # which does not reach into gradients of our own
             x, weight, bias = (t.to(torch.get_autocast_dtype(device)) for t in (x, weight, bias))
-        y = depthwise_conv(x.permute(0, 2, 3, 1), weight.permute(2, 3, 0, 1), bias)
+        x, kernel = x.permute(0, 2, 3, 1), weight.permute(2, 3, 0, 1)
+        y = depthwise_conv(x, kernel, bias, self.dilation[0])
         return cast("torch.Tensor", y).permute(0, 3, 1, 2)
 
 
@@ -151,7 +161,7 @@ class GRN(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise `(batch, height, width, channels)`."""
-        return cast("torch.Tensor", grn(x, self.weight.flatten(), self.bias.flatten(), EPSILON))
+        return cast("torch.Tensor", grn(x, self.weight.flatten(), self.bias.flatten(), GRN_EPSILON))
 
 
 class DropPath(torch.nn.Module):  # type: ignore[misc]
@@ -191,6 +201,50 @@ DINOV3 = Names(
 )
 
 
+class Plan:
+    """What a model's parts are built from.
+
+    Args:
+        config: The configuration.
+        names: What the parts are called.
+    """
+
+    def __init__(self, config: ConvNextConfig, names: Names = Names()) -> None:  # noqa: B008
+        activation_of(config)  # refuses what is none
+        self.activation = ACTIVATIONS.get(config.hidden_act, config.hidden_act)
+        self.architecture = architecture_of(config)
+        self.strides, dilations = geometry_of(config)
+        self.dilations = dilations or (1,) * len(self.architecture.depths)
+        self.drop_path_rate = config.drop_path_rate
+        self.channels = config.num_channels
+        self.names = names
+
+    def entry(self, stage: int) -> tuple[torch.nn.Module, ...]:
+        """What comes before the blocks of a stage: the stem, or a downsampling."""
+        if stage == 0:
+            steps = self.architecture.stem_steps(self.channels, self.strides[0])
+        else:
+            step, dilation = self.strides[stage], self.dilations[stage - 1]
+            steps = self.architecture.downsample_steps(stage, step, dilation)
+        return tuple(
+            MapNorm(step.width, step.epsilon) if isinstance(step, Norm) else PatchConv(step)
+            for step in steps
+        )
+
+    def stages(self, first: Iterable[torch.nn.Module] = ()) -> Iterator[torch.nn.Module]:
+        """The stages; `first` comes before the blocks of the first one."""
+        depths = self.architecture.depths
+        rates = iter(np.linspace(0, self.drop_path_rate, sum(depths)).tolist())
+        for stage, depth in enumerate(depths):
+            blocks = [ConvNextLayer(self, stage, next(rates)) for _ in range(depth)]
+            parts: Parts = OrderedDict()
+            parts[self.names.downsampling] = torch.nn.Sequential(
+                *(self.entry(stage) if stage else first)
+            )
+            parts["layers"] = torch.nn.Sequential(*blocks)
+            yield torch.nn.Sequential(parts)
+
+
 class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
     """A block.
 
@@ -199,23 +253,23 @@ class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
             instead of keeping what it computed.
     """
 
-    def __init__(
-        self, config: ConvNextConfig, names: Names, dim: int, drop_path: float, epsilon: float
-    ) -> None:
+    def __init__(self, plan: Plan, stage: int, drop_path: float) -> None:
         super().__init__()
+        architecture, names = plan.architecture, plan.names
+        dim = architecture.dims[stage]
+        hidden = architecture.expansion * dim
         self.names = names
         self.gradient_checkpointing = False
         self.checkpoint_options: dict[str, Any] = {}
-        scaled = bool(getattr(config, "layer_scale_init_value", 0))
-        scale = torch.nn.Parameter(torch.empty(dim)) if scaled else None
+        scale = torch.nn.Parameter(torch.empty(dim)) if architecture.layer_scale else None
         self.register_parameter(names.scale, scale)
-        self.add_module(names.depthwise, DepthwiseConv(dim))
-        self.add_module(names.norm, torch.nn.LayerNorm(dim, epsilon))
-        self.add_module(names.hidden, torch.nn.Linear(dim, EXPANSION * dim))
-        self.act = ACTIVATIONS.get(config.hidden_act, config.hidden_act)
-        has_grn = config.model_type == "convnextv2"
-        self.grn = GRN(EXPANSION * dim) if has_grn else torch.nn.Identity()
-        self.add_module(names.output, torch.nn.Linear(EXPANSION * dim, dim))
+        kernel, dilation = architecture.kernel(stage), plan.dilations[stage]
+        self.add_module(names.depthwise, DepthwiseConv(dim, kernel, dilation))
+        self.add_module(names.norm, torch.nn.LayerNorm(dim, architecture.epsilon))
+        self.add_module(names.hidden, torch.nn.Linear(dim, hidden))
+        self.act = plan.activation
+        self.grn = GRN(hidden) if architecture.grn else torch.nn.Identity()
+        self.add_module(names.output, torch.nn.Linear(hidden, dim))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -225,11 +279,12 @@ class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
         return cast("torch.Tensor", checkpoint(self._computed, x, **self.checkpoint_options))
 
     def _computed(self, x: torch.Tensor) -> torch.Tensor:
-        part, names = self.get_submodule, self.names
+        part = functools.partial(getattr, self)
+        names = self.names
         branch = part(names.depthwise)(x).permute(0, 2, 3, 1)  # (B, H, W, dim)
         branch = part(names.hidden)(part(names.norm)(branch))  # (B, H, W, 4 dim)
         branch = part(names.output)(self.grn(self.act(branch)))
-        scale = getattr(self, names.scale)
+        scale = part(names.scale)
         if scale is not None:
             branch = branch * scale
         return x + self.drop_path(branch.permute(0, 3, 1, 2))
@@ -254,32 +309,6 @@ class ConvNextEncoder(torch.nn.Module):  # type: ignore[misc]
         return outputs.BaseModelOutputWithNoAttention(
             last_hidden_state=x, hidden_states=(*maps, x) if output_hidden_states else None
         )
-
-
-def _stem(config: ConvNextConfig, epsilon: float) -> Parts:
-    parts = checked(config)
-    width = config.hidden_sizes[0]
-    conv = PatchConv(config.num_channels, width, parts.patch_size, parts.strides[0])
-    return OrderedDict(patch_embeddings=conv, layernorm=MapNorm(width, epsilon))
-
-
-def _stages(
-    config: ConvNextConfig, names: Names, epsilon: float, first: Iterable[torch.nn.Module]
-) -> Iterator[torch.nn.Module]:
-    """The stages; `first` comes before the blocks of the first one."""
-    strides, dims = checked(config).strides, config.hidden_sizes
-    drop_paths = iter(np.linspace(0, config.drop_path_rate, sum(config.depths)).tolist())
-    for number, (depth, dim) in enumerate(zip(config.depths, dims, strict=True)):
-        if number:
-            conv = PatchConv(dims[number - 1], dim, DOWNSAMPLE_KERNEL, strides[number])
-            first = (MapNorm(dims[number - 1], epsilon), conv)
-        blocks = [
-            ConvNextLayer(config, names, dim, next(drop_paths), epsilon) for _ in range(depth)
-        ]
-        stage: Parts = OrderedDict()
-        stage[names.downsampling] = torch.nn.Sequential(*first)
-        stage["layers"] = torch.nn.Sequential(*blocks)
-        yield torch.nn.Sequential(stage)
 
 
 # ---- models
@@ -461,8 +490,11 @@ class ConvNextModel(_Module):
     kind = "model"
 
     def _build(self) -> None:
-        self.embeddings = torch.nn.Sequential(_stem(self.config, EPSILON))
-        self.encoder = ConvNextEncoder(_stages(self.config, Names(), EPSILON, ()))
+        plan = Plan(self.config)
+        conv, norm = plan.entry(0)
+        stem: Parts = OrderedDict(patch_embeddings=conv, layernorm=norm)
+        self.embeddings = torch.nn.Sequential(stem)
+        self.encoder = ConvNextEncoder(plan.stages())
         self.layernorm = torch.nn.LayerNorm(
             self.config.hidden_sizes[-1], self.config.layer_norm_eps
         )
@@ -547,11 +579,15 @@ class ConvNextBackbone(_Module):
     kind = "backbone"
 
     def _build(self) -> None:
-        self.embeddings = torch.nn.Sequential(_stem(self.config, EPSILON))
-        self.encoder = ConvNextEncoder(_stages(self.config, Names(), EPSILON, ()))
+        plan = Plan(self.config)
+        conv, norm = plan.entry(0)
+        stem: Parts = OrderedDict(patch_embeddings=conv, layernorm=norm)
+        self.embeddings = torch.nn.Sequential(stem)
+        self.encoder = ConvNextEncoder(plan.stages())
         widths = zip(self.out_features, self.channels, strict=True)
+        epsilon = plan.architecture.epsilon
         self.hidden_states_norms = torch.nn.ModuleDict(
-            {name: MapNorm(width, EPSILON) for name, width in widths}
+            {name: MapNorm(width, epsilon) for name, width in widths}
         )
 
     def forward(
@@ -621,7 +657,8 @@ class DINOv3ConvNextModel(_Module):
 
     def _build(self) -> None:
         config = self.config
-        self.model = _dinov3_encoder(config)
+        plan = Plan(config, DINOV3)
+        self.model = ConvNextEncoder(plan.stages(plan.entry(0)))
         self.layer_norm = torch.nn.LayerNorm(config.hidden_sizes[-1], config.layer_norm_eps)
 
     def forward(
@@ -666,7 +703,8 @@ class DINOv3ConvNextBackbone(_Module):
     kind = "backbone"
 
     def _build(self) -> None:
-        self.model = _dinov3_encoder(self.config)
+        plan = Plan(self.config, DINOV3)
+        self.model = ConvNextEncoder(plan.stages(plan.entry(0)))
 
     def forward(
         self,
@@ -692,9 +730,3 @@ class DINOv3ConvNextBackbone(_Module):
             hidden_states=_asked(maps, wants_maps(self.config, output_hidden_states)),
         )
         return given(self.config, out, return_dict)
-
-
-def _dinov3_encoder(config: ConvNextConfig) -> ConvNextEncoder:
-    epsilon = config.layer_norm_eps
-    stem = _stem(config, epsilon).values()
-    return ConvNextEncoder(_stages(config, DINOV3, epsilon, stem))

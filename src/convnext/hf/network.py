@@ -8,42 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import keras
 
-from convnext.architecture import DOWNSAMPLE_KERNEL, Variant, checked_strides
+from convnext.architecture import Architecture, Geometry, checked_strides
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.hf.config import ConvNextConfig
+from convnext.nn.activations import gelu_tanh, leaky_relu, quick_gelu
 from convnext.nn.initializers import undrawn
-from convnext.nn.model import encode, head, output_norm
+from convnext.nn.model import classify, encode, output_norm, pool
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.layouts.dinov3 import DINOV3
 from convnext.weights.layouts.huggingface import HUGGINGFACE
 from convnext.weights.layouts.table import Row, expand
 
-__all__ = ["Checked", "Kind", "build_network", "checked", "named_rows", "precision"]
+__all__ = [
+    "ACTIVATIONS",
+    "Kind",
+    "activation_of",
+    "architecture_of",
+    "build_network",
+    "geometry_of",
+    "is_dinov3",
+    "named_rows",
+    "precision",
+]
 
 Kind = Literal["model", "classifier", "backbone"]
-
-
-@keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
-def gelu_tanh(x: Any) -> Any:
-    """GELU by the hyperbolic tangent, transformers' `gelu_new`."""
-    return keras.activations.gelu(x, approximate=True)
-
-
-@keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
-def quick_gelu(x: Any) -> Any:
-    """GELU by the logistic function, as CLIP has it."""
-    return x * keras.ops.sigmoid(1.702 * x)
-
-
-@keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
-def leaky_relu(x: Any) -> Any:
-    """With PyTorch's slope, which is not that of Keras."""
-    return keras.ops.leaky_relu(x, 0.01)
 
 
 ACTIVATIONS: Mapping[str, Any] = {
@@ -67,18 +59,17 @@ ACTIVATIONS: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What of a configuration the architecture needs."""
-
-    variant: Variant
-    patch_size: int
-    strides: tuple[int, ...]
-    activation: Any
+def is_dinov3(config: ConvNextConfig) -> bool:
+    """Whether a configuration is that of DINOv3."""
+    return config.model_type == "dinov3_convnext"
 
 
-def _variant(config: ConvNextConfig) -> Variant:
-    """The architecture's size, of any number of stages."""
+def architecture_of(config: ConvNextConfig) -> Architecture:
+    """What a configuration describes, of any number of stages; its activation stands apart.
+
+    Raises:
+        ArgumentError: It describes no network.
+    """
     counts = {len(config.depths), len(config.hidden_sizes), config.num_stages}
     if len(counts) > 1:
         raise ArgumentError(
@@ -86,19 +77,6 @@ def _variant(config: ConvNextConfig) -> Variant:
             f"hidden_sizes={config.hidden_sizes} contradict each other. Give as many depths and "
             "hidden sizes as there are stages."
         )
-    # The published sizes have four stages; the architecture itself does not count them.
-    depths = cast("tuple[int, int, int, int]", tuple(config.depths))
-    dims = cast("tuple[int, int, int, int]", tuple(config.hidden_sizes))
-    family: Any = "v2" if config.model_type == "convnextv2" else "v1"
-    return Variant(config.model_type, family, "custom", depths, dims)
-
-
-def checked(config: ConvNextConfig) -> Checked:
-    """What a configuration says of the architecture.
-
-    Raises:
-        ArgumentError: It describes none.
-    """
     patch = config.patch_size
     if isinstance(patch, list):
         patch = patch[0] if len(set(patch)) == 1 else 0
@@ -107,18 +85,40 @@ def checked(config: ConvNextConfig) -> Checked:
             f"patch_size={config.patch_size!r} is no side of a square patch. Give a whole number "
             "of at least 1."
         )
-    activation = config.hidden_act
-    if not callable(activation):
-        if activation not in ACTIVATIONS:
-            raise UnknownNameError("hidden_act", activation, ACTIVATIONS)
-        activation = ACTIVATIONS[activation]
+    return Architecture(
+        config.model_type,
+        "custom",
+        tuple(config.depths),
+        tuple(config.hidden_sizes),
+        grn=config.model_type == "convnextv2",
+        layer_scale=bool(getattr(config, "layer_scale_init_value", None)),
+        patch=patch,
+        epsilon=config.layer_norm_eps if is_dinov3(config) else 1e-6,
+        head_epsilon=config.layer_norm_eps,
+    )
+
+
+def geometry_of(config: ConvNextConfig) -> Geometry:
+    """How a network moves over pictures."""
     # Not a key of transformers: our training writes it where the strides are not the published.
     strides = getattr(config, "strides", None)
-    if strides is None:
-        strides = (patch, *[DOWNSAMPLE_KERNEL] * (len(config.depths) - 1))
-    else:
-        strides = checked_strides(strides)
-    return Checked(_variant(config), patch, strides, activation)
+    return Geometry(
+        architecture_of(config).strides if strides is None else checked_strides(strides)
+    )
+
+
+def activation_of(config: ConvNextConfig) -> Any:
+    """The activation inside the blocks, for Keras.
+
+    Raises:
+        UnknownNameError: There is none of this name.
+    """
+    activation = config.hidden_act
+    if callable(activation):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise UnknownNameError("hidden_act", activation, ACTIVATIONS)
+    return ACTIVATIONS[activation]
 
 
 @contextmanager
@@ -141,37 +141,38 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
         `pooled` and `logits`, or `feature_stage1` and so on for a backbone; for DINOv3 also
         `places`, the last map after the norm of the pooled vector.
     """
-    parts = checked(config)
+    architecture = architecture_of(config)
     with undrawn():
         images = keras.Input((None, None, config.num_channels), name="images")
         maps = encode(
             images,
-            parts.variant,
+            architecture,
             layer_scale_init_value=getattr(config, "layer_scale_init_value", None),
-            patch_size=parts.patch_size,
-            strides=parts.strides,
+            geometry=geometry_of(config),
             drop_path_rate=config.drop_path_rate,
-            activation=parts.activation,
+            activation=activation_of(config),
         )
-        is_dinov3 = config.model_type == "dinov3_convnext"
-        stem = images if is_dinov3 else keras.Model(images, maps[0]).get_layer("stem_norm").output
+        stem = (
+            images
+            if is_dinov3(config)
+            else keras.Model(images, maps[0]).get_layer("stem_norm").output
+        )
         outputs = dict(zip(config.stage_names, [stem, *maps], strict=True))
         if kind == "backbone":
             for name in config.out_features:
                 norm = _feature_norm(name)
                 outputs[f"feature_{name}"] = (
-                    outputs[name] if is_dinov3 else output_norm(outputs[name], norm)
+                    outputs[name] if is_dinov3(config) else output_norm(outputs[name], norm)
                 )
         else:
-            pooled = head(maps[-1], norm_epsilon=config.layer_norm_eps)
-            outputs["pooled"] = pooled
-            if is_dinov3:
+            pooled = outputs["pooled"] = pool(maps[-1], architecture)
+            if is_dinov3(config):
                 head_norm = keras.Model(images, pooled).get_layer("head_norm")
                 outputs["places"] = head_norm(maps[-1])
             if kind == "classifier":
-                outputs["logits"] = head(
-                    pooled, pooling=None, norm=False, num_classes=config.num_labels
-                )
+                outputs["logits"] = pooled
+                if config.num_labels:
+                    outputs["logits"] = classify(pooled, architecture, config.num_labels)
     return keras.Model(images, outputs, name=config.model_type)
 
 
@@ -182,14 +183,14 @@ def _feature_norm(stage: str) -> str:
 
 def _prefix(config: ConvNextConfig, kind: Kind) -> str:
     """What stands before the names of the encoder."""
-    if config.model_type == "dinov3_convnext":
+    if is_dinov3(config):
         return "model."
     return f"{config.model_type}." if kind == "classifier" else ""
 
 
 def named_rows(network: keras.Model, config: ConvNextConfig, kind: Kind) -> dict[str, Row]:
     """What transformers calls each parameter, by canonical name, in the order data flows."""
-    layout = DINOV3 if config.model_type == "dinov3_convnext" else HUGGINGFACE
+    layout = DINOV3 if is_dinov3(config) else HUGGINGFACE
     rows = expand(layout.rows, config.depths, prefix=_prefix(config, kind))
     spelled = {row.canonical: row for row in rows}
     return {name: spelled[name] for name in canonical_variables(network)}

@@ -296,9 +296,9 @@ class Pretrained:
             return
         values = self.parameter_values() if state_dict is None else given_tensors(state_dict)
         text = self.saved_config(values).to_json_string()
-        with staged(save_directory, replaces=WEIGHTS) as draft:
-            (draft / CONFIG_FILE).write_text(text, "utf-8")
-            write_shards(draft, values, max_shard_size, safe_serialization)
+        with staged(save_directory, replaces=WEIGHTS) as temporary:
+            (temporary / CONFIG_FILE).write_text(text, "utf-8")
+            write_shards(temporary, values, max_shard_size, safe_serialization)
         if push_to_hub:
             self.push_to_hub(repo_id or Path(save_directory).name, **options)
 

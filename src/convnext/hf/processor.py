@@ -261,8 +261,8 @@ class ConvNextImageProcessor:
     def save_pretrained(self, save_directory: str | Path) -> list[str]:
         """Write preprocessor_config.json into a folder, which is made if need be; says where."""
         text = self.to_json_string()
-        with staged(save_directory) as draft:
-            (draft / PREPROCESSOR_FILE).write_text(text, "utf-8")
+        with staged(save_directory) as temporary:
+            (temporary / PREPROCESSOR_FILE).write_text(text, "utf-8")
         return [str(Path(save_directory) / PREPROCESSOR_FILE)]
 
     @classmethod

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.exports import FORMATS, ExportReport, export
-from convnext.exports.placing import drafted
+from convnext.exports.placing import written
 from convnext.hub.collection import MODULES, VERSION, HubModule, get_module
 from convnext.hub.pages import COLLECTION_NAME, collection_page, module_page
 from convnext.weights.download import cached
@@ -140,5 +140,5 @@ def _published(
 
 def _write_page(path: Path, text: str) -> None:
     _made(path.parent)
-    with drafted(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+    with written(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

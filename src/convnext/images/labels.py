@@ -1,4 +1,4 @@
-"""What a model's classes are called.
+"""What a model's classes are called, and which one a name means.
 
 Why it exists: a class is a number to the model and a name to everybody else. ImageNet's names are
 built in; those of fine-tuned models come from a file.
@@ -6,17 +6,29 @@ built in; those of fine-tuned models come from a file.
 
 from __future__ import annotations
 
+import difflib
 import functools
+import itertools
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from convnext.errors import ArgumentError, UnknownNameError
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 
-__all__ = ["IMAGENET_SETS", "Labels", "class_number", "labels_for", "read_labels"]
+__all__ = [
+    "IMAGENET_SETS",
+    "Labels",
+    "Names",
+    "class_number",
+    "find_class",
+    "labels_for",
+    "read_labels",
+    "resolve_labels",
+]
 
 IMAGENET_SETS = {"imagenet-1k": 1000, "imagenet-12k": 11821, "imagenet-22k": 21841}
 MAX_DIGITS = 9  # what is longer numbers nothing, and Python refuses to read thousands of digits
@@ -45,6 +57,10 @@ class Labels:
             'tench'
         """
         return self.names[index].split(", ")[0]
+
+
+Names = Labels | Sequence[str] | str | os.PathLike[str]
+"""What class names are taken from, see `resolve_labels`."""
 
 
 def class_number(text: str) -> int | None:
@@ -107,8 +123,8 @@ def _in_order(content: Any, path: Path) -> list[Any]:
     pairs = content.get("id2label", content) if isinstance(content, dict) else None
     if isinstance(pairs, dict):
         inverse = all(isinstance(value, int) for value in pairs.values())
-        numbered = {str(v): k for k, v in pairs.items()} if inverse else pairs
-        content = [numbered.get(str(index)) for index in range(len(pairs))]
+        by_number = {str(v): k for k, v in pairs.items()} if inverse else pairs
+        content = [by_number.get(str(index)) for index in range(len(pairs))]
     if not isinstance(content, list) or not content or None in content:
         raise ArgumentError(
             f"{path} must name each class from 0 up exactly once, as a list of names or as an "
@@ -121,3 +137,89 @@ def _name(value: Any, path: Path) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ArgumentError(f"{path} names a class {value!r}; a name is text that is not empty.")
     return value.strip()
+
+
+def resolve_labels(
+    given: Names | None, stored: str | tuple[str, ...] | None, num_classes: int, source: object
+) -> Labels:
+    """What the classes of some weights are called; "class 0" and so on if nobody says.
+
+    Args:
+        given: What a user says, which goes before anything else: names, a file of them, or one of
+            `IMAGENET_SETS`.
+        stored: What the weights say: names, or one of `IMAGENET_SETS`. It is never taken for a
+            path: a file must not make its reader open another.
+        num_classes: Width of the classifier; 0 where there is none.
+        source: Where the weights come from, for the error.
+
+    Raises:
+        ArgumentError: There are more or fewer names than classes, a text is neither a file nor one
+            of the sets, or the file is wrong.
+    """
+    if given is not None:
+        labels = _chosen(given)
+    elif isinstance(stored, str):
+        labels = labels_for(stored)
+    else:
+        labels = Labels(stored or tuple(f"class {index}" for index in range(num_classes)))
+    if num_classes and len(labels) != num_classes:
+        raise ArgumentError(
+            f"{source} has {num_classes:,} classes, and there are {len(labels):,} names for them. "
+            "Give one name for each class, in order."
+        )
+    return labels
+
+
+def _chosen(names: Names) -> Labels:
+    if isinstance(names, Labels):
+        return names
+    if isinstance(names, str) and names in IMAGENET_SETS:
+        return labels_for(names)
+    if not isinstance(names, str | os.PathLike):
+        return Labels(tuple(names))
+    if not Path(names).exists():
+        raise ArgumentError(
+            f"{str(names)!r} is neither a file with the names of the classes nor one of "
+            f"{', '.join(IMAGENET_SETS)}."
+        )
+    return read_labels(names)
+
+
+def find_class(target: int | str, labels: Labels) -> int:
+    """The number of a class that is given by its number, its WordNet id or any of its names.
+
+    Raises:
+        ArgumentError: There is no such class, or more than one.
+
+    Example:
+        >>> find_class("Cat", Labels(("dog, hound", "cat, feline")))
+        1
+    """
+    if isinstance(target, bool) or not isinstance(target, int | str):
+        raise ArgumentTypeError(f"A class is a number or a name, not {type(target).__name__}.")
+    if isinstance(target, int):
+        if not 0 <= target < len(labels):
+            raise ArgumentError(f"There is no class {target}: they go from 0 to {len(labels) - 1}.")
+        return target
+    wanted = target.strip().casefold()
+    whole = [name.casefold() for name in labels.names]
+    wnids = [wnid.casefold() for wnid in labels.wnids]
+    synonyms = [name.split(", ") for name in whole]
+    for found in (
+        [index for index, wnid in enumerate(wnids) if wnid == wanted],
+        [index for index, name in enumerate(whole) if name == wanted],
+        [index for index, names in enumerate(synonyms) if wanted in names],
+    ):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = "; ".join(f"{index} ({labels.names[index]})" for index in found)
+            raise ArgumentError(f"More than one class is called {target!r}. Give one of: {listed}.")
+    if (number := class_number(wanted)) is not None:
+        return find_class(number, labels)
+    close = difflib.get_close_matches(wanted, itertools.chain(*synonyms), n=3)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise ArgumentError(
+        f"No class is called {target!r}.{hint} Give a name, a WordNet id, or a number from 0 to "
+        f"{len(labels) - 1}."
+    )

@@ -6,13 +6,31 @@ so every checkpoint carries its recipe, and one piece of code (`images.transform
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocess"]
+from convnext.errors import ArgumentTypeError, UnknownNameError
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "NORMALISATIONS",
+    "Preprocess",
+    "Triple",
+    "stated_recipe",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Triple = tuple[float, float, float]
+NORMALISATIONS: Mapping[str, tuple[Triple, Triple]] = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Mean and standard deviation that pixels are normalised with, by the names people know."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +63,30 @@ class Preprocess:
     def resized_side(self) -> int:
         """The short side after resizing and before cropping (mode `"crop"`)."""
         return int(self.size / self.crop_fraction)
+
+
+def stated_recipe(given: object, base: Preprocess | None = None) -> Preprocess:
+    """A recipe as a user states it: a whole one, or the name of how pixels are normalised.
+
+    Args:
+        given: A `Preprocess`, or one of `NORMALISATIONS`.
+        base: What the rest is taken from, for a name.
+
+    Raises:
+        ArgumentError: It is neither.
+
+    Example:
+        >>> stated_recipe("half").mean
+        (0.5, 0.5, 0.5)
+    """
+    if isinstance(given, Preprocess):
+        return given
+    if not isinstance(given, str):
+        raise ArgumentTypeError(
+            "preprocess is a convnext.images.recipe.Preprocess or one of "
+            f"{', '.join(NORMALISATIONS)}, not {type(given).__name__}."
+        )
+    if given not in NORMALISATIONS:
+        raise UnknownNameError("normalisation", given, NORMALISATIONS)
+    mean, std = NORMALISATIONS[given]
+    return replace(base or Preprocess(), mean=mean, std=std)

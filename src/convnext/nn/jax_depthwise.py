@@ -30,93 +30,102 @@ POSITIONS_PER_STEP = 32
 SMALL_PICTURE = 49
 
 
-@jax.custom_vjp  # type: ignore[untyped-decorator]
-def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
     """Convolve each channel with its own kernel, keeping the size.
 
     Args:
         x: `(batch, height, width, channels)`.
         kernel: `(side, side, channels)`, an odd side.
+        dilation: Steps between the places that a kernel takes.
 
     Returns:
         An array of the shape of `x`.
     """
-    return _shifted_products(x, kernel)
+    return _shifted_products(x, kernel, dilation)
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _shifted_products(x, kernel), (x, kernel)
+def _forward(
+    x: jax.Array, kernel: jax.Array, dilation: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _shifted_products(x, kernel, dilation), (x, kernel)
 
 
-def _backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(
+    dilation: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    grad_x = _shifted_products(grad, kernel[::-1, ::-1])
-    return grad_x, _kernel_gradient(x, grad, kernel.shape[0]).astype(kernel.dtype)
+    grad_x = _shifted_products(grad, kernel[::-1, ::-1], dilation)
+    of_kernel = _kernel_gradient(x, grad, kernel.shape[0], dilation)
+    return grad_x, of_kernel.astype(kernel.dtype)
 
 
 depthwise_conv.defvjp(_forward, _backward)
 
 
-def _pad(x: jax.Array, side: int) -> jax.Array:
+def _pad(x: jax.Array, around: int) -> jax.Array:
     # The barrier keeps the padding out of the fused loop, where it would be a test at each load.
-    border = (side // 2, side // 2)
+    border = (around, around)
     return lax.optimization_barrier(jnp.pad(x, ((0, 0), border, border, (0, 0))))
 
 
-@jax.jit  # type: ignore[untyped-decorator]
-def _shifted_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="dilation")
+def _shifted_products(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     height, width = x.shape[1:3]
-    side = kernel.shape[0]
-    padded = _pad(x, side)
+    side, d = kernel.shape[0], dilation
+    padded = _pad(x, d * (side // 2))
     # In float32 whatever the precision: the loop is bound by loads, not by arithmetic.
     products = (
-        padded[:, i : i + height, j : j + width].astype(jnp.float32)
+        padded[:, d * i : d * i + height, d * j : d * j + width].astype(jnp.float32)
         * kernel[i, j].astype(jnp.float32)
-        for i in _overlapping(side, height)
-        for j in _overlapping(side, width)
+        for i in _overlapping(side, height, d)
+        for j in _overlapping(side, width, d)
     )
     return functools.reduce(jnp.add, products).astype(x.dtype)
 
 
-def _overlapping(side: int, length: int) -> range:
+def _overlapping(side: int, length: int, dilation: int) -> range:
     """The kernel's rows that meet a picture of this length, not only its padding."""
-    centre = side // 2
-    return range(max(0, centre - length + 1), min(side, centre + length))
+    centre, reach = side // 2, (length - 1) // dilation
+    return range(max(0, centre - reach), min(side, centre + reach + 1))
 
 
-@functools.partial(jax.jit, static_argnames="side")
-def _kernel_gradient(x: jax.Array, grad: jax.Array, side: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("side", "dilation"))
+def _kernel_gradient(x: jax.Array, grad: jax.Array, side: int, dilation: int) -> jax.Array:
     batch, height, width, channels = x.shape
-    padded = _pad(x, side).astype(jnp.float32)
+    padded = _pad(x, dilation * (side // 2)).astype(jnp.float32)
     grad = grad.astype(jnp.float32)
     if height * width <= SMALL_PICTURE:
-        return _sum_over_pictures(padded, grad, side)
+        return _sum_over_pictures(padded, grad, side, dilation)
     most = max(1, POSITIONS_PER_STEP // width)
     rows = max(count for count in range(1, most + 1) if height % count == 0)
+    reach = dilation * (side - 1)
 
     def add_rows(step: Any, total: jax.Array) -> jax.Array:
-        window = lax.dynamic_slice_in_dim(padded, step * rows, side + rows - 1, axis=1)
+        window = lax.dynamic_slice_in_dim(padded, step * rows, reach + rows, axis=1)
         here = lax.dynamic_slice_in_dim(grad, step * rows, rows, axis=1)
-        return total + _window_products(window, here, side)
+        return total + _window_products(window, here, side, dilation)
 
     total = jnp.zeros((batch, side, side, channels), jnp.float32)
     return lax.fori_loop(0, height // rows, add_rows, total).sum(0)
 
 
-def _sum_over_pictures(padded: jax.Array, grad: jax.Array, side: int) -> jax.Array:
+def _sum_over_pictures(padded: jax.Array, grad: jax.Array, side: int, dilation: int) -> jax.Array:
     def add_picture(index: Any, total: jax.Array) -> jax.Array:
         window = lax.dynamic_slice_in_dim(padded, index, 1)
         here = lax.dynamic_slice_in_dim(grad, index, 1)
-        return total + _window_products(window, here, side)
+        return total + _window_products(window, here, side, dilation)
 
     total = jnp.zeros((1, side, side, grad.shape[-1]), jnp.float32)
     return lax.fori_loop(0, len(grad), add_picture, total)[0]
 
 
-def _window_products(window: jax.Array, grad: jax.Array, side: int) -> jax.Array:
+def _window_products(window: jax.Array, grad: jax.Array, side: int, dilation: int) -> jax.Array:
     """What the positions of `grad` add to the gradient: `(batch, side, side, channels)`."""
+    reach = dilation * (side - 1) + 1
     products = (
-        window[:, i : i + side, j : j + side] * grad[:, i : i + 1, j : j + 1]
+        window[:, i : i + reach : dilation, j : j + reach : dilation]
+        * grad[:, i : i + 1, j : j + 1]
         for i in range(grad.shape[1])
         for j in range(grad.shape[2])
     )

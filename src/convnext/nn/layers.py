@@ -1,4 +1,4 @@
-"""The layers that Keras lacks or does slowly: convolutions, linear, GRN, layer scale, drop path.
+"""The layers that Keras lacks or does slowly: convolutions, linear, norms, layer scale, drop path.
 
 They hold the parameters; what is done with them stands in `operations`.
 Every layer is registered under the package name `convnext`, so that saved models load anywhere.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -22,9 +22,14 @@ from convnext.nn.operations import (
     patches_along,
 )
 
-__all__ = ["GRN", "DepthwiseConv", "DropPath", "LayerScale", "Linear", "PatchConv"]
+__all__ = ["GRN", "DepthwiseConv", "DropPath", "LayerScale", "Linear", "PatchConv", "RMSNorm"]
 
 Shape = tuple[int | None, ...]
+
+
+def _other_than(usual: object, **option: object) -> dict[str, object]:
+    """An entry for a layer's config, if it is not as usual: files stay as they were."""
+    return {name: value for name, value in option.items() if value != usual}
 
 
 @functools.cache
@@ -52,6 +57,7 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
     Args:
         kernel_size: Odd side of the kernel.
         kernel_initializer: Initializer of the kernel.
+        dilation: Steps between the places that a kernel takes.
         **kwargs: Those of `keras.layers.Layer`.
 
     Example:
@@ -60,10 +66,15 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
     """
 
     def __init__(
-        self, kernel_size: int = 7, kernel_initializer: Any = "glorot_uniform", **kwargs: Any
+        self,
+        kernel_size: int = 7,
+        kernel_initializer: Any = "glorot_uniform",
+        dilation: int = 1,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
+        self.dilation = dilation
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_jit = keras.backend.backend() != "tensorflow"
 
@@ -81,7 +92,7 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Convolve `(batch, height, width, channels)`."""
-        return depthwise_conv(x, self.kernel.value, self.bias.value)
+        return depthwise_conv(x, self.kernel.value, self.bias.value, self.dilation)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
@@ -93,6 +104,7 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
             **super().get_config(),
             "kernel_size": self.kernel_size,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            **_other_than(1, dilation=self.dilation),
         }
 
 
@@ -101,14 +113,17 @@ class PatchConv(keras.layers.Layer):  # type: ignore[misc]
     """The convolution of the stem and the downsamplings: cuts into patches, projects each.
 
     As `keras.layers.Conv2D` with padding `"valid"`, or `"same"` where the stride is smaller than
-    the kernel. On PyTorch, Conv2D copies its input, kernel and output into other memory formats and
-    adds the bias in a pass of its own; this does neither.
+    the kernel; `pads="both"` pads half a kernel on each side, as PyTorch does. On PyTorch, Conv2D
+    copies its input, kernel and output into other memory formats and adds the bias in a pass of its
+    own; this does neither.
 
     Args:
         filters: Width of the output.
         kernel_size: Side of a patch.
         strides: Steps between patches.
         kernel_initializer: Initializer of the kernel.
+        dilation: Steps between the places that a patch takes.
+        pads: `"auto"` or `"both"`.
         **kwargs: Those of `keras.layers.Layer`.
     """
 
@@ -118,12 +133,16 @@ class PatchConv(keras.layers.Layer):  # type: ignore[misc]
         kernel_size: int,
         strides: int,
         kernel_initializer: Any = "glorot_uniform",
+        dilation: int = 1,
+        pads: Literal["auto", "both"] = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides
+        self.dilation = dilation
+        self.pads = pads
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: Shape) -> None:
@@ -137,12 +156,14 @@ class PatchConv(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Map `(batch, height, width, channels)` to patches of `filters` channels."""
-        return patch_conv(x, self.kernel.value, self.bias.value, self.strides)
+        options = (self.strides, self.dilation, self.pads == "both")
+        return patch_conv(x, self.kernel.value, self.bias.value, *options)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Height and width divided by the stride, rounded down where it cuts and up otherwise."""
+        both = self.pads == "both"
         sides = [
-            None if side is None else patches_along(side, self.kernel_size, self.strides)
+            None if side is None else patches_along(side, self.kernel_size, self.strides, both)
             for side in input_shape[1:3]
         ]
         return (input_shape[0], *sides, self.filters)
@@ -155,6 +176,8 @@ class PatchConv(keras.layers.Layer):  # type: ignore[misc]
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            **_other_than(1, dilation=self.dilation),
+            **_other_than("auto", pads=self.pads),
         }
 
 
@@ -249,6 +272,53 @@ class GRN(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
         return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="convnext")
+class RMSNorm(keras.layers.Layer):  # type: ignore[misc]
+    """A norm over channels that subtracts no mean and adds nothing: a factor for each channel.
+
+    Args:
+        epsilon: Added to the mean square.
+        unbiased_variance: Whether to divide by the standard deviation of the sample, which does
+            take the mean off, and not by the root of the mean square: timm's simple norm.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Reference: https://arxiv.org/abs/1910.07467
+    """
+
+    def __init__(
+        self, epsilon: float = 1e-6, unbiased_variance: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.unbiased_variance = unbiased_variance
+
+    def build(self, input_shape: Shape) -> None:
+        """Create the factors, which start at 1."""
+        self.gamma = self.add_weight(name="gamma", shape=input_shape[-1:], initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        """Normalise `(..., channels)`, in float32 whatever the precision."""
+        wide = ops.cast(x, "float32")
+        if self.unbiased_variance:
+            channels = x.shape[-1]
+            power = ops.var(wide, axis=-1, keepdims=True) * (channels / (channels - 1))
+        else:
+            power = ops.mean(ops.square(wide), axis=-1, keepdims=True)
+        return x * ops.cast(ops.rsqrt(power + self.epsilon), x.dtype) * self.gamma.value
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {
+            **super().get_config(),
+            "epsilon": self.epsilon,
+            "unbiased_variance": self.unbiased_variance,
+        }
 
 
 @keras.saving.register_keras_serializable(package="convnext")

@@ -1,14 +1,15 @@
-"""THE architecture: ConvNeXt V1 and V2 as one functional Keras model. Read it top to bottom.
+"""THE network: ConvNeXt in all its kinds as one functional Keras model. Read it top to bottom.
 
-V2 is V1 with a switch: global response normalisation inside each block instead of layer scale
-behind it. Everything is channels last. Layers have stable names, the same for every variant:
+What kind it is says a `convnext.architecture.Architecture`: V2 is V1 with global response
+normalisation inside each block instead of layer scale behind it, and the other traits are switches
+likewise. Everything is channels last. Layers have stable names, the same for every architecture:
 
-    images -> [normalization] -> stem_conv -> stem_norm
+    images -> [normalization] -> stem_conv -> [stem_conv_2 or stem_act_conv] -> stem_norm
            -> stage_0_block_0 ... -> stage_0
            -> downsample_1_norm -> downsample_1_conv -> stage_1_block_0 ... -> stage_1
-           -> ... -> stage_3 -> head_pool -> head_norm -> head
+           -> ... -> stage_3 -> [map_norm] -> head_pool -> [head_norm] -> [head_hidden] -> head
 
-`model.get_layer("stage_2").output` is the third feature map, whatever the variant.
+`model.get_layer("stage_2").output` is the third feature map, whatever the architecture.
 
 This file knows nothing of files, foreign names, pictures or optimizers.
 
@@ -24,141 +25,32 @@ import keras
 import numpy as np
 
 from convnext.architecture import (
-    BLOCK_KERNEL,
     DOWNSAMPLE_KERNEL,
-    EXPANSION,
-    PUBLISHED_STRIDES,
     STEM_KERNEL,
-    Strides,
-    Variant,
+    Architecture,
+    Geometry,
 )
 from convnext.errors import ArgumentError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
-from convnext.nn.initializers import Normal
-from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
-from convnext.nn.visible import Places, listed, mapped
+from convnext.nn.activations import FUNCTIONS
+from convnext.nn.block import Block, kernel_initializer, norm
+from convnext.nn.layers import PatchConv
 
 __all__ = [
     "Block",
     "build_model",
+    "classify",
     "encode",
     "feature_maps",
-    "head",
     "normalize_pixels",
     "output_norm",
+    "pool",
 ]
-
-NORM_EPSILON = 1e-6
-KERNEL_STDDEV = 0.02  # the authors' truncation, at 100 standard deviations, never truncates
-STAGES = range(4)
-
-
-def _kernel_initializer(scale: float = 1.0) -> keras.Initializer:
-    # One initializer a layer: an instance that is shared would give every layer the same values.
-    return Normal(KERNEL_STDDEV * scale)
-
-
-def _norm(name: str, dtype: Any = None, epsilon: float = NORM_EPSILON) -> keras.Layer:
-    return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
 
 
 def output_norm(x: Any, name: str) -> Any:
     """The norm that a dense-prediction backbone puts on one of its feature maps."""
-    return _norm(name)(x)
-
-
-def _patch_conv(width: int, kernel: int, stride: int, name: str) -> keras.Layer:
-    return PatchConv(width, kernel, stride, _kernel_initializer(), name=name)
-
-
-@keras.saving.register_keras_serializable(package="convnext")
-class Block(keras.layers.Layer):  # type: ignore[misc]
-    """The ConvNeXt block: a 7x7 depthwise convolution, then an inverted bottleneck, then a skip.
-
-    Args:
-        grn: Whether the hidden layer is followed by global response normalisation (V2).
-        layer_scale: Initial value of the factor behind the bottleneck (V1); None for no factor.
-        drop_path: Probability with which training drops the branch, for each picture.
-        activation: Name of the hidden layer's activation; `"gelu"` is the exact one.
-        **kwargs: Those of `keras.layers.Layer`.
-    """
-
-    def __init__(
-        self,
-        *,
-        grn: bool = False,
-        layer_scale: float | None = None,
-        drop_path: float = 0.0,
-        activation: Any = "gelu",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.use_grn = grn
-        self.layer_scale_value = layer_scale
-        self.drop_path_rate = drop_path
-        self.activation = keras.activations.get(activation)
-
-    def build(self, input_shape: tuple[Any, ...]) -> None:
-        """Create the sublayers for inputs `(batch, height, width, dim)`."""
-        dim = input_shape[-1]
-        dtype = self.dtype_policy
-        hidden_shape = (*input_shape[:-1], EXPANSION * dim)
-
-        def linear(width: int, name: str, activation: Any = None) -> keras.Layer:
-            return Linear(width, activation, _kernel_initializer(), name=name, dtype=dtype)
-
-        self.dwconv = DepthwiseConv(BLOCK_KERNEL, _kernel_initializer(), name="dwconv", dtype=dtype)
-        self.norm = _norm("norm", dtype)
-        self.pwconv1 = linear(EXPANSION * dim, "pwconv1", self.activation)
-        self.grn = GRN(name="grn", dtype=dtype) if self.use_grn else None
-        self.pwconv2 = linear(dim, "pwconv2")
-        self.layer_scale = (
-            LayerScale(self.layer_scale_value, name="layer_scale", dtype=dtype)
-            if self.layer_scale_value is not None
-            else None
-        )
-        self.drop_path = DropPath(self.drop_path_rate, name="drop_path", dtype=dtype)
-        for layer in (self.dwconv, self.norm, self.pwconv1, self.layer_scale):
-            if layer is not None:
-                layer.build(input_shape)
-        for layer in (self.grn, self.pwconv2):
-            if layer is not None:
-                layer.build(hidden_shape)
-
-    def call(self, x: Any, places: Places | None = None, training: bool | None = None) -> Any:
-        """Map `(batch, height, width, dim)` to the same shape.
-
-        With `places` it maps the list of a map's places, `(batch, count, 1, dim)`, to such a list,
-        as a convolution does that knows no others.
-        """
-        # Sublayers are entered by `call`: this layer's own `__call__` has cast and scoped already,
-        # and seven more of them cost more than a small block's arithmetic.
-        if places is None:
-            branch = self.dwconv.call(x)
-        else:
-            branch = listed(self.dwconv.call(mapped(x, places)), places)
-        branch = self.norm.call(branch)
-        branch = self.pwconv1.call(branch)  # (B, H, W, 4 dim)
-        if self.grn is not None:
-            branch = self.grn.call(branch)
-        branch = self.pwconv2.call(branch)  # (B, H, W, dim)
-        if self.layer_scale is not None:
-            branch = self.layer_scale.call(branch)
-        return x + self.drop_path.call(branch, training=training)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape of the input."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
-        return {
-            **super().get_config(),
-            "grn": self.use_grn,
-            "layer_scale": self.layer_scale_value,
-            "drop_path": self.drop_path_rate,
-            "activation": keras.activations.serialize(self.activation),
-        }
+    return norm(name)(x)
 
 
 def normalize_pixels(x: Any) -> Any:
@@ -179,44 +71,73 @@ def normalize_pixels(x: Any) -> Any:
     )(x)
 
 
+def _stem(x: Any, architecture: Architecture, stride: int) -> Any:
+    def conv(x: Any, width: int, kernel: int, stride: int, name: str, pads: Any) -> Any:
+        return PatchConv(width, kernel, stride, kernel_initializer(), pads=pads, name=name)(x)
+
+    dim = architecture.dims[0]
+    if architecture.stem == "patch":
+        x = conv(x, dim, architecture.patch, stride, "stem_conv", "auto")  # (B, H/4, W/4, dim)
+    else:
+        name, first = "stem_conv_2", min(stride, 2)
+        x = conv(x, architecture.stem_width, STEM_KERNEL, first, "stem_conv", "both")
+        if architecture.stem == "overlap_act":
+            name = "stem_act_conv"
+            x = keras.layers.Activation(FUNCTIONS[architecture.activation], name="stem_act")(x)
+        x = conv(x, dim, STEM_KERNEL, stride // first, name, "both")  # (B, H/4, W/4, dim)
+    if architecture.stem_norm:
+        x = norm("stem_norm", architecture.norm, architecture.epsilon)(x)
+    return x
+
+
 def encode(
     x: Any,
-    variant: Variant,
+    architecture: Architecture,
     *,
-    layer_scale_init_value: float | None,
-    patch_size: int = STEM_KERNEL,
-    strides: Sequence[int] = PUBLISHED_STRIDES,
+    layer_scale_init_value: float | None = 1e-6,
+    geometry: Geometry | None = None,
     drop_path_rate: float = 0.0,
-    activation: Any = "gelu",
+    activation: Any = None,
 ) -> list[Any]:
     """The stem and the stages: pictures in, one feature map for each stage out.
 
     Args:
         x: Symbolic pictures `(batch, height, width, channels)`, already normalised.
-        variant: Depths, widths, and whether there is GRN.
-        layer_scale_init_value: Where layer scale starts; None or 0 for none.
-        patch_size: Side of the stem's patches.
-        strides: Of the stem and of the downsamplings, one for each stage.
+        architecture: What the network is.
+        layer_scale_init_value: Where layer scale starts, if the architecture has it.
+        geometry: Strides and dilations; by default as published.
         drop_path_rate: Of the last block; it rises linearly from 0 at the first.
-        activation: Inside the blocks.
+        activation: Inside the blocks, in place of the architecture's: any Keras activation.
     """
-    drop_rates = iter(np.linspace(0.0, drop_path_rate, variant.num_blocks).tolist())
-    layer_scale = layer_scale_init_value or None
+    strides, dilations = geometry or Geometry(architecture.strides)
+    dilations = dilations or (1,) * len(architecture.depths)
+    drop_rates = iter(np.linspace(0.0, drop_path_rate, architecture.num_blocks).tolist())
+    layer_scale = (layer_scale_init_value or None) if architecture.layer_scale else None
     maps = []
-    for stage, (depth, dim) in enumerate(zip(variant.depths, variant.dims, strict=True)):
+    for stage, (depth, dim) in enumerate(zip(architecture.depths, architecture.dims, strict=True)):
         if stage == 0:
-            x = _patch_conv(dim, patch_size, strides[0], "stem_conv")(x)  # (B, H/4, W/4, dim)
-            x = _norm("stem_norm")(x)
+            x = _stem(x, architecture, strides[0])
         else:
-            x = _norm(f"downsample_{stage}_norm")(x)
-            name = f"downsample_{stage}_conv"
-            x = _patch_conv(dim, DOWNSAMPLE_KERNEL, strides[stage], name)(x)  # half of each side
+            x = norm(f"downsample_{stage}_norm", architecture.norm, architecture.epsilon)(x)
+            x = PatchConv(
+                dim,
+                DOWNSAMPLE_KERNEL,
+                strides[stage],
+                kernel_initializer(),
+                dilation=dilations[stage - 1] if strides[stage] == 1 else 1,
+                name=f"downsample_{stage}_conv",
+            )(x)  # half of each side
         for block in range(depth):
             x = Block(
-                grn=variant.has_grn,
+                grn=architecture.grn,
                 layer_scale=layer_scale,
                 drop_path=next(drop_rates),
-                activation=activation,
+                activation=activation or FUNCTIONS[architecture.activation],
+                kernel=architecture.kernel(stage),
+                dilation=dilations[stage],
+                expansion=architecture.expansion,
+                norm=architecture.norm,
+                epsilon=architecture.epsilon,
                 name=f"stage_{stage}_block_{block}",
             )(x)
         x = keras.layers.Identity(name=f"stage_{stage}")(x)
@@ -230,55 +151,60 @@ def _head_dtype() -> Any:
     return "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
 
 
-def head(
-    x: Any,
-    *,
-    pooling: str | None = "avg",
-    norm: bool = True,
-    norm_epsilon: float = NORM_EPSILON,
-    num_classes: int = 0,
-    activation: Any = None,
-    init_scale: float = 1.0,
-) -> Any:
-    """What follows the last feature map: pooling, then the norm, then the classifier.
+def pool(x: Any, architecture: Architecture, pooling: str | None = "avg") -> Any:
+    """The last feature map to a vector, with the norm that belongs there: what is classified.
 
     Args:
-        x: The last feature map `(batch, height, width, dim)`.
-        pooling: `"avg"`, `"max"`, or None to keep the map.
-        norm: Whether the result is layer-normalised.
-        norm_epsilon: Of that norm; transformers has another than the authors.
-        num_classes: Width of the classifier; 0 for none.
-        activation: Of the classifier; None for logits.
-        init_scale: Multiplies the classifier's initial weights.
+        x: The map `(batch, height, width, dim)`.
+        architecture: Where the norm stands, and its kind.
+        pooling: `"avg"`, `"max"`, or None to keep the map, every position of it normed.
     """
-    dtype = _head_dtype()
+    dtype, epsilon = _head_dtype(), architecture.head_epsilon or architecture.epsilon
+    pools = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+    if architecture.head == "norm_pool":
+        x = norm("map_norm", architecture.norm, epsilon, dtype)(x)
     if pooling is not None:
-        pools = {
-            "avg": keras.layers.GlobalAveragePooling2D,
-            "max": keras.layers.GlobalMaxPooling2D,
-        }
-        x = pools[pooling](data_format="channels_last", name="head_pool", dtype=dtype)(
-            x
-        )  # (B, dim)
-    if norm:
-        x = _norm("head_norm", dtype, norm_epsilon)(x)
-    if num_classes:
-        x = keras.layers.Dense(
-            num_classes,
-            activation=activation,
-            kernel_initializer=_kernel_initializer(init_scale),
-            name="head",
-            dtype=dtype,
-        )(x)
+        pooled = pools[pooling](data_format="channels_last", name="head_pool", dtype=dtype)
+        x = pooled(x)  # (B, dim)
+    if architecture.head == "pool_norm":
+        x = norm("head_norm", architecture.norm, epsilon, dtype)(x)
     return x
 
 
+def classify(
+    x: Any,
+    architecture: Architecture,
+    num_classes: int,
+    activation: Any = None,
+    init_scale: float = 1.0,
+) -> Any:
+    """The vector to classes, with the hidden layer in between if the architecture has one.
+
+    Args:
+        x: The vector `(batch, dim)`.
+        architecture: Whether there is a hidden layer.
+        num_classes: Width of the classifier.
+        activation: Of the classifier; None for logits.
+        init_scale: Multiplies the classifier's initial weights.
+    """
+
+    def dense(width: int, name: str, activation: Any, scale: float) -> keras.Layer:
+        kernel, dtype = kernel_initializer(scale), _head_dtype()
+        return keras.layers.Dense(
+            width, activation, kernel_initializer=kernel, name=name, dtype=dtype
+        )
+
+    if architecture.head_hidden:
+        x = dense(architecture.head_hidden, "head_hidden", "gelu", 1.0)(x)
+    return dense(num_classes, "head", activation, init_scale)(x)
+
+
 def build_model(  # noqa: PLR0913
-    variant: Variant,
+    architecture: Architecture,
     *,
-    layer_scale_init_value: float | None,
+    layer_scale_init_value: float | None = 1e-6,
     input_shape: Sequence[int | None] = (224, 224, 3),
-    strides: Strides = PUBLISHED_STRIDES,
+    geometry: Geometry | None = None,
     num_classes: int = 1000,
     include_top: bool = True,
     pooling: str | None = None,
@@ -291,42 +217,36 @@ def build_model(  # noqa: PLR0913
     """A whole model. The doors check their arguments and call this.
 
     Without the top, `pooling=None` gives the last feature map as it is, and `"avg"` or `"max"` the
-    pooled vector after the head's norm: what the classifier would have seen.
+    pooled vector with the head's norm: what the classifier would have seen.
     """
     inputs = keras.Input(tuple(input_shape), name="images")
     x = normalize_pixels(inputs) if include_preprocessing else inputs
     x = encode(
         x,
-        variant,
+        architecture,
         layer_scale_init_value=layer_scale_init_value,
-        strides=strides,
+        geometry=geometry,
         drop_path_rate=drop_path_rate,
     )[-1]
     if include_top:
-        x = head(
-            x,
-            num_classes=num_classes,
-            activation=classifier_activation,
-            init_scale=head_init_scale,
-        )
-    else:
-        x = head(x, pooling=pooling, norm=pooling is not None)
-    return keras.Model(inputs, x, name=name or variant.name)
+        x = pool(x, architecture)
+        x = classify(x, architecture, num_classes, classifier_activation, head_init_scale)
+    elif pooling is not None:
+        x = pool(x, architecture, pooling)
+    return keras.Model(inputs, x, name=name or architecture.name)
 
 
 def feature_maps(model: keras.Model) -> keras.Model:
-    """The same network with the four stages' feature maps as its outputs.
+    """The same network with the stages' feature maps as its outputs.
 
     Example:
-        >>> from convnext.architecture import VARIANTS
-        >>> model = build_model(
-        ...     VARIANTS["test_v2"], layer_scale_init_value=None, input_shape=(64, 64, 3)
-        ... )
+        >>> from convnext.architecture import ARCHITECTURES
+        >>> model = build_model(ARCHITECTURES["test_v2"], input_shape=(64, 64, 3))
         >>> [m.shape for m in feature_maps(model).outputs]
         [(None, 16, 16, 8), (None, 8, 8, 16), (None, 4, 4, 24), (None, 2, 2, 32)]
     """
     names = {layer.name for layer in model.layers}
-    wanted = [f"stage_{stage}" for stage in STAGES]
+    wanted = [f"stage_{stage}" for stage in range(4)]
     missing = [name for name in wanted if name not in names]
     if missing:
         raise ArgumentError(

@@ -28,44 +28,53 @@ __all__ = [
 SMALLEST_SQUARED_NORM = 1e-24
 
 
-def depthwise_conv(x: Any, kernel: Any, bias: Any) -> Any:
+def depthwise_conv(x: Any, kernel: Any, bias: Any, dilation: int = 1) -> Any:
     """The convolution in the form that the running backend and device do best."""
     backend = keras.backend.backend()
     if backend == "torch":
         from convnext.nn.torch_depthwise import depthwise_conv as on_torch
 
         x = x.permute(0, 3, 1, 2)  # a view in PyTorch's channels-last format: nothing is copied
-        return on_torch(x, kernel.permute(2, 3, 0, 1), bias).permute(0, 2, 3, 1)
+        return on_torch(x, kernel.permute(2, 3, 0, 1), bias, dilation).permute(0, 2, 3, 1)
     if jax_runs_on_cpu():
         from convnext.nn.jax_depthwise import depthwise_conv as on_jax
 
-        return on_jax(x, kernel[..., 0]) + bias
-    return ops.depthwise_conv(x, kernel, padding="same", data_format="channels_last") + bias
+        return on_jax(x, kernel[..., 0], dilation) + bias
+    options = {"padding": "same", "data_format": "channels_last", "dilation_rate": dilation}
+    return ops.depthwise_conv(x, kernel, **options) + bias
 
 
-def patch_conv(x: Any, kernel: Any, bias: Any, stride: int) -> Any:
+def patch_conv(
+    x: Any, kernel: Any, bias: Any, stride: int, dilation: int = 1, pads_both: bool = False
+) -> Any:
     """Cut into patches and project each; a step smaller than the patch pads instead of cutting."""
-    cuts = stride == kernel.shape[0]
-    if cuts and keras.backend.backend() == "torch":
+    side = kernel.shape[0]
+    cuts = stride == side and not pads_both
+    around = side // 2 if pads_both else 0
+    if (cuts or pads_both) and keras.backend.backend() == "torch":
         from torch.nn.functional import conv2d
 
-        y = conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, stride=stride)
+        nchw = x.permute(0, 3, 1, 2)
+        y = conv2d(nchw, kernel.permute(3, 2, 0, 1), bias, stride=stride, padding=around)
         return y.permute(0, 2, 3, 1)
-    padding = "valid" if cuts else "same"
-    y = ops.conv(x, kernel, stride, padding, data_format="channels_last")
+    if pads_both:
+        x = ops.pad(x, ((0, 0), (around, around), (around, around), (0, 0)))
+    padding = "valid" if cuts or pads_both else "same"
+    y = ops.conv(x, kernel, stride, padding, "channels_last", dilation)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         # TensorFlow 2.21 gives the convolution of an empty batch the shape of its input.
         batch, *sides = tf.unstack(tf.shape(x)[:3])
-        sides = [patches_along(side, kernel.shape[0], stride) for side in sides]
+        sides = [patches_along(s - 2 * around, side, stride, pads_both) for s in sides]
         y = tf.reshape(y, (batch, *sides, kernel.shape[-1]))
     return y + bias
 
 
-def patches_along(side: Any, kernel_size: int, stride: int) -> Any:
+def patches_along(side: Any, kernel_size: int, stride: int, pads_both: bool = False) -> Any:
     """How many patches a side holds: rounded down where they are cut, up where it is padded."""
-    return (side if stride == kernel_size else side + stride - 1) // stride
+    cuts = stride == kernel_size and not pads_both
+    return (side if cuts else side + stride - 1) // stride
 
 
 def linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:

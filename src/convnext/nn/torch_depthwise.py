@@ -22,50 +22,58 @@ __all__ = ["depthwise_conv"]
 MOST_POSITIONS = 64
 
 
-def depthwise_conv(x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+def depthwise_conv(
+    x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor, dilation: int = 1
+) -> torch.Tensor:
     """Stride 1, padded so that the size stays.
 
     Args:
         x: (batch, channels, rows, columns), of any memory format.
         kernel: (channels, 1, side, side).
         bias: (channels,).
+        dilation: Steps between the places that a kernel takes.
     """
     if x.device.type == "cpu" and torch.is_grad_enabled():
-        result: torch.Tensor = _OwnGradient.apply(x, kernel, bias)
+        result: torch.Tensor = _OwnGradient.apply(x, kernel, bias, dilation)
         return result
-    return _convolve(x, kernel, bias)
+    return _convolve(x, kernel, bias, dilation)
 
 
 def _convolve(
-    x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None
+    x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None, dilation: int
 ) -> torch.Tensor:
-    return conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2, groups=kernel.shape[0])
+    around = dilation * (kernel.shape[-1] // 2)
+    return conv2d(x, kernel, bias, padding=around, dilation=dilation, groups=kernel.shape[0])
 
 
 class _OwnGradient(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor
+        ctx: Any, x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor, dilation: int
     ) -> torch.Tensor:
         ctx.save_for_backward(x, kernel)
-        return _convolve(x, kernel, bias)
+        ctx.dilation = dilation
+        return _convolve(x, kernel, bias, dilation)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
         x, kernel = ctx.saved_tensors
-        of_x, of_kernel, of_bias = ctx.needs_input_grad
+        of_x, of_kernel, of_bias, _ = ctx.needs_input_grad
         few = x.shape[2] * x.shape[3] <= MOST_POSITIONS
         kernel_gradient = _by_products if few else _by_convolution
         return (
-            _convolve(gradient, kernel.flip(2, 3)) if of_x else None,
-            kernel_gradient(gradient, x, kernel) if of_kernel else None,
+            _convolve(gradient, kernel.flip(2, 3), None, ctx.dilation) if of_x else None,
+            kernel_gradient(gradient, x, kernel, ctx.dilation) if of_kernel else None,
             gradient.sum((0, 2, 3)) if of_bias else None,
+            None,
         )
 
 
-def _by_products(gradient: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+def _by_products(
+    gradient: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor, dilation: int
+) -> torch.Tensor:
     """Every position of the output with every one of the input, then added up by distance."""
     batch, channels, *sides = x.shape
     # Copied here, in one pass each; the product would copy a channel at a time.
@@ -73,25 +81,27 @@ def _by_products(gradient: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor) 
     before = x.permute(1, 0, 2, 3).reshape(channels, batch, -1).contiguous()
     pairs = torch.bmm(after, before).flatten(1).to(_wide(kernel))
     table = _distances.__wrapped__ if torch.compiler.is_compiling() else _distances
-    distances = table(*sides, kernel.shape[-1]).to(pairs.dtype)
+    distances = table(*sides, kernel.shape[-1], dilation).to(pairs.dtype)
     return (pairs @ distances).reshape(kernel.shape).to(kernel.dtype)
 
 
 @functools.lru_cache(maxsize=64)
-def _distances(rows: int, columns: int, side: int) -> torch.Tensor:
+def _distances(rows: int, columns: int, side: int, dilation: int) -> torch.Tensor:
     """(pairs of positions, side * side): 1 where a pair is that far apart."""
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    down, right = (
-        place.flatten()[None, :] - place.flatten()[:, None] + side // 2 for place in (row, column)
-    )
-    inside = (down >= 0) & (down < side) & (right >= 0) & (right < side)
+    apart = [place.flatten()[None, :] - place.flatten()[:, None] for place in (row, column)]
+    down, right = (steps.div(dilation, rounding_mode="floor") + side // 2 for steps in apart)
+    on_grid = (apart[0] % dilation == 0) & (apart[1] % dilation == 0)
+    inside = on_grid & (down >= 0) & (down < side) & (right >= 0) & (right < side)
     taps = torch.where(inside, down * side + right, side * side).flatten()
     return torch.nn.functional.one_hot(taps, side * side + 1)[:, :-1].float()
 
 
-def _by_convolution(gradient: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    channels = kernel.shape[0]
-    options = ([1, 1], [kernel.shape[-1] // 2] * 2, [1, 1], False, [0, 0], channels)
+def _by_convolution(
+    gradient: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor, dilation: int
+) -> torch.Tensor:
+    around = dilation * (kernel.shape[-1] // 2)
+    options = ([1, 1], [around] * 2, [dilation] * 2, False, [0, 0], kernel.shape[0])
     wide = [tensor.to(_wide(kernel)) for tensor in (gradient, x, kernel)]
     _, found, _ = torch.ops.aten.convolution_backward(*wide, None, *options, [False, True, False])
     result: torch.Tensor = found.to(kernel.dtype)

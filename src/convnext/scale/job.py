@@ -7,16 +7,20 @@ same. That they do is checked: a worker says what it found, and all have to say 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from convnext.architecture import Architecture
 from convnext.engines.base import Precision
-from convnext.graphs.levels import Calibration
+from convnext.errors import ArgumentError
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
+from convnext.int8.calibration import Calibration
 from convnext.scale.tables import TableColumns
+from convnext.session import Session
 
 __all__ = ["Job", "Task", "settings"]
 
@@ -45,6 +49,7 @@ class Job:
         columns: Which columns of Parquet files are meant.
         competing: Among which classes an evaluated model chooses; None for all.
         digest: Of the weights that are meant; None for whatever workers find.
+        architecture: What the network is; None for what the file says.
     """
 
     task: Task
@@ -64,6 +69,47 @@ class Job:
     columns: TableColumns = field(default_factory=TableColumns)
     competing: tuple[int, ...] | None = None
     digest: str | None = None
+    architecture: Architecture | None = None
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        model: str | os.PathLike[str],
+        task: Task,
+        *,
+        top: int,
+        vectors: bool,
+        batch_size: int,
+        columns: TableColumns | None,
+    ) -> Job:
+        """To answer as a session would, which is all that this opens.
+
+        Raises:
+            ArgumentError: The weights cannot do that, or are not named or calibrated so.
+        """
+        if task != "embed" and not session.num_classes:
+            raise ArgumentError(
+                f"{session.source} has no classifier and cannot say what a picture shows. Use "
+                "these weights for vectors, or take fine-tuned ones."
+            )
+        return cls(
+            task=task,
+            model=Path(model).absolute() if Path(model).exists() else str(model),
+            architecture=session.variant,
+            preprocess=session.preprocess,
+            labels=session.labels,
+            width=session.variant.dims[-1],
+            root=str(Path.cwd()),
+            engine=session.engine_name,
+            precision=session.options.precision,
+            device=session.options.device,
+            calibration=session.calibration,
+            batch_size=batch_size,
+            top=min(top, session.num_classes or 1),
+            vectors=vectors,
+            columns=columns or TableColumns(),
+        )
 
     @property
     def outputs(self) -> tuple[str, ...]:

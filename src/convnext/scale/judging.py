@@ -16,7 +16,6 @@ from convnext.evaluate.accuracy import Judgement, Tally
 from convnext.evaluate.datasets import Dataset
 from convnext.evaluate.run import BadPicture, Measured
 from convnext.evaluate.subject import Subject
-from convnext.graphs.levels import Calibration
 from convnext.images.labels import Labels
 from convnext.scale.archives import tar_places, zip_places
 from convnext.scale.arrow import pyarrow
@@ -42,7 +41,6 @@ def evaluate_dataset(  # noqa: PLR0913
     *,
     batch_size: int = 32,
     shard_size: int = SHARD_SIZE,
-    calibration: Calibration | None = None,
     runner: RunnerName = "ray",
     room: Room | None = None,
     mode: Mode = "new",
@@ -58,7 +56,6 @@ def evaluate_dataset(  # noqa: PLR0913
         out: A folder for the judgements.
         batch_size: Pictures at once.
         shard_size: Pictures in a file; of more than a batch, a multiple of it.
-        calibration: What int8 needs.
         runner: Who computes.
         room: For Ray.
         mode: What becomes of judgements that are there.
@@ -80,7 +77,7 @@ def evaluate_dataset(  # noqa: PLR0913
         root=str(Path.cwd()),
         engine=subject.engine.name.split("-")[0],
         precision=subject.engine.precision,  # type: ignore[arg-type]
-        calibration=calibration,
+        calibration=subject.calibration,
         batch_size=batch_size,
         competing=data.competing,
         digest=subject.facts["weights"]["sha256"],

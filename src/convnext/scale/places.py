@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
-from convnext.drafts import draft_name, is_draft, replaced
+from convnext.atomic import remove_temporaries, replaced, temporary_name
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.images.read import is_url
 from convnext.scale.arrow import pyarrow
@@ -198,10 +198,8 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove what was being written when a worker or an earlier run was killed."""
-        if self._path is not None and self._path.is_dir():
-            for path in self._path.iterdir():
-                if is_draft(path.name) and path.is_file():
-                    path.unlink(missing_ok=True)
+        if self._path is not None:
+            remove_temporaries(self._path)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -233,7 +231,7 @@ class Folder:
 
 
 def _put_here(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    with replaced(path) as draft, draft.open("wb") as stream:
+    with replaced(path) as temporary, temporary.open("wb") as stream:
         write(stream)
 
 
@@ -243,16 +241,16 @@ def _put_there(system: Any, inner: str, scheme: str, write: Callable[[IO[bytes]]
         spool.seek(0)
         whole = scheme in _WHOLE_PUTS
         folder, _, name = inner.rpartition("/")
-        draft = inner if whole else f"{folder}/{draft_name(name)}"
+        temporary = inner if whole else f"{folder}/{temporary_name(name)}"
         try:
-            with system.open_output_stream(draft) as stream:
+            with system.open_output_stream(temporary) as stream:
                 while chunk := spool.read(io.DEFAULT_BUFFER_SIZE * 128):
                     stream.write(chunk)
-            if not whole:
-                system.move(draft, inner)
+            if not whole:  # `atomic` knows this machine's disks alone
+                system.move(temporary, inner)
         except BaseException:  # leaving the block closed it, and a store takes that for the end
             with suppress(Exception):
-                system.delete_file(draft)
+                system.delete_file(temporary)
             raise
 
 

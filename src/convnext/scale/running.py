@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,13 +18,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from convnext.classifier.names import Names
 from convnext.engines.base import Precision
-from convnext.errors import ArgumentError, ConvNeXtError, UnknownNameError
-from convnext.graphs.levels import Calibration
+from convnext.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ConvNeXtError,
+    UnknownNameError,
+)
+from convnext.images.labels import Names
+from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources as Pictures
+from convnext.int8.calibration import Calibration
 from convnext.scale.arrow import pyarrow
-from convnext.scale.asking import Asked, prepare
 from convnext.scale.cluster import Cluster, Room
 from convnext.scale.finding import Found, Sources, find
 from convnext.scale.inputs import Item
@@ -34,6 +39,7 @@ from convnext.scale.plan import Mode, Plan, open_plan
 from convnext.scale.runners import Local, Runner
 from convnext.scale.tables import TableColumns
 from convnext.scale.worker import LISTED, Done
+from convnext.session import Session
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,6 +48,7 @@ __all__ = ["RunnerName", "Summary", "predict_dataset", "work_through"]
 
 RunnerName = Literal["local", "ray"]
 
+TASKS = ("predict", "embed")
 RUNNERS = ("local", "ray")
 _LOCK = ".convnext.lock"
 _READERS = 16  # files at once
@@ -84,6 +91,8 @@ def predict_dataset(  # noqa: PLR0913
     calibration: Calibration | Pictures | None = None,
     labels: Names | None = None,
     size: int | None = None,
+    preprocess: Preprocess | str | None = None,
+    architecture: object = None,
     batch_size: int = 32,
     shard_size: int = 1024,
     columns: TableColumns | None = None,
@@ -112,6 +121,8 @@ def predict_dataset(  # noqa: PLR0913
         calibration: What `"int8"` needs, see `open_engine`.
         labels: What the classes are called, as for `Classifier`.
         size: Side of the pictures, if not that of the weights.
+        preprocess: What is done to pictures, as for `Classifier`.
+        architecture: What a file does not say of its network, as for `Classifier`.
         batch_size: Pictures at once.
         shard_size: Pictures in a file: work for some seconds at least, better minutes.
         columns: Which columns of Parquet files are meant, if that is not plain.
@@ -135,13 +146,30 @@ def predict_dataset(  # noqa: PLR0913
         done = predict_dataset("photos/", "convnext_tiny.fb_in1k", "answers", top=5)
         print(done.pictures, done.bad)
     """
-    asked = Asked(
-        *(task, top, vectors, engine, precision, device, calibration, labels, size, batch_size),
-        *(shard_size, columns),
-    )
+    numbers = {"batch_size": batch_size, "shard_size": shard_size, "top": top, "size": size}
+    _check(model, task, numbers)
     if resume and overwrite:
         raise ArgumentError("resume goes on with an earlier run, overwrite discards it: not both.")
-    job, _ = prepare(model, asked)
+    with Session.open(
+        model,
+        engine=engine,
+        precision=precision,
+        calibration=calibration,
+        device=device,
+        size=size,
+        preprocess=preprocess,
+        architecture=architecture,
+        labels=labels,
+    ) as session:
+        job = Job.of(
+            session,
+            model,
+            task,
+            top=top,
+            vectors=vectors,
+            batch_size=batch_size,
+            columns=columns,
+        )
     return work_through(
         job,
         os.fspath(out),
@@ -152,6 +180,20 @@ def predict_dataset(  # noqa: PLR0913
         mode="resume" if resume else "overwrite" if overwrite else "new",
         progress=progress,
     )
+
+
+def _check(model: object, task: str, numbers: Mapping[str, int | None]) -> None:
+    """Refuse what makes no sense for any model, before one is opened."""
+    if not isinstance(model, str | os.PathLike):
+        raise ArgumentTypeError(
+            "Workers in other processes open the model for themselves: give a published "
+            f"checkpoint's name or a weights file (see save_weights), not {type(model).__name__}."
+        )
+    if task not in TASKS:
+        raise UnknownNameError("task", task, TASKS)
+    for name, number in numbers.items():
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ArgumentError(f"{name} must be 1 or more; got {number!r}.")
 
 
 def work_through(  # noqa: PLR0913

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import PIL
 from numpy.typing import NDArray
 
 from convnext import __version__
-from convnext.engines import Engine, open_engine, opening
+from convnext.engines import Engine, opening
 from convnext.engines.pieces import PIECE
 from convnext.errors import ImageError, WeightsMismatchError
 from convnext.evaluate.run import READ
@@ -35,8 +35,7 @@ from convnext.scale.inputs import read_items
 from convnext.scale.job import Job
 from convnext.scale.plan import Plan
 from convnext.scale.reading import Archives, Picture, elsewhere, pictures
-from convnext.weights.digest import digest
-from convnext.weights.load import read_weights
+from convnext.session import Session
 
 __all__ = ["LISTED", "Done", "Worker"]
 
@@ -83,14 +82,15 @@ class Worker:
         Raises:
             ConvNeXtError: The model cannot be opened, or its weights are not those that are meant.
         """
-        if self._job.digest not in (None, self._digest):
+        digest = self._session.digest
+        if self._job.digest not in (None, digest):
             raise WeightsMismatchError(
                 f"A worker finds other weights at {self._job.model} than there are here (sha256 "
-                f"{self._digest}, not {self._job.digest}). Give the same file to every node."
+                f"{digest}, not {self._job.digest}). Give the same file to every node."
             )
         versions = {"convnext": __version__, "numpy": np.__version__, "pillow": PIL.__version__}
         return {
-            "weights": self._digest,
+            "weights": digest,
             "engine": self._engine.name,
             "precision": self._engine.precision,
             "versions": versions | self._runtime(),
@@ -141,25 +141,22 @@ class Worker:
         return Done(shard, count, bad, tuple(listed), time.perf_counter() - began)
 
     @functools.cached_property
-    def _engine(self) -> Engine:
+    def _session(self) -> Session:
         job = self._job
-        with read_weights(job.model) as weights:
-            info = replace(weights.info, preprocess=job.preprocess)
-            return open_engine(
-                replace(weights, info=info),
-                job.engine,
-                outputs=job.outputs,
-                precision=job.precision,
-                calibration=job.calibration,
-                device=job.device,
-                threads=_engine_threads(job),
-            )
+        return Session.open(
+            job.model,
+            engine=job.engine,
+            precision=job.precision,
+            calibration=job.calibration,
+            device=job.device,
+            threads=_engine_threads(job),
+            preprocess=job.preprocess,
+            architecture=job.architecture,
+        )
 
-    @functools.cached_property
-    def _digest(self) -> str:
-        with read_weights(self._job.model) as weights:
-            assert weights.path is not None  # they were read from one
-            return digest(weights.path)
+    @property
+    def _engine(self) -> Engine:
+        return self._session.engine(*self._job.outputs)
 
     def _runtime(self) -> dict[str, str]:
         names = self._engine.name.split("-")

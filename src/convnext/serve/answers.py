@@ -15,8 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convnext.classifier import ClassScore
+from convnext.classifier.results import best_classes
 from convnext.errors import ArgumentError
 from convnext.serve.batching import until
+from convnext.serve.loading import explained
 from convnext.serve.models import Served, Slot
 from convnext.serve.options import Chosen
 from convnext.serve.problems import Problem
@@ -92,13 +94,13 @@ def _described(slot: Slot) -> dict[str, Any]:
         "variant": model.variant.name,
         "licence": model.info.licence,
         "notice": model.info.notice,
-        "engine": model.engine.name,
-        "precision": model.engine.precision,
+        "engine": slot.served.engine.name,
+        "precision": slot.served.engine.precision,
         "size": model.preprocess.size,
         "classes": model.num_classes,
-        "vector": model.variant.dims[-1] if "embed" in model.engines else 0,
-        "answers": list(model.engines),
-        "load_seconds": round(model.seconds, 3),
+        "vector": model.variant.dims[-1] if "embed" in slot.served.answers else 0,
+        "answers": slot.served.answers,
+        "load_seconds": round(slot.served.seconds, 3),
     }
 
 
@@ -115,7 +117,8 @@ async def classify(service: Service, request: Request) -> Response:
 
 def _classes(served: Served, outcome: Outcome, top: int) -> list[dict[str, Any]]:
     assert outcome.outputs is not None
-    return [_score(score) for score in served.model.best(outcome.outputs, top)]
+    best = best_classes(outcome.outputs["logits"], served.model.labels, top)
+    return [_score(score) for score in best]
 
 
 def _score(score: ClassScore) -> dict[str, Any]:
@@ -172,7 +175,9 @@ async def explain(service: Service, request: Request) -> Response:
         def draw() -> tuple[ClassScore, bytes]:
             assert outcome.seen is not None
             assert outcome.outputs is not None
-            score, picture = served.model.explain(outcome.seen, outcome.outputs, chosen["target"])
+            score, picture = explained(
+                served.model, outcome.seen, outcome.outputs, chosen["target"]
+            )
             stream = io.BytesIO()
             picture.save(stream, "PNG", compress_level=1)
             return score, stream.getvalue()

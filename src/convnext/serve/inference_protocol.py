@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convnext import __version__
+from convnext.classifier.results import best_classes
 from convnext.serve.answers import (
     NO_STORE,
     NOT_LOADED,
@@ -95,7 +96,7 @@ async def model_metadata(service: Service, request: Request) -> Response:
         {
             "name": served.name,
             "versions": [str(served.version)],
-            "platform": f"convnext_{served.model.engine.name}",
+            "platform": f"convnext_{served.engine.name}",
             "inputs": [{"name": PIXELS, "datatype": "UINT8", "shape": [-1, size, size, 3]}],
             "outputs": [
                 {"name": name, "datatype": "FP32", "shape": [-1, width]}
@@ -109,7 +110,7 @@ def _outputs(served: Served) -> dict[str, int]:
     """Name and width of each output."""
     model = served.model
     widths = {"logits": model.num_classes, "embedding": model.variant.dims[-1]}
-    return {name: width for name, width in widths.items() if KINDS[name] in model.engines}
+    return {name: width for name, width in widths.items() if KINDS[name] in served.answers}
 
 
 async def infer(service: Service, request: Request) -> Response:
@@ -272,7 +273,7 @@ def _answer(
 
 
 def _classified(served: Served, logits: Array, top: int) -> list[str]:
-    best = served.model.best({"logits": logits}, top)
+    best = best_classes(logits, served.model.labels, top)
     return [f"{float(logits[score.index]):f}:{score.index}:{score.label}" for score in best]
 
 

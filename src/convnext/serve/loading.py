@@ -1,49 +1,37 @@
-"""One model, ready to answer: opened, warmed, with all that its answers need.
-
-Each kind of answer has a graph of its own, the very one that `Classifier` would run: a graph that
-also gave what another kind needs would be fused differently and, in bfloat16, answer differently.
-It knows nothing of HTTP.
-"""
+"""One model, ready to answer: opened and warmed, and what its answers to HTTP are made of."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convnext.architecture import Strides, Variant
-from convnext.classifier import Classifier, ClassScore
-from convnext.classifier.explain import grad_cam, seen_region
-from convnext.classifier.heatmap import Box, overlay, shown
-from convnext.classifier.names import find_class
-from convnext.classifier.results import best_classes, class_score
-from convnext.engines import Engine, open_engine
+from convnext.classifier import ClassScore
+from convnext.classifier.explain import heat_of, over
+from convnext.classifier.heatmap import shown
+from convnext.classifier.results import class_score
+from convnext.engines import Engine
 from convnext.errors import ArgumentError, WeightsError
-from convnext.graphs.network import Network
 from convnext.images.decode import decode
-from convnext.images.labels import Labels
+from convnext.images.labels import find_class
 from convnext.images.read import Limits
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import pixels
-from convnext.serve.settings import Answers, ModelSpec, Settings
-from convnext.weights.info import WeightsInfo
-from convnext.weights.load import read_weights
+from convnext.serve.settings import ModelSpec, Settings
+from convnext.session import Session
 
-__all__ = ["Loaded", "Seen", "load"]
+__all__ = ["OUTPUTS", "Seen", "explained", "load", "see"]
 
-Array = NDArray[Any]
-
-OUTPUTS: Mapping[Answers, tuple[str, ...]] = {
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "classify": ("logits",),
     "embed": ("embedding",),
     "explain": ("logits", "stage_3"),
 }
+"""What each kind of answer is made of; each has a graph of its own, the one `Classifier` runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,133 +49,70 @@ class Seen:
     small: Image.Image | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """A model that answers.
+def see(data: bytes, preprocess: Preprocess, limits: Limits, side: int | None = None) -> Seen:
+    """Decode a picture exactly as `Classifier` does.
 
-    Attributes:
-        info: What is known about the weights.
-        variant: The architecture.
-        preprocess: What is done to pictures.
-        labels: What the classes are called.
-        has_names: Whether anybody said so.
-        engines: What computes, for each kind of answer that is served.
-        strides: Of the architecture at this size.
-        head: The scale of the head's norm and the classifier's kernel; None without a classifier.
-        seconds: What loading and warming took.
+    Args:
+        data: The encoded picture.
+        preprocess: The model's recipe.
+        limits: What it may cost.
+        side: The longer side of the picture for drawing, if it is wanted.
+
+    Raises:
+        ImageError: It cannot be read.
     """
-
-    info: WeightsInfo
-    variant: Variant
-    preprocess: Preprocess
-    labels: Labels
-    has_names: bool
-    engines: Mapping[str, Engine]
-    strides: Strides
-    head: tuple[Array, Array] | None
-    seconds: float
-
-    @property
-    def num_classes(self) -> int:
-        """0 where there is no classifier."""
-        return len(self.labels) if self.head is not None else 0
-
-    @property
-    def engine(self) -> Engine:
-        """One of them, to be described."""
-        return next(iter(self.engines.values()))
-
-    def run(self, kind: str, batch: Array) -> Mapping[str, Array]:
-        """Every output that a kind of answer needs."""
-        return self.engines[kind].predict_all(batch)
-
-    def see(self, data: bytes, limits: Limits, side: int | None = None) -> Seen:
-        """Decode a picture exactly as `Classifier` does.
-
-        Args:
-            data: The encoded picture.
-            limits: What it may cost.
-            side: The longer side of the picture for drawing, if it is wanted.
-
-        Raises:
-            ImageError: It cannot be read.
-        """
-        image = decode(data, limits=limits)
-        small = None if side is None else shown(image, side)
-        return Seen(pixels(image, self.preprocess), image.size, small)
-
-    def best(self, outputs: Mapping[str, Array], top: int) -> tuple[ClassScore, ...]:
-        """The most probable classes of one picture."""
-        return best_classes(outputs["logits"], self.labels, top)
-
-    def explain(
-        self, seen: Seen, outputs: Mapping[str, Array], target: str | None
-    ) -> tuple[ClassScore, Image.Image]:
-        """The class, and the picture under the heat that speaks for it.
-
-        Raises:
-            ArgumentError: There is no such class.
-        """
-        assert self.head is not None
-        assert seen.small is not None
-        logits, features = outputs["logits"], outputs["stage_3"]
-        index = int(logits.argmax()) if target is None else find_class(target, self.labels)
-        gamma, kernel = self.head
-        heat = grad_cam(features, gamma, kernel[:, index])
-        cells = (features.shape[0], features.shape[1])
-        region = seen_region(*seen.size, self.preprocess, cells, self.strides)
-        across = seen.small.width / seen.size[0]
-        down = seen.small.height / seen.size[1]
-        box: Box = (region[0] * across, region[1] * down, region[2] * across, region[3] * down)
-        return class_score(logits, index, self.labels), overlay(seen.small, heat, box)
+    image = decode(data, limits=limits)
+    small = None if side is None else shown(image, side)
+    return Seen(pixels(image, preprocess), image.size, small)
 
 
-def load(spec: ModelSpec, settings: Settings, threads: int | None) -> Loaded:
+def explained(
+    session: Session, seen: Seen, outputs: Mapping[str, NDArray[Any]], target: str | None
+) -> tuple[ClassScore, Image.Image]:
+    """The class, and the picture under the heat that speaks for it.
+
+    Raises:
+        ArgumentError: There is no such class.
+    """
+    assert seen.small is not None
+    logits = outputs["logits"]
+    index = int(logits.argmax()) if target is None else find_class(target, session.labels)
+    heat, region = heat_of(session, outputs["stage_3"], index, seen.size)
+    score = class_score(logits, index, session.labels)
+    return score, over(seen.small, seen.size, heat, region)
+
+
+def load(spec: ModelSpec, settings: Settings, threads: int | None) -> Session:
     """Open a model and have it answer once, so that the first request does not wait.
+
+    Its file is let go of: it has an engine for each kind of answer that it is to give and can.
 
     Raises:
         ConvNeXtError: It cannot be loaded, or answers with numbers that are none.
     """
-    begun = time.monotonic()
-    source: str | Path = Path(spec.source) if Path(spec.source).exists() else spec.source
-    classifier = Classifier(source, labels=settings.labels)
-    with read_weights(source) as weights:
-        info = replace(weights.info, preprocess=classifier.preprocess)
-        weights = replace(weights, info=info)
-        network = Network.of_weights(weights)
-        has_classes = bool(network.num_classes)
-        able = {"classify": has_classes, "embed": weights.found.head_norm, "explain": has_classes}
-        engines: dict[str, Engine] = {
-            kind: open_engine(
-                weights,
-                settings.engine,
-                precision=settings.precision,
-                threads=threads,
-                outputs=OUTPUTS[kind],
-            )
-            for kind in settings.answers
-            if able[kind]
-        }
-        if not engines:
+    with Session.open(
+        spec.source,
+        engine=settings.engine,
+        precision=settings.precision,
+        threads=threads,
+        labels=settings.labels,
+    ) as session:
+        _ = session.labels  # so that wrong ones show now
+        classifies = bool(session.num_classes)
+        embeds = session.network.weights.found.head_norm
+        able = {"classify": classifies, "embed": embeds, "explain": classifies}
+        kinds = [kind for kind in settings.answers if able[kind]]
+        if not kinds:
             raise ArgumentError(
                 f"{spec.name} cannot {' or '.join(settings.answers)}: its weights have no "
                 "classifier, or no norm before one."
             )
-        names = ("head_norm.gamma", "head.kernel")
-        head = tuple(np.array(network.values(name)) for name in names) if has_classes else None
-    for engine in engines.values():
+        engines = [session.engine(*OUTPUTS[kind]) for kind in kinds]
+        if "explain" in kinds:
+            _ = session.head  # it is read now or never
+    for engine in engines:
         _warm(engine, settings.max_batch, spec)
-    return Loaded(
-        info=info,
-        variant=classifier.variant,
-        preprocess=classifier.preprocess,
-        labels=classifier.labels,
-        has_names=classifier.has_names,
-        engines=engines,
-        strides=network.strides,
-        head=(head[0], head[1]) if head else None,
-        seconds=time.monotonic() - begun,
-    )
+    return session
 
 
 def _warm(engine: Engine, max_batch: int, spec: ModelSpec) -> None:

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from convnext.atomic import replaced
+
 __all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Metrics", "Shared", "merged", "render"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -214,10 +216,11 @@ class Shared:
             return
         snapshot = self._metrics.snapshot()
         rows = {name: [[list(k), v] for k, v in each.items()] for name, each in snapshot.items()}
-        scratch = self._folder / f"{self._own}.new"
-        with contextlib.suppress(OSError):  # a full disk must not stop the server
-            scratch.write_text(json.dumps(rows))
-            scratch.replace(self._folder / self._own)
+        with (
+            contextlib.suppress(OSError),  # a full disk must not stop the server
+            replaced(self._folder / self._own, durable=False) as temporary,
+        ):
+            temporary.write_text(json.dumps(rows))
 
     def total(self) -> Snapshot:
         """What all processes have counted: this one up to now, the others up to a second ago."""

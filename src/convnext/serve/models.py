@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from convnext.engines import Engine
 from convnext.errors import ConvNeXtError, WeightsFileError
 from convnext.serve.batching import Batcher, Event
-from convnext.serve.loading import Loaded, load
+from convnext.serve.loading import OUTPUTS, load
 from convnext.serve.metrics import Metrics
 from convnext.serve.problems import Problem
 from convnext.serve.settings import ModelSpec, Settings
+from convnext.session import Session
 from convnext.weights.files.shards import main_file
 
 __all__ = ["Models", "Served", "Slot", "expanded"]
@@ -32,7 +35,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".h5", ".keras")
 MOST_FILES = 1000  # of a folder that are looked at for changes
 
 Signature = tuple[tuple[str, int, int, int], ...]
-Loader = Callable[[ModelSpec, Settings, int | None], Loaded]
+Loader = Callable[[ModelSpec, Settings, int | None], Session]
 
 
 @dataclass(eq=False)
@@ -44,12 +47,25 @@ class Served:
         version: Counts its loads, from 1.
         model: What answers.
         batcher: The way to it.
+        seconds: What loading and warming took.
     """
 
     name: str
     version: int
-    model: Loaded
+    model: Session
     batcher: Batcher
+    seconds: float
+
+    @property
+    def answers(self) -> list[str]:
+        """The kinds of answers that it gives."""
+        kinds = {outputs: kind for kind, outputs in OUTPUTS.items()}
+        return [kinds[outputs] for outputs in self.model.engines]
+
+    @property
+    def engine(self) -> Engine:
+        """One of its engines, to be described."""
+        return next(iter(self.model.engines.values()))
 
 
 @dataclass(eq=False)
@@ -187,6 +203,7 @@ class Models:
         loop = asyncio.get_running_loop()
         name = slot.spec.name
         slot.signature, slot.candidate = signature(slot.spec.source), ()
+        begun = time.monotonic()
         try:
             loaded = await loop.run_in_executor(
                 self._executor, self._load, slot.spec, self._settings, self._threads
@@ -199,20 +216,20 @@ class Models:
             logger.error("model %s cannot be loaded: %s", name, error)
             return
         slot.loads += 1
-        old, slot.served = slot.served, self._served(name, slot.loads, loaded)
+        old, slot.served = slot.served, self._served(name, slot.loads, loaded, begun)
         slot.state, slot.error = "ready", None
         self._metrics.count("convnext_model_loads_total", model=name, outcome="loaded")
         self._metrics.set("convnext_model_ready", 1, model=name)
-        self._metrics.set("convnext_model_load_seconds", loaded.seconds, model=name)
+        self._metrics.set("convnext_model_load_seconds", slot.served.seconds, model=name)
         self._metrics.set("convnext_queue_limit", self._settings.max_queue, model=name)
-        logger.info("model %s, version %d: ready in %.1f s", name, slot.loads, loaded.seconds)
+        logger.info("model %s, version %d: ready in %.1f s", name, slot.loads, slot.served.seconds)
         if loaded.info.notice:
             logger.info("model %s: %s", name, loaded.info.notice)
         if loaded.num_classes and not loaded.has_names:
             logger.warning("model %s: nobody said what its classes are called: --labels", name)
         self._retire(old)
 
-    def _served(self, name: str, version: int, loaded: Loaded) -> Served:
+    def _served(self, name: str, version: int, loaded: Session, begun: float) -> Served:
         metrics, places = self._metrics, [0.0]
 
         def watch(event: Event, number: float) -> None:
@@ -227,13 +244,13 @@ class Models:
                 metrics.count("convnext_dropped_pictures_total", number, model=name)
 
         batcher = Batcher(
-            loaded.run,
+            lambda kind, batch: loaded.run(batch, OUTPUTS[kind]),
             max_batch=self._settings.max_batch,
             max_wait=self._settings.max_wait_ms / 1000,
             max_queue=self._settings.max_queue,
             watch=watch,
         )
-        return Served(name, version, loaded, batcher)
+        return Served(name, version, loaded, batcher, time.monotonic() - begun)
 
     def _retire(self, served: Served | None) -> None:
         if served is not None:

@@ -31,7 +31,7 @@ from convnext.serve.batching import (
 from convnext.serve.bodies import Bodies, while_connected
 from convnext.serve.fetching import Fetcher
 from convnext.serve.inputs import Asked, Given, is_one_picture, parse
-from convnext.serve.loading import Seen
+from convnext.serve.loading import Seen, see
 from convnext.serve.metrics import Metrics, Shared
 from convnext.serve.models import Models, Served
 from convnext.serve.options import Chosen, choose
@@ -235,8 +235,8 @@ class Service:
         Raises:
             Problem: So it is.
         """
-        if kind not in served.model.engines:
-            able = ", ".join(served.model.engines)
+        if kind not in served.answers:
+            able = ", ".join(served.answers)
             why = "this server was not asked to"
             if kind in self.settings.answers:
                 why = "its weights have not what that takes"
@@ -283,7 +283,7 @@ class Service:
     def _see(self, served: Served, data: bytes, side: int | None) -> Seen:
         begun = time.perf_counter()
         try:
-            return served.model.see(data, self.limits, side)
+            return see(data, served.model.preprocess, self.limits, side)
         except ImageError as error:
             raise picture_problem(error) from error
         finally:

@@ -6,19 +6,21 @@ import ipaddress
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from convnext.engines.base import Precision
-from convnext.errors import ArgumentError
+from convnext.engines.base import PRECISIONS, Precision
+from convnext.errors import ArgumentError, UnknownNameError
 from convnext.serve import limits
 
 __all__ = ["ANSWERS", "Answers", "ModelSpec", "Settings", "is_loopback", "parse_model"]
 
 Answers = Literal["classify", "embed", "explain"]
-ANSWERS: tuple[Answers, ...] = ("classify", "embed", "explain")
+ANSWERS: tuple[Answers, ...] = get_args(Answers)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+_PRECISIONS = tuple(name for name in PRECISIONS if name != "int8")  # which needs a calibration
 
 # Smallest and largest of each number: beyond, it is a mistake, or bounds nothing.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -141,6 +143,8 @@ class Settings:
             raise ArgumentError(
                 f"--answers takes some of {', '.join(ANSWERS)}; got {', '.join(self.answers)!r}."
             )
+        if self.precision not in _PRECISIONS:
+            raise UnknownNameError("precision of a server", self.precision, _PRECISIONS)
         for field in fields(self):
             if field.name in _RANGES:
                 _check_range(field.name, getattr(self, field.name))

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.drafts import forget_drafts, replaced, replaced_folder
+from convnext.atomic import remove_temporaries, replaced_folder
 from convnext.errors import ConvNeXtError, TrainingError, WeightsError
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 
-__all__ = ["Checkpoint", "Checkpoints", "disk_errors", "write_atomically"]
+__all__ = ["Checkpoint", "Checkpoints", "disk_errors"]
 
 Array = NDArray[Any]
 
@@ -68,16 +68,16 @@ class Checkpoints:
             TrainingError: It cannot be written; the earlier ones are as they were.
         """
         place = self.folder / f"step-{checkpoint.step:09d}"
-        forget_drafts(self.folder)
-        with disk_errors(place), replaced_folder(place) as draft:
+        remove_temporaries(self.folder)
+        with disk_errors(place), replaced_folder(place) as temporary:
             tensors = {n: LazyTensor.from_array(a) for n, a in checkpoint.arrays.items()}
-            write_weights(draft / ARRAYS, tensors, {"format": "convnext-training"})
+            write_weights(temporary / ARRAYS, tensors, {"format": "convnext-training"})
             facts = {
                 **checkpoint.facts,
                 "step": checkpoint.step,
-                "digest": _digest(draft / ARRAYS),
+                "digest": _digest(temporary / ARRAYS),
             }
-            (draft / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
+            (temporary / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
         places = self._places()
         now = places.index(place) + 1  # what is behind it was passed over when the run went on
         for old in (*places[:now][: -self.keep], *places[now:]):
@@ -121,16 +121,6 @@ def _read(place: Path) -> Checkpoint:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content in one step.
-
-    Raises:
-        TrainingError: It cannot be written; the file is as it was.
-    """
-    with disk_errors(path), replaced(path) as draft:
-        draft.write_text(text, "utf-8")
 
 
 @contextmanager

@@ -23,11 +23,12 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from convnext.architecture import Strides, Variant
+from convnext.architecture import Geometry, Strides, Variant
 from convnext.errors import ArgumentError
+from convnext.nn.block import KERNEL_STDDEV
 from convnext.nn.initializers import Normal
 from convnext.nn.layers import Linear, PatchConv
-from convnext.nn.model import KERNEL_STDDEV, Block, build_model
+from convnext.nn.model import Block, build_model
 from convnext.nn.visible import Listed, Mapped, Places, find_places, mapped
 from convnext.train.recipe import Masking
 
@@ -75,10 +76,9 @@ def autoencoder(
     encoder = build_model(
         variant,
         input_shape=(side, side, 3),
-        strides=strides,
+        geometry=Geometry(strides),
         include_top=False,
         drop_path_rate=drop_path_rate,
-        layer_scale_init_value=variant.layer_scale_init_value,
     )
     visible = keras.Input((grid, grid, 1), name="visible")
     x, places = encode_visible(encoder, encoder.input, visible, count)  # (B, count, 1, dim)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.architecture import VARIANTS
-from convnext.drafts import replaced_folder
+from convnext.atomic import replaced_folder
 from convnext.hf.config import ConvNextConfig, ConvNextV2Config
 from convnext.hf.processor import ConvNextImageProcessor
 from convnext.hf.published import AUTHORS_EPSILON, processor_settings
@@ -70,10 +70,10 @@ def write_model(
         architectures=[f"{classes.__name__.removesuffix('Config')}ForImageClassification"],
         **relaxed,
     )
-    with disk_errors(folder), replaced_folder(folder) as draft:
-        save_weights(weights, draft / WEIGHTS, layout="huggingface", info=info)
+    with disk_errors(folder), replaced_folder(folder) as temporary:
+        save_weights(weights, temporary / WEIGHTS, layout="huggingface", info=info)
         if unaveraged is not None:
-            save_weights(unaveraged, draft / UNAVERAGED, layout="huggingface", info=info)
-        config.save_pretrained(draft)
-        ConvNextImageProcessor(**processor_settings(settings.preprocess)).save_pretrained(draft)
+            save_weights(unaveraged, temporary / UNAVERAGED, layout="huggingface", info=info)
+        config.save_pretrained(temporary)
+        ConvNextImageProcessor(**processor_settings(settings.preprocess)).save_pretrained(temporary)
     return info

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.drafts import replaced
+from convnext.atomic import replaced, write_text
 from convnext.errors import MissingDependencyError
-from convnext.train.checkpoints import disk_errors, write_atomically
+from convnext.train.checkpoints import disk_errors
 
 __all__ = ["Journal"]
 
@@ -79,7 +79,8 @@ class Journal:
         if not self.writes:
             return
         kept = [record for record in self.records() if record["step"] <= step]
-        write_atomically(self.folder / LINES, "".join(json.dumps(r) + "\n" for r in kept))
+        with disk_errors(self.folder / LINES):
+            write_text(self.folder / LINES, "".join(json.dumps(r) + "\n" for r in kept))
 
     def summarise(self, title: str = "") -> None:
         """Write the table, and the curves where matplotlib is installed."""
@@ -91,7 +92,8 @@ class Journal:
         table = csv.DictWriter(text, names, lineterminator="\n")
         table.writeheader()
         table.writerows(records)
-        write_atomically(self.folder / TABLE, text.getvalue())
+        with disk_errors(self.folder / TABLE):
+            write_text(self.folder / TABLE, text.getvalue())
         draw_curves(records, self.folder / CURVES, title)
 
 
@@ -138,8 +140,8 @@ def draw_curves(records: Sequence[Record], path: Path, title: str = "") -> bool:
             panel.legend(frameon=False, fontsize=8)
     if title:
         figure.suptitle(title)
-    with disk_errors(path), replaced(path) as draft:
-        figure.savefig(draft, dpi=110, format="png")
+    with disk_errors(path), replaced(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     return True
 
 

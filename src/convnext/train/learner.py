@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import VARIANTS, Strides, Variant
+from convnext.architecture import VARIANTS, Geometry, Strides, Variant
 from convnext.errors import TrainingError
 from convnext.images.labels import IMAGENET_SETS, labels_for
-from convnext.nn.model import KERNEL_STDDEV, build_model
+from convnext.nn.block import KERNEL_STDDEV
+from convnext.nn.model import build_model
 from convnext.train.groups import is_matrix, parameter_groups
 from convnext.train.muon import Muon
 from convnext.train.optimizer import AdamW
@@ -231,18 +233,17 @@ def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
         team: Who learns.
     """
     settings, variant = recipe.model, VARIANTS[recipe.model.variant]
+    layer_scale = settings.layer_scale
+    if layer_scale is None:
+        layer_scale = variant.layer_scale_init_value
     with as_recipe_says(recipe.run):
         model = build_model(
-            variant,
+            replace(variant, layer_scale=bool(layer_scale)),
             input_shape=(settings.resolution, settings.resolution, 3),
-            strides=settings.actual_strides,
+            geometry=Geometry(settings.actual_strides),
             num_classes=num_classes,
             drop_path_rate=settings.drop_path,
-            layer_scale_init_value=(
-                variant.layer_scale_init_value
-                if settings.layer_scale is None
-                else settings.layer_scale
-            ),
+            layer_scale_init_value=layer_scale,
             classifier_activation=None,
             head_init_scale=settings.head_scale,
         )

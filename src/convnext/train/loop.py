@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, Protocol
 
 from tqdm import tqdm
 
-from convnext.drafts import forget_drafts
+from convnext.atomic import remove_temporaries
 from convnext.errors import TrainingError
 from convnext.train.checkpoints import Checkpoint, Checkpoints
 from convnext.train.journal import Journal
@@ -333,7 +333,7 @@ class Loop:
 
     def _write(self, name: str) -> None:
         if self.team.is_first:
-            forget_drafts(self.folder)
+            remove_temporaries(self.folder)
             self.task.write(self.folder / name)
 
     def _keep(self) -> None:

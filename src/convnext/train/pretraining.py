@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.architecture import VARIANTS
-from convnext.drafts import replaced_folder
+from convnext.atomic import replaced_folder
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.images.batches import batches
 from convnext.images.recipe import Preprocess
@@ -258,9 +258,9 @@ class _Masking:
         )
         weights = self.learner.weights(averaged=True)
         encoder = {name: w for name, w in weights.items() if not name.startswith("decoder_")}
-        with disk_errors(folder), replaced_folder(folder) as draft:
-            save_weights(encoder, draft / WEIGHTS, layout="facebook", info=info)
-            save_weights(weights, draft / PRETRAINING, info=info)
+        with disk_errors(folder), replaced_folder(folder) as temporary:
+            save_weights(encoder, temporary / WEIGHTS, layout="facebook", info=info)
+            save_weights(weights, temporary / PRETRAINING, info=info)
 
 
 def reconstruct(

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from convnext.atomic import replaced
 from convnext.classifier.heatmap import captioned, contact_sheet
-from convnext.drafts import replaced
 from convnext.images.recipe import Preprocess
 from convnext.train.checkpoints import disk_errors
 
@@ -91,8 +91,8 @@ def draw_reconstructions(
     ]
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(out) as draft:
-            contact_sheet(panels, COLUMNS).save(draft, format="PNG")
+        with replaced(out) as temporary:
+            contact_sheet(panels, COLUMNS).save(temporary, format="PNG")
 
 
 def _colours(pictures: Array, preprocess: Preprocess) -> Array:

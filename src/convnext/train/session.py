@@ -21,8 +21,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from convnext.atomic import write_text
 from convnext.errors import ArgumentError
-from convnext.train.checkpoints import disk_errors, write_atomically
+from convnext.train.checkpoints import disk_errors
 from convnext.train.recipe import PretrainingRecipe, Recipe, load_recipe
 from convnext.train.team import Team
 
@@ -99,8 +100,9 @@ def open_session(folder: Path, session: Session, *, resume: bool) -> None:
         "source": _source_state(),
         "machine": f"{platform.system()} {platform.machine()}, {platform.processor() or 'unknown'}",
     }
-    write_atomically(folder / RECIPE, session.recipe.to_toml())
-    write_atomically(folder / FACTS, json.dumps(facts, indent=1))
+    for name, text in ((RECIPE, session.recipe.to_toml()), (FACTS, json.dumps(facts, indent=1))):
+        with disk_errors(folder / name):
+            write_text(folder / name, text)
 
 
 def _has_checkpoint(folder: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from convnext.drafts import replaced
+from convnext.atomic import replaced
 from convnext.errors import ArgumentError
 from convnext.train.augment import Augmentation
 from convnext.train.labelled import Examples
@@ -64,8 +64,8 @@ def contact_sheet(
     pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     sheet = _drawn(pixels, [_caption(target, examples.classes) for target in batch.targets])
     try:
-        with replaced(out) as draft:
-            sheet.save(draft, "PNG")
+        with replaced(out) as temporary:
+            sheet.save(temporary, "PNG")
     except OSError as error:
         raise ArgumentError(f"The contact sheet {out} cannot be written: {error}") from error
 

@@ -3,7 +3,8 @@
 Why it exists: the loop should not know on how many machines it runs. A `Team` has one primitive,
 every process gives some bytes and has those of all, and everything agreed in a run stands on it:
 sums, means, a wish to stop, what only the first does. One process is the team `ALONE`, which
-waits for nobody. It knows no pictures, and not how hosts find each other (`team_hosts`).
+waits for nobody. `Hosts` is where a host stands among the others. It knows no pictures, and not
+which team a run has (`team_hosts`).
 
 A host is one process. Each makes its part of every batch, and all have the same weights throughout.
 """
@@ -16,6 +17,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,69 @@ from numpy.typing import NDArray
 
 from convnext.errors import ArgumentError, ConvNeXtError, TrainingError
 
-__all__ = ["ALONE", "Alone", "Team", "lost"]
+__all__ = ["ALONE", "JOINING", "PATIENCE", "Alone", "Hosts", "Team", "lost"]
 
 Array = NDArray[Any]
+
+JOINING = 300  # seconds until all hosts have to be there: schedulers start them one by one
+PATIENCE = 600  # seconds that a host waits for the others: the first may be writing a large model
+
+_PORTS = range(1, 2**16)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Which host this is, of how many, and where the first one listens.
+
+    Attributes:
+        address: Of the first host.
+        port: Any free one of the first host.
+        rank: Of this host; that of the first is 0.
+        count: Of hosts.
+    """
+
+    address: str
+    port: int
+    rank: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not self.address or self.port not in _PORTS:
+            raise ArgumentError(
+                f"The first host is named with a port from 1 to 65535, as in 10.0.0.1:29500; got "
+                f"{self.address}:{self.port}."
+            )
+        if not (self.count >= 1 and 0 <= self.rank < self.count):
+            raise ArgumentError(
+                f"Of {self.count} hosts this is number {self.rank}, and there is no such: they are "
+                f"counted from 0, so the last is {self.count - 1}."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Hosts:
+        """Read `host:port,rank,count`.
+
+        Example:
+            >>> Hosts.parse("10.0.0.1:29500,1,2")
+            Hosts(address='10.0.0.1', port=29500, rank=1, count=2)
+        """
+        try:
+            place, rank, count = text.split(",")
+            address, port = place.rsplit(":", 1)
+            return cls(address.strip("[]"), int(port), int(rank), int(count))
+        except ArgumentError:
+            raise
+        except ValueError as error:
+            raise ArgumentError(
+                f"hosts is host:port,rank,count: where the first host listens, which host this is, "
+                f"counted from 0, and how many there are, as in 10.0.0.1:29500,0,2; got {text!r}."
+            ) from error
+
+    @property
+    def place(self) -> str:
+        """The address with its port, as URLs have it."""
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port}"
 
 
 class Team(ABC):

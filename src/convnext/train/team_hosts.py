@@ -9,72 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from convnext.errors import ArgumentError
-from convnext.train.team import ALONE, Team
+from convnext.train.team import ALONE, Hosts, Team
 
-__all__ = ["JOINING", "PATIENCE", "Hosts", "form_team"]
-
-JOINING = 300  # seconds until all hosts have to be there: schedulers start them one by one
-PATIENCE = 600  # seconds that a host waits for the others: the first may be writing a large model
-
-_PORTS = range(1, 2**16)
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """Which host this is, of how many, and where the first one listens.
-
-    Attributes:
-        address: Of the first host.
-        port: Any free one of the first host.
-        rank: Of this host; that of the first is 0.
-        count: Of hosts.
-    """
-
-    address: str
-    port: int
-    rank: int
-    count: int
-
-    def __post_init__(self) -> None:
-        if not self.address or self.port not in _PORTS:
-            raise ArgumentError(
-                f"The first host is named with a port from 1 to 65535, as in 10.0.0.1:29500; got "
-                f"{self.address}:{self.port}."
-            )
-        if not (self.count >= 1 and 0 <= self.rank < self.count):
-            raise ArgumentError(
-                f"Of {self.count} hosts this is number {self.rank}, and there is no such: they are "
-                f"counted from 0, so the last is {self.count - 1}."
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Hosts:
-        """Read `host:port,rank,count`.
-
-        Example:
-            >>> Hosts.parse("10.0.0.1:29500,1,2")
-            Hosts(address='10.0.0.1', port=29500, rank=1, count=2)
-        """
-        try:
-            place, rank, count = text.split(",")
-            address, port = place.rsplit(":", 1)
-            return cls(address.strip("[]"), int(port), int(rank), int(count))
-        except ArgumentError:
-            raise
-        except ValueError as error:
-            raise ArgumentError(
-                f"hosts is host:port,rank,count: where the first host listens, which host this is, "
-                f"counted from 0, and how many there are, as in 10.0.0.1:29500,0,2; got {text!r}."
-            ) from error
-
-    @property
-    def place(self) -> str:
-        """The address with its port, as URLs have it."""
-        address = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{address}:{self.port}"
+__all__ = ["form_team"]
 
 
 def form_team(

@@ -33,8 +33,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from convnext.errors import ArgumentError, TrainingError
-from convnext.train.team import Team, lost
-from convnext.train.team_hosts import JOINING, Hosts
+from convnext.train.team import JOINING, Hosts, Team, lost
 
 __all__ = ["JaxTeam"]
 

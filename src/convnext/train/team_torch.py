@@ -23,8 +23,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from convnext.errors import ArgumentError, TrainingError
-from convnext.train.team import ALONE, Team, lost
-from convnext.train.team_hosts import PATIENCE, Hosts
+from convnext.train.team import ALONE, PATIENCE, Hosts, Team, lost
 
 __all__ = ["TorchTeam"]
 

@@ -14,11 +14,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from convnext.architecture import Shape
 from convnext.errors import UnknownNameError, WeightsMismatchError
-from convnext.weights.canonical import Shape
 from convnext.weights.layouts import Recognised, recognise
 from convnext.weights.layouts.misfit import Misfit
-from convnext.weights.layouts.recognition import described, same_size
+from convnext.weights.layouts.recognition import described
 
 __all__ = ["Fit", "Head", "fit"]
 
@@ -78,9 +78,9 @@ def fit(model: Mapping[str, Shape], file: Mapping[str, Shape], head: Head = "kee
 
 def _part(name: str) -> str:
     """The part of the network that a parameter belongs to."""
-    if name.startswith("head."):
+    if name.startswith(("head.", "head_hidden.")):
         return "head"
-    if name.startswith("head_norm."):
+    if name.startswith(("head_norm.", "map_norm.")):
         return "head norm"
     if name.startswith("feature_"):
         return "feature norms"
@@ -94,13 +94,13 @@ def _causes(
     have, need = _recognised(file), _recognised(model)
     if have is None or need is None:
         return []
-    if have.variant.family != need.variant.family:
-        ours, theirs = need.variant.family.upper(), have.variant.family.upper()
-        return [f"This is a {theirs} checkpoint; the model is {ours}."]
-    if not same_size(have.variant, need.variant):
+    theirs, ours = have.architecture, need.architecture
+    if theirs.family != ours.family:
         return [
-            f"The file holds {described(have.variant)}; the model is {described(need.variant)}."
+            f"This is a {theirs.family.upper()} checkpoint; the model is {ours.family.upper()}."
         ]
+    if not theirs.same_encoder(ours):
+        return [f"The file holds {described(theirs)}; the model is {described(ours)}."]
     causes = []
     if have.channels != need.channels:
         causes.append(

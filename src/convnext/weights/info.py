@@ -13,14 +13,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_type_hints
 
-from convnext.architecture import Strides, checked_strides
-from convnext.errors import WeightsFileError
+from convnext.architecture import (
+    Architecture,
+    Arithmetic,
+    Strides,
+    checked_arithmetic,
+    checked_strides,
+)
+from convnext.errors import ArgumentError, WeightsFileError
 from convnext.images.recipe import Preprocess
 from convnext.weights.catalog import CHECKPOINTS, Checkpoint, licence_notice
 
-__all__ = ["WeightsInfo"]
+__all__ = ["WeightsInfo", "annotation", "checked_preprocess", "stated_in"]
 
 PREFIX = "convnext."
+ARCHITECTURE = f"{PREFIX}architecture"
 MAX_SIZE = 4096  # a file may not make its reader enlarge pictures without bound
 MIN_CROP_FRACTION = 0.1
 
@@ -94,7 +101,7 @@ def _understood(name: str, text: str) -> object:
     try:
         value = json.loads(text)
         if name == "preprocess":
-            return _preprocess(value)
+            return checked_preprocess(value)
         if name == "strides":
             return checked_strides(value)
         if name == "labels" and isinstance(value, list):
@@ -113,7 +120,13 @@ def _string(value: object) -> str:
     return value
 
 
-def _preprocess(value: object) -> Preprocess:
+def checked_preprocess(value: object) -> Preprocess:
+    """A recipe from its parts by name.
+
+    Raises:
+        TypeError: It is no mapping of such parts.
+        ValueError: A part cannot be.
+    """
     if not isinstance(value, dict):
         raise TypeError(f"a recipe was expected, not {type(value).__name__}")
     values: dict[str, Any] = {
@@ -132,3 +145,29 @@ def _preprocess(value: object) -> Preprocess:
     if len(recipe.mean) != 3 or len(recipe.std) != 3 or min(recipe.std) <= 0:
         raise ValueError("mean and std are three numbers each, and std is positive")
     return recipe
+
+
+def annotation(architecture: Architecture) -> dict[str, str]:
+    """What names and shapes do not tell of an architecture, as an annotation of a file."""
+    said = {"name": architecture.name, **architecture.arithmetic._asdict()}
+    return {ARCHITECTURE: json.dumps(said)}
+
+
+def stated_in(metadata: Mapping[str, str]) -> Arithmetic | None:
+    """What a file's annotations say of how its network computes; None if nothing.
+
+    Raises:
+        WeightsFileError: They cannot be understood.
+    """
+    text = metadata.get(ARCHITECTURE)
+    if text is None:
+        return None
+    try:
+        said = json.loads(text)
+        said.pop("name", None)
+        return checked_arithmetic(said)
+    except (ArgumentError, AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise WeightsFileError(
+            f"The file's annotation {ARCHITECTURE!r} cannot be understood ({error}): {text[:80]}. "
+            "A newer version of this package may have written it."
+        ) from error

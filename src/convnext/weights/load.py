@@ -14,30 +14,34 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from convnext.architecture import VARIANTS, Variant
+from convnext.architecture import ARCHITECTURES, Architecture, Shape, stated
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
     UnknownNameError,
+    UnstatedError,
     WeightsFileError,
     WeightsMismatchError,
 )
+from convnext.images.recipe import NORMALISATIONS, Preprocess
+from convnext.weights.beside import Beside, read_beside
 from convnext.weights.bundled import BUNDLED, bundled_path
-from convnext.weights.canonical import Shape, canonical_variables
-from convnext.weights.catalog import get_checkpoint
+from convnext.weights.canonical import canonical_variables
+from convnext.weights.catalog import get_checkpoint, published_normalisations
 from convnext.weights.download import fetch
 from convnext.weights.files import LazyTensor, WeightsFile, open_weights
 from convnext.weights.fit import Fit, Head, fit
-from convnext.weights.info import WeightsInfo
-from convnext.weights.layouts import Recognised, recognise
+from convnext.weights.info import WeightsInfo, stated_in
+from convnext.weights.layouts import Recognised, get_layout, recognise
 from convnext.weights.layouts.keras_archive import variable_path
 from convnext.weights.layouts.moves import Array, moved
+from convnext.weights.layouts.recognition import described
 
 __all__ = [
     "CanonicalWeights",
@@ -84,9 +88,46 @@ class CanonicalWeights:
     path: Path | None = None
 
     @property
-    def variant(self) -> Variant:
-        """The architecture."""
-        return self.found.variant
+    def architecture(self) -> Architecture:
+        """What they are weights of."""
+        return self.found.architecture
+
+    @property
+    def variant(self) -> Architecture:
+        """Another name of `architecture`."""
+        return self.architecture
+
+    @property
+    def recipe(self) -> Preprocess | None:
+        """What is done to pictures first; None where it is not known how they are normalised.
+
+        Where nobody says so, it is known of files by libraries that have but one way, and of
+        architectures whose published weights all have the same.
+        """
+        if self.info.preprocess is not None:
+            return self.info.preprocess
+        if get_layout(self.layout).arithmetic == "usual":
+            return Preprocess()
+        ways = published_normalisations(self.architecture.name)
+        return Preprocess(mean=ways[0][0], std=ways[0][1]) if len(ways) == 1 else None
+
+    def check_recipe(self) -> None:
+        """Refuse to normalise pixels where it is not known how.
+
+        Raises:
+            UnstatedError: The weights do not say, and published ones differ or there are none.
+        """
+        if self.recipe is not None:
+            return
+        names = {way: name for name, way in NORMALISATIONS.items()}
+        ways = published_normalisations(self.architecture.name)
+        known = " or ".join(names.get(way, str(way)) for way in ways) or "nothing is known of it"
+        raise UnstatedError(
+            f"{self.source} does not say how pixels are normalised (published weights of "
+            f"{described(self.architecture)}: {known}). Say so: preprocess='imagenet' "
+            f"(--mean-std imagenet; also: {', '.join(list(NORMALISATIONS)[1:])}, or a whole "
+            "Preprocess in Python). `convnext convert` writes it into a file once and for all."
+        )
 
     @property
     def num_classes(self) -> int:
@@ -100,13 +141,17 @@ class CanonicalWeights:
 
 
 @contextmanager
-def read_weights(source: str | Path, *, layout: str | None = None) -> Iterator[CanonicalWeights]:
+def read_weights(
+    source: str | Path, *, layout: str | None = None, architecture: object = None
+) -> Iterator[CanonicalWeights]:
     """Open weights in any layout and give them under our names and in our axes.
 
     Args:
         source: A file or folder on this machine, `"bundled"` for what comes with the package, or
             else the name of a published checkpoint.
         layout: Its layout; by default recognised.
+        architecture: What the file does not say: the name of an architecture, an `Architecture`,
+            or how it computes (see `convnext.architecture.stated`).
 
     Raises:
         WeightsFileError: The file cannot be read.
@@ -117,12 +162,15 @@ def read_weights(source: str | Path, *, layout: str | None = None) -> Iterator[C
         with read_weights("convnext_tiny_1k_224_ema.pth") as weights:
             kernel = weights.tensors["stem_conv.kernel"].read()
     """
-    path, info, variant = _resolve(source)
+    path, info, row = _resolve(source)
+    told = None if architecture is None else stated(architecture)
     with open_weights(path) as file:
         with _about(source):
             there = _named(file)
-            found = recognise(_shapes(there), layout, variant)
-            info = info or _own_info(file, found.num_classes)
+            beside = read_beside(path) if row is None else Beside()
+            told = told or row or stated_in(file.metadata) or beside.architecture
+            found = recognise(_shapes(there), layout, told)
+            info = info or _own_info(file, beside.info, found.num_classes)
         if info.notice:
             _announce(info.notice, restricted="-NC" in (info.licence or ""))
         tensors = {
@@ -155,9 +203,11 @@ def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
     return named
 
 
-def _own_info(file: WeightsFile, num_classes: int) -> WeightsInfo:
-    """What the file says about itself."""
-    info = WeightsInfo.from_metadata(file.metadata)
+def _own_info(file: WeightsFile, beside: WeightsInfo, num_classes: int) -> WeightsInfo:
+    """What the file says about itself, and what else is said beside it."""
+    own = WeightsInfo.from_metadata(file.metadata)
+    missing = {f.name: getattr(beside, f.name) for f in fields(own) if getattr(own, f.name) is None}
+    info = replace(own, **missing)
     check_labels(info, num_classes)
     return info
 
@@ -184,7 +234,7 @@ def _about(source: object) -> Iterator[None]:
         raise type(error)(f"{source}: {error}") from error
 
 
-def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Variant | None]:
+def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Architecture | None]:
     """The file to open, and what the catalogue knows about it."""
     if not isinstance(source, str | Path):
         raise ArgumentTypeError(
@@ -202,7 +252,7 @@ def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Variant | No
             f"{source!r} is neither a file on this machine nor a published checkpoint. {error}"
         ) from error
     fetched = fetch(checkpoint)
-    return fetched.path, WeightsInfo.of_checkpoint(checkpoint), VARIANTS[checkpoint.variant]
+    return fetched.path, WeightsInfo.of_checkpoint(checkpoint), ARCHITECTURES[checkpoint.variant]
 
 
 def assign(

@@ -11,37 +11,37 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import BLOCK_KERNEL, Variant
-from convnext.weights.canonical import Shape, parameter_shapes
+from convnext.architecture import Architecture, Shape
+from convnext.weights.canonical import parameter_shapes
 
 __all__ = ["random_weights"]
 
 
 def random_weights(
-    variant: Variant, num_classes: int = 1000, seed: int = 0
+    architecture: Architecture, num_classes: int = 1000, seed: int = 0
 ) -> dict[str, NDArray[np.float32]]:
     """A value for every parameter, by canonical name.
 
     Args:
-        variant: The size and family.
+        architecture: What the network is.
         num_classes: Width of the classifier.
         seed: The same seed, the same weights.
 
     Example:
-        >>> from convnext.architecture import VARIANTS
-        >>> weights = random_weights(VARIANTS["test_v2"])
+        >>> from convnext.architecture import ARCHITECTURES
+        >>> weights = random_weights(ARCHITECTURES["test_v2"])
         >>> bool(abs(weights["stage_0_block_0.grn.gamma"]).mean() > 0.1)
         True
     """
     rng = np.random.default_rng(seed)
-    shapes = parameter_shapes(variant, num_classes)
+    shapes = parameter_shapes(architecture, num_classes)
     return {name: _values(rng, name, shape) for name, shape in shapes.items()}
 
 
 def _values(rng: np.random.Generator, name: str, shape: Shape) -> NDArray[np.float32]:
     mean, scale = 0.0, 0.5  # those of layer scale and GRN
     if name.endswith("dwconv.kernel"):
-        scale = 1 / BLOCK_KERNEL
+        scale = 1 / shape[0]
     elif name.endswith("kernel"):
         scale = 1 / math.sqrt(math.prod(shape[:-1]))
     elif name.endswith("norm.gamma"):

@@ -8,7 +8,7 @@ It knows neither Keras nor how files are written; a model is anything with layer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,14 @@ import ml_dtypes
 import numpy as np
 from tqdm import tqdm
 
-from convnext.architecture import Variant
+from convnext.architecture import Architecture, stated
 from convnext.errors import ArgumentError, UnknownNameError, WeightsError
-from convnext.weights.canonical import canonical_variables
+from convnext.images.recipe import Preprocess, stated_recipe
+from convnext.weights.canonical import arithmetic_of, canonical_variables
 from convnext.weights.files import LazyTensor, write_weights
 from convnext.weights.files.write import FORMATS_BY_SUFFIX
-from convnext.weights.info import WeightsInfo
-from convnext.weights.layouts import get_layout, recognise, to_foreign
+from convnext.weights.info import WeightsInfo, annotation
+from convnext.weights.layouts import Recognised, get_layout, recognise, to_foreign
 from convnext.weights.layouts.moves import Array
 from convnext.weights.load import check_labels, read_weights
 
@@ -54,7 +55,7 @@ class SaveReport:
     """
 
     path: Path
-    variant: Variant
+    variant: Architecture
     layout: str
     tensors: int
     nbytes: int
@@ -80,6 +81,7 @@ def save_weights(
     layout: str = "convnext",
     dtype: Float | None = None,
     info: WeightsInfo = UNKNOWN,
+    architecture: object = None,
 ) -> SaveReport:
     """Write the weights of a model into a file.
 
@@ -89,6 +91,7 @@ def save_weights(
         layout: How the tensors are named, a key of `convnext.weights.layouts.LAYOUTS`.
         dtype: Float type to write; by default as they are.
         info: Facts to write beside them, where the format has a place for that.
+        architecture: What a mapping does not say, see `read_weights`.
 
     Returns:
         What was written.
@@ -97,18 +100,22 @@ def save_weights(
         WeightsMismatchError: The model is no ConvNeXt of ours, or not only one.
     """
     variables = model if isinstance(model, Mapping) else canonical_variables(model)
-    found = recognise({name: tuple(v.shape) for name, v in variables.items()}, "convnext")
+    told = arithmetic_of(model) if architecture is None else stated(architecture)
+    found = recognise({name: tuple(v.shape) for name, v in variables.items()}, "convnext", told)
+    found.check_arithmetic("these weights")
     tensors = {name: LazyTensor.of(variables[name]) for name in found.sources}
-    return _write(tensors, Path(path), _Target(found.variant, layout, dtype, info))
+    return _write(tensors, Path(path), _Target(found, layout, dtype, info))
 
 
-def convert(
+def convert(  # noqa: PLR0913
     source: str | Path,
     target: str | Path,
     *,
     from_layout: str | None = None,
     to_layout: str = "convnext",
     dtype: Float | None = None,
+    architecture: object = None,
+    preprocess: Preprocess | str | None = None,
     progress: bool = True,
 ) -> SaveReport:
     """Write weights from anywhere into a file of another layout, format or float type.
@@ -119,6 +126,9 @@ def convert(
         from_layout: How the source names its tensors; by default recognised.
         to_layout: How the target names them.
         dtype: Float type to write; by default as they are.
+        architecture: What the source does not say of its network, see `read_weights`.
+        preprocess: What it does not say of its pictures: a `Preprocess`, or one of
+            `convnext.images.recipe.NORMALISATIONS`.
         progress: Whether to show a bar when there is a terminal.
 
     Returns:
@@ -127,8 +137,11 @@ def convert(
     Example:
         convert("convnext_tiny_1k_224_ema.pth", "model.safetensors", to_layout="huggingface")
     """
-    with read_weights(source, layout=from_layout) as weights:
-        to = _Target(weights.variant, to_layout, dtype, weights.info)
+    with read_weights(source, layout=from_layout, architecture=architecture) as weights:
+        info = weights.info
+        if preprocess is not None:
+            info = replace(info, preprocess=stated_recipe(preprocess, weights.recipe))
+        to = _Target(weights.found, to_layout, dtype, info)
         return _write(weights.tensors, Path(target), to, progress)
 
 
@@ -136,7 +149,7 @@ def convert(
 class _Target:
     """How weights are to be written."""
 
-    variant: Variant
+    found: Recognised
     layout: str
     dtype: Float | None
     info: WeightsInfo
@@ -152,13 +165,22 @@ def _write(
     annotated = kind in ANNOTATED
     ours = {name: _cast(tensor, to.dtype) for name, tensor in tensors.items()}
     total = sum(tensor.nbytes for tensor in ours.values())
-    foreign = to_foreign(ours, to.layout, to.variant)
+    foreign = to_foreign(ours, to.layout, to.found.architecture)
     if kind == "h5" and not all("/" in name for name in foreign):
         raise ArgumentError(
             f"{path.name}: an .h5 file is for names as Keras has them, and {to.layout!r} has "
             "others. Write the layout keras_applications (--to keras_applications, V1) or kecam "
             "(--to kecam), or name a file that ends in .safetensors."
         )
+    if to.layout != to.found.layout:
+        to.found.check_arithmetic(path)
+    architecture = to.found.architecture
+    if to.layout == "convnext" and not annotated and not architecture.is_usual:
+        raise ArgumentError(
+            f"A {path.suffix} file has no place for how {architecture.name} computes "
+            f"({architecture.arithmetic}). Name a file that ends in .safetensors."
+        )
+    said = {} if to.found.possible else annotation(architecture)
     if annotated:
         check_labels(to.info, ours["head.bias"].shape[0] if "head.bias" in ours else 0)
     bar = tqdm(
@@ -172,13 +194,13 @@ def _write(
         write_weights(
             path,
             foreign,
-            {**layout.annotations, **to.info.to_metadata()} if annotated else {},
+            {**layout.annotations, **said, **to.info.to_metadata()} if annotated else {},
             nested_under=layout.nested_under if kind == "pth" else None,
             on_progress=bar.update,
-            check=lambda draft: _verify(draft, ours, to.layout, bar.update),
+            check=lambda file: _verify(file, ours, to.layout, bar.update),
         )
     dropped = not annotated and to.info != UNKNOWN
-    return SaveReport(path, to.variant, to.layout, len(ours), total, to.info, dropped)
+    return SaveReport(path, to.found.architecture, to.layout, len(ours), total, to.info, dropped)
 
 
 def _verify(

@@ -75,7 +75,8 @@ class _Partial:
     """The bytes of a download so far, and beside them the server's mark of which file they are of.
 
     Only bytes with a mark can be continued: the server compares it (`If-Range`) and sends the whole
-    file if that has changed.
+    file if that has changed. It is no temporary file of `convnext.atomic`, none of which outlives
+    its process: this one has the same name for the process that goes on with it.
     """
 
     def __init__(self, target: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import convnext
 from convnext.classifier import Classifier, ClassScore
-from convnext.classifier.explain import grad_cam
+from convnext.classifier.explain import grad_cam, linear, normed, pooled
 from convnext.engines.mock import MockEngine
 from convnext.errors import (
     ArgumentError,
@@ -33,6 +33,7 @@ from convnext.images.sources import Named
 from convnext.weights.load import read_weights
 
 CLASSES, STEP = 10, 25
+HEAD = ("head_norm.gamma", "head_norm.beta", "head.kernel", "head.bias")
 
 pytestmark = pytest.mark.usefixtures("mock_engine")
 
@@ -201,10 +202,10 @@ def test_explain_joins_the_map_and_the_weights(classifier, named_weights):
     scores = {score.index: score for score in classifier(grey(5 * STEP), top=10).classes}
     assert explanation.target == scores[7]
     with read_weights(named_weights) as weights:
-        gamma = weights.tensors["head_norm.gamma"].read()
-        kernel = weights.tensors["head.kernel"].read()[:, 7]
+        gamma, beta, kernel, bias = (weights.tensors[name].read() for name in HEAD)
     [answer] = classifier.run([grey(5 * STEP)], ("stage_3",))
-    expected = grad_cam(answer.outputs["stage_3"], gamma, kernel)
+    head = [pooled, normed("layer", 1e-6, gamma, beta), linear(kernel[:, [7]], bias[[7]])]
+    expected = grad_cam(answer.outputs["stage_3"], head)
     np.testing.assert_array_equal(explanation.heat, expected)
     assert explanation.heat.max() > 0
     assert explanation.region == pytest.approx((1, 1, 15, 15), abs=1)

@@ -8,8 +8,8 @@ from PIL import Image
 
 from convnext.architecture import VARIANTS
 from convnext.cli.main import main
+from convnext.engines import opening
 from convnext.engines.mock import MockEngine
-from convnext.evaluate import subject
 from convnext.images.recipe import Preprocess
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.info import WeightsInfo
@@ -33,8 +33,9 @@ class Answers(MockEngine):
 
 @pytest.fixture
 def engine(monkeypatch):
-    engine = Answers(size=8)
-    monkeypatch.setattr(subject, "open_engine", lambda *_, **__: engine)
+    engine = Answers(size=16)
+    mock = opening.Runtime(lambda: True, (), lambda *_: engine)
+    monkeypatch.setattr(opening, "ENGINES", {"mock": mock})
     return engine
 
 
@@ -43,7 +44,7 @@ def model(tmp_path):
     path = tmp_path / "pets.safetensors"
     shapes = parameter_shapes(VARIANTS["test_v1"], 4)
     values = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
-    recipe = Preprocess(size=8, crop_fraction=1.0)
+    recipe = Preprocess(size=16, crop_fraction=1.0)
     info = WeightsInfo("pets", "me", "MIT", ("ant", "bee", "cat", "dog"), recipe)
     save_weights(values, path, info=info)
     return str(path)

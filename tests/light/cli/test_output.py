@@ -12,8 +12,8 @@ def test_a_folder_that_is_a_file_is_said_to_be_none(tmp_path):
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "x"
     words = r"file/x cannot be written: Not a directory\."
-    with pytest.raises(ConvNeXtError, match=words), replaced(path) as draft:
-        draft.touch()
+    with pytest.raises(ConvNeXtError, match=words), replaced(path) as temporary:
+        temporary.touch()
 
 
 def test_an_error_of_ours_stays_what_it_is(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("convnext.graphs.untracked_openvino")
 
 from convnext.cli.main import main
-from convnext.graphs.levels import Calibration
+from convnext.int8.calibration import Calibration
 
 
 def quantize(weights, pictures, out, *options):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from convnext.architecture import VARIANTS
+from convnext.engines import opening, quantizing
 from convnext.engines.mock import MockEngine
 from convnext.errors import ArgumentError, WeightsMismatchError
-from convnext.evaluate import subject as module
 from convnext.evaluate.subject import open_subject
+from convnext.graphs.levels import Calibration
 from convnext.images.recipe import Preprocess
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
@@ -22,11 +23,12 @@ def opened(monkeypatch):
     """What the engine was asked for."""
     calls = []
 
-    def open_engine(weights, engine, **options):
-        calls.append((weights.info, engine, options))
+    def open_mock(network, options):
+        calls.append((network.preprocess, options))
         return MockEngine()
 
-    monkeypatch.setattr(module, "open_engine", open_engine)
+    runtime = opening.Runtime(lambda: True, (), open_mock, int8=True)
+    monkeypatch.setattr(opening, "ENGINES", {"first": runtime, "mock": runtime})
     return calls
 
 
@@ -63,10 +65,8 @@ def test_what_the_file_says(save, opened):
         "classes": 3,
         "class_names": "the weights file",
     }
-    open_subject(path, precision="int8", calibration="photos")
-    assert [call[1:] for call in opened] == [
-        ("mock", {"precision": "float32", "calibration": None}),
-        ("auto", {"precision": "int8", "calibration": "photos"}),
+    assert [(preprocess, options.precision) for preprocess, options in opened] == [
+        (recipe, "float32")
     ]
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_says_nothing(save, tmp_path):
     subject = open_subject(save(), labels=tmp_path / "names.txt")
     assert subject.classes.name(2) == "z"
     assert subject.facts["class_names"] == "the file names.txt"
-    with pytest.raises(ArgumentError, match="has 3 classes, and 1,000 are named"):
+    with pytest.raises(ArgumentError, match="has 3 classes, and there are 1,000 names"):
         open_subject(save(), labels="imagenet-1k")
 
 
@@ -99,7 +99,7 @@ def test_a_copy_of_a_published_checkpoint(save, opened):
     assert subject.facts["checkpoint"] == "convnext_atto.d2_in1k"
     assert subject.facts["licence"] == "Apache-2.0"
     assert (subject.preprocess, subject.notes) == (checkpoint.preprocess, ())
-    assert opened[0][0].preprocess == checkpoint.preprocess
+    assert opened[0][0] == checkpoint.preprocess
     with pytest.raises(WeightsMismatchError, match="no copy of convnext_femto.d1_in1k: it is conv"):  # noqa: RUF043
         open_subject("convnext_femto", weights=copy)
     with pytest.raises(ArgumentError, match="Unknown checkpoint"):
@@ -121,3 +121,22 @@ def test_a_name_is_looked_up_in_the_cache(save, opened, tmp_path, monkeypatch):
 def test_without_classifier_there_is_nothing_to_evaluate(save):
     with pytest.raises(ArgumentError, match="has no classifier"):
         open_subject(save(classes=0))
+
+
+@pytest.mark.usefixtures("opened")
+def test_int8_is_calibrated_for_workers_too(save, monkeypatch, counted):
+    calibration = Calibration({}, 9)
+    monkeypatch.setattr(quantizing, "quantize_network", lambda *_: calibration)
+    path = save()
+    counted.clear()
+    subject = open_subject(path, precision="int8", calibration="photos")
+    assert subject.calibration is calibration
+    assert counted == {"open_weights": 1, "recognise": 1}
+    with pytest.raises(ArgumentError, match="for precision='int8', not 'float32'"):
+        open_subject(path, calibration="photos")
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_set_of_classes_that_nobody_knows_is_not_guessed(save):
+    with pytest.raises(ArgumentError, match="Unknown set of classes"):
+        open_subject(save(classes=1000, info=WeightsInfo(labels="imagenet-2k")))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +16,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("convnext.graphs.untracked_openvino")
 
 import convnext  # noqa: E402
+from convnext.atomic import is_temporary, remove_temporaries  # noqa: E402
 from convnext.engines import open_engine  # noqa: E402
 from convnext.errors import (  # noqa: E402
     ArgumentError,
@@ -270,6 +274,29 @@ def test_a_full_disk_is_said_and_leaves_nothing(name, weights, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+KILLED = """
+import os, signal, sys, convnext
+
+def kill(step):
+    if step == "running the file":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+convnext.export(sys.argv[1], sys.argv[2], on_progress=kill)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is killed there")
+@pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.safetensors"])
+def test_a_killed_export_leaves_only_what_the_cleaner_knows(name, weights, tmp_path):
+    command = [sys.executable, "-c", KILLED, weights, tmp_path / name]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    [left] = tmp_path.iterdir()
+    assert is_temporary(left.name)
+    assert (left / name).is_file()
+    remove_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interruption_leaves_nothing(weights, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -303,7 +330,11 @@ BAD = {
         ArgumentError,
         "int8 needs calibration=",
     ),
-    "pictures for no int8": ({"calibration": "."}, ArgumentError, "for int8, not for float32"),
+    "pictures for no int8": (
+        {"calibration": "."},
+        ArgumentError,
+        "precision='int8', not 'float32'",
+    ),
     "drop path where nothing is trained": (
         {"drop_path_rate": 0.1},
         ArgumentError,

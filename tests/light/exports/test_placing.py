@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from convnext.atomic import is_temporary
 from convnext.errors import ArgumentError, ExportError
-from convnext.exports.placing import check_place, drafted
+from convnext.exports.placing import check_place, written
 
 
 def write_both(target):
-    with drafted(target) as draft:
-        draft.write_text("graph")
-        draft.with_name("a.bin").write_text("weights")
+    with written(target) as temporary:
+        temporary.write_text("graph")
+        temporary.with_name("a.bin").write_text("weights")
+        assert [is_temporary(path.name) for path in target.parent.glob(".*")] == [True]
         assert not target.exists()
 
 
@@ -24,8 +26,8 @@ def test_files_take_their_places_together(tmp_path):
 
 
 def fail(target, error):
-    with drafted(target) as draft:
-        draft.write_text("half of it")
+    with written(target) as temporary:
+        temporary.write_text("half of it")
         raise error
 
 
@@ -42,9 +44,9 @@ def test_after_an_error_what_was_there_is_untouched(error, tmp_path):
 def test_a_folder_replaces_a_folder(tmp_path):
     target = tmp_path / "model"
     for content in ("old", "new"):
-        with drafted(target) as draft:
-            draft.mkdir()
-            (draft / "saved_model.pb").write_text(content)
+        with written(target) as temporary:
+            temporary.mkdir()
+            (temporary / "saved_model.pb").write_text(content)
     assert (target / "saved_model.pb").read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -58,8 +60,19 @@ def test_no_folder_makes_room_for_a_file_beside_the_target(tmp_path):
 
 
 def test_a_full_disk_is_an_export_error(tmp_path):
-    with pytest.raises(ExportError, match=r"No space left on device.*Nothing was left behind"):
+    said = r"a\.onnx cannot be written: No space left on device\. Nothing was left behind"
+    with pytest.raises(ExportError, match=said):
         fail(tmp_path / "a.onnx", OSError(errno.ENOSPC, "no space"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_when_files_are_flushed_is_an_export_error(tmp_path, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ExportError, match=r"a\.xml cannot be written: No space left on device\."):
+        write_both(tmp_path / "a.xml")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from convnext.architecture import PUBLISHED_STRIDES, VARIANTS, adapted_strides
+from convnext.architecture import (
+    ARCHITECTURES,
+    GRN,
+    PUBLISHED_STRIDES,
+    Activation,
+    Conv,
+    Depthwise,
+    Linear,
+    Norm,
+    Pool,
+    Residual,
+    Scale,
+    Tap,
+)
 from convnext.graphs.network import Network
 from convnext.images.recipe import Preprocess
 from convnext.weights.canonical import parameter_shapes
@@ -17,8 +30,25 @@ from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import recognise
 from convnext.weights.load import CanonicalWeights
 
-CUSTOM = replace(VARIANTS["test_v2"], name="custom", depths=(2, 1, 1, 1), dims=(4, 12, 8, 20))
-VARIANTS_HERE = {"test_v1": VARIANTS["test_v1"], "test_v2": VARIANTS["test_v2"], "custom": CUSTOM}
+CUSTOM = replace(
+    ARCHITECTURES["test_v2"], name="custom", size="custom", depths=(2, 1, 1, 1), dims=(4, 12, 8, 20)
+)
+V1 = ARCHITECTURES["test_v1"]
+ARCHITECTURES_HERE = {
+    "test_v1": V1,
+    "test_v2": ARCHITECTURES["test_v2"],
+    "custom": CUSTOM,
+    "activation": replace(V1, activation="silu", kernels=(7, 5, 5, 3), epsilon=1e-3),
+    "gelu_tanh": replace(V1, activation="gelu_tanh", expansion=2),
+    "head_hidden": replace(V1, head_hidden=12, head_epsilon=1e-2),
+    "norm_pool": replace(V1, head="norm_pool"),
+    "overlap": replace(V1, stem="overlap"),
+    "overlap_act": replace(V1, stem="overlap_act", activation="quick_gelu"),
+    "overlap_tiered": replace(V1, stem="overlap_tiered", dims=(32, 16, 24, 32)),
+    "rms": replace(V1, norm="rms"),
+    "simple": replace(V1, norm="simple", head="norm_pool", activation="relu"),
+    "rms_hidden": replace(CUSTOM, norm="rms", head_hidden=9),
+}
 
 
 def _random(rng, name, shape):
@@ -30,43 +60,65 @@ def _random(rng, name, shape):
     return values / 2 + np.float32("gamma" in name)
 
 
-def make_network(variant="test_v2", side=32, *, strides=None, any_size=False, **options):
+def make_network(variant="test_v2", side=32, *, geometry=None, any_size=False, **options):
     """A network with random weights; `edit` may change them by name."""
     edit = options.pop("edit", {})
-    shapes = parameter_shapes(VARIANTS_HERE[variant], options.pop("num_classes", 7), **options)
+    architecture = replace(ARCHITECTURES_HERE[variant], **options.pop("traits", {}))
+    shapes = parameter_shapes(architecture, options.pop("num_classes", 7), **options)
     rng = np.random.default_rng(0)
     arrays = {name: _random(rng, name, shape) for name, shape in shapes.items()} | edit
     tensors = {name: LazyTensor.from_array(array) for name, array in arrays.items()}
-    found = recognise(shapes, "convnext")
+    found = recognise(shapes, "convnext", architecture)
     weights = CanonicalWeights(tensors, found, WeightsInfo(), "weights in a test")
     recipe = Preprocess(size=side, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
     if any_size:
         return Network(weights, recipe, None, PUBLISHED_STRIDES)
-    return Network(weights, recipe, (side, side), strides or adapted_strides(side, side))
+    strides, dilations = geometry or architecture.geometry(side, side)
+    return Network(weights, recipe, (side, side), strides, dilations)
 
 
-def convolve(x, kernel, bias, stride, pads=False, groups=False):
+def convolve(x, kernel, bias, stride, pads="none", groups=False, dilation=1):
     """`(B, H, W, in)` with `(h, w, in, out)`, or with `(h, w, in)` channel by channel."""
-    side = kernel.shape[0]
-    if pads:
-        margins = []
-        for length in x.shape[1:3]:
-            total = max((-(-length // stride) - 1) * stride + side - length, 0)
-            margins.append((total // 2, total - total // 2))
+    side, reach = kernel.shape[0], dilation * (kernel.shape[0] - 1) + 1
+    if pads != "none":
+        margins = [(side // 2, side // 2)] * 2
+        if pads == "same":
+            totals = [max((-(-n // stride) - 1) * stride + reach - n, 0) for n in x.shape[1:3]]
+            margins = [(total // 2, total - total // 2) for total in totals]
         x = np.pad(x, ((0, 0), *margins, (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (side, side), (1, 2))
-    windows = windows[:, ::stride, ::stride]  # (B, H', W', in, h, w)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (reach, reach), (1, 2))
+    windows = windows[:, ::stride, ::stride, :, ::dilation, ::dilation]  # (B, H', W', in, h, w)
     rule = "bxyihw,hwi->bxyi" if groups else "bxyihw,hwio->bxyo"
     return np.einsum(rule, windows, kernel, optimize=True) + bias
 
 
-def norm(x):
+def norm(x, kind="layer", epsilon=1e-6):
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    if kind == "layer":
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+    power = (x**2).mean(-1, keepdims=True) if kind == "rms" else x.var(-1, keepdims=True, ddof=1)
+    return x / np.sqrt(power + epsilon)
 
 
 def gelu(x):
     return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def tanh_gelu(x):
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def logistic(x):
+    return 1 / (1 + np.exp(-x))
+
+
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_tanh": tanh_gelu,
+    "quick_gelu": lambda x: x * logistic(1.702 * x),
+    "silu": lambda x: x * logistic(x),
+    "relu": lambda x: np.maximum(x, 0),
+}
 
 
 def grn(x, gamma, beta):
@@ -74,59 +126,47 @@ def grn(x, gamma, beta):
     return gamma * (x * length / (length.mean(-1, keepdims=True) + 1e-6)) + beta + x
 
 
-@dataclass
-class Written:
-    """The architecture as it is written, over a network's parameters."""
-
-    network: Network
-
-    def p(self, name):
-        return self.network.values(name).astype(np.float64)
-
-    def affine(self, x, name):
-        return norm(x) * self.p(f"{name}.gamma") + self.p(f"{name}.beta")
-
-    def linear(self, x, name):
-        return x @ self.p(f"{name}.kernel") + self.p(f"{name}.bias")
-
-    def conv(self, x, name, stride, published):
-        kernel, bias = self.p(f"{name}.kernel"), self.p(f"{name}.bias")
-        return convolve(x, kernel, bias, stride, pads=stride != published)
-
-    def block(self, x, name):
-        kernel, bias = self.p(f"{name}.dwconv.kernel")[..., 0], self.p(f"{name}.dwconv.bias")
-        y = convolve(x, kernel, bias, 1, pads=True, groups=True)
-        y = gelu(self.linear(self.affine(y, f"{name}.norm"), f"{name}.pwconv1"))
-        if self.network.variant.has_grn:
-            y = grn(y, self.p(f"{name}.grn.gamma"), self.p(f"{name}.grn.beta"))
-        y = self.linear(y, f"{name}.pwconv2")
-        if f"{name}.layer_scale.gamma" in self.network.weights.tensors:
-            y = y * self.p(f"{name}.layer_scale.gamma")
-        return x + y
-
-
 def evaluate(network, pictures):
-    """Every output of a network for a batch."""
-    written = Written(network)
+    """Every output of a network for a batch: its steps one by one, as they are written."""
     x = pictures.astype(np.float64)
     if pictures.dtype == np.uint8:
         recipe = network.preprocess
         x = (x * recipe.rescale - recipe.mean) / recipe.std
     results = {}
-    for stage, depth in enumerate(network.variant.depths):
-        if stage == 0:
-            x = written.affine(written.conv(x, "stem_conv", network.strides[0], 4), "stem_norm")
-        else:
-            x = written.affine(x, f"downsample_{stage}_norm")
-            x = written.conv(x, f"downsample_{stage}_conv", network.strides[stage], 2)
-        for index in range(depth):
-            x = written.block(x, f"stage_{stage}_block_{index}")
-        results[f"stage_{stage}"] = x
-    if network.weights.found.head_norm:
-        results["embedding"] = written.affine(x.mean((1, 2)), "head_norm")
-    if network.num_classes:
-        results["logits"] = written.linear(results["embedding"], "head")
+    _follow(network, network.steps, x, results)
     return results
+
+
+def _follow(network, steps, x, results):  # noqa: C901
+    def p(step, name):
+        return network.values(f"{step.name}.{name}").astype(np.float64)
+
+    for step in steps:
+        match step:
+            case Residual():
+                x = x + _follow(network, step.branch, x, results)
+            case Conv():
+                options = {"pads": step.pads, "dilation": step.dilation}
+                x = convolve(x, p(step, "kernel"), p(step, "bias"), step.stride, **options)
+            case Depthwise():
+                options = {"pads": "same", "groups": True, "dilation": step.dilation}
+                x = convolve(x, p(step, "kernel")[..., 0], p(step, "bias"), 1, **options)
+            case Norm():
+                x = norm(x, step.kind, step.epsilon) * p(step, "gamma")
+                x = x + p(step, "beta") if step.kind == "layer" else x
+            case Linear():
+                x = x @ p(step, "kernel") + p(step, "bias")
+            case Activation():
+                x = ACTIVATIONS[step.kind](x)
+            case GRN():
+                x = grn(x, p(step, "gamma"), p(step, "beta"))
+            case Scale():
+                x = x * p(step, "gamma")
+            case Pool():
+                x = x.mean((1, 2))
+            case Tap():
+                results[step.name] = x
+    return x
 
 
 def pictures_for(network, count=2, side=None, seed=0):
@@ -144,7 +184,7 @@ class Oracle:
     convolve = staticmethod(convolve)
     norm = staticmethod(norm)
     grn = staticmethod(grn)
-    variants = tuple(VARIANTS_HERE)
+    variants = tuple(ARCHITECTURES_HERE)
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_no_classifier_and_no_head(oracle):
     network = oracle.network("test_v1", num_classes=0)
     pictures = oracle.pictures(network)
     close(answers(build(network, ("embedding",)), pictures), oracle.answers(network, pictures))
-    bare = oracle.network("test_v1", num_classes=0, head_norm=False)
+    bare = oracle.network("test_v1", num_classes=0, traits={"head": "none"})
     close(answers(build(bare, ("stage_3",)), pictures), oracle.answers(bare, pictures))
     with pytest.raises(ArgumentError, match="It can give: embedding, stage_0"):
         build(network)

@@ -84,7 +84,7 @@ def test_any_size_and_any_number(oracle):
 def test_norms_are_native_operators_are_standard_and_nothing_is_turned_twice(
     oracle, side, input, precision
 ):
-    for variant in oracle.variants:
+    for variant in ("test_v1", "test_v2", "custom"):
         network = oracle.network(variant, side)
         graph = build(
             network, OUTPUTS, input=input, layer_norm=True, softmax=True, precision=precision

@@ -5,6 +5,7 @@ import pytest
 
 untracked = pytest.importorskip("convnext.graphs.untracked_openvino")
 
+from convnext.architecture import Geometry  # noqa: E402
 from convnext.errors import ArgumentError  # noqa: E402
 from convnext.graphs.network import OUTPUTS  # noqa: E402
 from convnext.graphs.openvino import build, product  # noqa: E402
@@ -32,6 +33,14 @@ def test_every_output_of_every_variant(oracle, side):
         ours = answers(build(network, OUTPUTS), pictures)
         assert tuple(ours) == OUTPUTS
         close(ours, oracle.answers(network, pictures))
+
+
+@pytest.mark.parametrize("dilations", [(1, 1, 1, 2), (1, 1, 2, 4), (2, 1, 3, 1)])
+def test_dilated_convolutions(oracle, dilations):
+    strides = (4, *(2 if dilation == 1 else 1 for dilation in dilations[1:]))
+    network = oracle.network("test_v2", 48, geometry=Geometry(strides, dilations))
+    pictures = oracle.pictures(network)
+    close(answers(build(network, OUTPUTS), pictures), oracle.answers(network, pictures))
 
 
 def test_any_size_and_any_number(oracle):
@@ -66,7 +75,7 @@ def test_no_classifier_and_no_head(oracle):
     network = oracle.network("test_v1", num_classes=0)
     pictures = oracle.pictures(network)
     close(answers(build(network, ("embedding",)), pictures), oracle.answers(network, pictures))
-    bare = oracle.network("test_v1", num_classes=0, head_norm=False)
+    bare = oracle.network("test_v1", num_classes=0, traits={"head": "none"})
     close(answers(build(bare, ("stage_3",)), pictures), oracle.answers(bare, pictures))
     with pytest.raises(ArgumentError, match="It can give: embedding, stage_0"):
         build(network)

@@ -68,7 +68,7 @@ def test_in_int8_the_noise_is_far_below_the_signal(weights, reference, shared_da
     """Calibrated with other photographs. The rest is in float32, to see what rounding does."""
     core = pytest.importorskip("convnext.graphs.untracked_openvino").core
     from convnext.graphs.openvino import build
-    from convnext.graphs.quantize import rounded
+    from convnext.int8.openvino import rounded
 
     calibration = quantize(weights, shared_data / "photos" / "imagenet")
     outputs, network = ("stage_0", "stage_1"), Network.of_weights(weights)

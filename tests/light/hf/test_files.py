@@ -1,5 +1,6 @@
 """Parameters in files: shards, their order, what is refused, what is left behind."""
 
+import errno
 import json
 
 import numpy as np
@@ -60,22 +61,32 @@ def test_what_fits_and_what_does_not():
         compare(SHAPES, {"layers.0": (1,)}, "file", False)
 
 
-def test_nothing_half_written_stays(tmp_path):
+def test_nothing_half_written_stays(tmp_path, monkeypatch):
     target = tmp_path / "model"
 
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     def interrupted():
-        with staged(target) as draft:
-            (draft / "config.json").write_text("{}")
+        with staged(target) as temporary:
+            (temporary / "config.json").write_text("{}")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         interrupted()
     assert not target.exists()
-    with staged(target, replaces=("*.bin",)) as draft:
-        (draft / "a.bin").write_text("new")
+    with staged(target, replaces=("*.bin",)) as temporary:
+        (temporary / "a.bin").write_text("new")
     (target / "old.bin").write_text("old")
-    with staged(target, replaces=("*.bin",)) as draft:
-        (draft / "b.bin").write_text("new")
+    with staged(target, replaces=("*.bin",)) as temporary:
+        (temporary / "b.bin").write_text("new")
+    assert [path.name for path in target.iterdir()] == ["b.bin"]
+    with staged(target, replaces=("*.bin",)) as temporary:
+        (temporary / "b.bin").write_text("newer")
+    assert (target / "b.bin").read_text() == "newer"
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"), staged(target, replaces=("*.bin",)) as temporary:
+        (temporary / "c.bin").write_text("newest")
     assert [path.name for path in target.iterdir()] == ["b.bin"]
     with pytest.raises(ArgumentError, match="is a file"), staged(target / "b.bin"):
         pass

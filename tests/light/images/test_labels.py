@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from convnext.errors import ArgumentError, UnknownNameError
-from convnext.images.labels import IMAGENET_SETS, Labels, labels_for, read_labels
+from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from convnext.images.labels import (
+    IMAGENET_SETS,
+    Labels,
+    find_class,
+    labels_for,
+    read_labels,
+    resolve_labels,
+)
 
 
 @pytest.mark.parametrize(("name", "count"), IMAGENET_SETS.items())
@@ -119,3 +126,91 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ArgumentError, match="cannot be read"):
         read_labels(path)
+
+
+def test_labels_from_whatever_is_given(tmp_path: Path):
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps(["a", "b"]))
+    expected = Labels(("a", "b"))
+    for given in (expected, ["a", "b"], ("a", "b"), path, str(path)):
+        assert resolve_labels(given, None, 2, "w") == expected
+    assert resolve_labels("imagenet-1k", None, 1000, "w") is labels_for("imagenet-1k")
+
+
+def test_a_text_that_is_neither_file_nor_set():
+    with pytest.raises(ArgumentError, match="nor one of imagenet-1k"):
+        resolve_labels("imagenet", None, 2, "w")
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "names"),
+    [
+        (None, None, ("class 0", "class 1")),
+        (None, (), ("class 0", "class 1")),
+        (None, ("a", "b"), ("a", "b")),
+        (["c", "d"], ("a", "b"), ("c", "d")),
+        (["c", "d"], "nobody's set", ("c", "d")),
+    ],
+)
+def test_what_a_user_says_goes_before_what_the_weights_say(given, stored, names):
+    assert resolve_labels(given, stored, 2, "w").names == names
+
+
+def test_names_of_another_number_of_classes():
+    with pytest.raises(ArgumentError, match=r"w\.pth has 2 classes, and there are 1,000 names"):
+        resolve_labels(None, "imagenet-1k", 2, "w.pth")
+    assert len(resolve_labels(None, "imagenet-1k", 0, "w.pth")) == 1000
+
+
+def test_a_file_must_not_make_its_reader_open_another(tmp_path: Path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("a\nb\n")
+    with pytest.raises(UnknownNameError, match="Unknown set of classes"):
+        resolve_labels(None, str(secret), 2, "w")
+    assert resolve_labels(str(secret), None, 2, "w").names == ("a", "b")
+
+
+IMAGENET = labels_for("imagenet-1k")
+
+
+@pytest.mark.parametrize("target", ["tabby", "Tabby Cat", "tabby, tabby cat", "n02123045", "281"])
+def test_a_class_by_any_of_its_names(target):
+    assert find_class(target, IMAGENET) == find_class(281, IMAGENET) == 281
+
+
+def test_every_class_is_found_by_its_id():
+    assert [find_class(wnid, IMAGENET) for wnid in IMAGENET.wnids] == list(range(1000))
+
+
+def test_a_name_of_two_classes_is_refused_with_both():
+    with pytest.raises(ArgumentError, match=r"134 \(crane\); 517 \(crane\)"):
+        find_class("crane", IMAGENET)
+
+
+def test_a_whole_name_goes_before_a_synonym():
+    assert find_class("cat", Labels(("lion, cat", "cat"))) == 1
+
+
+def test_names_that_are_numbers_are_names():
+    labels = Labels(("7", "0"))
+    assert find_class("0", labels) == 1
+    assert find_class(0, labels) == 0
+    assert find_class("1", labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "words"),
+    [
+        ("tabyy", ArgumentError, "Did you mean 'tabby'"),
+        ("", ArgumentError, "a number from 0 to 999"),
+        (1000, ArgumentError, "from 0 to 999"),
+        ("1000", ArgumentError, "from 0 to 999"),
+        ("9" * 5000, ArgumentError, "No class is called"),
+        (-1, ArgumentError, "from 0 to 999"),
+        (True, ArgumentTypeError, "not bool"),
+        (2.0, ArgumentTypeError, "not float"),
+    ],
+)
+def test_no_such_class(target, error, words):
+    with pytest.raises(error, match=words):
+        find_class(target, IMAGENET)

@@ -7,10 +7,10 @@ import pytest
 
 from convnext.architecture import VARIANTS
 from convnext.cli.main import main
-from convnext.engines import opening, quantizing
+from convnext.engines import quantizing
 from convnext.engines.mock import MockEngine
 from convnext.errors import ConvNeXtError
-from convnext.graphs.levels import Calibration
+from convnext.int8.calibration import Calibration
 from convnext.scale import judging
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
@@ -94,13 +94,11 @@ def test_evaluations_by_workers_are_calibrated_once(here, make, monkeypatch, moc
         made.append((network.preprocess, pictures))
         return Calibration({}, 9)
 
-    def evaluate(*_, calibration, **__):
-        given.append(calibration)
+    def evaluate(subject, *_, **__):
+        given.append(subject.calibration)
         raise ConvNeXtError("enough")
 
-    for module in (opening, quantizing):
-        monkeypatch.setattr(module, "quantize_network", calibrate)
-    monkeypatch.setitem(opening.ENGINES, "openvino", opening.ENGINES["mock"])
+    monkeypatch.setattr(quantizing, "quantize_network", calibrate)
     monkeypatch.setattr(judging, "evaluate_dataset", evaluate)
     (here / "data/n01440764").mkdir(parents=True)
     (here / "data/n01440764/1.png").write_bytes(make.encoded(25))

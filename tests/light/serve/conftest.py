@@ -9,7 +9,6 @@ import asyncio
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.util import find_spec
 
 import httpx
@@ -100,9 +99,10 @@ def _running(models, *, seconds=0.0, loader=None, fetcher=None, wait=True, **opt
 
     def slow(spec, settings, threads):
         loaded = load(spec, settings, threads)
-        engines.append(Slow(loaded.engine, seconds))
-        first = next(iter(loaded.engines))
-        return replace(loaded, engines={**loaded.engines, first: engines[-1]})
+        outputs, engine = next(iter(loaded.engines.items()))
+        engines.append(Slow(engine, seconds))
+        loaded.engines[outputs] = engines[-1]
+        return loaded
 
     listener = listen(settings)
     server = Server(settings, loader=loader or slow, fetcher=fetcher)

@@ -185,6 +185,8 @@ def test_help_teaches_by_examples(capsys):
     ("arguments", "said"),
     [
         (["--answers", "sing"], "--answers takes some of classify, embed, explain"),
+        (["--precision", "int8"], "Unknown precision of a server: 'int8'"),
+        (["--precision", "fp16"], "float16"),
         (["--threads", "0"], "--threads must be 1 or more"),
         (["--token-file", "absent"], "absent cannot be read"),
         (["--max-queue", "1"], "--max-queue 32 or more"),

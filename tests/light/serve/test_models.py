@@ -11,6 +11,7 @@ import pytest
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.images.recipe import Preprocess
 from convnext.serve.batching import StoppedError
+from convnext.serve.loading import OUTPUTS, load
 from convnext.serve.metrics import Metrics
 from convnext.serve.models import Models, expanded
 from convnext.serve.problems import Problem
@@ -145,12 +146,22 @@ def test_settings_are_checked(options, said):
         Settings(**{"models": (ModelSpec("m", "m"),), **options})
 
 
+@pytest.mark.usefixtures("mock_engine")
+def test_weights_are_opened_once_for_all_answers_and_let_go_of(named_weights, counted):
+    model = load(ModelSpec("m", str(named_weights)), Settings((ModelSpec("m", "m"),)), None)
+    assert list(model.engines) == list(OUTPUTS.values())
+    assert model.head["head.kernel"].shape == (32, 10)
+    assert counted == {"open_weights": 1, "recognise": 1}
+    with pytest.raises(ArgumentError, match="is closed"):
+        model.engine("stage_0")
+
+
 class Answering:
     """As much of a loaded model as its life takes."""
 
-    num_classes, seconds, has_names, info = 0, 0.0, True, WeightsInfo()
+    num_classes, has_names, info = 0, True, WeightsInfo()
 
-    def run(self, _kind, batch):
+    def run(self, batch, _outputs):
         return {"out": batch}
 
 

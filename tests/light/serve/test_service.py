@@ -15,10 +15,9 @@ from contextlib import contextmanager
 import pytest
 from PIL import Image
 
-from convnext.serve import answers
+from convnext.serve import answers, inference_protocol
 from convnext.serve import service as service_module
 from convnext.serve.bodies import Bodies
-from convnext.serve.loading import Loaded
 from convnext.serve.metrics import Metrics
 from convnext.serve.service import INLINE_BYTES, Service
 from convnext.serve.settings import ModelSpec, Settings
@@ -39,13 +38,13 @@ def picture():
 @contextmanager
 def decoding_stopped(run, monkeypatch, picture):
     """A server whose threads for pictures are all at work until the end."""
-    gate, see = threading.Event(), Loaded.see
+    gate, see = threading.Event(), service_module.see
 
     def waiting(*arguments):
         assert gate.wait(20)
         return see(*arguments)
 
-    monkeypatch.setattr(Loaded, "see", waiting)
+    monkeypatch.setattr(service_module, "see", waiting)
     with ThreadPoolExecutor(1) as threads:
         files = [("p", (str(number), picture)) for number in range(8)]
         busy = threads.submit(run.client.post, "/v1/classify", files=files)
@@ -167,7 +166,7 @@ def test_the_deadline_runs_while_a_body_is_taken_apart(
 @pytest.mark.usefixtures("mock_engine")
 def test_drawing_has_a_deadline(running, named_weights, monkeypatch, picture):
     gate = threading.Event()
-    monkeypatch.setattr(Loaded, "explain", lambda *_: gate.wait(20))
+    monkeypatch.setattr(answers, "explained", lambda *_: gate.wait(20))
     with running(named_weights) as run:
         try:
             url = "/v1/explain?deadline_ms=300"
@@ -182,13 +181,13 @@ def test_the_pictures_of_a_request_for_inference_are_decoded_beside_each_other(
     running, named_weights, monkeypatch, picture
 ):
     monkeypatch.setattr(service_module, "available_processors", lambda: 2)
-    both, see = threading.Barrier(2), Loaded.see
+    both, see = threading.Barrier(2), service_module.see
 
     def together(*arguments):
         both.wait(5)
         return see(*arguments)
 
-    monkeypatch.setattr(Loaded, "see", together)
+    monkeypatch.setattr(service_module, "see", together)
     data = [base64.b64encode(picture).decode()] * 4
     tensor = {"name": "image", "datatype": "BYTES", "shape": [4], "data": data}
     with running(named_weights) as run:
@@ -199,7 +198,7 @@ def test_the_pictures_of_a_request_for_inference_are_decoded_beside_each_other(
 
 @pytest.mark.usefixtures("mock_engine")
 def test_large_answers_are_written_off_the_event_loop(running, named_weights, monkeypatch, picture):
-    threads, best, dumps = set(), Loaded.best, answers.json.dumps
+    threads, best, dumps = set(), answers.best_classes, answers.json.dumps
 
     def noted(function):
         def call(*arguments, **options):
@@ -227,7 +226,8 @@ def test_large_answers_are_written_off_the_event_loop(running, named_weights, mo
 
         small = [ask(*question) for question in questions]
         monkeypatch.setattr(service_module, "INLINE_NUMBERS", 8, raising=False)
-        monkeypatch.setattr(Loaded, "best", noted(best))
+        for module in (answers, inference_protocol):
+            monkeypatch.setattr(module, "best_classes", noted(best))
         monkeypatch.setattr(answers.json, "dumps", noted(dumps))
         for question, answer in zip(questions, small, strict=True):
             threads.clear()

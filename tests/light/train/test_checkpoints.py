@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from convnext.atomic import write_text
 from convnext.errors import TrainingError
-from convnext.train.checkpoints import Checkpoint, Checkpoints, write_atomically
+from convnext.train.checkpoints import Checkpoint, Checkpoints, disk_errors
 
 ARRAYS = {
     "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -79,10 +80,10 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
     assert "is left out" in caplog.text
 
 
-def test_a_draft_is_no_checkpoint_and_is_swept_away(tmp_path):
-    draft = tmp_path / ".0a1b2c3d.step-000000009.part"
-    draft.mkdir()
-    (draft / "state.safetensors").write_bytes(b"half")
+def test_a_temporary_folder_is_no_checkpoint_and_is_swept_away(tmp_path):
+    temporary = tmp_path / ".0a1b2c3d.step-000000009.part"
+    temporary.mkdir()
+    (temporary / "state.safetensors").write_bytes(b"half")
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest() is None
     checkpoints.write(Checkpoint(1, ARRAYS, {}))
@@ -106,6 +107,9 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
         checkpoints.write(Checkpoint(2, ARRAYS, {}))
     assert [place.name for place in tmp_path.iterdir()] == ["step-000000001"]
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(TrainingError, match="No space left"):
-        write_atomically(tmp_path / "table.csv", "a")
+    with (
+        pytest.raises(TrainingError, match="No space left"),
+        disk_errors(tmp_path / "table.csv"),
+    ):
+        write_text(tmp_path / "table.csv", "a")
     assert not (tmp_path / "table.csv").exists()

@@ -11,7 +11,32 @@ import pytest
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.train.recipe import load_recipe
 from convnext.train.session import Session, join_session
-from convnext.train.team import ALONE, Alone, Team, lost
+from convnext.train.team import ALONE, Alone, Hosts, Team, lost
+
+
+def test_hosts_are_read():
+    assert Hosts.parse("node-1:29500,0,4") == Hosts("node-1", 29500, 0, 4)
+    assert Hosts.parse("[::1]:29500,1,2") == Hosts("::1", 29500, 1, 2)
+    assert Hosts.parse("[::1]:29500,1,2").place == "[::1]:29500"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("node-1,0,2", "host:port,rank,count"),
+        ("node-1:29500", "host:port,rank,count"),
+        ("node-1:http,0,2", "host:port,rank,count"),
+        ("node-1:29500,0", "host:port,rank,count"),
+        ("node-1:29500,2,2", "counted from 0, so the last is 1"),
+        ("node-1:29500,-1,2", "no such"),
+        ("node-1:99999,0,2", "a port from 1 to 65535"),
+        (":29500,0,2", "a port from 1 to 65535"),
+        ("node-1:29500,0,0", "Of 0 hosts"),
+    ],
+)
+def test_hosts_that_cannot_be(text, said):
+    with pytest.raises(ArgumentError, match=said):
+        Hosts.parse(text)
 
 
 class Thread(Alone):

@@ -4,34 +4,9 @@ import pytest
 
 from convnext.errors import ArgumentError
 from convnext.train.team import ALONE
-from convnext.train.team_hosts import Hosts, form_team
+from convnext.train.team_hosts import form_team
 
 LAUNCHED = {"MASTER_ADDR": "a", "MASTER_PORT": "29500", "RANK": "1", "WORLD_SIZE": "2"}
-
-
-def test_hosts_are_read():
-    assert Hosts.parse("node-1:29500,0,4") == Hosts("node-1", 29500, 0, 4)
-    assert Hosts.parse("[::1]:29500,1,2") == Hosts("::1", 29500, 1, 2)
-    assert Hosts.parse("[::1]:29500,1,2").place == "[::1]:29500"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("node-1,0,2", "host:port,rank,count"),
-        ("node-1:29500", "host:port,rank,count"),
-        ("node-1:http,0,2", "host:port,rank,count"),
-        ("node-1:29500,0", "host:port,rank,count"),
-        ("node-1:29500,2,2", "counted from 0, so the last is 1"),
-        ("node-1:29500,-1,2", "no such"),
-        ("node-1:99999,0,2", "a port from 1 to 65535"),
-        (":29500,0,2", "a port from 1 to 65535"),
-        ("node-1:29500,0,0", "Of 0 hosts"),
-    ],
-)
-def test_hosts_that_cannot_be(text, said):
-    with pytest.raises(ArgumentError, match=said):
-        Hosts.parse(text)
 
 
 def test_one_device_of_one_process_is_nobody_elses_business():

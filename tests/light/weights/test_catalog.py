@@ -256,7 +256,7 @@ def test_collections_are_complete():
 def test_default_is_1000_classes_at_224_for_every_published_variant():
     published = {row.variant for row in ROWS}
     assert set(DEFAULT_RECIPES) == published
-    assert set(VARIANTS) - published == {"convnextv2_small", "test_v1", "test_v2"}
+    assert {"convnextv2_small", "test_v1", "test_v2"} <= set(VARIANTS) - published
     for variant in DEFAULT_RECIPES:
         row = default_checkpoint(variant)
         assert (row.variant, row.num_classes, row.resolution) == (variant, 1000, 224)

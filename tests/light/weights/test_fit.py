@@ -17,7 +17,7 @@ whole = parameter_shapes
 
 
 def encoder(variant):
-    return parameter_shapes(variant, 0, head_norm=False)
+    return parameter_shapes(replace(variant, head="none"), 0)
 
 
 def test_the_same_tensors_fit():
@@ -85,8 +85,16 @@ def test_norms_of_a_backbone_begin_fresh_only_when_asked():
             encoder(V2),
             "The file has no head norm and no head (encoder without a head): pass head='new'",
         ),
-        (whole(V1, 5, layer_scale=False), whole(V1, 5), "The file has layer scale: build the mod"),
-        (whole(V1, 5), whole(V1, 5, layer_scale=False), "The file has no layer scale: build the"),
+        (
+            whole(replace(V1, layer_scale=False), 5),
+            whole(V1, 5),
+            "The file has layer scale: build the mod",
+        ),
+        (
+            whole(V1, 5),
+            whole(replace(V1, layer_scale=False), 5),
+            "The file has no layer scale: build the",
+        ),
     ],
 )
 def test_the_likely_cause_is_named(model, file, cause):

@@ -267,7 +267,7 @@ def test_what_keras_saved_of_our_models(tmp_path, name, file):
         input_shape=(64, 64, 3),
         num_classes=4,
         drop_path_rate=0.2,
-        layer_scale_init_value=0.5 if name == "test_v1" else None,
+        layer_scale_init_value=0.5,
     )
     values = random_weights({v.path: v.shape for v in model.weights})
     for variable in model.weights:

@@ -161,11 +161,11 @@ def test_a_file_that_comes_back_different_does_not_replace_a_good_one(
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"precious")
 
-    def on_a_bad_disk(draft, *arguments):
-        content = bytearray(draft.read_bytes())
+    def on_a_bad_disk(temporary, *arguments):
+        content = bytearray(temporary.read_bytes())
         content[-1] ^= 1
-        draft.write_bytes(content)
-        verify(draft, *arguments)
+        temporary.write_bytes(content)
+        verify(temporary, *arguments)
 
     verify = save._verify
     monkeypatch.setattr(save, "_verify", on_a_bad_disk)

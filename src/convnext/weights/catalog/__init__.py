@@ -22,6 +22,7 @@ from convnext.weights.catalog.lookup import (
     get_checkpoint,
     licence_notice,
     list_models,
+    published_normalisations,
 )
 from convnext.weights.catalog.published import CHECKPOINTS, DEFAULT_RECIPES
 
@@ -39,4 +40,5 @@ __all__ = [
     "get_checkpoint",
     "licence_notice",
     "list_models",
+    "published_normalisations",
 ]

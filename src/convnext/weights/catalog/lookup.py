@@ -12,10 +12,17 @@ from typing import get_args
 
 from convnext.architecture import VARIANTS, Family, sizes
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from convnext.images.recipe import Triple
 from convnext.weights.catalog.checkpoint import Checkpoint, Licence
 from convnext.weights.catalog.published import CHECKPOINTS, DEFAULT_RECIPES
 
-__all__ = ["default_checkpoint", "get_checkpoint", "licence_notice", "list_models"]
+__all__ = [
+    "default_checkpoint",
+    "get_checkpoint",
+    "licence_notice",
+    "list_models",
+    "published_normalisations",
+]
 
 _TERMS: dict[Licence, str] = {
     "MIT": "keep the copyright notice",
@@ -91,6 +98,17 @@ def default_checkpoint(variant: str) -> Checkpoint:
     if variant not in DEFAULT_RECIPES:
         raise _never_published(variant)
     return CHECKPOINTS[f"{variant}.{DEFAULT_RECIPES[variant]}"]
+
+
+def published_normalisations(architecture: str) -> list[tuple[Triple, Triple]]:
+    """The means and deviations that published weights of an architecture were trained with.
+
+    Example:
+        >>> published_normalisations("convnext_tiny")
+        [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    """
+    rows = (row.preprocess for row in CHECKPOINTS.values() if row.variant == architecture)
+    return list(dict.fromkeys((recipe.mean, recipe.std) for recipe in rows))
 
 
 def licence_notice(checkpoint: Checkpoint) -> str:

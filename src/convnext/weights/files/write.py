@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from convnext.drafts import replaced
+from convnext.atomic import replaced
 from convnext.errors import ArgumentError, ConvNeXtError, WeightsError
 from convnext.weights.files import hdf5, npz, pth, safetensors_file
 from convnext.weights.files.tensors import LazyTensor
@@ -69,9 +69,9 @@ def write_weights(
         if free < total:
             said = f"{os.strerror(errno.ENOSPC)}: {total:,} bytes are needed and {free:,} are free"
             raise OSError(errno.ENOSPC, said)
-        with replaced(path) as draft:
-            write(draft, tensors, on_progress=on_progress or (lambda _: None))
-            check(draft)
+        with replaced(path) as temporary:
+            write(temporary, tensors, on_progress=on_progress or (lambda _: None))
+            check(temporary)
     except ConvNeXtError:  # some are OSErrors as well
         raise
     except OSError as error:

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from convnext.architecture import Variant
+from convnext.architecture import Architecture, Arithmetic, Shape
 from convnext.errors import ArgumentError, UnknownNameError
-from convnext.weights.canonical import Shape
 from convnext.weights.layouts.dinov3 import DINOV3
 from convnext.weights.layouts.facebook import FACEBOOK
 from convnext.weights.layouts.fcmae import FCMAE
@@ -74,68 +73,76 @@ def get_layout(name: str) -> Layout:
 
 
 def recognise(
-    shapes: Mapping[str, Shape], layout: str | None = None, variant: Variant | None = None
+    shapes: Mapping[str, Shape],
+    layout: str | None = None,
+    told: Architecture | Arithmetic | None = None,
 ) -> Recognised:
     """Which layout these names and shapes are in, and of which model.
 
     Args:
         shapes: Name and shape of every tensor.
         layout: The only layout to try; by default all.
-        variant: The variant it has to be; by default whichever it is.
+        told: The architecture it has to be, or how it computes, where somebody said so.
     """
     tried = LAYOUTS.values() if layout is None else [get_layout(layout)]
-    return _recognise(shapes, tried, variant)
+    return _recognise(shapes, tried, told)
 
 
 def to_canonical(
-    foreign: Mapping[str, Tensor], layout: str | None = None, variant: Variant | None = None
+    foreign: Mapping[str, Tensor],
+    layout: str | None = None,
+    told: Architecture | Arithmetic | None = None,
 ) -> dict[str, Tensor]:
     """Foreign tensors under our names and in our axes, in the order data flows.
 
     Args:
         foreign: Arrays or lazy tensors by their foreign names, with any prefix.
         layout: Their layout; by default recognised.
-        variant: The variant they have to be; by default recognised.
+        told: See `recognise`.
     """
     shapes = {name: tuple(array.shape) for name, array in foreign.items()}
-    sources = recognise(shapes, layout, variant).sources
+    sources = recognise(shapes, layout, told).sources
     return {name: moved(source.move.read, foreign[source.name]) for name, source in sources.items()}
 
 
-def to_foreign(canonical: Mapping[str, Tensor], layout: str, variant: Variant) -> dict[str, Tensor]:
+def to_foreign(
+    canonical: Mapping[str, Tensor], layout: str, architecture: Architecture
+) -> dict[str, Tensor]:
     """Our tensors under a layout's names and in its axes, as its own library would hold them.
 
     Args:
         canonical: Arrays or lazy tensors by canonical names.
         layout: The layout to write.
-        variant: Their variant.
+        architecture: What they are weights of.
 
     Raises:
-        ArgumentError: The layout has no name for one of them.
+        ArgumentError: The layout has no name for one of them, or its library would compute
+            otherwise.
     """
-    rows = foreign_rows(canonical, layout, variant)
+    rows = foreign_rows(canonical, layout, architecture)
     return {row.foreign: moved(row.move.write, canonical[name]) for name, row in rows.items()}
 
 
-def foreign_rows(names: Collection[str], layout: str, variant: Variant) -> dict[str, Row]:
-    """How a layout spells each of these canonical names of a variant.
+def foreign_rows(names: Collection[str], layout: str, architecture: Architecture) -> dict[str, Row]:
+    """How a layout spells each of these canonical names of an architecture.
 
     Raises:
-        ArgumentError: The layout cannot be written, or has no name for one of them.
+        ArgumentError: The layout cannot be written, has no name for one of them, or its library
+            would compute otherwise.
     """
     to = get_layout(layout)
-    rows = to.rows_for(variant) if to.rows_for else to.rows
+    rows = to.rows_for(architecture) if to.rows_for else to.rows
     decoder_blocks = {n.partition(".")[0] for n in names if n.startswith("decoder_block_")}
-    prefix = to.prefix(variant, names)
-    spelled = {
-        row.canonical: row for row in expand(rows, variant.depths, len(decoder_blocks), prefix)
-    }
+    prefix, depths = to.prefix(architecture, names), architecture.depths
+    spelled = {row.canonical: row for row in expand(rows, depths, len(decoder_blocks), prefix)}
     nameless = [name for name in names if name not in spelled]
-    if nameless or not to.writable or variant.family not in to.families:
+    if nameless or not to.writable or not to.computes(architecture):
         allowed = ", ".join(name for name, other in LAYOUTS.items() if other.writable)
         about = f" It has no name for {', '.join(nameless[:5])}." if nameless else ""
+        if not to.computes(architecture):
+            about = f" Its library does not compute with {architecture.arithmetic}."
         raise ArgumentError(
-            f"{variant.name} cannot be written in the layout {layout!r} ({to.about}).{about} "
+            f"{architecture.name} cannot be written in the layout {layout!r} ({to.about}).{about} "
             f"Layouts that can be written: {allowed}."
         )
     return {name: spelled[name] for name in names}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from convnext.architecture import Variant
+from convnext.architecture import Architecture
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
@@ -24,15 +24,14 @@ STAGE_FOREIGN = "{p}stages.{i}"
 BLOCK_FOREIGN = f"{STAGE_FOREIGN}.layers.{{j}}"
 
 
-def _prefix(variant: Variant, names: Collection[str]) -> str:
-    del variant, names
+def _prefix(architecture: Architecture, names: Collection[str]) -> str:
+    del architecture, names
     return "model."
 
 
 DINOV3 = Layout(
     "dinov3",
     "transformers' DINOv3ConvNext (model.safetensors)",
-    families=("v1",),
     prefix=_prefix,
     annotations={"format": "pt"},
     rows=(

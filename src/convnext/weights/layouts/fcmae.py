@@ -43,7 +43,6 @@ BLOCK_FOREIGN = "encoder.stages.{i}.{j}"
 FCMAE = Layout(
     "fcmae",
     "the authors' FCMAE training files, V2 only",
-    families=("v2",),
     nested_under="model",
     rows=(
         *torch_conv("encoder.downsample_layers.0.0", "stem_conv"),

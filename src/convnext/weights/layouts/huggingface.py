@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from convnext.architecture import Variant
+from convnext.architecture import Architecture
 from convnext.weights.layouts.moves import vector
 from convnext.weights.layouts.table import (
     BLOCK,
@@ -25,10 +25,10 @@ __all__ = ["HUGGINGFACE"]
 BLOCK_FOREIGN = "{p}encoder.stages.{i}.layers.{j}"
 
 
-def _prefix(variant: Variant, names: Collection[str]) -> str:
+def _prefix(architecture: Architecture, names: Collection[str]) -> str:
     if "head.kernel" not in names:
         return ""
-    return "convnextv2." if variant.has_grn else "convnext."
+    return "convnextv2." if architecture.grn else "convnext."
 
 
 HUGGINGFACE = Layout(
@@ -36,6 +36,7 @@ HUGGINGFACE = Layout(
     "transformers' ConvNext and ConvNextV2 (model.safetensors, pytorch_model.bin)",
     prefix=_prefix,
     annotations={"format": "pt"},
+    arithmetic="stated",
     rows=(
         *torch_conv("{p}embeddings.patch_embeddings", "stem_conv"),
         *torch_norm("{p}embeddings.layernorm", "stem_norm"),

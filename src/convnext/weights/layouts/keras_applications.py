@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from convnext.architecture import Variant
-from convnext.weights.canonical import Shape
+from convnext.architecture import Architecture, Shape
 from convnext.weights.layouts import keras_names
 from convnext.weights.layouts.moves import GROUPED
 from convnext.weights.layouts.table import BLOCK, Layout, Row, keras_norm, keras_weighted
@@ -24,9 +23,9 @@ UNNAMED_NORM = re.compile(r"layer_normalization(_\d+)?/(gamma|beta)")
 STEM = "stem_conv/kernel"
 
 
-def _prefix(variant: Variant, names: Collection[str]) -> str:
+def _prefix(architecture: Architecture, names: Collection[str]) -> str:
     del names
-    return f"{variant.name}_"
+    return f"{architecture.name}_"
 
 
 def _tidy(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
@@ -41,7 +40,6 @@ def _tidy(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
 KERAS_APPLICATIONS = Layout(
     "keras_applications",
     "keras.applications.ConvNeXt* (.h5), V1 only",
-    families=("v1",),
     tidy=_tidy,
     prefix=_prefix,
     short=keras_names.short,

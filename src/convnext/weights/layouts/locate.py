@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from convnext.architecture import Shape
 from convnext.errors import WeightsMismatchError
-from convnext.weights.canonical import Shape
 from convnext.weights.layouts.table import BLOCK, Layout, spell
 
 __all__ = ["TRAINING_STATE", "Located", "locate"]

@@ -5,44 +5,33 @@ Keras archives of our models spell the dots as slashes, and its older files say 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 
-from convnext.weights.canonical import Shape
-from convnext.weights.layouts.table import BLOCK, Layout, Row
+from convnext.architecture import ARCHITECTURES, Shape, parameters
+from convnext.weights.canonical import decoder_shapes, feature_norm_shapes
+from convnext.weights.layouts.table import Layout, Row
 
 __all__ = ["OWN"]
 
-NORMS = (
-    "stem_norm",
-    "downsample_{i}_norm",
-    f"{BLOCK}.norm",
-    f"{BLOCK}.grn",
-    "head_norm",
-    "feature_stem_norm",
-    "feature_{i}_norm",
-    "decoder_block_{j}.norm",
-    "decoder_block_{j}.grn",
-)
-WEIGHTED = (
-    "stem_conv",
-    "downsample_{i}_conv",
-    f"{BLOCK}.dwconv",
-    f"{BLOCK}.pwconv1",
-    f"{BLOCK}.pwconv2",
-    "head",
-    "decoder_proj",
-    "decoder_block_{j}.dwconv",
-    "decoder_block_{j}.pwconv1",
-    "decoder_block_{j}.pwconv2",
-    "decoder_pred",
-)
-NAMES = (
-    *(f"{name}.{part}" for name in NORMS for part in ("gamma", "beta")),
-    *(f"{name}.{part}" for name in WEIGHTED for part in ("kernel", "bias")),
-    f"{BLOCK}.layer_scale.gamma",
-    "decoder_mask.token",
-)
+
+def _patterns() -> Iterator[str]:
+    """Every name that some architecture has, its numbers left open."""
+    rows = [row for row in ARCHITECTURES.values() if row.size == "test"]
+    first = rows[0]
+    every = [*rows, *(replace(first, stem=stem) for stem in ("overlap", "overlap_act"))]
+    every += [replace(first, head="norm_pool"), replace(first, head_hidden=1)]
+    for row in every:
+        for name in (
+            *parameters(row.steps()),
+            *feature_norm_shapes(row),
+            *decoder_shapes(row),
+        ):
+            name = re.sub(r"^stage_\d_block_\d", "stage_{i}_block_{j}", name)
+            name = re.sub(r"^(downsample|feature)_\d", r"\1_{i}", name)
+            yield re.sub(r"^decoder_block_\d", "decoder_block_{j}", name)
 
 
 def _tidy(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
@@ -53,5 +42,7 @@ OWN = Layout(
     "convnext",
     "this package's own names (.safetensors, .keras, .weights.h5)",
     tidy=_tidy,
-    rows=tuple(Row(name, name) for name in NAMES),
+    arithmetic="usual_if_unpublished",
+    epsilon=None,
+    rows=tuple(Row(name, name) for name in dict.fromkeys(_patterns())),
 )

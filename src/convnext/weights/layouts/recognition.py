@@ -1,43 +1,46 @@
 """Find out from names and shapes alone which layout a file is in and which model it holds.
 
 No name is ever parsed: a layout's table says how it would spell a tensor, and we look whether the
-file has it. Depths come from counting blocks, widths from the blocks' norms, the family from what a
-block holds, and then every shape must agree.
+file has it. Depths come from counting blocks, widths from the blocks' norms, the other traits from
+`TRAITS`, and then every shape must agree. What names and shapes do not tell (epsilon, activation)
+is what somebody said; otherwise only architectures that are known by these shapes are known.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from convnext.architecture import VARIANTS, Family, Variant
-from convnext.errors import WeightsMismatchError
-from convnext.weights.canonical import (
+from convnext.architecture import (
+    ARCHITECTURES,
+    Architecture,
+    Arithmetic,
+    HeadKind,
     Shape,
-    decoder_shapes,
-    feature_norm_shapes,
-    parameter_shapes,
+    StemKind,
 )
+from convnext.errors import UnstatedError, WeightsMismatchError
+from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.layouts.locate import TRAINING_STATE, Located, locate
 from convnext.weights.layouts.misfit import Misfit
 from convnext.weights.layouts.moves import Move
 from convnext.weights.layouts.table import BLOCK, Layout, expand, spell
 
-__all__ = ["Recognised", "Source", "described", "recognise", "same_size"]
+__all__ = ["Recognised", "Source", "described", "recognise"]
 
 BLOCK_NORM = f"{BLOCK}.norm.gamma"
 
-# Architectures that share names with ours and are something else.
+MOST_STAGES = 4
+
+# Networks that share names with ours and are something else.
 RELATIVES = (
     (
         r"(.*\.)?blocks\.0\.dwconv\.weight",
         "This is an isotropic ConvNeXt (one stage, patches of 16): another architecture.",
     ),
-    (r"(.*\.)?norm_pre\.weight", "This timm model normalises before it pools: not supported."),
-    (r"(.*\.)?stem\.[23]\.weight", "This timm model has an overlapping stem: not supported."),
-    (r"(.*\.)?head\.pre_logits\..*", "This head has a hidden layer: not supported."),
 )
 
 
@@ -55,11 +58,11 @@ class Recognised:
 
     Attributes:
         layout: Name of the layout.
-        variant: The published variant, or one of size `"custom"`.
+        architecture: A published one, or one of size `"custom"`.
+        possible: Where it is not known how the network computes: the architectures of these names
+            and shapes that there may be.
         num_classes: Width of the classifier; 0 where there is none.
         channels: Channels of the pictures it takes.
-        layer_scale: Whether its blocks hold a layer scale.
-        head_norm: Whether the norm after pooling is there.
         features: Which outputs have a norm of their own (dense-prediction backbones).
         decoder: Whether the decoder of FCMAE pretraining is there.
         shapes: Each canonical name's shape, in the order data flows.
@@ -68,16 +71,56 @@ class Recognised:
     """
 
     layout: str
-    variant: Variant
+    architecture: Architecture
+    possible: tuple[Architecture, ...]
     num_classes: int
     channels: int
-    layer_scale: bool
-    head_norm: bool
     features: tuple[str, ...]
     decoder: bool
     shapes: Mapping[str, Shape] = field(repr=False)
     sources: Mapping[str, Source] = field(repr=False)
     ignored: tuple[str, ...] = field(repr=False)
+
+    @property
+    def variant(self) -> Architecture:
+        """Another name of `architecture`."""
+        return self.architecture
+
+    @property
+    def layer_scale(self) -> bool:
+        """Whether its blocks hold a layer scale."""
+        return self.architecture.layer_scale
+
+    @property
+    def head_norm(self) -> bool:
+        """Whether the norm before the classifier is there."""
+        return self.architecture.head != "none"
+
+    def check_arithmetic(self, source: object) -> None:
+        """Refuse to compute where it is not known how.
+
+        Raises:
+            UnstatedError: Several networks have these names and shapes.
+        """
+        if not self.possible:
+            return
+        listed = [
+            f"  {row.name if row.size != 'custom' else 'like the published sizes'}: "
+            f"{row.arithmetic}"
+            for row in self.possible
+        ]
+        named = next((row.name for row in self.possible if row.size != "custom"), None)
+        example = named or str(self.possible[0].arithmetic)
+        raise UnstatedError(
+            "\n".join(
+                [
+                    f"{source}: names and shapes do not tell how this network computes. It may be",
+                    *listed,
+                    f"or something else. Say which: architecture={example!r} (--arch {example}). "
+                    "Or put the config.json beside it that came with it.",
+                ]
+            )
+        )
 
     @property
     def kind(self) -> str:
@@ -92,14 +135,16 @@ class Recognised:
 
 
 def recognise(
-    shapes: Mapping[str, Shape], layouts: Iterable[Layout], variant: Variant | None = None
+    shapes: Mapping[str, Shape],
+    layouts: Iterable[Layout],
+    told: Architecture | Arithmetic | None = None,
 ) -> Recognised:
     """Whose weights these are, of which model, and where each canonical tensor comes from.
 
     Args:
         shapes: Name and shape of every tensor.
         layouts: The layouts to try, in order.
-        variant: The variant it has to be; by default whichever it is.
+        told: The architecture it has to be, or how it computes, where somebody said so.
 
     Raises:
         WeightsMismatchError: The tensors fit no layout, or some are missing, left over or have a
@@ -109,19 +154,66 @@ def recognise(
     located = next(filter(None, (locate(shapes, layout) for layout in layouts)), None)
     if located is None:
         raise _unknown(shapes, layouts)
-    recognised, misfit = _read(_Probe(shapes, located))
+    probe = _Probe(shapes, located)
+    seen = _seen(probe)
+    recognised, misfit = _read(probe, seen)
     if misfit:
         raise misfit.error(
-            f"These look like weights of {described(recognised.variant)} in the layout "
+            f"These look like weights of {described(_nearest(seen))} in the layout "
             f"{recognised.layout!r}, but they do not fit.",
             _hints(shapes),
         )
-    if variant is not None and not same_size(variant, recognised.variant):
-        raise WeightsMismatchError(
-            f"These are weights of {described(recognised.variant)}, "
-            f"not of {described(variant)}. Ask for the variant that the file holds."
-        )
-    return recognised
+    architecture, possible = _resolved(seen, recognised, located.layout, told)
+    return replace(recognised, architecture=architecture, possible=possible)
+
+
+def _resolved(
+    seen: Architecture, found: Recognised, layout: Layout, told: Architecture | Arithmetic | None
+) -> tuple[Architecture, tuple[Architecture, ...]]:
+    """The architecture, and those that are possible if it is not known."""
+    alike = [row for row in ARCHITECTURES.values() if _may_be(row, seen, found.num_classes)]
+    if isinstance(told, Architecture):
+        if not _may_be(told, seen, found.num_classes):
+            raise WeightsMismatchError(
+                f"These are weights of {described(alike[0] if alike else seen)}, not of "
+                f"{described(told)}. Ask for the architecture that the file holds."
+            )
+        return _as_seen(told, seen), ()
+    if told is not None:
+        if (told.norm == "layer") != (seen.norm == "layer"):
+            has, kinds = ("a", "layer") if seen.norm == "layer" else ("no", "rms or norm=simple")
+            raise WeightsMismatchError(
+                f"The norms are said to be of the kind {told.norm!r}, and these have {has} beta: "
+                f"say norm={kinds}."
+            )
+        stated = replace(seen, **told._asdict())
+        return _as_seen(next((r for r in alike if r.arithmetic == told), stated), seen), ()
+    unusual = [row for row in alike if not row.is_usual]
+    if seen.norm == "layer":
+        usual = next((row for row in alike if row.is_usual), seen)
+        safe = alike or layout.arithmetic == "usual_if_unpublished"
+        if layout.arithmetic == "usual" or (safe and not unusual):
+            return _as_seen(usual, seen), ()
+        unusual.append(usual)
+    return _as_seen(unusual[0], seen) if unusual else seen, tuple(unusual or [seen])
+
+
+def _nearest(seen: Architecture) -> Architecture:
+    return next((row for row in ARCHITECTURES.values() if row.same_encoder(seen)), seen)
+
+
+def _may_be(row: Architecture, seen: Architecture, num_classes: int) -> bool:
+    """Whether weights with these names and shapes can be of this architecture."""
+    heads_agree = seen.head in ("none", row.head)
+    hidden_agrees = row.head_hidden == seen.head_hidden or not (num_classes or seen.head_hidden)
+    return row.same_encoder(seen) and heads_agree and hidden_agrees
+
+
+def _as_seen(known: Architecture, seen: Architecture) -> Architecture:
+    """A known architecture with the parts that these weights have of it."""
+    return replace(
+        known, head=seen.head, head_hidden=seen.head_hidden, layer_scale=seen.layer_scale
+    )
 
 
 class _Probe:
@@ -131,11 +223,13 @@ class _Probe:
         self.shapes = shapes
         self.located = located
         self.layout = located.layout
-        self._rows = {row.canonical: row for row in self.layout.rows}
+        rows_in = self.layout.rows_in
+        self.rows = rows_in(located.names) if rows_in else self.layout.rows
+        self._by_canonical = {row.canonical: row for row in self.rows}
 
     def shape(self, canonical: str, stage: int = 0, block: int = 0) -> Shape | None:
         """The canonical shape of a tensor, or None where it is not there."""
-        row = self._rows.get(canonical)
+        row = self._by_canonical.get(canonical)
         if row is None:
             return None
         name = self.located.names.get(self.layout.short(spell(row.foreign, stage, block)))
@@ -161,40 +255,81 @@ class _Probe:
     def sources(self, depths: Iterable[int], decoder_depth: int) -> dict[str, Source]:
         """Every canonical name that the table finds in the file."""
         sources = {}
-        for row in expand(self.layout.rows, tuple(depths), decoder_depth):
+        for row in expand(self.rows, tuple(depths), decoder_depth):
             name = self.located.names.get(self.layout.short(row.foreign))
             if name is not None:
                 sources[row.canonical] = Source(name, row.move)
         return sources
 
 
-def _read(probe: _Probe) -> tuple[Recognised, Misfit]:
+def _overlapping(probe: _Probe) -> StemKind:
+    """The kind of a stem, from which convolutions it has and how wide the first one is."""
+    if probe.shape("stem_act_conv.kernel"):
+        return "overlap_act"
+    second = probe.shape("stem_conv_2.kernel")
+    if second is None:
+        return "patch"
+    return "overlap" if second[2:3] == second[3:4] else "overlap_tiered"
+
+
+def _head(probe: _Probe) -> HeadKind:
+    if probe.shape("map_norm.gamma"):
+        return "norm_pool"
+    return "pool_norm" if probe.shape("head_norm.gamma") else "none"
+
+
+TRAITS: Mapping[str, Callable[[_Probe], Any]] = {
+    "grn": lambda probe: probe.shape(f"{BLOCK}.grn.gamma") is not None,
+    "layer_scale": lambda probe: probe.shape(f"{BLOCK}.layer_scale.gamma") is not None,
+    "stem": _overlapping,
+    "patch": lambda probe: probe.width("stem_conv.kernel") if _overlapping(probe) == "patch" else 4,
+    "stem_norm": lambda probe: probe.shape("stem_norm.gamma") is not None,
+    "norm": lambda probe: "layer" if probe.shape(f"{BLOCK}.norm.beta") else "rms",
+    "head": _head,
+    "head_hidden": lambda probe: probe.width("head_hidden.kernel", 1),
+    "expansion": lambda p: p.width(f"{BLOCK}.pwconv1.kernel", 1) // p.width(BLOCK_NORM) or 4,
+}
+"""How names and shapes show each trait; RMS norms and simple ones look the same."""
+
+
+def _seen(probe: _Probe) -> Architecture:
+    """The architecture as names and shapes show it; what they do not show is as usual."""
+    counts = [probe.count(BLOCK_NORM, stage) for stage in range(MOST_STAGES)]
+    last = max(stage for stage, count in enumerate([1, *counts[1:]]) if count)
+    stages = range(last + 1)
+    kernels = tuple(probe.width(f"{BLOCK}.dwconv.kernel", stage=stage) for stage in stages)
+    traits = {name: show(probe) for name, show in TRAITS.items()}
+    return Architecture(
+        "convnextv2_custom" if traits["grn"] else "convnext_custom",
+        "custom",
+        tuple(counts[: last + 1]),
+        tuple(probe.width(BLOCK_NORM, stage=stage) for stage in stages),
+        kernels=() if set(kernels) == {7} else kernels,
+        **traits,
+    )
+
+
+def _read(probe: _Probe, seen: Architecture) -> tuple[Recognised, Misfit]:
     """What the tensors are, and what contradicts that."""
-    variant = _variant(probe)
     num_classes = probe.width("head.kernel", 1) or probe.width("head.bias")
     channels = probe.width("stem_conv.kernel", 2)
-    layer_scale = probe.shape(f"{BLOCK}.layer_scale.gamma") is not None
-    head_norm = probe.shape("head_norm.gamma") is not None
     features = tuple(probe.features())
     decoder_depth = probe.count("decoder_block_{j}.norm.gamma")
 
-    wanted = parameter_shapes(
-        variant, num_classes, channels, layer_scale=layer_scale, head_norm=head_norm
-    )
-    wanted |= feature_norm_shapes(variant, features)
+    wanted = parameter_shapes(seen, num_classes, channels)
+    wanted |= feature_norm_shapes(seen, features)
     if decoder_depth:
         width = probe.width("decoder_mask.token")
         outputs = probe.width("decoder_pred.bias")
-        wanted |= decoder_shapes(variant, outputs, width=width, depth=decoder_depth)
+        wanted |= decoder_shapes(seen, outputs, width=width, depth=decoder_depth)
 
-    sources = probe.sources(variant.depths, decoder_depth)
+    sources = probe.sources(seen.depths, decoder_depth)
     recognised = Recognised(
         layout=probe.layout.name,
-        variant=variant,
+        architecture=seen,
+        possible=(),
         num_classes=num_classes,
         channels=channels,
-        layer_scale=layer_scale,
-        head_norm=head_norm,
         features=features,
         decoder=decoder_depth > 0,
         shapes=wanted,
@@ -214,30 +349,14 @@ def _read(probe: _Probe) -> tuple[Recognised, Misfit]:
     return recognised, misfit
 
 
-def _variant(probe: _Probe) -> Variant:
-    family: Family = "v2" if probe.shape(f"{BLOCK}.grn.gamma") else "v1"
-    depths = [probe.count(BLOCK_NORM, stage) for stage in range(4)]
-    dims = [probe.width(BLOCK_NORM, stage=stage) for stage in range(4)]
-    size = Variant(
-        "convnextv2_custom" if family == "v2" else "convnext_custom",
-        family,
-        "custom",
-        (depths[0], depths[1], depths[2], depths[3]),
-        (dims[0], dims[1], dims[2], dims[3]),
+def described(architecture: Architecture) -> str:
+    """An architecture in a sentence: its name, or its numbers where it was never published."""
+    if architecture.size != "custom":
+        return architecture.name
+    return (
+        f"an unpublished {architecture.family.upper()} (depths {architecture.depths}, dims "
+        f"{architecture.dims})"
     )
-    return next((row for row in VARIANTS.values() if same_size(row, size)), size)
-
-
-def same_size(one: Variant, other: Variant) -> bool:
-    """Whether two variants are the same architecture, whatever their names."""
-    return (one.family, one.depths, one.dims) == (other.family, other.depths, other.dims)
-
-
-def described(variant: Variant) -> str:
-    """A variant in a sentence: its name, or its numbers where it was never published."""
-    if variant.size != "custom":
-        return variant.name
-    return f"an unpublished {variant.family.upper()} (depths {variant.depths}, dims {variant.dims})"
 
 
 def _hints(names: Iterable[str]) -> list[str]:

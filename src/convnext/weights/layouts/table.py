@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from convnext.architecture import Family, Variant
-from convnext.weights.canonical import Shape
+from convnext.architecture import Architecture, Arithmetic, Shape
 from convnext.weights.layouts.moves import CONV, DEPTHWISE, LINEAR, SAME, Move
 
 __all__ = [
@@ -49,8 +49,8 @@ def _as_they_are(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
     return [(name, name) for name in shapes]
 
 
-def _no_prefix(variant: Variant, names: Collection[str]) -> str:
-    del variant, names
+def _no_prefix(architecture: Architecture, names: Collection[str]) -> str:
+    del architecture, names
     return ""
 
 
@@ -62,11 +62,15 @@ class Layout:
         name: What the user calls it.
         about: One line for messages and documentation.
         rows: The table.
-        families: Which families it has names for.
-        rows_for: The table to write a given variant with, where it is not `rows`.
+        arithmetic: Whether its files compute as usual (see `Architecture.is_usual`): always, if
+            no published architecture of these shapes does otherwise, or only where somebody says
+            so or all architectures of these shapes do.
+        epsilon: Of the norms of its library, where that is fixed.
+        rows_in: The table to read with, from the names in a file, where it is not `rows`.
+        rows_for: The table to write an architecture with, where it is not `rows`.
         tidy: From the names in a file to pairs (name to look up, name in the file).
         short: From a name in the table to the name to look up.
-        prefix: What `{p}` stands for when a variant's canonical names are written.
+        prefix: What `{p}` stands for when an architecture's canonical names are written.
         boundary: The character that ends a prefix in a file.
         writable: False for what we read but never write.
         nested_under: The key under which its library keeps a model in a .pth file.
@@ -76,15 +80,24 @@ class Layout:
     name: str
     about: str
     rows: tuple[Row, ...]
-    families: tuple[Family, ...] = ("v1", "v2")
-    rows_for: Callable[[Variant], tuple[Row, ...]] | None = None
+    arithmetic: Literal["usual", "usual_if_unpublished", "stated"] = "usual"
+    epsilon: float | None = 1e-6
+    rows_in: Callable[[Collection[str]], tuple[Row, ...]] | None = None
+    rows_for: Callable[[Architecture], tuple[Row, ...]] | None = None
     tidy: Callable[[Mapping[str, Shape]], list[tuple[str, str]]] = _as_they_are
     short: Callable[[str], str] = str
-    prefix: Callable[[Variant, Collection[str]], str] = _no_prefix
+    prefix: Callable[[Architecture, Collection[str]], str] = _no_prefix
     boundary: str = "."
     writable: bool = True
     nested_under: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def computes(self, architecture: Architecture) -> bool:
+        """Whether its library computes as this architecture does."""
+        usual = architecture.arithmetic._replace(head_epsilon=None) == Arithmetic()
+        if self.arithmetic == "usual":
+            return usual
+        return self.epsilon in (None, architecture.epsilon)
 
 
 def spell(pattern: str, stage: int = 0, block: int = 0, prefix: str = "") -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from convnext.architecture import Variant
-from convnext.weights.canonical import Shape, parameter_shapes
+from convnext.architecture import Architecture, Shape
+from convnext.weights.canonical import parameter_shapes
 from convnext.weights.layouts.moves import GROUPED, SAME
 from convnext.weights.layouts.own import OWN
 from convnext.weights.layouts.table import Layout, Row
@@ -51,8 +51,7 @@ def _tidy(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
     in_order = [positions[position] for position in sorted(positions)]
     depths = _depths([shapes[name] for name in in_order])
     if len(depths) == 4:
-        variant = Variant("", "v1", "", (depths[0], depths[1], depths[2], depths[3]), (1, 1, 1, 1))
-        ours = parameter_shapes(variant, 1)
+        ours = parameter_shapes(Architecture("", "", tuple(depths), (1, 1, 1, 1)), 1)
         tidied += [(f"hub/{one}", name) for one, name in zip(ours, in_order, strict=False)]
     return tidied
 
@@ -60,7 +59,6 @@ def _tidy(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
 TF_HUB = Layout(
     "tf_hub",
     "TF-Hub's ConvNeXt collection (SavedModel), V1 only, read only",
-    families=("v1",),
     tidy=_tidy,
     writable=False,
     rows=tuple(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from convnext.architecture import Variant
+from collections.abc import Collection
+
+from convnext.architecture import Architecture, StemKind
 from convnext.weights.layouts.moves import LINEAR, POINTWISE, Move
 from convnext.weights.layouts.table import (
     BLOCK,
@@ -16,14 +18,28 @@ from convnext.weights.layouts.table import (
 
 __all__ = ["TIMM"]
 
-CONV_MLP_SIZES = ("atto", "femto", "pico", "nano")  # `conv_mlp=True` in timm, V1 and V2
+CONV_MLP_SIZES = ("zepto", "atto", "femto", "pico", "nano")  # `conv_mlp=True`, V1 and V2
 BLOCK_FOREIGN = "stages.{i}.blocks.{j}"
 
-
-def _rows(mlp: Move) -> tuple[Row, ...]:
-    return (
+STEMS: dict[StemKind, tuple[Row, ...]] = {
+    "patch": (*torch_conv("stem.0", "stem_conv"), *torch_norm("stem.1", "stem_norm")),
+    "overlap": (
         *torch_conv("stem.0", "stem_conv"),
-        *torch_norm("stem.1", "stem_norm"),
+        *torch_conv("stem.1", "stem_conv_2"),
+        *torch_norm("stem.2", "stem_norm"),
+    ),
+    "overlap_act": (
+        *torch_conv("stem.0", "stem_conv"),
+        *torch_conv("stem.2", "stem_act_conv"),
+        *torch_norm("stem.3", "stem_norm"),
+    ),
+}
+STEMS["overlap_tiered"] = STEMS["overlap"]
+
+
+def _rows(mlp: Move, stem: StemKind = "patch") -> tuple[Row, ...]:
+    return (
+        *STEMS[stem],
         *torch_norm("stages.{i}.downsample.0", "downsample_{i}_norm"),
         *torch_conv("stages.{i}.downsample.1", "downsample_{i}_conv"),
         *torch_depthwise(f"{BLOCK_FOREIGN}.conv_dw", f"{BLOCK}.dwconv"),
@@ -32,17 +48,31 @@ def _rows(mlp: Move) -> tuple[Row, ...]:
         *torch_norm(f"{BLOCK_FOREIGN}.mlp.grn", f"{BLOCK}.grn"),
         *torch_linear(f"{BLOCK_FOREIGN}.mlp.fc2", f"{BLOCK}.pwconv2", mlp),
         Row(f"{BLOCK_FOREIGN}.gamma", f"{BLOCK}.layer_scale.gamma"),
+        *torch_norm("norm_pre", "map_norm"),
         *torch_norm("head.norm", "head_norm"),
+        *torch_linear("head.pre_logits.fc", "head_hidden"),
         *torch_linear("head.fc", "head"),
     )
 
 
-LINEAR_ROWS = _rows(LINEAR)
-CONV_ROWS = _rows(POINTWISE)
+def _rows_in(names: Collection[str]) -> tuple[Row, ...]:
+    last = max((i for i in range(4) if f"stem.{i}.weight" in names), default=1)
+    stem: dict[int, StemKind] = {2: "overlap", 3: "overlap_act"}
+    return _rows(LINEAR, stem.get(last, "patch"))
 
 
-def _rows_for(variant: Variant) -> tuple[Row, ...]:
-    return CONV_ROWS if variant.size in CONV_MLP_SIZES else LINEAR_ROWS
+def _rows_for(architecture: Architecture) -> tuple[Row, ...]:
+    size = architecture.size.partition("_")[0]
+    convolves = size in CONV_MLP_SIZES or architecture.head == "norm_pool"
+    return _rows(POINTWISE if convolves else LINEAR, architecture.stem)
 
 
-TIMM = Layout("timm", "timm's convnext and convnextv2", rows=LINEAR_ROWS, rows_for=_rows_for)
+TIMM = Layout(
+    "timm",
+    "timm's convnext and convnextv2",
+    rows=_rows(LINEAR),
+    rows_in=_rows_in,
+    rows_for=_rows_for,
+    arithmetic="stated",
+    epsilon=None,
+)

@@ -20,7 +20,6 @@ BLOCK_FOREIGN = "features.{odd}.{j}"
 TORCHVISION = Layout(
     "torchvision",
     "torchvision.models.convnext_*, V1 only",
-    families=("v1",),
     rows=(
         *torch_conv("features.0.0", "stem_conv"),
         *torch_norm("features.0.1", "stem_norm"),

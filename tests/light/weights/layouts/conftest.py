@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from convnext.architecture import Variant
+from convnext.architecture import Architecture
 
 
 def _numbered(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -41,8 +41,9 @@ def same_weights():
 def odd_variant():
     """Sizes of which nobody published anything, no two alike."""
 
-    def make(family: str) -> Variant:
-        name = "convnextv2_custom" if family == "v2" else "convnext_custom"
-        return Variant(name, family, "custom", (1, 2, 3, 1), (3, 5, 7, 11))
+    def make(family: str) -> Architecture:
+        v2, sizes = family == "v2", ((1, 2, 3, 1), (3, 5, 7, 11))
+        name = "convnextv2_custom" if v2 else "convnext_custom"
+        return Architecture(name, "custom", *sizes, grn=v2, layer_scale=not v2)
 
     return make

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from convnext.architecture import Variant
+from convnext.architecture import Architecture
 from convnext.errors import WeightsMismatchError
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.layouts import recognise, to_canonical
 
 DEPTHS = (1, 2, 3, 1)
 DIMS = (3, 5, 7, 11)
-VARIANT = Variant("convnext_custom", "v1", "custom", DEPTHS, DIMS)
+VARIANT = Architecture("convnext_custom", "custom", DEPTHS, DIMS)
 
 
 def layers():

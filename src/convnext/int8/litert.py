@@ -1,11 +1,9 @@
-"""Eight bits in LiteRT: what is rounded, and how a model is readied so that it loses least by it.
+"""Eight bits in LiteRT: a model is readied so that it loses least by them, and its file rounded.
 
-A block's two linear layers do nearly all the arithmetic, and they alone are rounded, but for those
-of the first block, as in OpenVINO's eight bits (`convnext.graphs.quantize`). A kernel is stored
-with a step for each output channel. The interpreter finds the step of what goes in while it runs,
-one for each place of each picture, so nothing that flows between layers has a fixed range. LiteRT's
-own choice, to round everything with one range a tensor, loses the answer of V2, and rounding the
-convolutions too costs trained weights 13 dB (docs/export.md has the numbers).
+A kernel is stored with a step for each output channel. The interpreter finds the step of what goes
+in while it runs, one for each place of each picture, so nothing that flows between layers has a
+fixed range. LiteRT's own choice, to round everything with one range a tensor, loses the answer of
+V2, and rounding the convolutions too costs trained weights 13 dB (docs/export.md has the numbers).
 
 Pictures tell two things about each rounded layer:
 
@@ -18,7 +16,9 @@ It knows LiteRT's files and the model's layers, and nothing of jobs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,31 +29,24 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from convnext.errors import ExportError
+from convnext.int8.rounding import (
+    BALANCES,
+    HIGHEST_INPUT,
+    NARROWEST,
+    Array,
+    best_balance,
+    chosen_places,
+    is_rounded,
+    round_kernel,
+)
 from convnext.nn.model import Block
 from convnext.nn.operations import SMALLEST_SQUARED_NORM
 
 __all__ = ["prepare", "round_linear_layers"]
 
-Array = NDArray[np.float32]
-
-ROWS = 1024  # places, over all pictures, at which a layer's inputs are kept
-BALANCES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Powers of a channel's range in what it is divided by: 1 makes all ranges the same."""
-
-HIGHEST = 127
-STEPS = 255
-UNROUNDED = 1  # blocks at the beginning, whose errors every later one sees
 OLDEST_OPERATOR = 12  # version of the linear operator that has a step for each output channel
 OLDEST_RUNTIME = b"2.17.0"  # the first runtime that has it
 ALIGNMENT = 16  # of constants, as the format's schema asks
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """Inputs of a block's two linear layers at some places, `(places, channels)`."""
-
-    first: list[Array]
-    second: list[Array]
 
 
 def prepare(model: Any, batches: Iterable[Array]) -> None:
@@ -63,72 +56,66 @@ def prepare(model: Any, batches: Iterable[Array]) -> None:
         model: A Keras model of ours, on TensorFlow.
         batches: What it takes, such as it will see; a hundred or two pictures are enough.
     """
-    blocks = _rounded_blocks(model)
-    seen = {block.name: _Seen([], []) for block in blocks}
-    random = np.random.default_rng(0)
+    blocks = [block for block in _blocks(model) if is_rounded(block.name)]
     every = [np.asarray(batch, np.float32) for batch in batches]
-    each = -(-ROWS // sum(map(len, every)))
-    for batch in every:
-        _watch(model, batch, seen, lambda places: random.integers(places, size=each))
+    places = chosen_places(sum(map(len, every)))
+    linear = [layer for block in blocks for layer in (block.pwconv1, block.pwconv2)]
+    with ExitStack() as watching:
+        seen = [watching.enter_context(_inputs_of(layer, places)) for layer in linear]
+        for batch in every:
+            model(tf.constant(batch), training=False)
     for block in blocks:
-        rows = seen.pop(block.name)
-        factors = _ready(block.pwconv1, np.concatenate(rows.first), BALANCES)
+        factors = _ready(block.pwconv1, np.concatenate(seen.pop(0)), BALANCES)
         block.norm.gamma.assign(block.norm.gamma.numpy() / factors)
         block.norm.beta.assign(block.norm.beta.numpy() / factors)
         # Before V1's second layer there is nothing that could take factors at no cost.
         balances = (0.0,) if block.grn is None else BALANCES
-        factors = _ready(block.pwconv2, np.concatenate(rows.second), balances)
+        factors = _ready(block.pwconv2, np.concatenate(seen.pop(0)), balances)
         if block.grn is not None:
             block.grn = _DividedGRN(block.grn, factors)
 
 
-def _rounded_blocks(model: Any) -> list[Any]:
-    return [layer for layer in model.layers if isinstance(layer, Block)][UNROUNDED:]
+def _blocks(model: Any) -> list[Any]:
+    return [layer for layer in model.layers if isinstance(layer, Block)]
 
 
-def _watch(model: Any, batch: Array, seen: dict[str, _Seen], choose: Callable[[int], Any]) -> None:
-    """Run the model layer by layer and keep some of what linear layers are given."""
+@contextmanager
+def _inputs_of(linear: Any, places: Callable[[int], Any]) -> Iterator[list[Array]]:
+    """Some of what a layer of a block is given, `(places, in)` a picture, as long as it is watched.
 
-    def rows(x: Any) -> Iterator[Array]:
+    A block enters its layers by `call`, so that is what is watched.
+    """
+    rows: list[Array] = []
+    call = linear.call
+
+    def watched(x: Any) -> Any:
         for picture in x.numpy().reshape(len(x), -1, x.shape[-1]):
-            yield picture[choose(len(picture))]
+            rows.append(picture[places(len(picture))])
+        return call(x)
 
-    x = tf.constant(batch)
-    for layer in model.layers[1:]:
-        if layer.name not in seen:
-            x = layer(x)
-            continue
-        branch = layer.norm.call(layer.dwconv.call(x))
-        seen[layer.name].first.extend(rows(branch))
-        branch = layer.pwconv1.call(branch)
-        if layer.grn is not None:
-            branch = layer.grn.call(branch)
-        seen[layer.name].second.extend(rows(branch))
-        branch = layer.pwconv2.call(branch)
-        if layer.layer_scale is not None:
-            branch = layer.layer_scale.call(branch)
-        x = x + branch
+    linear.call = watched
+    try:
+        yield rows
+    finally:
+        del linear.call
 
 
 def _ready(linear: Any, rows: Array, balances: tuple[float, ...]) -> Array:
     """Balance and correct a linear layer; what its inputs `(in,)` are to be divided by."""
     kernel: Array = linear.kernel.numpy()
-    exact = rows @ kernel
-    ranges = np.maximum(np.ptp(rows, axis=0), np.float32(1e-12))
+    ranges = np.maximum(np.ptp(rows, axis=0), NARROWEST)
     ranges /= np.exp(np.log(ranges).mean())
-    best = None
-    for balance in balances:
-        factors: Array = ranges**balance
-        rounded = _round_inputs(rows / factors) @ _rounded_kernel(kernel * factors[:, None])
-        error = exact - rounded
-        shift = error.mean(axis=0)
-        noise = float(np.square(error - shift).mean())
-        if best is None or noise < best[0]:
-            best = noise, factors, shift
-    assert best is not None
-    _, factors, shift = best
+
+    def rounded(balance: float) -> Array:
+        factors = ranges**balance
+        whole, steps = round_kernel(kernel * factors[:, None], in_pairs=False)
+        products: Array = _round_inputs(rows / factors) @ (whole * steps)
+        return products
+
+    best = best_balance(rows @ kernel, rounded, balances)
+    factors: Array = ranges**best.balance
     linear.kernel.assign(kernel * factors[:, None])
-    linear.bias.assign(linear.bias.numpy() + shift)
+    linear.bias.assign(linear.bias.numpy() + best.correction)
     return factors
 
 
@@ -139,23 +126,10 @@ def _round_inputs(rows: Array) -> Array:
     """
     low = np.minimum(rows.min(axis=1, keepdims=True), 0)
     high = np.maximum(rows.max(axis=1, keepdims=True), 0)
-    step = np.maximum((high - low) / STEPS, np.float32(1e-12))
+    step = np.maximum((high - low) / HIGHEST_INPUT, NARROWEST)
     zero = np.rint(-low / step)
-    rounded: Array = (np.clip(np.rint(rows / step) + zero, 0, STEPS) - zero) * step
+    rounded: Array = (np.clip(np.rint(rows / step) + zero, 0, HIGHEST_INPUT) - zero) * step
     return rounded
-
-
-def _rounded_kernel(kernel: Array) -> Array:
-    whole, steps = _round_kernel(kernel.T)
-    rounded: Array = (whole * steps[:, None]).T
-    return rounded
-
-
-def _round_kernel(kernel: Array) -> tuple[NDArray[np.int8], Array]:
-    """A kernel `(out, in)` in whole numbers, and the step `(out,)` of each output channel."""
-    steps = np.abs(kernel).max(axis=1) / np.float32(HIGHEST)
-    steps[steps == 0] = 1
-    return np.rint(kernel / steps[:, None]).astype(np.int8), steps
 
 
 class _DividedGRN:
@@ -195,15 +169,16 @@ def round_linear_layers(content: bytes, model: Any) -> bytes:
     linear = schema.BuiltinOperator.FULLY_CONNECTED
     codes = [code for code in file.operatorCodes if code.builtinCode == linear]
     found = [op for op in graph.operators if file.operatorCodes[op.opcodeIndex] in codes]
-    blocks = UNROUNDED + len(_rounded_blocks(model))
+    blocks = _blocks(model)
     has_head = any(layer.name == "head" for layer in model.layers)
-    if len(found) != 2 * blocks + has_head:
+    if len(found) != 2 * len(blocks) + has_head:
         raise ExportError(
             f"LiteRT's file has {len(found)} linear layers where the model has "
-            f"{2 * blocks + has_head}, so eight bits do not know their place. Please report this, "
-            "with the version of TensorFlow."
+            f"{2 * len(blocks) + has_head}, so eight bits do not know their place. Please report "
+            "this, with the version of TensorFlow."
         )
-    for operator in found[2 * UNROUNDED : 2 * blocks]:
+    rounded = np.repeat([is_rounded(block.name) for block in blocks], 2)
+    for operator in itertools.compress(found, rounded):
         tensor = graph.tensors[operator.inputs[1]]
         if tensor.type == schema.TensorType.FLOAT32:
             _round_tensor(file, tensor)
@@ -216,9 +191,9 @@ def round_linear_layers(content: bytes, model: Any) -> bytes:
 
 def _round_tensor(file: Any, tensor: Any) -> None:
     kernel = np.frombuffer(bytes(file.buffers[tensor.buffer].data), np.float32)
-    whole, steps = _round_kernel(kernel.reshape(tensor.shape))
+    whole, steps = round_kernel(kernel.reshape(tensor.shape).T, in_pairs=False)
     buffer = schema.BufferT()
-    buffer.data = whole.reshape(-1).view(np.uint8)
+    buffer.data = whole.T.reshape(-1).view(np.uint8)
     file.buffers.append(buffer)
     tensor.buffer = len(file.buffers) - 1
     tensor.type = schema.TensorType.INT8

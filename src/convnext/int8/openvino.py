@@ -1,9 +1,4 @@
-"""Eight-bit inference without training: watches a network at work, and builds it rounded.
-
-A block's two linear layers do nearly all the arithmetic, and they are what is rounded. The stem,
-downsamplings, depthwise convolutions, norms, GRN, skip connections and the head keep the precision
-of the rest, and so does the whole first block: what it gets wrong, every later one sees, and on
-trained weights rounding it cost 5 dB of the first stage's output (docs/engines.md).
+"""A network watched at work, and built rounded: eight bits in OpenVINO.
 
 `levels` says how rounding is found; this says what OpenVINO is to do.
 
@@ -14,25 +9,24 @@ trained weights rounding it cost 5 dB of the first stage's output (docs/engines.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convnext.errors import ArgumentError
 from convnext.graphs.fold import Linear
-from convnext.graphs.levels import HIGHEST_INPUT, Calibration, Seen, find_levels, seen_in_all
 from convnext.graphs.network import Network
 from convnext.graphs.openvino import Product, build, product
 from convnext.graphs.untracked_openvino import core, op, ov
+from convnext.int8.calibration import Calibration
+from convnext.int8.levels import Seen, find_levels, seen_in_all
+from convnext.int8.rounding import HIGHEST_INPUT, chosen_places, is_rounded
 from convnext.processors import available_processors
 
 __all__ = ["calibrate", "rounded"]
 
 Node = Any
-
-ROWS = 1024  # places, over all pictures, at which a layer's inputs are kept
-UNROUNDED = "stage_0_block_0."
 
 
 def calibrate(
@@ -57,13 +51,12 @@ def calibrate(
     watched: dict[str, tuple[Node, Linear]] = {}
 
     def watch(x: Node, linear: Linear, name: str) -> Node:
-        if not name.startswith(UNROUNDED):
+        if is_rounded(name):
             watched[name] = (x, linear)
         return product(x, linear, name)
 
-    whole = "logits" if network.num_classes else "stage_3"
-    kind = "uint8" if pixels.dtype == np.uint8 else "float32"
-    model = build(network, (whole,), input=kind, batch=1, product=watch)  # type: ignore[arg-type]
+    kind: Literal["uint8", "float32"] = "uint8" if pixels.dtype == np.uint8 else "float32"
+    model = build(network, (network.default_output,), input=kind, batch=1, product=watch)
     model.add_outputs([x.output(0) for x, _ in watched.values()])
     seen = _watch(model, list(watched), pixels, on_progress)
     layers = {}
@@ -82,16 +75,14 @@ def _watch(
         "INFERENCE_NUM_THREADS": available_processors(),
     }
     compiled = core().compile_model(model, "CPU", settings)
-    random = np.random.default_rng(0)
-    each = -(-ROWS // len(pixels))
+    places = chosen_places(len(pixels))
     found: dict[str, list[Seen]] = {name: [] for name in names}
     for number, picture in enumerate(pixels):
         on_progress(f"picture {number + 1}")
         results = compiled([picture[None]], share_inputs=True, share_outputs=True)
         for index, name in enumerate(names, start=1):
             inputs = results[index].reshape(results[index].shape[1], -1)  # (in, places)
-            places = random.integers(inputs.shape[1], size=each)
-            rows = np.ascontiguousarray(inputs[:, places].T)
+            rows = np.ascontiguousarray(inputs[:, places(inputs.shape[1])].T)
             found[name].append(Seen(inputs.min(axis=1), inputs.max(axis=1), rows))
     return {name: seen_in_all(parts) for name, parts in found.items()}
 
@@ -100,7 +91,7 @@ def rounded(calibration: Calibration) -> Product:
     """A block's linear layers in eight bits, for `build`."""
 
     def rounded_product(x: Node, linear: Linear, name: str) -> Node:
-        if name.startswith(UNROUNDED):
+        if not is_rounded(name):
             return product(x, linear, name)
         levels = calibration.levels(name, linear)
         kernel, steps = levels.round_kernel(linear.kernel)

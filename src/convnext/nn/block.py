@@ -1,0 +1,152 @@
+"""THE block: a depthwise convolution, a norm, an inverted bottleneck, and a skip around all of it.
+
+References: https://arxiv.org/abs/2201.03545 (V1), https://arxiv.org/abs/2301.00808 (V2).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+
+from convnext.architecture import Arithmetic
+from convnext.nn.activations import kind_of
+from convnext.nn.initializers import Normal
+from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, RMSNorm
+from convnext.nn.visible import Places, listed, mapped
+
+__all__ = ["Block", "kernel_initializer", "norm"]
+
+KERNEL_STDDEV = 0.02  # the authors' truncation, at 100 standard deviations, never truncates
+
+
+def kernel_initializer(scale: float = 1.0) -> keras.Initializer:
+    """Where kernels start, as the authors have it, times a factor."""
+    # One initializer a layer: an instance that is shared would give every layer the same values.
+    return Normal(KERNEL_STDDEV * scale)
+
+
+def norm(name: str, kind: str = "layer", epsilon: float = 1e-6, dtype: Any = None) -> keras.Layer:
+    """A norm over channels, see `convnext.architecture.Norm`."""
+    if kind == "layer":
+        return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
+    return RMSNorm(epsilon, unbiased_variance=kind == "simple", name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(package="convnext")
+class Block(keras.layers.Layer):  # type: ignore[misc]
+    """The ConvNeXt block: a depthwise convolution, then an inverted bottleneck, then a skip.
+
+    Args:
+        grn: Whether the hidden layer is followed by global response normalisation (V2).
+        layer_scale: Initial value of the factor behind the bottleneck (V1); None for no factor.
+        drop_path: Probability with which training drops the branch, for each picture.
+        activation: The hidden layer's; `"gelu"` is the exact one.
+        kernel: Side of the depthwise kernel.
+        dilation: Of the depthwise convolution.
+        expansion: Width of the hidden layer over that of the block.
+        norm: `"layer"`, `"rms"` or `"simple"`, see `convnext.architecture.Norm`.
+        epsilon: Of the norm.
+        **kwargs: Those of `keras.layers.Layer`.
+    """
+
+    USUAL: ClassVar[dict[str, Any]] = {
+        "kernel": 7,
+        "dilation": 1,
+        "expansion": 4,
+        "norm": "layer",
+        "epsilon": 1e-6,
+    }
+
+    def __init__(
+        self,
+        *,
+        grn: bool = False,
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+        activation: Any = "gelu",
+        **kwargs: Any,
+    ) -> None:
+        self.traits = {name: kwargs.pop(name, usual) for name, usual in self.USUAL.items()}
+        super().__init__(**kwargs)
+        self.use_grn = grn
+        self.layer_scale_value = layer_scale
+        self.drop_path_rate = drop_path
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        """Create the sublayers for inputs `(batch, height, width, dim)`."""
+        dim, traits = input_shape[-1], self.traits
+        dtype = self.dtype_policy
+        hidden = traits["expansion"] * dim
+        hidden_shape = (*input_shape[:-1], hidden)
+
+        def linear(width: int, name: str, activation: Any = None) -> keras.Layer:
+            return Linear(width, activation, kernel_initializer(), name=name, dtype=dtype)
+
+        self.dwconv = DepthwiseConv(
+            traits["kernel"],
+            kernel_initializer(),
+            dilation=traits["dilation"],
+            name="dwconv",
+            dtype=dtype,
+        )
+        self.norm = norm("norm", traits["norm"], traits["epsilon"], dtype)
+        self.pwconv1 = linear(hidden, "pwconv1", self.activation)
+        self.grn = GRN(name="grn", dtype=dtype) if self.use_grn else None
+        self.pwconv2 = linear(dim, "pwconv2")
+        self.layer_scale = (
+            LayerScale(self.layer_scale_value, name="layer_scale", dtype=dtype)
+            if self.layer_scale_value is not None
+            else None
+        )
+        self.drop_path = DropPath(self.drop_path_rate, name="drop_path", dtype=dtype)
+        for layer in (self.dwconv, self.norm, self.pwconv1, self.layer_scale):
+            if layer is not None:
+                layer.build(input_shape)
+        for layer in (self.grn, self.pwconv2):
+            if layer is not None:
+                layer.build(hidden_shape)
+
+    def call(self, x: Any, places: Places | None = None, training: bool | None = None) -> Any:
+        """Map `(batch, height, width, dim)` to the same shape.
+
+        With `places` it maps the list of a map's places, `(batch, count, 1, dim)`, to such a list,
+        as a convolution does that knows no others.
+        """
+        # Sublayers are entered by `call`: this layer's own `__call__` has cast and scoped already,
+        # and seven more of them cost more than a small block's arithmetic.
+        if places is None:
+            branch = self.dwconv.call(x)
+        else:
+            branch = listed(self.dwconv.call(mapped(x, places)), places)
+        branch = self.norm.call(branch)
+        branch = self.pwconv1.call(branch)  # (B, H, W, 4 dim)
+        if self.grn is not None:
+            branch = self.grn.call(branch)
+        branch = self.pwconv2.call(branch)  # (B, H, W, dim)
+        if self.layer_scale is not None:
+            branch = self.layer_scale.call(branch)
+        return x + self.drop_path.call(branch, training=training)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """What names and shapes of its parameters do not tell."""
+        traits = self.traits
+        return Arithmetic(traits["epsilon"], kind_of(self.activation), traits["norm"])
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs; traits that are as usual are left out."""
+        unusual = {k: value for k, value in self.traits.items() if value != self.USUAL[k]}
+        return {
+            **super().get_config(),
+            "grn": self.use_grn,
+            "layer_scale": self.layer_scale_value,
+            "drop_path": self.drop_path_rate,
+            "activation": keras.activations.serialize(self.activation),
+            **unusual,
+        }

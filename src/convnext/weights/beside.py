@@ -1,0 +1,198 @@
+"""What the JSON files say that other libraries put beside their weights.
+
+timm writes `config.json` with the architecture's name and the recipe; transformers writes
+`config.json` and `preprocessor_config.json`. What they leave to their library's defaults is filled
+in here. It opens no weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from convnext.architecture import (
+    ACTIVATIONS,
+    ARCHITECTURES,
+    ActivationKind,
+    Architecture,
+    checked_strides,
+)
+from convnext.errors import ConvNeXtError, WeightsFileError
+from convnext.images.recipe import Preprocess
+from convnext.weights.info import WeightsInfo, checked_preprocess
+
+__all__ = ["Beside", "read_beside"]
+
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+MAX_BYTES = 16 << 20
+SQUASHED_FROM = 384  # transformers' processor warps pictures from this side on
+
+# timm's arguments that change what is computed, and our traits.
+TIMM_TRAITS = {
+    "act_layer": "activation",
+    "depths": "depths",
+    "dims": "dims",
+    "head_hidden_size": "head_hidden",
+    "kernel_sizes": "kernels",
+    "norm_eps": "epsilon",
+    "norm_layer": "norm",
+    "patch_size": "patch",
+    "stem_type": "stem",
+    "use_grn": "grn",
+}
+TIMM_NEUTRAL = {
+    *("conv_mlp", "drop_path_rate", "drop_rate", "global_pool", "head_init_scale", "in_chans"),
+    *("ls_init_value", "num_classes", "pretrained"),
+}
+TIMM_NORMS = {"layernorm": "layer", "rmsnorm": "rms", "simplenorm": "simple"}
+GELUS: dict[str, ActivationKind] = {
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "swish": "silu",
+}
+RESAMPLING = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What files beside weights say; None where they do not."""
+
+    architecture: Architecture | None = None
+    info: WeightsInfo = field(default_factory=WeightsInfo)
+
+
+def read_beside(weights: Path) -> Beside:
+    """What the files beside a weights file, or in a folder of weights, say of it.
+
+    Raises:
+        WeightsFileError: One is about a ConvNeXt and cannot be understood.
+    """
+    folder = weights if weights.is_dir() else weights.parent
+    config = _read(folder / CONFIG)
+    if config is None:
+        return Beside()
+    try:
+        if str(config.get("architecture", "")).partition(".")[0] in ARCHITECTURES:
+            return _timm(config)
+        if config.get("model_type") in ("convnext", "convnextv2"):
+            return _transformers(config, _read(folder / PROCESSOR))
+    except (ConvNeXtError, LookupError, TypeError, ValueError) as error:
+        raise WeightsFileError(
+            f"{folder / CONFIG} cannot be understood: {error} Mend it, or name the architecture "
+            "yourself and move the file away."
+        ) from error
+    return Beside()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _timm(config: Mapping[str, Any]) -> Beside:
+    cfg = config.get("pretrained_cfg") or config
+    known = ARCHITECTURES[config["architecture"].partition(".")[0]]
+    traits: dict[str, Any] = {}
+    for name, value in (config.get("model_args") or {}).items():
+        if name == "head_norm_first":
+            traits["head"] = "norm_pool" if value else "pool_norm"
+        elif name in TIMM_TRAITS:
+            traits[TIMM_TRAITS[name]] = tuple(value) if isinstance(value, list) else value
+        elif name not in TIMM_NEUTRAL:
+            raise ValueError(f"model_args has {name!r}, whose meaning is not known here.")
+    if "norm" in traits:
+        traits["norm"] = TIMM_NORMS[str(traits["norm"]).removesuffix("2d")]
+    if isinstance(traits.get("kernels"), int):
+        traits["kernels"] = (traits["kernels"],) * len(known.depths)
+    architecture = replace(known, **{k: v for k, v in traits.items() if v is not None})
+    if architecture.activation not in ACTIVATIONS:
+        raise ValueError(f"the activation {architecture.activation!r} is none of {ACTIVATIONS}.")
+    labels = config.get("label_names") or cfg.get("label_names")
+    return Beside(
+        architecture,
+        WeightsInfo(
+            labels=tuple(labels) if labels else None,
+            licence=cfg.get("license"),
+            preprocess=_timm_recipe(cfg) if "mean" in cfg and "std" in cfg else None,
+        ),
+    )
+
+
+def _timm_recipe(cfg: Mapping[str, Any]) -> Preprocess:
+    mode = {"center": "crop", "squash": "squash"}[cfg.get("crop_mode") or "center"]
+    return checked_preprocess(
+        {
+            "size": cfg["input_size"][-1],
+            "crop_fraction": cfg.get("crop_pct") or 0.875,
+            "mode": mode,
+            "interpolation": cfg.get("interpolation") or "bicubic",
+            "mean": cfg["mean"],
+            "std": cfg["std"],
+        }
+    )
+
+
+def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any] | None) -> Beside:
+    activation = config.get("hidden_act", "gelu")
+    activation = GELUS.get(activation, activation)
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"the activation {activation!r} is none of {ACTIVATIONS}.")
+    is_v2 = config["model_type"] == "convnextv2"
+    depths, dims = config.get("depths") or (3, 3, 9, 3), config.get("hidden_sizes")
+    epsilon = config.get("layer_norm_eps", 1e-12)  # of the norm after pooling alone
+    seen = Architecture(
+        "convnextv2_custom" if is_v2 else "convnext_custom",
+        "custom",
+        tuple(depths),
+        tuple(dims or (96, 192, 384, 768)),
+        grn=is_v2,
+        layer_scale=not is_v2,
+        patch=config.get("patch_size", 4),
+        head_epsilon=None if epsilon == 1e-6 else epsilon,
+        activation=activation,
+    )
+    published = next((row for row in ARCHITECTURES.values() if row.same_encoder(seen)), seen)
+    architecture = replace(seen, name=published.name, size=published.size)
+    names = config.get("id2label") or {}
+    labels = tuple(names[key] for key in sorted(names, key=int))
+    if all(label == f"LABEL_{number}" for number, label in enumerate(labels)):
+        labels = ()
+    strides = config.get("strides")
+    return Beside(
+        architecture,
+        WeightsInfo(
+            labels=labels or None,
+            preprocess=_processor_recipe(processor) if processor else None,
+            strides=checked_strides(strides) if strides else None,
+        ),
+    )
+
+
+def _processor_recipe(processor: Mapping[str, Any]) -> Preprocess | None:
+    steps = ("do_resize", "do_rescale", "do_normalize")
+    if not all(processor.get(step, True) for step in steps):
+        return None
+    size = processor.get("size", 384)
+    side = size if isinstance(size, int) else size.get("shortest_edge", size.get("height"))
+    squashed = side >= SQUASHED_FROM
+    return checked_preprocess(
+        {
+            "size": side,
+            "crop_fraction": 1.0 if squashed else processor.get("crop_pct") or 224 / 256,
+            "mode": "squash" if squashed else "crop",
+            "interpolation": RESAMPLING[processor.get("resample", 2)],
+            "mean": processor["image_mean"],
+            "std": processor["image_std"],
+            "rescale": processor.get("rescale_factor", 1 / 255),
+        }
+    )

@@ -1,0 +1,235 @@
+"""Every trait of an architecture, against timm: a small network each, random values throughout."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convnext.architecture import ARCHITECTURES, Architecture, Geometry, parameters
+from convnext.engines import open_engine
+from convnext.errors import UnstatedError
+from convnext.graphs.network import Network
+from convnext.images.recipe import Preprocess
+from convnext.nn.model import build_model
+from convnext.weights.canonical import canonical_variables, parameter_shapes
+from convnext.weights.load import load_weights, read_weights
+
+SIDE = 128  # the smallest at which strides are the published ones
+SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
+USUAL = Architecture("convnext_custom", "custom", SMALL["depths"], SMALL["dims"])
+TRAITS = {
+    "usual": ({}, {}),
+    "grn": ({"grn": True, "layer_scale": False}, {"use_grn": True, "ls_init_value": None}),
+    "no layer scale": ({"layer_scale": False}, {"ls_init_value": None}),
+    "epsilon": ({"epsilon": 1e-2}, {"norm_eps": 1e-2}),
+    "tanh": ({"activation": "gelu_tanh"}, {"act_layer": "gelu_tanh"}),
+    "silu, kernels": (
+        {"activation": "silu", "kernels": (7, 5, 5, 3)},
+        {"act_layer": "silu", "kernel_sizes": (7, 5, 5, 3)},
+    ),
+    "overlap": ({"stem": "overlap"}, {"stem_type": "overlap"}),
+    "overlap_tiered": ({"stem": "overlap_tiered"}, {"stem_type": "overlap_tiered"}),
+    "overlap_act": ({"stem": "overlap_act"}, {"stem_type": "overlap_act"}),
+    "rms": ({"norm": "rms"}, {"norm_layer": "rmsnorm", "conv_mlp": True}),
+    "simple": ({"norm": "simple"}, {"norm_layer": "simplenorm", "conv_mlp": True}),
+    "norm_pool": ({"head": "norm_pool"}, {"head_norm_first": True}),
+    "hidden": ({"head_hidden": 20}, {"head_hidden_size": 20}),
+}
+
+
+def randomised(model, seed=0):
+    """Ordinary values for every parameter: initial ones would hide a broken part."""
+    import torch
+
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(0, 0.3)
+            if name.endswith(("norm.weight", "stem.1.weight", "gamma")) and parameter.ndim == 1:
+                parameter.add_(1)
+    return model.eval()
+
+
+def timms(options, **more):
+    import timm
+
+    return randomised(timm.create_model("convnext_tiny", num_classes=7, **SMALL, **options, **more))
+
+
+def save(model, folder, config=None):
+    from safetensors.torch import save_file
+
+    path = folder / "model.safetensors"
+    save_file(model.state_dict(), path)
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def answers(model, pictures):
+    import torch
+
+    with torch.no_grad():
+        return model(torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())).numpy()
+
+
+def close(ours, theirs):
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+
+
+@pytest.fixture
+def pictures():
+    return np.random.default_rng(0).standard_normal((2, SIDE, SIDE, 3), np.float32)
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("trait", TRAITS)
+def test_a_network_of_timms_with_this_trait(tmp_path, pictures, trait):
+    """In Keras, and in both graph engines, from the file that timm's class saved."""
+    ours, options = TRAITS[trait]
+    model = timms(options)
+    expected = answers(model, pictures)
+    path = save(model, tmp_path)
+    architecture = replace(USUAL, **ours)
+    for engine in ("keras", "openvino", "onnxruntime"):
+        opened = open_engine(
+            path, engine, precision="float32", input="float32", size=SIDE, architecture=architecture
+        )
+        close(opened.predict(pictures), expected)
+
+
+@pytest.mark.upstream
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["test_convnext", "test_convnext2", "test_convnext3"])
+def test_timms_test_models_by_name_by_config_and_not_without(tmp_path, pictures, name):
+    import timm
+
+    model = randomised(timm.create_model(name, num_classes=7))
+    expected = answers(model, pictures)
+    path = save(model, tmp_path)
+    options = {"precision": "float32", "input": "float32", "size": SIDE}
+    with pytest.raises(UnstatedError, match=f"{name}: epsilon=1e-05"):
+        open_engine(path, "openvino", **options)
+    opened = open_engine(path, "openvino", architecture=name, **options)
+    close(opened.predict(pictures), expected)
+    save(model, tmp_path, {"architecture": name, "num_classes": 7, "pretrained_cfg": {}})
+    close(open_engine(path, "openvino", **options).predict(pictures), expected)
+
+
+@pytest.mark.upstream
+@pytest.mark.any_backend
+def test_timms_xxlarge_at_one_block_a_stage(tmp_path, pictures):
+    """Its published shapes would do as well, and take 3.4 GB."""
+    import timm
+
+    sizes = {"depths": (1, 1, 1, 1), "dims": (24, 32, 40, 48)}
+    model = randomised(timm.create_model("convnext_xxlarge", num_classes=7, **sizes))
+    expected = answers(model, pictures)
+    path = save(model, tmp_path)
+    options = {"precision": "float32", "input": "float32", "size": SIDE}
+    with pytest.raises(UnstatedError, match="may be"):
+        open_engine(path, "openvino", **options)
+    stated = replace(ARCHITECTURES["convnext_xxlarge"], size="custom", **sizes)
+    close(open_engine(path, "openvino", architecture=stated, **options).predict(pictures), expected)
+    config = {"architecture": "convnext_xxlarge", "model_args": sizes, "pretrained_cfg": {}}
+    save(model, tmp_path, config)
+    close(open_engine(path, "openvino", **options).predict(pictures), expected)
+    opened = open_engine(path, "openvino", architecture="epsilon=1e-5", **options)
+    close(opened.predict(pictures), expected)
+
+
+@pytest.mark.upstream
+@pytest.mark.any_backend
+def test_clips_recipe_comes_from_its_config_or_from_the_caller(tmp_path):
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    model = timms({})
+    pixels = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    normalised = ((pixels / 255 - mean) / std).astype(np.float32)
+    expected = answers(model, normalised)
+    path = save(model, tmp_path)
+    options = {"precision": "float32", "size": SIDE}
+    stated = {"architecture": "epsilon=1e-6"}
+    with pytest.raises(UnstatedError, match="how pixels are normalised"):
+        open_engine(path, "openvino", **stated, **options)
+    opened = open_engine(path, "openvino", preprocess="clip", **stated, **options)
+    close(opened.predict(pixels), expected)
+    cfg = {"mean": mean, "std": std, "input_size": [3, SIDE, SIDE], "crop_pct": 1.0}
+    config = {"architecture": "convnext_base", "model_args": SMALL, "pretrained_cfg": cfg}
+    save(model, tmp_path, config)
+    close(open_engine(path, "openvino", **options).predict(pixels), expected)
+
+
+@pytest.mark.upstream
+@pytest.mark.any_backend
+@pytest.mark.parametrize("trait", ["usual", "hidden", "norm_pool", "rms", "simple"])
+def test_explanations_are_the_gradients_of_every_head(tmp_path, trait):
+    import torch
+    from PIL import Image
+
+    from convnext import Classifier
+
+    ours, options = TRAITS[trait]
+    model = timms(options)
+    recipe = Preprocess(size=SIDE, crop_fraction=1.0, mean=(0.5,) * 3, std=(0.5,) * 3)
+    pixels = np.random.default_rng(2).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    classifier = Classifier(
+        save(model, tmp_path), "openvino", precision="float32", architecture=replace(USUAL, **ours),
+        preprocess=recipe,
+    )  # fmt: skip
+    found = classifier.explain(Image.fromarray(pixels), 3)
+    x = torch.from_numpy(pixels.transpose(2, 0, 1)[None] / np.float32(127.5) - 1)
+    features = model.stages(model.stem(x)).detach().requires_grad_()
+    model.head(model.norm_pre(features))[0, 3].backward()
+    weights = features.grad[0].mean((1, 2), keepdim=True)
+    expected = torch.relu((weights * features[0]).sum(0)).detach().numpy()
+    close(found.heat, expected)
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_dilation_as_timm_has_it(tmp_path, pictures, output_stride):
+    model = timms({}, output_stride=output_stride)
+    expected = answers(model, pictures)
+    path = save(model, tmp_path)
+    geometry = {16: Geometry((4, 2, 2, 1), (1, 1, 1, 2)), 8: Geometry((4, 2, 1, 1), (1, 1, 2, 4))}
+    with read_weights(path, architecture=USUAL) as weights:
+        network = Network(weights, Preprocess(size=SIDE), (SIDE, SIDE), *geometry[output_stride])
+        for engine in ("keras", "openvino", "onnxruntime"):
+            from convnext.engines.base import EngineOptions
+            from convnext.engines.opening import ENGINES
+
+            options = EngineOptions(input="float32", precision="float32")
+            close(ENGINES[engine].open(network, options).predict(pictures), expected)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_parameters_are_the_canonical_ones_in_order(name):
+    """`architecture.py` and `nn/model.py` spell the same network."""
+    row = ARCHITECTURES[name]
+    small = replace(row, depths=(1, 2, 1, 1), dims=(16, 24, 32, 40))
+    model = build_model(small, input_shape=(SIDE, SIDE, 3), num_classes=7)
+    variables = canonical_variables(model)
+    shapes = {name: tuple(v.shape) for name, v in variables.items() if "seed" not in name}
+    assert list(shapes.items()) == list(parameter_shapes(small, 7).items())
+    assert Network.of_model(model).architecture.arithmetic == small.arithmetic
+    assert parameters(Network.of_model(model).steps) == shapes
+
+
+@pytest.mark.upstream
+@pytest.mark.any_backend
+def test_a_model_that_is_built_says_how_its_file_computes(tmp_path, pictures):
+    """Whoever builds `test_convnext2` has said what the file does not."""
+    import timm
+
+    from convnext.create import create_convnext_v1
+
+    model = randomised(timm.create_model("test_convnext2", num_classes=7))
+    path = save(model, tmp_path)
+    ours = create_convnext_v1(
+        "test_convnext2", 7, (SIDE, SIDE, 3), classifier_activation=None, weights=path
+    )
+    close(np.asarray(ours.predict_on_batch(pictures)), answers(model, pictures))
+    load_weights(ours, path)
