@@ -4,6 +4,7 @@
     ├── ArgumentError (ValueError)          a value that is not allowed, or a wrong combination
     │   └── UnknownNameError                a name that is not in a table; lists it and suggests
     ├── ArgumentTypeError (TypeError)       the wrong type of thing
+    ├── DeviceError (RuntimeError)          something asked of a device that it cannot do
     ├── ExportError (ValueError)            an exported file that is not as good as its model
     ├── ImageError (ValueError)             a picture that cannot be read or must not be
     ├── MissingDependencyError (ImportError)  an extra that is not installed
@@ -11,7 +12,7 @@
     ├── WeightsError (ValueError)
     │   ├── UnstatedError                   weights that do not say how they are computed with
     │   ├── WeightsFileError                a file that is truncated, hostile or unknown
-    │   └── WeightsMismatchError            a readable file that does not fit the model
+    │   └── WeightsMismatchError (RuntimeError)  a readable file that does not fit the model
     └── WeightsUnavailableError (OSError)   no source could deliver the file
 
 All of them can be caught as `ConvNeXtError`; each is also the built-in error a caller would expect.
@@ -27,6 +28,7 @@ __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
     "ConvNeXtError",
+    "DeviceError",
     "ExportError",
     "ImageError",
     "MissingDependencyError",
@@ -70,6 +72,10 @@ class ArgumentTypeError(ConvNeXtError, TypeError):
     """An argument of the wrong type."""
 
 
+class DeviceError(ConvNeXtError, RuntimeError):
+    """Something asked of a device that it cannot do."""
+
+
 class ExportError(ConvNeXtError, ValueError):
     """An exported file that cannot be written, or does not answer as its model."""
 
@@ -108,7 +114,7 @@ class WeightsFileError(WeightsError):
     """A weights file that is truncated, hostile, or in a format we do not read."""
 
 
-class WeightsMismatchError(WeightsError):
+class WeightsMismatchError(WeightsError, RuntimeError):
     """Weights that do not fit the model they were meant for."""
 
 

@@ -316,7 +316,7 @@ def test_published_names_and_files_of_the_catalogue(monkeypatch):
     assert not model.loading_report.fresh
 
 
-@pytest.mark.parametrize("option", [{"subfolder": "other"}, {"device_map": "auto"}])
+@pytest.mark.parametrize("option", [{"variant": "fp16"}, {"device_map": "auto"}])
 def test_arguments_of_transformers_that_do_nothing_here_are_refused(option, tmp_path):
     with pytest.raises(ArgumentError, match=f"no {next(iter(option))}"):
         hf.ConvNextModel.from_pretrained(tmp_path, **option)

@@ -25,6 +25,7 @@ layouts:
   facebook             the authors' checkpoints
   fcmae                the authors' FCMAE training files (V2)
   huggingface          transformers
+  dinov3               transformers' DINOv3ConvNext (V1 without a classifier)
   timm                 timm
   torchvision          torchvision (V1)
   keras_applications   keras.applications (V1)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from convnext.errors import ArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from convnext.hf.config import ConvNextConfig, ConvNextV2Config
+    from convnext.hf.config import ConvNextConfig, ConvNextV2Config, DINOv3ConvNextConfig
     from convnext.hf.modules import (
         ConvNextBackbone,
         ConvNextForImageClassification,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         ConvNextV2Backbone,
         ConvNextV2ForImageClassification,
         ConvNextV2Model,
+        DINOv3ConvNextBackbone,
+        DINOv3ConvNextModel,
     )
     from convnext.hf.processor import ConvNextFeatureExtractor, ConvNextImageProcessor
 
@@ -45,6 +47,9 @@ __all__ = [
     "ConvNextV2Config",
     "ConvNextV2ForImageClassification",
     "ConvNextV2Model",
+    "DINOv3ConvNextBackbone",
+    "DINOv3ConvNextConfig",
+    "DINOv3ConvNextModel",
 ]
 
 _LIGHT = {
@@ -52,11 +57,12 @@ _LIGHT = {
     "ConvNextFeatureExtractor": "convnext.hf.processor",
     "ConvNextImageProcessor": "convnext.hf.processor",
     "ConvNextV2Config": "convnext.hf.config",
+    "DINOv3ConvNextConfig": "convnext.hf.config",
 }
 _MODELS = frozenset(__all__) - _LIGHT.keys()
 # The names that transformers had for TensorFlow. They are no part of `__all__`: where another
 # backend runs, there is nothing behind them.
-_TENSORFLOW = {f"TF{name}": name for name in sorted(_MODELS)}
+_TENSORFLOW = {f"TF{name}": name for name in sorted(_MODELS) if name.startswith("ConvNext")}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from keras import ops
 
 from convnext.errors import ArgumentError
 from convnext.hf.config import ConvNextConfig
@@ -17,22 +18,7 @@ from convnext.hf.outputs import (
     ModelOutput,
 )
 
-__all__ = ["Asked", "answer", "check_pixels"]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a caller wants to know.
-
-    Attributes:
-        labels: What a classifier's loss is taken against; None for no loss.
-        output_hidden_states: Whether every map is wanted; None for what the configuration says.
-        return_dict: False for a plain tuple; None for what the configuration says.
-    """
-
-    labels: Any = None
-    output_hidden_states: bool | None = None
-    return_dict: bool | None = None
+__all__ = ["answer", "check_pixels", "given", "wants_maps"]
 
 
 def check_pixels(config: ConvNextConfig, pixel_values: Any) -> None:
@@ -55,40 +41,57 @@ def check_pixels(config: ConvNextConfig, pixel_values: Any) -> None:
         )
 
 
+def wants_maps(config: ConvNextConfig, asked: bool | None) -> bool:
+    """Whether every map is wanted: as a caller says, or else the configuration."""
+    return bool(config.output_hidden_states if asked is None else asked)
+
+
+def given(
+    config: ConvNextConfig, out: ModelOutput, asked: bool | None
+) -> ModelOutput | tuple[Any, ...]:
+    """An answer as it is, or as a plain tuple: as a caller says, or else the configuration."""
+    return out if (config.return_dict if asked is None else asked) else out.to_tuple()
+
+
+def tokens(pooled: Any, places: Any) -> Any:
+    """The picture's vector and then that of each place: `(batch, 1 + places, channels)`."""
+    width = pooled.shape[-1]
+    one_by_one = ops.reshape(places, (ops.shape(places)[0], -1, width))
+    return ops.concatenate([ops.expand_dims(pooled, 1), one_by_one], 1)
+
+
 def answer(
     config: ConvNextConfig,
     kind: Kind,
     found: Mapping[str, Any],
-    asked: Asked,
     channels_first: Callable[[Any], Any],
-) -> ModelOutput | tuple[Any, ...]:
+    *,
+    labels: Any = None,
+    output_hidden_states: bool | None = None,
+) -> ModelOutput:
     """The answer of a model of this kind.
 
     Args:
         config: Of the model.
         kind: Which model it is.
         found: The network's outputs by name, channels last.
-        asked: What the caller wants.
         channels_first: Turns the axes of a map.
+        labels: What a classifier's loss is taken against; None for no loss.
+        output_hidden_states: Whether every map is wanted; None for what the configuration says.
     """
-    wants_all = asked.output_hidden_states
-    if wants_all is None:
-        wants_all = config.output_hidden_states
+    wants_all = wants_maps(config, output_hidden_states)
     maps = tuple(channels_first(found[n]) for n in config.stage_names) if wants_all else None
-    out: ModelOutput
     if kind == "model":
-        last = maps[-1] if maps else channels_first(found[config.stage_names[-1]])
-        out = BaseModelOutputWithPoolingAndNoAttention(
+        if "places" in found:
+            last = tokens(found["pooled"], found["places"])
+        else:
+            last = maps[-1] if maps else channels_first(found[config.stage_names[-1]])
+        return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=last, pooler_output=found["pooled"], hidden_states=maps
         )
-    elif kind == "backbone":
+    if kind == "backbone":
         wanted = tuple(channels_first(found[f"feature_{name}"]) for name in config.out_features)
-        out = BackboneOutput(feature_maps=wanted, hidden_states=maps)
-    else:
-        logits = found["logits"]
-        loss = None
-        if asked.labels is not None:
-            loss = classification_loss(config, logits, asked.labels)
-        out = ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=maps)
-    as_class = config.return_dict if asked.return_dict is None else asked.return_dict
-    return out if as_class else out.to_tuple()
+        return BackboneOutput(feature_maps=wanted, hidden_states=maps)
+    logits = found["logits"]
+    loss = None if labels is None else classification_loss(config, logits, labels)
+    return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=maps)

@@ -1,4 +1,4 @@
-"""`ConvNextConfig` and `ConvNextV2Config`: what transformers keeps of a model in config.json.
+"""Configurations of ConvNeXt V1, V2 and DINOv3: what transformers keeps of a model in config.json.
 
 Arguments, defaults, attributes and files are those of transformers 5, and files go both ways: what
 this does not know it keeps. Where transformers has tuples in memory and lists in files, here they
@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
-from convnext.hf.hub import Hub, built_from, find_file, read_json, refuse_unsupported, staged
+from convnext.hf.hub import Hub, built_from, file_of, read_json, refuse_unsupported, staged
 from convnext.hf.stages import aligned
 
-__all__ = ["CONFIG_FILE", "ConvNextConfig", "ConvNextV2Config", "ProblemType"]
+__all__ = [
+    "CONFIG_FILE",
+    "ConvNextConfig",
+    "ConvNextV2Config",
+    "DINOv3ConvNextConfig",
+    "ProblemType",
+]
 
 CONFIG_FILE = "config.json"
 DEFAULT_LABELS = 2
@@ -34,7 +41,6 @@ COMMON: Mapping[str, Any] = {
     "is_encoder_decoder": False,
     "architectures": None,
 }
-UNSAVED = ("name_or_path", "_out_features", "_out_indices", "torch_dtype")
 
 
 class ConvNextConfig:
@@ -67,9 +73,12 @@ class ConvNextConfig:
     model_type = "convnext"
     attribute_map: Mapping[str, str] = {"num_hidden_layers": "num_stages"}
 
+    unsaved: ClassVar[tuple[str, ...]] = ("_out_features", "_out_indices", "_dtype")
+    # Of models that are made of several; Auto classes of transformers ask for them.
+    sub_configs: ClassVar[Mapping[str, Any]] = {}
+
     output_hidden_states: bool
     return_dict: bool
-    dtype: str | None
     architectures: list[str] | None
 
     def __init__(  # noqa: PLR0913
@@ -98,7 +107,7 @@ class ConvNextConfig:
         self.hidden_act = hidden_act
         self.initializer_range = initializer_range
         self.layer_norm_eps = layer_norm_eps
-        if self.model_type == "convnext":
+        if self.model_type != "convnextv2":
             self.layer_scale_init_value = layer_scale_init_value
         self.drop_path_rate = drop_path_rate
         self.image_size = _as_list(image_size)
@@ -109,14 +118,10 @@ class ConvNextConfig:
 
     def _set_common(self, kwargs: dict[str, Any]) -> None:
         old_name = kwargs.pop("_name_or_path", None)
-        self.name_or_path = str(kwargs.pop("name_or_path", None) or old_name or "")
-        dtype = kwargs.pop("torch_dtype", None)
+        self.name_or_path = kwargs.pop("name_or_path", None) or old_name or ""
+        kwargs.setdefault("dtype", kwargs.pop("torch_dtype", None))
         for name, default in COMMON.items():
             setattr(self, name, kwargs.pop(name, default))
-        if self.dtype is None:
-            self.dtype = dtype
-        if self.dtype is not None:
-            self.dtype = str(self.dtype).removeprefix("torch.")
         self.problem_type: ProblemType | None = kwargs.pop("problem_type", None)
         if self.problem_type not in (None, *get_args(ProblemType)):
             raise UnknownNameError("problem_type", self.problem_type, get_args(ProblemType))
@@ -168,6 +173,24 @@ class ConvNextConfig:
             self.label2id = {name: index for index, name in self.id2label.items()}
 
     @property
+    def name_or_path(self) -> str:
+        """Where the weights of a model with this configuration came from."""
+        return self._name_or_path
+
+    @name_or_path.setter
+    def name_or_path(self, name: str | Path) -> None:
+        self._name_or_path = str(name)
+
+    @property
+    def dtype(self) -> Any:
+        """Float type of the weights: where PyTorch is loaded its own, and elsewhere a name."""
+        return getattr(sys.modules.get("torch"), str(self._dtype), self._dtype)
+
+    @dtype.setter
+    def dtype(self, dtype: Any) -> None:
+        self._dtype = None if dtype is None else str(dtype).removeprefix("torch.")
+
+    @property
     def num_hidden_layers(self) -> int:
         """Another name of `num_stages`."""
         return self.num_stages
@@ -204,13 +227,37 @@ class ConvNextConfig:
     def to_dict(self) -> dict[str, Any]:
         """Every attribute, as transformers writes them."""
         content = copy.deepcopy(
-            {name: value for name, value in vars(self).items() if name not in UNSAVED}
+            {name: value for name, value in vars(self).items() if name not in self.unsaved}
         )
         content["model_type"] = self.model_type
+        content["dtype"] = self._dtype
         content["out_features"] = list(self.out_features)
         content["out_indices"] = list(self.out_indices)
-        content["_name_or_path"] = self.name_or_path
         return content
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Every attribute but those that have transformers' default in every model."""
+        content = self.to_dict()
+        del content["_name_or_path"]
+        if content["id2label"] == _numbered(DEFAULT_LABELS):
+            del content["id2label"], content["label2id"]
+        defaults = {**COMMON, "problem_type": None}
+        return {
+            n: value for n, value in content.items() if n not in defaults or value != defaults[n]
+        }
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Give attributes other values."""
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def get_text_config(self, **_: Any) -> Self:
+        """The part of a configuration that is about text; there is one part only."""
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the attributes."""
+        return iter(vars(self))
 
     def to_json_string(self, use_diff: bool = True) -> str:
         """The content of config.json.
@@ -221,18 +268,8 @@ class ConvNextConfig:
         Raises:
             ArgumentError: A value, such as a function as `hidden_act`, has no place in JSON.
         """
-        content = self.to_dict()
-        content.pop("_name_or_path")
-        if use_diff:
-            content = {
-                name: value
-                for name, value in content.items()
-                if name not in COMMON or value != COMMON[name]
-            }
-            if content["id2label"] == _numbered(DEFAULT_LABELS):
-                del content["id2label"], content["label2id"]
-            if content["problem_type"] is None:
-                del content["problem_type"]
+        content = self.to_diff_dict() if use_diff else self.to_dict()
+        content.pop("_name_or_path", None)
         try:
             return json.dumps(content, indent=2, sort_keys=True) + "\n"
         except TypeError as error:
@@ -246,10 +283,10 @@ class ConvNextConfig:
         text = self.to_json_string(use_diff)
         Path(path).write_text(text, "utf-8")
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, save_directory: str | Path) -> None:
         """Write config.json into a folder, which is made if need be."""
         text = self.to_json_string()
-        with staged(folder) as temporary:
+        with staged(save_directory) as temporary:
             (temporary / CONFIG_FILE).write_text(text, "utf-8")
 
     @classmethod
@@ -269,7 +306,7 @@ class ConvNextConfig:
             raise ArgumentError(
                 f"This is the configuration of a {given!r}; {cls.__name__} reads "
                 f"{cls.model_type!r}. For 'convnext' use the ConvNext classes, for 'convnextv2' "
-                "the ConvNextV2 classes."
+                "the ConvNextV2 classes, for 'dinov3_convnext' the DINOv3ConvNext classes."
             )
         values = {name: copy.deepcopy(value) for name, value in content.items()}
         if overrides.get("out_features") is not None or overrides.get("out_indices") is not None:
@@ -290,10 +327,12 @@ class ConvNextConfig:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
         revision: str | None = None,
+        subfolder: str = "",
         cache_dir: str | Path | None = None,
+        force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
         **overrides: Any,
@@ -301,21 +340,19 @@ class ConvNextConfig:
         """The configuration of a saved or published model.
 
         Args:
-            source: A folder, a config.json, or the id of a repository.
+            pretrained_model_name_or_path: A folder, a config.json, or the id of a repository.
             revision: Branch, tag or commit of a repository.
+            subfolder: Where in the folder or repository the file is.
             cache_dir: Where files of repositories are kept.
+            force_download: Whether to fetch what is kept already.
             local_files_only: Whether to do without the network.
             token: Access token for repositories.
             **overrides: Attributes that are to have another value.
         """
         refuse_unsupported(overrides)
-        path: Path | None = Path(source)
-        if not Path(source).is_file():
-            path = find_file(source, CONFIG_FILE, Hub(revision, cache_dir, local_files_only, token))
-        assert path is not None
-        config = cls.from_dict(read_json(path), **overrides)
-        config.name_or_path = str(source)
-        return config
+        hub = Hub(revision, cache_dir, local_files_only, token, subfolder, force_download)
+        path = file_of(pretrained_model_name_or_path, CONFIG_FILE, hub)
+        return cls.from_dict(read_json(path), **overrides)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
@@ -338,6 +375,36 @@ class ConvNextV2Config(ConvNextConfig):
     """
 
     model_type = "convnextv2"
+
+
+class DINOv3ConvNextConfig(ConvNextConfig):
+    """What Meta's DINOv3 as a ConvNeXt is built from: the arguments of V1 but for its patches.
+
+    `layer_norm_eps` is that of every norm, and the stem of a backbone is the pictures themselves.
+
+    Example:
+        >>> DINOv3ConvNextConfig(depths=[3, 3, 27, 3]).num_stages
+        4
+    """
+
+    model_type = "dinov3_convnext"
+    unsaved = (*ConvNextConfig.unsaved, "patch_size", "num_stages")
+
+    def __init__(
+        self,
+        num_channels: int = 3,
+        hidden_sizes: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        layer_norm_eps: float = 1e-6,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            num_channels,
+            hidden_sizes=hidden_sizes,
+            depths=depths,
+            layer_norm_eps=layer_norm_eps,
+            **{"num_stages": len(hidden_sizes or range(4)), **kwargs},
+        )
 
 
 def _as_list(value: int | Sequence[int]) -> int | list[int]:

@@ -12,18 +12,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
 
 from convnext.architecture import Shape
 from convnext.errors import ArgumentError, ArgumentTypeError, WeightsMismatchError
 from convnext.hf.hub import Hub, find_file, is_repository, read_json
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 from convnext.weights.layouts import to_foreign
+from convnext.weights.layouts.moves import Array
 from convnext.weights.load import read_weights
 
-__all__ = ["LoadingReport", "compare", "open_tensors", "weights_path", "write_shards"]
+__all__ = [
+    "LoadingReport",
+    "bare",
+    "compare",
+    "given_tensors",
+    "lazy",
+    "open_tensors",
+    "weights_path",
+    "write_shards",
+]
 
-BASES = ("convnext.", "convnextv2.")
-FIRST = "embeddings.patch_embeddings.weight"
+BASES = ("model.", "convnext.", "convnextv2.")
+FIRST = {
+    "huggingface": "embeddings.patch_embeddings.weight",
+    "dinov3": "stages.0.downsample_layers.0.weight",
+}
 SAFE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -86,7 +102,11 @@ def bare(name: str) -> str:
 
 
 def compare(
-    wanted: Mapping[str, Shape], given: Mapping[str, Shape], source: str, ignore_mismatched: bool
+    wanted: Mapping[str, Shape],
+    given: Mapping[str, Shape],
+    source: str,
+    ignore_mismatched: bool,
+    may_be_empty: bool = False,
 ) -> LoadingReport:
     """Which parameters a file fills.
 
@@ -95,6 +115,7 @@ def compare(
         given: Shapes by bare name, of the file.
         source: For messages.
         ignore_mismatched: Whether another shape is no error.
+        may_be_empty: Whether it is no error that nothing at all is given.
 
     Raises:
         WeightsMismatchError: Shapes differ, or nothing of the encoder is in the file.
@@ -115,7 +136,8 @@ def compare(
             "classifier of other classes, or build the model that the file holds."
         )
     filled = tuple(n for n, short in there.items() if given.get(short) == wanted[n])
-    if not any(there[name].startswith("encoder.") for name in filled):
+    inside = ("encoder.", "stages.")
+    if not any(there[n].startswith(inside) for n in filled) and not (may_be_empty and not given):
         raise WeightsMismatchError(
             f"{source}: none of the encoder's parameters is in the file. It is of another model; "
             f"its first names are {', '.join(list(given)[:4]) or 'none'}."
@@ -144,22 +166,45 @@ def weights_path(source: str | Path, hub: Hub) -> Path:
 
 
 @contextmanager
-def open_tensors(source: str | Path) -> Iterator[dict[str, LazyTensor]]:
+def open_tensors(
+    source: str | Path, layout: str = "huggingface"
+) -> Iterator[dict[str, LazyTensor]]:
     """The tensors of a file in any layout, under transformers' names without a prefix.
 
     Args:
         source: A file, or the name of a published checkpoint.
+        layout: Which of transformers' namings, `"huggingface"` or `"dinov3"`.
     """
     path = Path(source)
     if path.exists():
         with open_weights(path) as file:
             named = {bare(name): tensor for name, tensor in file.tensors.items()}
-            if FIRST in named:
+            if FIRST[layout] in named:
                 yield named
                 return
     with read_weights(source) as weights:
-        foreign = to_foreign(weights.tensors, "huggingface", weights.variant)
+        foreign = to_foreign(weights.tensors, layout, weights.variant)
         yield {bare(name): tensor for name, tensor in foreign.items()}
+
+
+def given_tensors(values: Mapping[str, Any]) -> dict[str, LazyTensor]:
+    """Arrays or tensors of any framework, to be read when they are asked for."""
+    return {name: lazy(value) for name, value in values.items()}
+
+
+def lazy(value: Any) -> LazyTensor:
+    """An array or tensor of any framework, to be read when it is asked for."""
+    dtype = np.dtype(str(value.dtype).removeprefix("torch."))
+
+    def read() -> Array:
+        if not hasattr(value, "detach"):
+            return np.asarray(value)
+        values = value.detach().cpu().contiguous()
+        if dtype.isbuiltin != 1:  # bfloat16, which PyTorch does not hand to NumPy
+            values = values.view(values.flatten()[:0].short().dtype)
+        return cast("Array", values.numpy().view(dtype))
+
+    return LazyTensor(tuple(value.shape), dtype, read)
 
 
 def write_shards(

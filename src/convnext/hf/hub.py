@@ -25,6 +25,7 @@ from convnext.errors import (
 __all__ = [
     "Hub",
     "built_from",
+    "file_of",
     "find_file",
     "is_repository",
     "read_json",
@@ -36,8 +37,11 @@ MAX_JSON = 16 << 20  # bytes; the config of a model with 21841 labels takes 2 mi
 
 # Arguments of transformers that would be kept as attributes in silence, and what to do instead.
 _UNSUPPORTED = {
-    "subfolder": "Give the folder itself; `hf download` fetches a repository.",
+    "adapter_kwargs": "Load the model first, and its adapter with peft.",
     "device_map": "Move the model when it is loaded, on PyTorch with model.to(device).",
+    "gguf_file": "Give a folder with safetensors.",
+    "quantization_config": "Export to eight bits with convnext.export.",
+    "variant": "Give the folder that holds the file as model.safetensors.",
 }
 
 _Built = TypeVar("_Built")
@@ -52,12 +56,16 @@ class Hub:
         cache_dir: Where files are kept; by default Hugging Face's own cache.
         local_files_only: Whether to do without the network.
         token: Access token; True or None for the stored one, False for none.
+        subfolder: Where in a folder or repository the files are.
+        force_download: Whether to fetch what is kept already.
     """
 
     revision: str | None = None
     cache_dir: str | Path | None = None
     local_files_only: bool = False
     token: str | bool | None = None
+    subfolder: str = ""
+    force_download: bool = False
 
 
 def is_repository(source: str | Path) -> bool:
@@ -78,7 +86,7 @@ def find_file(source: str | Path, name: str, hub: Hub, *, optional: bool = False
         WeightsUnavailableError: There is no such folder or repository, or no such file in it.
     """
     if not is_repository(source):
-        return _find_here(Path(source), name, optional)
+        return _find_here(Path(source, hub.subfolder), name, optional)
     from huggingface_hub import hf_hub_download  # slow to import
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -91,6 +99,8 @@ def find_file(source: str | Path, name: str, hub: Hub, *, optional: bool = False
                 cache_dir=hub.cache_dir,
                 local_files_only=hub.local_files_only,
                 token=hub.token,
+                subfolder=hub.subfolder or None,
+                force_download=hub.force_download,
             )
         )
     # Everything, because the hub's client lets the errors of its own HTTP client through.
@@ -118,6 +128,15 @@ def _find_here(folder: Path, name: str, optional: bool) -> Path | None:
         f"{folder} holds no model: {what}. Give a folder that save_pretrained wrote, the id of a "
         "repository such as 'facebook/convnext-tiny-224', or a name of `convnext list`."
     )
+
+
+def file_of(source: str | Path, name: str, hub: Hub) -> Path:
+    """Where a model's file is: the source itself, or in the folder or repository."""
+    if Path(source).is_file():
+        return Path(source)
+    path = find_file(source, name, hub)
+    assert path is not None
+    return path
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import optree
 
 from convnext.errors import ArgumentError
 from convnext.hf import outputs
-from convnext.hf.answers import Asked, answer, check_pixels
-from convnext.hf.config import ConvNextConfig, ConvNextV2Config
+from convnext.hf.answers import answer, check_pixels, given
+from convnext.hf.config import ConvNextConfig, ConvNextV2Config, DINOv3ConvNextConfig
 from convnext.hf.losses import classification_loss
 from convnext.hf.network import Kind, build_network, named_rows, precision
 from convnext.hf.pretrained import Pretrained, checked_config
@@ -33,6 +33,8 @@ __all__ = [
     "ConvNextV2Backbone",
     "ConvNextV2ForImageClassification",
     "ConvNextV2Model",
+    "DINOv3ConvNextBackbone",
+    "DINOv3ConvNextModel",
 ]
 
 
@@ -113,8 +115,15 @@ class _Model(Pretrained, keras.Model):  # type: ignore[misc]
         found = dict(self.network(x, training=training))
         if "pooled" in found:
             found.setdefault("logits", found["pooled"])
-        asked = Asked(labels, output_hidden_states, return_dict)
-        return answer(self.config, self.kind, found, asked, _channels_first)
+        out = answer(
+            self.config,
+            self.kind,
+            found,
+            _channels_first,
+            labels=labels,
+            output_hidden_states=output_hidden_states,
+        )
+        return given(self.config, out, return_dict)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
@@ -246,3 +255,29 @@ class ConvNextV2Backbone(ConvNextBackbone):
     """`ConvNextBackbone` with global response normalisation: V2."""
 
     config_class = ConvNextV2Config
+
+
+@keras.saving.register_keras_serializable(package="convnext.hf")
+class DINOv3ConvNextModel(_Model):
+    """DINOv3: one vector for the picture and one for each place of the last map, after their norm.
+
+    Args:
+        config: What to build.
+        **kwargs: Those of `keras.Model`.
+    """
+
+    config_class = DINOv3ConvNextConfig
+    kind = "model"
+
+
+@keras.saving.register_keras_serializable(package="convnext.hf")
+class DINOv3ConvNextBackbone(_Model):
+    """DINOv3 as the backbone of a detector: maps of the stages in `out_features`, as they are.
+
+    Args:
+        config: What to build.
+        **kwargs: Those of `keras.Model`.
+    """
+
+    config_class = DINOv3ConvNextConfig
+    kind = "backbone"

@@ -19,10 +19,21 @@ from convnext.nn.activations import gelu_tanh, leaky_relu, quick_gelu
 from convnext.nn.initializers import undrawn
 from convnext.nn.model import classify, encode, output_norm, pool
 from convnext.weights.canonical import canonical_variables
+from convnext.weights.layouts.dinov3 import DINOV3
 from convnext.weights.layouts.huggingface import HUGGINGFACE
 from convnext.weights.layouts.table import Row, expand
 
-__all__ = ["Kind", "build_network", "named_rows", "precision"]
+__all__ = [
+    "ACTIVATIONS",
+    "Kind",
+    "activation_of",
+    "architecture_of",
+    "build_network",
+    "geometry_of",
+    "is_dinov3",
+    "named_rows",
+    "precision",
+]
 
 Kind = Literal["model", "classifier", "backbone"]
 
@@ -48,8 +59,17 @@ ACTIVATIONS: Mapping[str, Any] = {
 }
 
 
-def _architecture(config: ConvNextConfig) -> Architecture:
-    """What a configuration describes, of any number of stages; its activation stands apart."""
+def is_dinov3(config: ConvNextConfig) -> bool:
+    """Whether a configuration is that of DINOv3."""
+    return config.model_type == "dinov3_convnext"
+
+
+def architecture_of(config: ConvNextConfig) -> Architecture:
+    """What a configuration describes, of any number of stages; its activation stands apart.
+
+    Raises:
+        ArgumentError: It describes no network.
+    """
     counts = {len(config.depths), len(config.hidden_sizes), config.num_stages}
     if len(counts) > 1:
         raise ArgumentError(
@@ -73,11 +93,26 @@ def _architecture(config: ConvNextConfig) -> Architecture:
         grn=config.model_type == "convnextv2",
         layer_scale=bool(getattr(config, "layer_scale_init_value", None)),
         patch=patch,
+        epsilon=config.layer_norm_eps if is_dinov3(config) else 1e-6,
         head_epsilon=config.layer_norm_eps,
     )
 
 
-def _activation(config: ConvNextConfig) -> Any:
+def geometry_of(config: ConvNextConfig) -> Geometry:
+    """How a network moves over pictures."""
+    # Not a key of transformers: our training writes it where the strides are not the published.
+    strides = getattr(config, "strides", None)
+    return Geometry(
+        architecture_of(config).strides if strides is None else checked_strides(strides)
+    )
+
+
+def activation_of(config: ConvNextConfig) -> Any:
+    """The activation inside the blocks, for Keras.
+
+    Raises:
+        UnknownNameError: There is none of this name.
+    """
     activation = config.hidden_act
     if callable(activation):
         return activation
@@ -103,28 +138,37 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
 
     Returns:
         A functional model. Its outputs are a dictionary: `stem`, `stage1` and so on, and
-        `pooled` and `logits`, or `feature_stage1` and so on for a backbone.
+        `pooled` and `logits`, or `feature_stage1` and so on for a backbone; for DINOv3 also
+        `places`, the last map after the norm of the pooled vector.
     """
-    architecture, activation = _architecture(config), _activation(config)
-    # Not a key of transformers: our training writes it where the strides are not the published.
-    strides = getattr(config, "strides", None)
+    architecture = architecture_of(config)
     with undrawn():
         images = keras.Input((None, None, config.num_channels), name="images")
         maps = encode(
             images,
             architecture,
             layer_scale_init_value=getattr(config, "layer_scale_init_value", None),
-            geometry=None if strides is None else Geometry(checked_strides(strides)),
+            geometry=geometry_of(config),
             drop_path_rate=config.drop_path_rate,
-            activation=activation,
+            activation=activation_of(config),
         )
-        stem = keras.Model(images, maps[0]).get_layer("stem_norm").output
+        stem = (
+            images
+            if is_dinov3(config)
+            else keras.Model(images, maps[0]).get_layer("stem_norm").output
+        )
         outputs = dict(zip(config.stage_names, [stem, *maps], strict=True))
         if kind == "backbone":
             for name in config.out_features:
-                outputs[f"feature_{name}"] = output_norm(outputs[name], _feature_norm(name))
+                norm = _feature_norm(name)
+                outputs[f"feature_{name}"] = (
+                    outputs[name] if is_dinov3(config) else output_norm(outputs[name], norm)
+                )
         else:
             pooled = outputs["pooled"] = pool(maps[-1], architecture)
+            if is_dinov3(config):
+                head_norm = keras.Model(images, pooled).get_layer("head_norm")
+                outputs["places"] = head_norm(maps[-1])
             if kind == "classifier":
                 outputs["logits"] = pooled
                 if config.num_labels:
@@ -138,12 +182,15 @@ def _feature_norm(stage: str) -> str:
 
 
 def _prefix(config: ConvNextConfig, kind: Kind) -> str:
-    """What stands before the names of all but a classifier's head."""
+    """What stands before the names of the encoder."""
+    if is_dinov3(config):
+        return "model."
     return f"{config.model_type}." if kind == "classifier" else ""
 
 
 def named_rows(network: keras.Model, config: ConvNextConfig, kind: Kind) -> dict[str, Row]:
     """What transformers calls each parameter, by canonical name, in the order data flows."""
-    rows = expand(HUGGINGFACE.rows, config.depths, prefix=_prefix(config, kind))
+    layout = DINOV3 if is_dinov3(config) else HUGGINGFACE
+    rows = expand(layout.rows, config.depths, prefix=_prefix(config, kind))
     spelled = {row.canonical: row for row in rows}
     return {name: spelled[name] for name in canonical_variables(network)}

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "BackboneOutput",
+    "BaseModelOutputWithNoAttention",
     "BaseModelOutputWithPoolingAndNoAttention",
     "ImageClassifierOutputWithNoAttention",
     "ModelOutput",
@@ -63,7 +64,13 @@ class ImageClassifierOutputWithNoAttention(ModelOutput):
     fields = ("loss", "logits", "hidden_states")
 
 
-class BackboneOutput(ModelOutput):
-    """Of a backbone: the normalised maps of the stages that were asked for, every map."""
+class BaseModelOutputWithNoAttention(ModelOutput):
+    """Of a model's stages: the last map, every map."""
 
-    fields = ("feature_maps", "hidden_states")
+    fields = ("last_hidden_state", "hidden_states")
+
+
+class BackboneOutput(ModelOutput):
+    """Of a backbone: the maps of the stages that were asked for, every map; no attentions ever."""
+
+    fields = ("feature_maps", "hidden_states", "attentions")

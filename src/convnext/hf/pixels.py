@@ -55,8 +55,16 @@ def flat(images: Any) -> list[Any]:
     return list(images) if len(shape) == 4 else [images]
 
 
-def pixels(image: Any, data_format: DataFormat | None) -> Array:
-    """One picture as an array, channels first."""
+def pixels(image: Any, data_format: DataFormat | None, to_rgb: bool | None = None) -> Array:
+    """One picture as an array, channels first.
+
+    Args:
+        image: The picture.
+        data_format: Where the channels of an array are; None to find out.
+        to_rgb: Whether it becomes RGB; None for all but arrays.
+    """
+    if isinstance(image, Image.Image) and to_rgb is False:
+        image, data_format = np.array(image), "channels_last"
     if isinstance(image, Image.Image | str | Path | bytes | Readable):
         rgb = decode(image, orientation=not isinstance(image, Image.Image))
         return np.array(rgb).transpose(2, 0, 1)
@@ -65,6 +73,11 @@ def pixels(image: Any, data_format: DataFormat | None) -> Array:
     array = np.asarray(image)
     if not array.size:
         raise ArgumentError(f"A picture of shape {array.shape} has no pixels. Leave it out.")
+    array = _channels_first(array, data_format)
+    return _rgb(array) if to_rgb else array
+
+
+def _channels_first(array: Array, data_format: DataFormat | None) -> Array:
     if array.ndim == 2:
         return array[None]
     if array.ndim != 3:
@@ -83,6 +96,23 @@ def pixels(image: Any, data_format: DataFormat | None) -> Array:
                 "'channels_last'."
             )
     return array if data_format == "channels_first" else array.transpose(2, 0, 1)
+
+
+def _rgb(array: Array) -> Array:
+    """One or four channels as three: gray thrice, what is transparent over white."""
+    if array.shape[0] == 1:
+        return np.repeat(array, 3, axis=0)
+    if array.shape[0] != 4:
+        return array
+    white = 255 if np.issubdtype(array.dtype, np.integer) else 1
+    if array.min() < 0 or array.max() > white:
+        raise ArgumentError(
+            f"Cannot convert four channels with values from {array.min()} to {array.max()} to RGB. "
+            "Allowed: whole numbers in 0..255, or fractions in 0..1."
+        )
+    opaque = array[3:] / white
+    over_white = array[:3] * opaque + white * (1 - opaque)
+    return (over_white if white == 1 else np.rint(over_white)).astype(array.dtype)
 
 
 def check_not_rescaled(image: Array) -> None:

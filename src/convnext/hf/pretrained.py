@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -17,9 +18,17 @@ import numpy as np
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.hf.card import model_card
-from convnext.hf.config import CONFIG_FILE, ConvNextConfig, ConvNextV2Config
-from convnext.hf.files import LoadingReport, compare, open_tensors, weights_path, write_shards
-from convnext.hf.hub import Hub, is_repository, refuse_unsupported, staged
+from convnext.hf.config import CONFIG_FILE, ConvNextConfig
+from convnext.hf.files import (
+    LoadingReport,
+    bare,
+    compare,
+    given_tensors,
+    open_tensors,
+    weights_path,
+    write_shards,
+)
+from convnext.hf.hub import Hub, file_of, is_repository, read_json, refuse_unsupported, staged
 from convnext.hf.network import Kind
 from convnext.hf.published import published_config
 from convnext.weights.files import LazyTensor
@@ -28,6 +37,24 @@ from convnext.weights.layouts.moves import Array
 __all__ = ["DTYPES", "Pretrained", "checked_config"]
 
 DTYPES = ("float32", "float16", "bfloat16")
+# Arguments of transformers that choose among ways which all lead to the same model here.
+NO_EFFECT = frozenset(
+    {
+        "_commit_hash",
+        "_fast_init",
+        "_from_auto",
+        "adapter_kwargs",
+        "attn_implementation",
+        "device_map",
+        "disable_mmap",
+        "experts_implementation",
+        "low_cpu_mem_usage",
+        "trust_remote_code",
+        "use_safetensors",
+        "variant",
+        "weights_only",
+    }
+)
 # What save_pretrained writes, here and in transformers, and nothing that a user may lay beside it.
 WEIGHTS = (
     "model.safetensors",
@@ -74,13 +101,46 @@ class Pretrained:
         """A model with initial values, in this float type."""
 
     @classmethod
+    def _blank(cls, config: ConvNextConfig, dtype: str | None, stored: str) -> Self:
+        """A model to be filled.
+
+        Args:
+            config: What to build.
+            dtype: Its float type; None for the default.
+            stored: The float type that its weights are stored in.
+        """
+        del stored
+        return cls._built(config, dtype)
+
+    def _ready(self, fresh: Collection[str]) -> None:
+        """Make a loaded model ready to answer.
+
+        Args:
+            fresh: The parameters that begin with new values.
+        """
+
+    @classmethod
+    def _from_config(
+        cls, config: ConvNextConfig, *, dtype: Any = None, torch_dtype: Any = None, **options: Any
+    ) -> Self:
+        """A model with initial values, as transformers' Auto classes ask for it."""
+        unknown = options.keys() - NO_EFFECT
+        if unknown:
+            raise ArgumentTypeError(f"_from_config has no argument {sorted(unknown)[0]!r}.")
+        chosen = next((one for one in (dtype, torch_dtype, config.dtype) if one is not None), None)
+        return cls._built(config, _float_type(chosen))
+
+    @classmethod
     def from_pretrained(  # noqa: PLR0913
         cls,
-        source: str | Path,
+        pretrained_model_name_or_path: str | Path | None,
         *,
-        config: ConvNextConfig | None = None,
+        config: ConvNextConfig | str | Path | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         revision: str | None = None,
+        subfolder: str = "",
         cache_dir: str | Path | None = None,
+        force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
         ignore_mismatched_sizes: bool = False,
@@ -92,72 +152,124 @@ class Pretrained:
         """A saved or published model, ready to answer.
 
         Args:
-            source: A folder, the id of a repository, or a name of `convnext list`.
-            config: The configuration; by default that of the source.
+            pretrained_model_name_or_path: A folder, the id of a repository, or a name of
+                `convnext list`; None with `config` and `state_dict`.
+            config: The configuration, or where it is; by default that of the source.
+            state_dict: Values by name, instead of the source's.
             revision: Branch, tag or commit of a repository.
+            subfolder: Where in the folder or repository the files are.
             cache_dir: Where files of repositories are kept.
+            force_download: Whether to fetch what is kept already.
             local_files_only: Whether to do without the network.
             token: Access token for repositories.
             ignore_mismatched_sizes: Whether parameters of another shape are left at new values, as
                 for a classifier of other classes, instead of being an error.
-            dtype: Float type of the model: `"float32"`, `"float16"` or `"bfloat16"`, or PyTorch's.
+            dtype: Float type of the model: `"float32"`, `"float16"` or `"bfloat16"`, or PyTorch's;
+                by default, and with `"auto"`, on PyTorch that of the weights.
             torch_dtype: Another name of `dtype`.
             output_loading_info: Whether to return what was loaded as well.
             **overrides: Attributes of the configuration that are to have another value, such as
                 `num_labels=10`.
 
         Returns:
-            The model; with `output_loading_info`, the model and a dictionary of names.
+            The model; with `output_loading_info`, the model and a dictionary of sets of names.
 
         Raises:
             WeightsMismatchError: The weights are of another model, or have other shapes.
             WeightsUnavailableError: There is no such folder or repository.
         """
         refuse_unsupported(overrides)
-        hub = Hub(revision, cache_dir, local_files_only, token)
-        published = _is_published(source)
-        if config is not None:
-            config = cls.config_class.from_dict(config.to_dict(), **overrides)
-        elif published:
-            config = cls.config_class.from_dict(published_config(str(source)), **overrides)
-        else:
-            config = cls.config_class.from_pretrained(
-                source,
-                revision=revision,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                token=token,
-                **overrides,
+        source = pretrained_model_name_or_path
+        hub = Hub(revision, cache_dir, local_files_only, token, subfolder, force_download)
+        config = cls._configured(source, config, hub, overrides)
+        float_type = _float_type(dtype if dtype is not None else torch_dtype)
+        with cls._tensors(source, state_dict, hub) as tensors:
+            stored = config.dtype or next(
+                (str(t.dtype) for t in tensors.values() if str(t.dtype) in DTYPES), "float32"
             )
-        config.name_or_path = str(source)
-        place = source if published else weights_path(_folder(source), hub)
-        model = cls._built(config, _float_type(dtype if dtype is not None else torch_dtype))
-        report = model._load(place, str(source), ignore_mismatched_sizes)
+            model = cls._blank(config, float_type, str(stored).removeprefix("torch."))
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            report = compare(
+                model.parameter_shapes(),
+                shapes,
+                "the given values" if source is None else str(source),
+                ignore_mismatched_sizes,
+                may_be_empty=state_dict is not None,
+            )
+            for name, short in report.places.items():
+                values = tensors[short].read()
+                model.assign_parameter(name, np.array(values, np.float32, order="C"))
+        model._ready(report.fresh)
         if report.fresh:
             logging.getLogger("convnext").warning("%s: %s", cls.__name__, report)
         model.loading_report = report
-        model._ready()
         if not output_loading_info:
             return model
         names = ("missing", "unexpected", "mismatched")
-        return model, {f"{name}_keys": list(getattr(report, name)) for name in names}
+        found = {f"{name}_keys": set(getattr(report, name)) for name in names}
+        return model, {**found, "error_msgs": []}
 
-    def _ready(self) -> None:
-        """Make a loaded model ready to answer."""
+    @classmethod
+    def _configured(
+        cls,
+        source: str | Path | None,
+        config: ConvNextConfig | str | Path | None,
+        hub: Hub,
+        overrides: dict[str, Any],
+    ) -> ConvNextConfig:
+        """The configuration of a model that is to be loaded."""
+        kind = cls.config_class
+        if isinstance(config, str | Path):
+            content = read_json(file_of(config, CONFIG_FILE, hub))
+        elif config is not None:
+            content = config.to_dict()
+        elif source is None:
+            raise ArgumentError("Without a source there is no configuration. Pass config as well.")
+        elif _is_published(source):
+            content = published_config(str(source))
+        else:
+            content = read_json(file_of(source, CONFIG_FILE, hub))
+        plain = kind.from_dict(content)
+        overrides = {n: value for n, value in overrides.items() if n not in NO_EFFECT}
+        unknown = [name for name in overrides if not hasattr(plain, name)]
+        if unknown:
+            raise ArgumentTypeError(
+                f"{cls.__name__}.from_pretrained has no argument {unknown[0]!r}, and its "
+                "configuration no such attribute."
+            )
+        loaded = kind.from_dict(content, **overrides)
+        loaded.name_or_path = "" if source is None else str(source)
+        return loaded
 
-    def _load(self, place: str | Path, source: str, ignore_mismatched: bool) -> LoadingReport:
-        with open_tensors(place) as tensors:
-            shapes = {name: tensor.shape for name, tensor in tensors.items()}
-            report = compare(self.parameter_shapes(), shapes, source, ignore_mismatched)
-            for name, short in report.places.items():
-                values = tensors[short].read()
-                self.assign_parameter(name, np.array(values, np.float32, order="C"))
-        return report
+    @classmethod
+    @contextmanager
+    def _tensors(
+        cls, source: str | Path | None, given: Mapping[str, Any] | None, hub: Hub
+    ) -> Iterator[dict[str, LazyTensor]]:
+        """The values that a model is loaded with, by bare name."""
+        if given is not None:
+            yield {bare(name): tensor for name, tensor in given_tensors(given).items()}
+            return
+        if source is None:
+            raise ArgumentError("Without a source there are no weights. Pass state_dict as well.")
+        if not _is_published(source):
+            if Path(source).is_file():
+                raise ArgumentError(
+                    f"{source} is a file. Give the folder that holds it and its config.json, or "
+                    "load it with convnext.load_weights."
+                )
+            source = weights_path(source, hub)
+        layout = "dinov3" if cls.config_class.model_type == "dinov3_convnext" else "huggingface"
+        with open_tensors(source, layout) as tensors:
+            yield tensors
 
-    def save_pretrained(
+    def save_pretrained(  # noqa: PLR0913
         self,
-        folder: str | Path,
+        save_directory: str | Path,
         *,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Any] | None = None,
+        save_function: Any = None,
         max_shard_size: int | str = "5GB",
         safe_serialization: bool = True,
         push_to_hub: bool = False,
@@ -167,28 +279,34 @@ class Pretrained:
         """Write config.json and the weights as transformers reads them.
 
         Args:
-            folder: Where to; made if need be. Weights that lie there already are replaced.
+            save_directory: Where to; made if need be. Weights that lie there already are replaced.
+            is_main_process: False for nothing to be written: another process does.
+            state_dict: Values by name, such as a trainer gathers; by default the model's.
+            save_function: Taken for transformers' sake; files are written here.
             max_shard_size: Largest file; a larger model becomes several files and an index.
             safe_serialization: False for PyTorch's pickled form instead of safetensors.
             push_to_hub: Whether to upload the model as well.
             repo_id: Repository to upload to; by default the folder's name.
             **options: Those of `push_to_hub`.
         """
+        del save_function
         if options and not push_to_hub:
             raise ArgumentTypeError(f"save_pretrained has no argument {next(iter(options))!r}.")
-        config = self.saved_config()
-        text = config.to_json_string()
-        with staged(folder, replaces=WEIGHTS) as temporary:
+        if not is_main_process:
+            return
+        values = self.parameter_values() if state_dict is None else given_tensors(state_dict)
+        text = self.saved_config(values).to_json_string()
+        with staged(save_directory, replaces=WEIGHTS) as temporary:
             (temporary / CONFIG_FILE).write_text(text, "utf-8")
-            write_shards(temporary, self.parameter_values(), max_shard_size, safe_serialization)
+            write_shards(temporary, values, max_shard_size, safe_serialization)
         if push_to_hub:
-            self.push_to_hub(repo_id or Path(folder).name, **options)
+            self.push_to_hub(repo_id or Path(save_directory).name, **options)
 
-    def saved_config(self) -> ConvNextConfig:
+    def saved_config(self, values: Mapping[str, LazyTensor] | None = None) -> ConvNextConfig:
         """The configuration with what a file says of the model besides."""
         config = type(self.config).from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__]
-        config.dtype = str(next(iter(self.parameter_values().values())).dtype)
+        config.dtype = str(next(iter((values or self.parameter_values()).values())).dtype)
         return config
 
     def push_to_hub(  # noqa: PLR0913
@@ -258,8 +376,11 @@ class Pretrained:
 
     @property
     def num_features(self) -> list[int]:
-        """Channels of every stage, the stem first."""
-        return [self.config.hidden_sizes[0], *self.config.hidden_sizes]
+        """Channels of every stage, the stem first, which in DINOv3 is the pictures."""
+        config = self.config
+        is_picture = config.model_type == "dinov3_convnext"
+        stem = config.num_channels if is_picture else config.hidden_sizes[0]
+        return [stem, *config.hidden_sizes]
 
     @property
     def out_feature_channels(self) -> Mapping[str, int]:
@@ -281,10 +402,9 @@ def checked_config(given: Any, wanted: type[ConvNextConfig], model: str) -> Conv
     """The configuration of a model that is to be built.
 
     Raises:
-        ArgumentTypeError: It is none, or that of the other family.
+        ArgumentTypeError: It is none, or that of another family.
     """
-    is_v2 = wanted is ConvNextV2Config
-    if not isinstance(given, wanted) or isinstance(given, ConvNextV2Config) != is_v2:
+    if not isinstance(given, wanted) or given.model_type != wanted.model_type:
         raise ArgumentTypeError(
             f"{model} is built from a {wanted.__name__}, not {type(given).__name__}. To load a "
             f"model, call {model}.from_pretrained."
@@ -294,15 +414,6 @@ def checked_config(given: Any, wanted: type[ConvNextConfig], model: str) -> Conv
 
 def _is_published(source: str | Path) -> bool:
     return isinstance(source, str) and not is_repository(source) and not Path(source).exists()
-
-
-def _folder(source: str | Path) -> str | Path:
-    if Path(source).is_file():
-        raise ArgumentError(
-            f"{source} is a file. Give the folder that holds it and its config.json, or load it "
-            "with convnext.load_weights."
-        )
-    return source
 
 
 def _float_type(dtype: Any) -> str | None:

@@ -17,7 +17,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -26,7 +26,7 @@ from convnext.errors import ArgumentError, UnknownNameError
 from convnext.hf.hub import (
     Hub,
     built_from,
-    find_file,
+    file_of,
     is_repository,
     read_json,
     refuse_unsupported,
@@ -59,17 +59,27 @@ IMAGENET_STANDARD_MEAN = (0.5, 0.5, 0.5)
 IMAGENET_STANDARD_STD = (0.5, 0.5, 0.5)
 CROPPED_BELOW = 384  # at this side and above, pictures are warped to the square
 DEFAULT_CROP_PCT = 224 / 256
-OPTIONS = (
-    "do_resize",
-    "size",
-    "crop_pct",
-    "resample",
-    "do_rescale",
-    "rescale_factor",
-    "do_normalize",
-    "image_mean",
-    "image_std",
-)
+
+
+class ConvNextImageProcessorKwargs(TypedDict, total=False):
+    """What calls of a processor can be given besides pictures; see `ConvNextImageProcessor`."""
+
+    do_convert_rgb: bool | None
+    do_resize: bool
+    size: Mapping[str, int] | int
+    crop_pct: float | None
+    resample: int
+    do_rescale: bool
+    rescale_factor: float
+    do_normalize: bool
+    image_mean: float | Sequence[float] | None
+    image_std: float | Sequence[float] | None
+    data_format: DataFormat
+    input_data_format: DataFormat | None
+    return_tensors: str | None
+
+
+OPTIONS = tuple(ConvNextImageProcessorKwargs.__annotations__)[:-3]  # attributes, that is
 
 
 class BatchFeature(dict[str, Any]):
@@ -107,6 +117,8 @@ class ConvNextImageProcessor:
         do_normalize: Whether to subtract `image_mean` and divide by `image_std`.
         image_mean: One number, or one for each channel.
         image_std: The same.
+        do_convert_rgb: True for everything to become RGB, what is transparent over white; False for
+            nothing to. By default pictures of Pillow and files become RGB, and arrays do not.
         **kwargs: Whatever else is to be kept.
 
     Example:
@@ -116,6 +128,7 @@ class ConvNextImageProcessor:
     """
 
     model_input_names = ("pixel_values",)
+    valid_kwargs = ConvNextImageProcessorKwargs
 
     def __init__(  # noqa: PLR0913
         self,
@@ -128,6 +141,7 @@ class ConvNextImageProcessor:
         do_normalize: bool = True,
         image_mean: float | Sequence[float] | None = None,
         image_std: float | Sequence[float] | None = None,
+        do_convert_rgb: bool | None = None,
         **kwargs: Any,
     ) -> None:
         self.do_resize = do_resize
@@ -141,6 +155,7 @@ class ConvNextImageProcessor:
         self.do_normalize = do_normalize
         self.image_mean = _channels(IMAGENET_STANDARD_MEAN if image_mean is None else image_mean)
         self.image_std = _channels(IMAGENET_STANDARD_STD if image_std is None else image_std)
+        self.do_convert_rgb = do_convert_rgb
         for name in ("image_processor_type", "feature_extractor_type", "processor_class"):
             kwargs.pop(name, None)
         for name, value in kwargs.items():
@@ -194,7 +209,8 @@ class ConvNextImageProcessor:
         for layout in (data_format, input_data_format):
             if layout not in ("channels_first", "channels_last", None):
                 raise UnknownNameError("data format", layout, ("channels_first", "channels_last"))
-        done = [self._one(pixels(image, input_data_format)) for image in flat(images)]
+        rgb = self.do_convert_rgb
+        done = [self._one(pixels(image, input_data_format, rgb)) for image in flat(images)]
         if data_format == "channels_last":
             done = [image.transpose(1, 2, 0) for image in done]
         return BatchFeature(pixel_values=tensors(done, return_tensors))
@@ -231,8 +247,8 @@ class ConvNextImageProcessor:
 
     def to_dict(self) -> dict[str, Any]:
         """Every attribute, as transformers writes them."""
-        kind = type(self).__name__
-        return {**copy.deepcopy(vars(self)), "image_processor_type": kind}
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        return {**copy.deepcopy(said), "image_processor_type": type(self).__name__}
 
     def to_json_string(self) -> str:
         """The content of preprocessor_config.json."""
@@ -242,11 +258,12 @@ class ConvNextImageProcessor:
         """Write the content of preprocessor_config.json into a file."""
         Path(path).write_text(self.to_json_string(), "utf-8")
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write preprocessor_config.json into a folder, which is made if need be."""
+    def save_pretrained(self, save_directory: str | Path) -> list[str]:
+        """Write preprocessor_config.json into a folder, which is made if need be; says where."""
         text = self.to_json_string()
-        with staged(folder) as temporary:
+        with staged(save_directory) as temporary:
             (temporary / PREPROCESSOR_FILE).write_text(text, "utf-8")
+        return [str(Path(save_directory) / PREPROCESSOR_FILE)]
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:
@@ -266,10 +283,12 @@ class ConvNextImageProcessor:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
         revision: str | None = None,
+        subfolder: str = "",
         cache_dir: str | Path | None = None,
+        force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
         **overrides: Any,
@@ -277,23 +296,22 @@ class ConvNextImageProcessor:
         """The processor of a saved or published model.
 
         Args:
-            source: A folder, a preprocessor_config.json, the id of a repository, or a name of
-                `convnext list`.
+            pretrained_model_name_or_path: A folder, a preprocessor_config.json, the id of a
+                repository, or a name of `convnext list`.
             revision: Branch, tag or commit of a repository.
+            subfolder: Where in the folder or repository the file is.
             cache_dir: Where files of repositories are kept.
+            force_download: Whether to fetch what is kept already.
             local_files_only: Whether to do without the network.
             token: Access token for repositories.
             **overrides: Attributes that are to have another value.
         """
         refuse_unsupported(overrides)
-        path: Path | None = Path(source)
+        source = pretrained_model_name_or_path
         if not Path(source).exists() and not is_repository(source):
             return cls.from_dict(published_processor(str(source)), **overrides)
-        if not Path(source).is_file():
-            hub = Hub(revision, cache_dir, local_files_only, token)
-            path = find_file(source, PREPROCESSOR_FILE, hub)
-        assert path is not None
-        return cls.from_dict(read_json(path), **overrides)
+        hub = Hub(revision, cache_dir, local_files_only, token, subfolder, force_download)
+        return cls.from_dict(read_json(file_of(source, PREPROCESSOR_FILE, hub)), **overrides)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"

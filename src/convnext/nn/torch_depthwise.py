@@ -80,7 +80,8 @@ def _by_products(
     after = gradient.permute(1, 2, 3, 0).reshape(channels, -1, batch).contiguous()
     before = x.permute(1, 0, 2, 3).reshape(channels, batch, -1).contiguous()
     pairs = torch.bmm(after, before).flatten(1).to(_wide(kernel))
-    distances = _distances(*sides, kernel.shape[-1], dilation).to(pairs.dtype)
+    table = _distances.__wrapped__ if torch.compiler.is_compiling() else _distances
+    distances = table(*sides, kernel.shape[-1], dilation).to(pairs.dtype)
     return (pairs @ distances).reshape(kernel.shape).to(kernel.dtype)
 
 

@@ -78,7 +78,7 @@ def test_round_trips(cls, tmp_path):
     config.save_pretrained(tmp_path)
     assert cls.from_json_file(tmp_path / "config.json") == config
     loaded = cls.from_pretrained(tmp_path)
-    assert loaded.name_or_path == str(tmp_path)
+    assert loaded.name_or_path == ""
     assert loaded.favourite == "colour"
     config.to_json_file(tmp_path / "all.json", use_diff=False)
     assert cls.from_pretrained(tmp_path / "all.json").hidden_sizes == [8, 16, 24]
@@ -175,10 +175,12 @@ def test_files_with_unusable_values_are_refused(content):
 
 
 @pytest.mark.parametrize("cls", [ConvNextConfig, ConvNextImageProcessor])
-def test_a_subfolder_is_refused_and_not_passed_over(cls, tmp_path):
-    cls().save_pretrained(tmp_path)
-    with pytest.raises(ArgumentError, match="no subfolder here"):
-        cls.from_pretrained(tmp_path, subfolder="other")
+def test_a_subfolder_is_read(cls, tmp_path):
+    cls(image_mean=0.25).save_pretrained(tmp_path / "other")
+    cls(image_mean=0.75).save_pretrained(tmp_path)
+    assert cls.from_pretrained(tmp_path, subfolder="other").image_mean == 0.25
+    with pytest.raises(WeightsUnavailableError, match="no such folder"):
+        cls.from_pretrained(tmp_path, subfolder="absent")
 
 
 def test_the_other_family_is_refused():

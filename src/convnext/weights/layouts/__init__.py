@@ -6,6 +6,7 @@ middle. Arrays become views where NumPy has one. Nothing here opens a file or kn
     facebook             the authors' checkpoints, dense, V1 and V2
     fcmae                what the authors' FCMAE pretraining writes, sparse
     huggingface          transformers, classifiers and backbones
+    dinov3               transformers' DINOv3ConvNext, V1
     timm                 timm
     torchvision          torchvision, V1
     keras_applications   keras.applications, V1
@@ -20,6 +21,7 @@ from collections.abc import Collection, Mapping
 
 from convnext.architecture import Architecture, Arithmetic, Shape
 from convnext.errors import ArgumentError, UnknownNameError
+from convnext.weights.layouts.dinov3 import DINOV3
 from convnext.weights.layouts.facebook import FACEBOOK
 from convnext.weights.layouts.fcmae import FCMAE
 from convnext.weights.layouts.huggingface import HUGGINGFACE
@@ -52,6 +54,7 @@ LAYOUTS: dict[str, Layout] = {
         FACEBOOK,
         FCMAE,
         HUGGINGFACE,
+        DINOV3,
         TIMM,
         TORCHVISION,
         KERAS_APPLICATIONS,

@@ -88,6 +88,18 @@ def test_transformers(generation, variant, kind):
     assert_survives(model.state_dict(), "huggingface")
 
 
+@pytest.mark.parametrize("kind", ["Model", "Backbone"])
+def test_dinov3_of_transformers(kind):
+    import transformers
+
+    config = transformers.DINOv3ConvNextConfig(
+        depths=SMALL["depths"], hidden_sizes=SMALL["hidden_sizes"]
+    )
+    model = getattr(transformers, f"DINOv3ConvNext{kind}")(config)
+    assert_spelled_alike(shapes_of(model.state_dict()), "dinov3", "test_v1")
+    assert_survives(model.state_dict(), "dinov3")
+
+
 def keras_applications_model(**options):
     from keras.src.applications.convnext import ConvNeXt
 

@@ -20,12 +20,12 @@ def has_the_usual_parts(row):
 
 
 WRITABLE = [layout for layout in LAYOUTS.values() if layout.writable]
-V1_ONLY = {"torchvision", "keras_applications"}
+V1_ONLY = {"dinov3", "torchvision", "keras_applications"}
 CLASSIFIERS = [
     (layout.name, family)
     for layout in WRITABLE
     for family in ("v1", "v2")
-    if layout.name != "fcmae"  # has no classifier
+    if layout.name not in ("fcmae", "dinov3")  # have no classifier
     and not (family == "v2" and layout.name in V1_ONLY)
 ]
 PAIRS = [
@@ -54,6 +54,21 @@ def test_there_and_back(layout, family, odd_variant, numbered, same_weights):
     same_weights(to_canonical(theirs), ours)
 
 
+@pytest.mark.parametrize("prefix", ["model.", ""])
+def test_dinov3_there_and_back_with_and_without_a_prefix(
+    prefix, odd_variant, numbered, same_weights
+):
+    variant = odd_variant("v1")
+    ours = numbered(parameter_shapes(variant, 0))
+    theirs = to_foreign(ours, "dinov3", variant)
+    outside = {"layer_norm.weight", "layer_norm.bias"}
+    assert {name for name in theirs if not name.startswith("model.")} == outside
+    named = {prefix + name.removeprefix("model."): array for name, array in theirs.items()}
+    named |= {name.removeprefix(prefix): named.pop(prefix + name) for name in outside}
+    assert recognise({name: array.shape for name, array in named.items()}).layout == "dinov3"
+    same_weights(to_canonical(named), ours)
+
+
 @pytest.mark.parametrize(("one", "other", "family"), PAIRS)
 def test_from_one_to_the_other_and_back(one, other, family, odd_variant, numbered, same_weights):
     variant = odd_variant(family)
@@ -65,7 +80,7 @@ def test_from_one_to_the_other_and_back(one, other, family, odd_variant, numbere
 @pytest.mark.parametrize(("layout", "variant"), PUBLISHED)
 def test_no_two_tensors_of_a_published_variant_share_a_name(layout, variant):
     variant = ARCHITECTURES[variant]
-    shapes = parameter_shapes(variant)
+    shapes = parameter_shapes(variant, 0 if layout == "dinov3" else 1000)
     if layout == "fcmae":
         variant = replace(variant, head="none")
         shapes = parameter_shapes(variant, 0) | decoder_shapes(variant)

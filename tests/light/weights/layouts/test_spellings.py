@@ -24,6 +24,18 @@ SPELLINGS = {
         head_norm.gamma                    norm.weight                                  768
         head.kernel                        head.weight                                  1000 768
     """,
+    "dinov3": """
+        stem_conv.kernel                   model.stages.0.downsample_layers.0.weight    96 3 4 4
+        stem_norm.gamma                    model.stages.0.downsample_layers.1.weight    96
+        downsample_1_norm.beta             model.stages.1.downsample_layers.0.bias      96
+        downsample_3_conv.kernel           model.stages.3.downsample_layers.1.weight    768 384 2 2
+        stage_2_block_1.dwconv.kernel      model.stages.2.layers.1.depthwise_conv.weight   384 1 7 7
+        stage_2_block_1.norm.gamma         model.stages.2.layers.1.layer_norm.weight    384
+        stage_2_block_1.pwconv1.kernel     model.stages.2.layers.1.pointwise_conv1.weight  1536 384
+        stage_2_block_1.pwconv2.bias       model.stages.2.layers.1.pointwise_conv2.bias    384
+        stage_2_block_1.layer_scale.gamma  model.stages.2.layers.1.gamma                384
+        head_norm.gamma                    layer_norm.weight                            768
+    """,
     "fcmae": """
         stem_conv.kernel                   encoder.downsample_layers.0.0.weight         96 3 4 4
         stem_norm.gamma                    encoder.downsample_layers.0.1.weight         96
