@@ -7,6 +7,7 @@ a process whose Keras is on another backend.
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
 from convnext.nn.model import build_model
 from convnext.weights.load import read_weights
-from peers import fill, random_weights, relative_error
+from peers import fill, random_weights, randomise, relative_error
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -46,6 +47,21 @@ def by_keras(path, batch):
 
 
 RUN = {"a.onnx": by_onnxruntime, "a.xml": by_openvino, "a.keras": by_keras}
+
+
+@pytest.mark.any_backend
+def test_the_vector_of_a_model_whose_norm_stands_before_the_pooling(photos, tmp_path):
+    architecture = replace(VARIANTS["test_v1"], head="norm_pool")
+    model = randomise(build_model(architecture, input_shape=(64, 64, 3), num_classes=5))
+    pictures = photos(64)
+    batch = normalise(pictures, Preprocess())
+    tapped = keras.Model(model.input, model.get_layer("head_pool").output)
+    expected = tapped.predict_on_batch(batch)
+    for filename, run in RUN.items():
+        path = tmp_path / filename
+        report = convnext.export(model, path, output="embedding", pictures=pictures)
+        assert report.judge == "the Keras model"
+        assert relative_error(run(path, batch), expected) < 1e-4
 
 
 @pytest.mark.any_backend

@@ -19,9 +19,9 @@ from convnext.errors import (
     UnknownNameError,
     WeightsFileError,
 )
-from convnext.int8.calibration import Calibration
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
+from convnext.int8.calibration import Calibration
 from convnext.session import Session
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.load import read_weights

@@ -71,6 +71,10 @@ def normed(kind: str, epsilon: float, gamma: Wide, beta: Wide | float = 0.0) -> 
     return layer
 
 
+# x (1 + tanh(factor (x + cubic x^3))) / 2; (1 + tanh(z / 2)) / 2 is the logistic function of z.
+BY_TANH = {"gelu_tanh": (math.sqrt(2 / math.pi), 0.044715), "silu": (0.5, 0.0)}
+
+
 def activated(kind: str) -> Layer:
     """An activation: `"gelu"`, `"gelu_tanh"` or `"silu"`."""
 
@@ -78,12 +82,10 @@ def activated(kind: str) -> Layer:
         if kind == "gelu":
             part = 0.5 + np.vectorize(math.erf)(x / math.sqrt(2)) / 2
             slope = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
-        else:  # tanh(z / 2) / 2 + 1 / 2 is the logistic function of z
-            inner = x + 0.044715 * x**3 if kind == "gelu_tanh" else x
-            factor = math.sqrt(2 / math.pi) if kind == "gelu_tanh" else 0.5
-            part = 0.5 + np.tanh(factor * inner) / 2
-            slope = 2 * part * (1 - part) * factor
-            slope *= 1 + 3 * 0.044715 * np.square(x) if kind == "gelu_tanh" else 1
+        else:
+            factor, cubic = BY_TANH[kind]
+            part = 0.5 + np.tanh(factor * (x + cubic * x**3)) / 2
+            slope = 2 * part * (1 - part) * factor * (1 + 3 * cubic * np.square(x))
         return x * part, lambda gradient: gradient * (part + x * slope)
 
     return layer

@@ -32,7 +32,6 @@ __all__ = ["Resolution", "Source", "opened_source"]
 
 Resolution = int | Literal["any"] | None
 
-LAYERS = {"logits": "head", "embedding": "head_norm"}
 HALVES = ("float16", "bfloat16")
 
 
@@ -68,7 +67,9 @@ class Source:
         if job.network.strides != Network.of_model(model).strides:
             return None
         keras = sys.modules["keras"]  # a model of it is here
-        name = LAYERS.get(job.output, job.output)
+        first = job.network.architecture.head == "norm_pool"
+        layers = {"logits": "head", "embedding": "head_pool" if first else "head_norm"}
+        name = layers.get(job.output, job.output)
         tapped = keras.Model(model.input, model.get_layer(name).output)
         batch = pictures.astype(np.float32) if self.pixels else normalised
         found: Array = np.asarray(tapped.predict_on_batch(batch), np.float32)

@@ -98,10 +98,8 @@ def load(spec: ModelSpec, settings: Settings, threads: int | None) -> Session:
         labels=settings.labels,
     ) as session:
         _ = session.labels  # so that wrong ones show now
-        classifies = bool(session.num_classes)
-        embeds = session.network.weights.found.head_norm
-        able = {"classify": classifies, "embed": embeds, "explain": classifies}
-        kinds = [kind for kind in settings.answers if able[kind]]
+        there = set(session.network.outputs)
+        kinds = [kind for kind in settings.answers if there.issuperset(OUTPUTS[kind])]
         if not kinds:
             raise ArgumentError(
                 f"{spec.name} cannot {' or '.join(settings.answers)}: its weights have no "

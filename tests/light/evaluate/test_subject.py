@@ -10,8 +10,8 @@ from convnext.engines import opening, quantizing
 from convnext.engines.mock import MockEngine
 from convnext.errors import ArgumentError, WeightsMismatchError
 from convnext.evaluate.subject import open_subject
-from convnext.int8.calibration import Calibration
 from convnext.images.recipe import Preprocess
+from convnext.int8.calibration import Calibration
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
 from convnext.weights.info import WeightsInfo
