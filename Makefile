@@ -12,7 +12,7 @@ WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 PYTEST := $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help install lint format test test-light test-heavy demo bench docs clean
+.PHONY: help install lint format test test-light test-heavy test-r demo bench docs clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ test-heavy: $(BACKENDS:%=test-heavy-%)
 # XLA compiles more than the tests compute, so it need not optimise.
 test-heavy-%: .venv/dev
 	KERAS_BACKEND=$* XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST) tests/heavy
+
+test-r: .venv/dev ## The R package: built, checked, tested; installs R from Debian where it is missing.
+	r/test
 
 demo: .venv/demo ## Say what photographs show, where it was seen, and how fast, with the model that comes along.
 	$(BIN)/python examples/demo.py

@@ -37,6 +37,26 @@ test_that("a model learns, and is saved and read, by the methods of Python", {
   expect_s3_class(reticulate::import("keras")$saving$load_model(file), "keras.src.models.model.Model")
 })
 
+# With R's reference BLAS, it takes seven times as long as NumPy, which has its own.
+test_that("PyTorch multiplies with a BLAS of its own", {
+  skip_on_os(c("mac", "windows"))
+  skip_if_not(Sys.getenv("KERAS_BACKEND") == "torch")
+  reticulate::py_run_string(paste(
+    "import time, numpy, torch",
+    "def shortest(matrix):",
+    "    times = []",
+    "    for _ in range(5):",
+    "        began = time.perf_counter()",
+    "        matrix @ matrix",
+    "        times.append(time.perf_counter() - began)",
+    "    return min(times)",
+    "matrix = numpy.ones((768, 768), 'float32')",
+    "ratio = shortest(torch.from_numpy(matrix)) / shortest(matrix)",
+    sep = "\n"
+  ))
+  expect_lt(reticulate::py$ratio, 3)
+})
+
 # A stand-in with the same names: keras3 itself is not in Debian.
 test_that("where keras3 is loaded, its methods are called", {
   source <- file.path(tempfile(), "keras3")
