@@ -12,7 +12,7 @@ WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 PYTEST := $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help install lint format test test-light test-heavy test-hf test-all demo bench docs clean
+.PHONY: help install lint format test test-light test-heavy test-hf test-r test-all demo bench docs clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -64,7 +64,10 @@ test-heavy-%: .venv/dev
 test-hf: .venv/dev ## transformers' own tests, with its classes and with ours; its source is fetched once.
 	$(ONE_THREAD) $(BIN)/python tests/hf_suite/run.py
 
-test-all: test test-hf ## The whole suite, and transformers'.
+test-r: .venv/dev ## The R package: built, checked, tested; installs R from Debian where it is missing.
+	r/test
+
+test-all: test test-hf test-r ## The whole suite, transformers' and the R package's.
 
 demo: .venv/demo ## Say what photographs show, where it was seen, and how fast, with the model that comes along.
 	$(BIN)/python examples/demo.py

@@ -139,3 +139,7 @@ def test_without_keras_the_error_names_the_extras():
 def test_the_changelog_knows_the_version():
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert "## Unreleased" in changelog or f"## {convnext.__version__}" in changelog
+
+
+def test_the_r_package_has_the_version():
+    assert f"\nVersion: {convnext.__version__}\n" in (ROOT / "r" / "DESCRIPTION").read_text()

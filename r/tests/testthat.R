@@ -1,0 +1,4 @@
+library(testthat)
+library(convnext)
+
+test_check("convnext")
