@@ -35,10 +35,10 @@ def under_test(name: str) -> Variant:
     return variant if name in FULL_DEPTH else replace(variant, depths=(1, 1, 1, 1))
 
 
-def random_weights(variant: Variant, num_classes: int = 1000, seed: int = 0, **options) -> Weights:
+def random_weights(variant: Variant, num_classes: int = 1000, seed: int = 0, **traits) -> Weights:
     """A value for every parameter, by canonical name."""
     rng = np.random.default_rng(seed)
-    shapes = parameter_shapes(variant, num_classes, **options)
+    shapes = parameter_shapes(replace(variant, **traits), num_classes)
     return {name: _random(rng, name, shape) for name, shape in shapes.items()}
 
 

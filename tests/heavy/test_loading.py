@@ -199,7 +199,7 @@ def test_a_published_checkpoint_from_the_cache(saved, cache, caplog, name):
 
 def test_masked_pretraining_by_name(saved, cache):
     place = "cache/convnextv2_atto.fcmae/facebook/convnextv2_atto_1k_224_fcmae.pt"
-    weights, path = saved(ATTO, 0, head_norm=False, file=place, layout="facebook")
+    weights, path = saved(ATTO, 0, head="none", file=place, layout="facebook")
     assert path.is_relative_to(cache)
     with pytest.raises(WeightsMismatchError, match=r"no head norm and no head .*head='new'"):
         create_convnext_v2("atto", weights="convnextv2_atto.fcmae")

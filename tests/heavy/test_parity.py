@@ -176,7 +176,7 @@ def test_torchvisions_seeded_outputs(name, shared_data, monkeypatch):
 def test_feature_maps_are_the_named_stages():
     variant = VARIANTS["test_v2"]
     model = published_model(variant, input_shape=OPEN_SIZE, include_top=False)
-    fill(model, random_weights(variant, num_classes=0, head_norm=False))
+    fill(model, random_weights(variant, num_classes=0, head="none"))
     images = pictures(1, 64, 64, 3)
     maps = feature_maps(model).predict_on_batch(images)
     assert relative_error(maps[-1], model.predict_on_batch(images)) == 0

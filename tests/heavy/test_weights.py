@@ -280,7 +280,7 @@ def sparse_training(tmp_path):
     import torch
 
     variant = VARIANTS["test_v2"]
-    encoder = random_weights(variant, 0, head_norm=False)
+    encoder = random_weights(variant, 0, head="none")
     decoder = {
         name: np.ones(shape, np.float32)
         for name, shape in decoder_shapes(variant, 3072, width=16).items()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from convnext import VARIANTS
+from convnext.architecture import ARCHITECTURES
 from convnext.engines import opening
 from convnext.engines.mock import MockEngine
 from convnext.images.recipe import Preprocess
@@ -26,9 +26,9 @@ def grey(shade, size=(16, 16)):
     return Image.new("RGB", size, (shade,) * 3)
 
 
-def _write_weights(path, num_classes=CLASSES, head_norm=True, **facts):
+def _write_weights(path, num_classes=CLASSES, head="pool_norm", **facts):
     rng = np.random.default_rng(0)
-    shapes = parameter_shapes(VARIANTS["test_v2"], num_classes, head_norm=head_norm)
+    shapes = parameter_shapes(replace(ARCHITECTURES["test_v2"], head=head), num_classes)
     weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
     save_weights(weights, path, info=WeightsInfo(**facts))
     return path

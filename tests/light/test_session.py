@@ -184,7 +184,8 @@ def test_weights_for_other_channels_take_no_pictures(tmp_path):
     [
         (7, {}, ArgumentTypeError, "not int"),
         (None, {"size": "224"}, ArgumentTypeError, "not '224'"),
-        (None, {"preprocess": "crop"}, ArgumentTypeError, "not str"),
+        (None, {"preprocess": 7}, ArgumentTypeError, "not int"),
+        (None, {"preprocess": "crop"}, UnknownNameError, "Unknown normalisation"),
         (None, {"precision": "int4"}, UnknownNameError, "Unknown precision"),
         (None, {"threads": 0}, ArgumentError, "threads must be 1 or more"),
     ],

@@ -101,14 +101,16 @@ class CanonicalWeights:
     def recipe(self) -> Preprocess | None:
         """What is done to pictures first; None where it is not known how they are normalised.
 
-        Where nobody says so, it is known of files by libraries that have but one way, and of
-        architectures whose published weights all have the same.
+        Where nobody says so, it is known of files by libraries that have but one way, of
+        architectures whose published weights all have the same, and of our own files: those of
+        version 0.1 that say nothing mean ImageNet's.
         """
         if self.info.preprocess is not None:
             return self.info.preprocess
-        if get_layout(self.layout).arithmetic == "usual":
-            return Preprocess()
+        arithmetic = get_layout(self.layout).arithmetic
         ways = published_normalisations(self.architecture.name)
+        if arithmetic == "usual" or (arithmetic == "usual_if_unpublished" and not ways):
+            return Preprocess()
         return Preprocess(mean=ways[0][0], std=ways[0][1]) if len(ways) == 1 else None
 
     def check_recipe(self) -> None:

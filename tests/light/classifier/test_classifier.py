@@ -265,7 +265,7 @@ class TestWeightsWithoutAClassifier:
         assert Classifier(headless_weights).embed(grey(9))[0] == 9
 
     def test_without_the_norm_not_even_that(self, tmp_path, write_weights):
-        path = write_weights(tmp_path / "bare.safetensors", 0, head_norm=False)
+        path = write_weights(tmp_path / "bare.safetensors", 0, head="none")
         with pytest.raises(ArgumentError, match="It can give: stage_0"):
             Classifier(path).embed(grey(9))
         assert len(Classifier(path).features(grey(9))) == 4
@@ -287,7 +287,7 @@ def test_an_answer_that_is_no_number_is_an_error(named_weights, monkeypatch):
         ("convnext_tyni", {}, ArgumentError, "neither a file on this machine nor"),
         (None, {"size": "224"}, ArgumentTypeError, "not '224'"),
         (None, {"size": 4}, ArgumentError, "too small"),
-        (None, {"preprocess": "crop"}, ArgumentTypeError, "not str"),
+        (None, {"preprocess": 7}, ArgumentTypeError, "not int"),
         (None, {"labels": "imagenet-2k"}, ArgumentError, "neither a file"),
     ],
 )
