@@ -317,6 +317,33 @@ class Architecture:
             return Geometry(adapted_strides(height, width))
         return Geometry(self.strides)
 
+    def dilated(self, output_stride: int) -> Geometry:
+        """Strides whose product stays at `output_stride`, with dilation for what they leave out.
+
+        Every position of the last map then sees what it saw before, and no parameter changes.
+
+        Args:
+            output_stride: Pixels from one position of the last map to the next: 8, 16 or 32.
+
+        Example:
+            >>> ARCHITECTURES["convnext_tiny"].dilated(8)
+            Geometry(strides=(4, 2, 1, 1), dilations=(1, 1, 2, 4))
+        """
+        allowed = [math.prod(self.strides[: 1 + n]) for n in range(1, len(self.depths))]
+        if output_stride not in allowed:
+            raise ArgumentError(
+                f"output_stride is one of {', '.join(map(str, allowed))}, not {output_stride!r}."
+            )
+        reached, dilation = 1, 1
+        strides, dilations = [], []
+        for stride in self.strides:
+            if reached >= output_stride:
+                stride, dilation = 1, dilation * stride
+            reached *= stride
+            strides.append(stride)
+            dilations.append(dilation)
+        return Geometry(tuple(strides), tuple(dilations))
+
     def stem_steps(self, channels: int = 3, stride: int | None = None) -> Iterator[Step]:
         """Pictures to the first feature map."""
         stride, dim = stride or self.strides[0], self.dims[0]

@@ -50,6 +50,7 @@ def create_convnext_v1(  # noqa: PLR0913
     head_init_scale: float = 1.0,
     weights: str | Path | None = None,
     head: Head = "keep",
+    output_stride: int | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """A ConvNeXt V1 as a functional Keras model, channels last.
@@ -74,6 +75,8 @@ def create_convnext_v1(  # noqa: PLR0913
             variant's default checkpoint, or the path of a weights file in any layout.
         head: `"new"` leaves the classifier at its initial values and takes the rest from `weights`,
             which is how to start on other classes.
+        output_stride: 8 or 16 for a last feature map of an eighth or a sixteenth of each side, by
+            dilation: what dense prediction asks for. Weights stay as they are.
         name: Name of the model; by default that of the variant, such as `"convnext_tiny"`.
 
     Returns:
@@ -97,6 +100,7 @@ def create_convnext_v1(  # noqa: PLR0913
         head_init_scale=head_init_scale,
         weights=weights,
         head=head,
+        output_stride=output_stride,
         name=name,
     )
 
@@ -115,6 +119,7 @@ def create_convnext_v2(  # noqa: PLR0913
     head_init_scale: float = 1.0,
     weights: str | Path | None = None,
     head: Head = "keep",
+    output_stride: int | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """A ConvNeXt V2 as a functional Keras model, channels last.
@@ -137,6 +142,7 @@ def create_convnext_v2(  # noqa: PLR0913
         head_init_scale: See `create_convnext_v1`.
         weights: See `create_convnext_v1`.
         head: See `create_convnext_v1`.
+        output_stride: See `create_convnext_v1`.
         name: See `create_convnext_v1`.
 
     Returns:
@@ -160,6 +166,7 @@ def create_convnext_v2(  # noqa: PLR0913
         head_init_scale=head_init_scale,
         weights=weights,
         head=head,
+        output_stride=output_stride,
         name=name,
     )
 
@@ -179,10 +186,13 @@ def _create(  # noqa: PLR0913
     head_init_scale: float,
     weights: str | Path | None,
     head: Head,
+    output_stride: int | None,
     name: str | None,
 ) -> keras.Model:
     row = get_variant(family, size)
     shape, geometry = _checked_shape(input_shape, row)
+    if output_stride is not None:
+        geometry = row.dilated(output_stride)
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownNameError("pooling", pooling, [*POOLINGS, "None"])
     if pooling is not None and include_top:

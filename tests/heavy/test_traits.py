@@ -8,14 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convnext.architecture import ARCHITECTURES, Architecture, Geometry, parameters
+from convnext.architecture import ARCHITECTURES, Architecture, parameters
+from convnext.create import create_convnext_v1
 from convnext.engines import open_engine
 from convnext.errors import UnstatedError
 from convnext.graphs.network import Network
 from convnext.images.recipe import Preprocess
+from convnext.nn.layers import DepthwiseConv
 from convnext.nn.model import build_model
 from convnext.weights.canonical import canonical_variables, parameter_shapes
-from convnext.weights.load import load_weights, read_weights
+from convnext.weights.load import load_weights
+from peers import as_numpy, backward
 
 SIDE = 128  # the smallest at which strides are the published ones
 SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
@@ -194,15 +197,37 @@ def test_dilation_as_timm_has_it(tmp_path, pictures, output_stride):
     model = timms({}, output_stride=output_stride)
     expected = answers(model, pictures)
     path = save(model, tmp_path)
-    geometry = {16: Geometry((4, 2, 2, 1), (1, 1, 1, 2)), 8: Geometry((4, 2, 1, 1), (1, 1, 2, 4))}
-    with read_weights(path, architecture=USUAL) as weights:
-        network = Network(weights, Preprocess(size=SIDE), (SIDE, SIDE), *geometry[output_stride])
-        for engine in ("keras", "openvino", "onnxruntime"):
-            from convnext.engines.base import EngineOptions
-            from convnext.engines.opening import ENGINES
+    for engine in ("keras", "openvino", "onnxruntime"):
+        opened = open_engine(
+            path, engine, precision="float32", input="float32", size=SIDE, architecture=USUAL,
+            output_stride=output_stride, outputs=("logits", "stage_3"),
+        )  # fmt: skip
+        found = opened.predict_all(pictures)
+        close(found["logits"], expected)
+        assert found["stage_3"].shape[1:3] == (SIDE // output_stride,) * 2
 
-            options = EngineOptions(input="float32", precision="float32")
-            close(ENGINES[engine].open(network, options).predict(pictures), expected)
+
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("side", [6, 12])
+def test_gradients_of_dilated_convolutions(side, dilation):
+    """Those of each backend's own kernels, against the sum over shifted products they are of."""
+    layer = DepthwiseConv(5, dilation=dilation)
+    rng = np.random.default_rng(0)
+    x, towards = (rng.standard_normal((2, side, side, 3), np.float32) for _ in range(2))
+    layer.build(x.shape)
+    kernel = rng.standard_normal((5, 5, 3, 1), np.float32)
+    layer.set_weights([kernel, np.zeros(3, np.float32)])
+    around = 2 * dilation
+    padded = np.pad(x, ((0, 0), (around, around), (around, around), (0, 0)))
+    of_x, of_kernel = np.zeros_like(padded), np.zeros_like(kernel)
+    for i in range(5):
+        for j in range(5):
+            rows, columns = (slice(dilation * k, dilation * k + side) for k in (i, j))
+            of_x[:, rows, columns] += towards * kernel[i, j, :, 0]
+            of_kernel[i, j, :, 0] = (padded[:, rows, columns] * towards).sum((0, 1, 2))
+    found = backward(layer, x, towards)
+    close(as_numpy(found[0]), of_x[:, around:-around, around:-around])
+    close(as_numpy(found[1]), of_kernel)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -223,8 +248,6 @@ def test_parameters_are_the_canonical_ones_in_order(name):
 def test_a_model_that_is_built_says_how_its_file_computes(tmp_path, pictures):
     """Whoever builds `test_convnext2` has said what the file does not."""
     import timm
-
-    from convnext.create import create_convnext_v1
 
     model = randomised(timm.create_model("test_convnext2", num_classes=7))
     path = save(model, tmp_path)

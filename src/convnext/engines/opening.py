@@ -109,6 +109,7 @@ def open_engine(  # noqa: PLR0913
     calibration: Calibration | Sources | None = None,
     preprocess: Preprocess | str | None = None,
     architecture: object = None,
+    output_stride: int | None = None,
 ) -> Engine:
     """Make a model ready to answer.
 
@@ -130,6 +131,8 @@ def open_engine(  # noqa: PLR0913
         preprocess: What is done to pixels, if not what the weights say: a `Preprocess`, or one of
             `convnext.images.recipe.NORMALISATIONS`.
         architecture: What a file does not say of its network, see `read_weights`.
+        output_stride: 8 or 16 for feature maps of so much of each side, by dilation, see
+            `convnext.architecture.Architecture.dilated`.
 
     Returns:
         An engine, ready to be called from any number of threads.
@@ -150,6 +153,9 @@ def open_engine(  # noqa: PLR0913
     with opened_network(
         model, size, any_size=any_size, preprocess=preprocess, architecture=architecture
     ) as network:
+        if output_stride is not None:
+            strides, dilations = network.architecture.dilated(output_stride)
+            network = replace(network, strides=strides, dilations=dilations)
         network.check_outputs(names)
         if calibration is not None and runtime.int8:
             options = replace(options, calibration=calibration_of(network, calibration))
