@@ -66,8 +66,8 @@ class Common(ModelTesterMixin):
             asked = model(**inputs, output_hidden_states=True)
             config.output_hidden_states = True
             for answer in (asked, model(**inputs)):
-                self.assertEqual(len(answer.hidden_states), 5)
-                self.assertEqual(tuple(answer.hidden_states[1].shape), (3, 10, 8, 8))
+                assert len(answer.hidden_states) == 5
+                assert tuple(answer.hidden_states[1].shape) == (3, 10, 8, 8)
 
 
 class Backbone(BackboneTesterMixin):
