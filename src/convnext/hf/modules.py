@@ -299,15 +299,11 @@ class ConvNextEncoder(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, x: torch.Tensor, output_hidden_states: bool = False) -> Any:
         """Answer with the last map, and with that before and after each stage if asked for."""
-        maps = []
+        maps = [x]
         for stage in self.stages:
-            # Whoever asks for a map may ask for its gradient: what follows goes through this one.
-            x = x.contiguous() if output_hidden_states and torch.is_grad_enabled() else x
-            maps.append(x)
-            x = stage(x)
-        x = x.contiguous()
+            maps = [*(maps if output_hidden_states else ()), stage(maps[-1])]
         return outputs.BaseModelOutputWithNoAttention(
-            last_hidden_state=x, hidden_states=(*maps, x) if output_hidden_states else None
+            last_hidden_state=maps[-1], hidden_states=tuple(maps) if output_hidden_states else None
         )
 
 
@@ -328,7 +324,8 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.config = checked_config(config, self.config_class, type(self).__name__)
         self._build()
-        self.init_weights()
+        own = [n for n, part in self.named_children() if not isinstance(part, _Module)]
+        self.init_weights(n for n, _ in self.named_parameters() if n.partition(".")[0] in own)
         if getattr(config, "gradient_checkpointing", False):
             self.gradient_checkpointing_enable()
 
@@ -338,16 +335,19 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
 
     # ---- initial values
 
-    def init_weights(self, names: Collection[str] | None = None) -> None:
-        """Give parameters new initial values, from PyTorch's generator.
+    def init_weights(self, names: Iterable[str] | None = None) -> None:
+        """Give parameters new initial values; a seed of PyTorch's decides, as in transformers.
 
         Args:
             names: Which; by default all of them.
         """
+        wanted = {name for name, _ in self.named_parameters()} if names is None else set(names)
+        # In the order in which transformers draws: the stages come first.
+        parts = sorted(self.named_modules(), key=lambda part: ".stages." not in f".{part[0]}.")
         with torch.no_grad():
-            for prefix, module in self.named_modules():
+            for prefix, module in parts:
                 for name, parameter in module.named_parameters(prefix, recurse=False):
-                    if names is None or name in names:
+                    if name in wanted:
                         self._draw(module, name.rpartition(".")[2], parameter)
 
     def _draw(self, module: torch.nn.Module, name: str, parameter: torch.Tensor) -> None:
@@ -471,10 +471,6 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
         self.eval()
 
 
-def _asked(maps: Iterable[torch.Tensor], wanted: bool) -> tuple[torch.Tensor, ...] | None:
-    return tuple(one.contiguous() for one in maps) if wanted else None
-
-
 class ConvNextModel(_Module):
     """ConvNeXt without a classifier: every map, and the pooled vector after its norm.
 
@@ -522,7 +518,7 @@ class ConvNextModel(_Module):
         out = outputs.BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=last,
             pooler_output=self.layernorm(last.mean((2, 3))),
-            hidden_states=_asked(found.hidden_states, wants_all),
+            hidden_states=found.hidden_states,
         )
         return given(self.config, out, return_dict)
 
@@ -611,8 +607,8 @@ class ConvNextBackbone(_Module):
         named = dict(zip(self.stage_names, maps, strict=True))
         wanted = [self.hidden_states_norms[name](named[name]) for name in self.out_features]
         out = outputs.BackboneOutput(
-            feature_maps=_asked(wanted, True),
-            hidden_states=_asked(maps, wants_maps(self.config, output_hidden_states)),
+            feature_maps=tuple(wanted),
+            hidden_states=maps if wants_maps(self.config, output_hidden_states) else None,
         )
         return given(self.config, out, return_dict)
 
@@ -686,7 +682,7 @@ class DINOv3ConvNextModel(_Module):
         out = outputs.BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=tokens,
             pooler_output=tokens[:, 0],
-            hidden_states=_asked(found.hidden_states, wants_all),
+            hidden_states=found.hidden_states,
         )
         return given(self.config, out, return_dict)
 
@@ -726,7 +722,7 @@ class DINOv3ConvNextBackbone(_Module):
         maps = self.model(pixel_values, True).hidden_states
         named = dict(zip(self.stage_names, maps, strict=True))
         out = outputs.BackboneOutput(
-            feature_maps=_asked([named[name] for name in self.out_features], True),
-            hidden_states=_asked(maps, wants_maps(self.config, output_hidden_states)),
+            feature_maps=tuple(named[name] for name in self.out_features),
+            hidden_states=maps if wants_maps(self.config, output_hidden_states) else None,
         )
         return given(self.config, out, return_dict)

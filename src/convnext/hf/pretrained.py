@@ -357,6 +357,11 @@ class Pretrained:
                 create_pr=create_pr,
             )
 
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Whether it writes text, as pipelines and trainers of transformers ask every model."""
+        return False
+
     # ---- what backbones are asked
 
     @property
