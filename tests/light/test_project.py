@@ -50,6 +50,16 @@ def test_every_file_is_drawn_or_lies_in_a_folder_drawn_as_one():
     assert not undrawn
 
 
+def test_what_contributing_says_is_short_and_names_files_that_are_there():
+    lists = (ROOT / "CONTRIBUTING.md").read_text().split("\n## Add ")[1:]
+    assert len(lists) == 7
+    for text in lists:
+        assert 3 <= len(re.findall(r"^\d\. ", text, re.MULTILINE)) <= 6
+        paths = re.findall(r"`((?:src|tests|docs|README|pyproject)[\w/.]*)`", text)
+        assert paths
+        assert not [path for path in paths if "NAME" not in path and not (ROOT / path).exists()]
+
+
 def test_public_names_are_sorted_and_importable():
     pytest.importorskip("keras")
     assert convnext.__all__ == sorted(convnext.__all__, key=lambda n: (not n.isupper(), n))

@@ -52,7 +52,7 @@ def produce(job: Job, target: Path, material: Material, on_progress: Progress) -
     """
     if job.kind.in_tensorflow and not _on_tensorflow():
         return _produce_elsewhere(job, target, material, on_progress)
-    if job.format == "keras":
+    if "keras" in job.kind.modules:
         _choose_backend()
     return _produce_here(job, target, material, on_progress)
 
