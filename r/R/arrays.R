@@ -23,6 +23,7 @@ as_numpy_array <- function(x, dtype = c("float32", "float64", "int32")) {
     argument_error("`x` has fractions or missing values, which int32 has no numbers for.")
   }
   storage.mode(x) <- "double"
+  x[is.na(x)] <- NaN # NA is one that NumPy warns of
   from_python(if (knows_numpy()) reticulate::np_array(x, dtype, order = "C") else numpy_by_bytes(x, dtype))
 }
 
@@ -47,7 +48,6 @@ knows_numpy <- function() reticulate::py_numpy_available()
 
 # The numbers as bytes, in R's order, which NumPy calls "F".
 numpy_by_bytes <- function(x, dtype) {
-  x[is.na(x)] <- NaN # NA is a NaN that NumPy warns of
   bytes <- reticulate::r_to_py(writeBin(as.vector(x), raw(), endian = "little"))
   shape <- if (is.null(dim(x))) length(x) else dim(x)
   shape <- reticulate::tuple(as.list(shape))

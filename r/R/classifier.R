@@ -28,7 +28,7 @@ classifier <- function(model,
   if (is_classifier(model)) return(model)
   threads <- as_whole(threads, "threads")
   size <- as_whole(size, "size")
-  if (engine == "keras") load_torch()
+  load_torch_for(engine)
   from_python(
     module("convnext")$Classifier(
       as_path(model),

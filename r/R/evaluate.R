@@ -47,6 +47,7 @@ evaluate <- function(model,
   limit <- as_whole(limit, "limit")
   batch_size <- as_whole(batch_size, "batch_size")
   by_folders <- identical(labels, "folders")
+  load_torch_for(engine)
   report <- from_python({
     room <- module("convnext.evaluate")
     if (!is.null(ground_truth)) {

@@ -14,16 +14,23 @@ module <- function(name, convert = FALSE) {
 }
 
 # Every library in R's process looks for a BLAS in R's first, and so would PyTorch: with the reference BLAS its matrix
-# products take 13 times as long. Loaded like this, it finds its own.
-load_torch <- function() {
+# products take 13 times as long. Loaded like this, it finds its own. To be called before Keras is imported.
+load_torch <- function(backend_by_default = "tensorflow") {
   os <- reticulate::import("os")
-  if (Sys.getenv("KERAS_BACKEND") != "torch" || !reticulate::py_has_attr(os, "RTLD_DEEPBIND")) return(invisible())
-  sys <- reticulate::import("sys")
-  flags <- sys$getdlopenflags()
-  sys$setdlopenflags(bitwOr(flags, os$RTLD_DEEPBIND))
-  on.exit(sys$setdlopenflags(flags))
-  if (python_has("torch")) reticulate::import("torch", convert = FALSE)
-  invisible()
+  backend <- os$environ$get("KERAS_BACKEND", backend_by_default)
+  if (backend == "torch" && reticulate::py_has_attr(os, "RTLD_DEEPBIND") && python_has("torch")) {
+    sys <- reticulate::import("sys")
+    flags <- sys$getdlopenflags()
+    sys$setdlopenflags(bitwOr(flags, os$RTLD_DEEPBIND))
+    on.exit(sys$setdlopenflags(flags))
+    reticulate::import("torch", convert = FALSE)
+  }
+}
+
+# The Keras engine, which "auto" means where there is no other, chooses PyTorch unless told otherwise.
+load_torch_for <- function(engine) {
+  others <- identical(engine, "auto") && (python_has("openvino") || python_has("onnx", "onnxruntime"))
+  if (!others && engine %in% c("auto", "keras")) load_torch("torch")
 }
 
 builtins <- function() reticulate::import_builtins(convert = FALSE)
@@ -42,9 +49,10 @@ argument_error <- function(..., call = sys.call(-1)) {
 # Run code that calls Python. What Python raises becomes a condition with the message that was meant for people, the
 # R function they called, and no traceback; `reticulate::py_last_error()` still has that.
 from_python <- function(code, call = sys.call(-1)) {
-  reticulate::py_clear_last_error()
+  if (reticulate::py_available()) reticulate::py_clear_last_error()
   tryCatch(code, error = function(problem) {
-    raised <- if (inherits(problem, "convnext_error")) NULL else reticulate::py_last_error()
+    from_r <- inherits(problem, "convnext_error") || !reticulate::py_available()
+    raised <- if (!from_r) reticulate::py_last_error()
     if (is.null(raised)) stop(problem)
     ours <- grep("^convnext\\.errors\\.", class(attr(raised, "exception")), value = TRUE)
     if (length(ours) == 0) {

@@ -12,7 +12,7 @@ test_that("classes come in a data frame, counted from 1", {
   expect_identical(answers$class[1], 4L)
   expect_identical(answers$label[1], "cat")
   expect_type(answers$wnid, "character")
-  all_classes <- classify(photograph(), "bundled", top = 10)
+  all_classes <- classify(photograph(), classifier("bundled", threads = 1), top = 10)
   expect_setequal(all_classes$class, 1:10)
   expect_equal(sum(all_classes$probability), 1, tolerance = 1e-6)
 })
@@ -41,7 +41,7 @@ test_that("a Keras model and a weights file answer alike, by the names that are 
   file <- tempfile(fileext = ".safetensors")
   reticulate::import("convnext")$save_weights(model, file)
   given <- function(source) {
-    classifier(source, engine = "keras", precision = "float32", size = 32, labels = LETTERS[1:10], threads = 1)
+    classifier(source, engine = "keras", precision = "float32", size = 32, labels = LETTERS[1:10])
   }
   by_model <- given(model)
   expect_identical(classifier(by_model), by_model)
