@@ -104,7 +104,7 @@ def open_subject(
 
 def _check_copy(read: CanonicalWeights, checkpoint: Checkpoint) -> None:
     found = (read.variant.name, read.num_classes)
-    wanted = (checkpoint.variant, checkpoint.num_classes)
+    wanted = (checkpoint.variant, checkpoint.head_width)
     if found != wanted:
         raise WeightsMismatchError(
             f"{read.source} is no copy of {checkpoint.name}: it is {found[0]} with {found[1]:,} "
