@@ -315,6 +315,12 @@ class Architecture:
         """How it moves over pictures of this size: as published, or relaxed for small ones."""
         if self.strides == PUBLISHED_STRIDES:
             return Geometry(adapted_strides(height, width))
+        if min(height, width) < math.prod(self.strides):
+            raise ArgumentError(
+                f"A picture of {height}x{width} is too small for {self.name}: each side must be at "
+                f"least {math.prod(self.strides)} pixels. Enlarge the pictures before they reach "
+                "the model."
+            )
         return Geometry(self.strides)
 
     def stem_steps(self, channels: int = 3, stride: int | None = None) -> Iterator[Step]:

@@ -152,3 +152,11 @@ def test_stated_last_maps(side, last):
 def test_a_side_below_eight_is_refused():
     with pytest.raises(ArgumentError, match=r"224x7.*at least 8"):
         adapted_strides(224, 7)
+
+
+def test_patches_of_16_are_cut_whatever_the_size():
+    isotropic = VARIANTS["convnext_isotropic_small"]
+    assert isotropic.geometry(32, 48).strides == (16,)
+    assert isotropic.feature_sizes(224, 40) == [(14, 2)]
+    with pytest.raises(ArgumentError, match=r"15x224.*convnext_isotropic_small.*at least 16"):
+        isotropic.geometry(15, 224)
