@@ -315,6 +315,12 @@ class Architecture:
         """How it moves over pictures of this size: as published, or relaxed for small ones."""
         if self.strides == PUBLISHED_STRIDES:
             return Geometry(adapted_strides(height, width))
+        if min(height, width) < math.prod(self.strides):
+            raise ArgumentError(
+                f"A picture of {height}x{width} is too small for {self.name}: each side must be at "
+                f"least {math.prod(self.strides)} pixels. Enlarge the pictures before they reach "
+                "the model."
+            )
         return Geometry(self.strides)
 
     def dilated(self, output_stride: int) -> Geometry:
@@ -558,6 +564,11 @@ def _rows() -> Iterator[Architecture]:
     yield v1("large_mlp", large, head_hidden=1536)
     yield v1("xlarge", ((3, 3, 27, 3), (256, 512, 1024, 2048)))
     yield v1("xxlarge", ((3, 4, 30, 3), (384, 768, 1536, 3072)), epsilon=1e-5)
+    # The V1 paper's isotropic models, as deep and wide as vision transformers: one stage.
+    isotropic: dict[str, Any] = {"patch": 16, "stem_norm": False}
+    yield v1("isotropic_small", ((18,), (384,)), layer_scale=False, **isotropic)
+    yield v1("isotropic_base", ((18,), (768,)), layer_scale=False, **isotropic)
+    yield v1("isotropic_large", ((36,), (1024,)), **isotropic)
     # The V2 paper; small is timm's, for which no weights were published.
     for size, numbers in (
         *(("atto", atto), ("femto", femto), ("pico", pico), ("nano", nano), ("tiny", tiny)),
@@ -588,8 +599,8 @@ def sizes(family: Family) -> list[str]:
     """The names of a family's sizes, smallest first, without those for tests.
 
     Example:
-        >>> sizes("v1")[-1]
-        'xxlarge'
+        >>> sizes("v2")[-1]
+        'huge'
     """
     rows = ARCHITECTURES.values()
     return [a.size for a in rows if a.family == family and not a.name.startswith("test_")]

@@ -67,7 +67,8 @@ def create_convnext_v1(  # noqa: PLR0913
         pooling: Without the top: `"avg"` or `"max"` for the normalised pooled vector, None for the
             last feature map.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
-        layer_scale_init_value: Where layer scale starts; None or 0 for no layer scale.
+        layer_scale_init_value: Where layer scale starts; None or 0 for no layer scale, which the
+            isotropic small and base never have.
         classifier_activation: `"softmax"` for probabilities, None for logits, or any activation.
         include_preprocessing: Whether the model takes pixels in 0..255 and normalises them itself.
         head_init_scale: Multiplies the classifier's initial weights (0.001 for fine-tuning).
@@ -202,7 +203,7 @@ def _create(  # noqa: PLR0913
         )
     with undrawn(weights is not None and head == "keep"):
         model = build_model(
-            replace(row, layer_scale=bool(layer_scale_init_value)),
+            replace(row, layer_scale=bool(layer_scale_init_value) and (row.layer_scale or row.grn)),
             input_shape=shape,
             geometry=geometry,
             num_classes=_whole_number("num_classes", num_classes, at_least=1),

@@ -19,7 +19,8 @@ from convnext.architecture import (
 from convnext.errors import ArgumentError
 from convnext.weights.canonical import parameter_shapes
 
-# Parameters with 1000 classes: the papers' models; the others as timm 1.0.31 counts them.
+# Parameters with 1000 classes: the papers' models; the others as timm 1.0.31 counts them. The
+# isotropic ones add up the shapes of the authors' `models/convnext_isotropic.py`.
 PARAMETERS = {
     "convnext_zepto_rms": 2_155_656,
     "convnext_zepto_rms_ols": 2_164_232,
@@ -31,6 +32,9 @@ PARAMETERS = {
     "convnext_tiny_hnf": 28_589_128,
     "convnext_large_mlp": 200_128_168,
     "convnext_xxlarge": 846_471_016,
+    "convnext_isotropic_small": 22_308_712,
+    "convnext_isotropic_base": 87_083_752,
+    "convnext_isotropic_large": 305_942_504,
     "convnext_atto": 3_695_520,
     "convnext_femto": 5_217_784,
     "convnext_pico": 9_045_672,
@@ -69,13 +73,16 @@ GMACS = {
     "large": 34.4,
     "xlarge": 60.98,
     "huge": 115,
+    "isotropic_small": 4.3,
+    "isotropic_base": 16.9,
+    "isotropic_large": 59.7,
 }
 
 
 def test_the_table_is_the_published_one():
     published = {name for name in VARIANTS if not name.startswith("test_")}
     assert published == PARAMETERS.keys()
-    assert sizes("v1")[-1] == "xxlarge"
+    assert sizes("v1")[-4:] == ["xxlarge", *(f"isotropic_{s}" for s in ("small", "base", "large"))]
     assert sizes("v2")[-1] == "huge"
 
 
@@ -145,3 +152,11 @@ def test_stated_last_maps(side, last):
 def test_a_side_below_eight_is_refused():
     with pytest.raises(ArgumentError, match=r"224x7.*at least 8"):
         adapted_strides(224, 7)
+
+
+def test_patches_of_16_are_cut_whatever_the_size():
+    isotropic = VARIANTS["convnext_isotropic_small"]
+    assert isotropic.geometry(32, 48).strides == (16,)
+    assert isotropic.feature_sizes(224, 40) == [(14, 2)]
+    with pytest.raises(ArgumentError, match=r"15x224.*convnext_isotropic_small.*at least 16"):
+        isotropic.geometry(15, 224)

@@ -68,7 +68,7 @@ def test_new_modules_are_what_the_collection_never_had():
     classifying_v2 = [
         row.name
         for row in CHECKPOINTS.values()
-        if VARIANTS[row.variant].family == "v2" and row.num_classes
+        if row.origin == "facebookresearch/ConvNeXt-V2" and row.num_classes
     ]
     assert {m.checkpoint for m in new} >= set(classifying_v2)
     assert all(m.handle is None for m in new)

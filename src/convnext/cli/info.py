@@ -23,6 +23,7 @@ examples:
   convnext info convnextv2_tiny.fcmae_ft_in22k_in1k_384
   convnext info convnext_base               the default checkpoint of an architecture
   convnext info facebook/convnext-tiny-224  Hugging Face, TF-Hub, Keras and file names do, too
+  convnext info convnext_base_w/laion2b_s13b_b82k  and open_clip's
   convnext info convnext_atto --json        the same facts for a program
 """
 
@@ -58,11 +59,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _record(row: Checkpoint, file: Path | None) -> dict[str, object]:
+    from convnext.weights.catalog import TERMS
+
     computed = {
+        "task": row.task,
         "num_classes": row.num_classes,
         "resolution": row.resolution,
         "parameters": row.parameters,
         "macs": row.macs,
+        "commercial": TERMS[row.licence].commercial,
         "aliases": row.all_names[1:],
         "file": str(file) if file else None,
     }
@@ -71,19 +76,20 @@ def _record(row: Checkpoint, file: Path | None) -> dict[str, object]:
 
 def _page(row: Checkpoint, file: Path | None, width: int | None) -> str:
     from convnext.architecture import VARIANTS
-    from convnext.weights.catalog import licence_notice
+    from convnext.weights.catalog import TASKS
 
     variant = VARIANTS[row.variant]
     entries = {
+        "task": [f"{row.task}: to {TASKS[row.task]}"],
         "architecture": [
             f"{row.variant}: depths {_numbers(variant.depths)}; channels {_numbers(variant.dims)}"
         ],
         "parameters": [f"{row.parameters:,}"],
         "multiply-adds": [f"{row.macs / 1e9:.2f} G at {row.resolution}x{row.resolution}"],
-        "classifier": [f"{row.num_classes:,} classes, {row.labels}" if row.labels else "none"],
+        "classifier": [_classifier(row)],
         "accuracy": _accuracy(row),
         "preprocessing": [_preprocessing(row.preprocess)],
-        "licence": [licence_notice(row)],
+        "licence": _licence(row),
         "sources": [f"{source} ({source.layout} layout)" for source in row.sources],
         "on this machine": [str(file) if file else "no"],
         "also known as": [", ".join(name for name in row.all_names[1:] if "://" not in name)],
@@ -113,12 +119,39 @@ def _numbers(values: Sequence[float]) -> str:
     return ", ".join(map(str, values))
 
 
+def _classifier(row: Checkpoint) -> str:
+    if row.labels:
+        return f"{row.num_classes:,} classes, {row.labels}"
+    if row.projection:
+        return f"none; the head gives vectors of {row.projection} numbers"
+    return "none"
+
+
+def _licence(row: Checkpoint) -> list[str]:
+    """On what terms, whether money may be earned, and what another place says."""
+    from convnext.weights.catalog import TERMS, licence_notice
+
+    commercial = TERMS[row.licence].commercial
+    lines = [
+        licence_notice(row),
+        f"Commercial use: {'allowed' if commercial else 'NOT allowed'}.",
+    ]
+    if row.card_licence:
+        lines.append(
+            f"A card on the Hugging Face Hub says {row.card_licence} of them; {row.licence} is "
+            f"what {row.origin} says."
+        )
+    return lines
+
+
 def _accuracy(row: Checkpoint) -> list[str]:
     accuracy = []
     if row.top1 is not None:
-        accuracy.append(f"top-1 {row.top1:.1f} as the authors published")
+        accuracy.append(f"top-1 {row.top1:.1f} as published")
     if row.timm_top1 is not None:
         accuracy.append(f"top-1 {row.timm_top1:.3f}, top-5 {row.timm_top5:.3f} as timm measured")
+    if row.zero_shot_top1 is not None:
+        accuracy.append(f"top-1 {row.zero_shot_top1:.2f} without training, by texts")
     return accuracy or ["not published"]
 
 

@@ -123,7 +123,7 @@ def open_subject(
 
 def _check_copy(session: Session, checkpoint: Checkpoint) -> None:
     found = (session.variant.name, session.num_classes)
-    wanted = (checkpoint.variant, checkpoint.num_classes)
+    wanted = (checkpoint.variant, checkpoint.head_width)
     if found != wanted:
         raise WeightsMismatchError(
             f"{session.source} is no copy of {checkpoint.name}: it is {found[0]} with "

@@ -10,7 +10,9 @@ from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentError
 from convnext.images.labels import labels_for
 from convnext.images.recipe import Preprocess
+from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
+from convnext.weights.layouts import foreign_rows
 
 __all__ = ["AUTHORS_EPSILON", "processor_settings", "published_config", "published_processor"]
 
@@ -20,12 +22,16 @@ AUTHORS_EPSILON = 1e-6  # of the norm behind the pooling, where transformers has
 def published_config(name: str) -> dict[str, Any]:
     """What config.json would say of a checkpoint.
 
+    Raises:
+        ArgumentError: transformers has no such network, or computes it otherwise.
+
     Example:
         >>> published_config("convnextv2_atto")["hidden_sizes"]
         [40, 80, 160, 320]
     """
     checkpoint = get_checkpoint(name)
     variant = VARIANTS[checkpoint.variant]
+    foreign_rows(parameter_shapes(variant, 0), "huggingface", variant)
     labels = labels_for(checkpoint.labels).names if checkpoint.labels else ("LABEL_0", "LABEL_1")
     return {
         "model_type": "convnextv2" if variant.has_grn else "convnext",
@@ -44,10 +50,11 @@ def published_processor(name: str) -> dict[str, Any]:
         ArgumentError: transformers' processor cannot do what the checkpoint was measured with.
     """
     recipe = get_checkpoint(name).preprocess
-    if (recipe.mode == "squash") != (recipe.size >= 384) and recipe.crop_fraction != 1.0:
+    if (recipe.mode == "squash") != (recipe.size >= 384):
+        what = "warps" if recipe.mode == "squash" else "crops"
         raise ArgumentError(
-            f"{name} is measured with a crop of {recipe.crop_fraction:g} at {recipe.size} pixels, "
-            "which transformers' processor cannot do. Use convnext.Classifier."
+            f"{name} {what} pictures at {recipe.size} pixels, which transformers' processor cannot "
+            "do. Use convnext.Classifier."
         )
     return processor_settings(recipe)
 

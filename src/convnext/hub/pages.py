@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from convnext.architecture import VARIANTS
 from convnext.evaluate.markdown import table
 from convnext.hub.collection import VERSION, HubModule
-from convnext.weights.catalog import LabelSet, Licence
+from convnext.weights.catalog import TERMS, LabelSet, Licence
 
 __all__ = ["COLLECTION_NAME", "collection_page", "module_page"]
 
@@ -26,11 +26,6 @@ TRAINED_ON: dict[LabelSet | None, str] = {
 DATASETS: dict[LabelSet | None, str] = {
     "imagenet-1k": "imagenet-ilsvrc-2012-cls",
     "imagenet-22k": "imagenet-21k",
-}
-LICENCES: dict[Licence, str] = {
-    "MIT": "mit",
-    "Apache-2.0": "apache-2.0",
-    "CC-BY-NC-4.0": "cc-by-nc-4.0",
 }
 PAPERS = {
     "v1": "[A ConvNet for the 2020s](https://arxiv.org/abs/2201.03545)",
@@ -58,7 +53,7 @@ def module_page(module: HubModule, publisher: str, asset_path: str) -> str:
         "dataset": DATASETS[row.labels],
         "format": "saved_model_2",
         "fine-tunable": "true",
-        "license": LICENCES[row.licence],
+        "license": TERMS[row.licence].hub_id,
     }
     comments = "\n".join(f"<!-- {name}: {value} -->" for name, value in properties.items())
     side = module.resolution
@@ -209,7 +204,7 @@ def _usage(module: HubModule, publisher: str) -> str:
 
 
 def _terms(licence: Licence) -> str:
-    return ": no commercial use" if "-NC" in licence else ""
+    return "" if TERMS[licence].commercial else ": no commercial use"
 
 
 def _percent(value: float | None) -> str:

@@ -245,13 +245,13 @@ def feature_maps(model: keras.Model) -> keras.Model:
         >>> [m.shape for m in feature_maps(model).outputs]
         [(None, 16, 16, 8), (None, 8, 8, 16), (None, 4, 4, 24), (None, 2, 2, 32)]
     """
-    names = {layer.name for layer in model.layers}
-    wanted = [f"stage_{stage}" for stage in range(4)]
-    missing = [name for name in wanted if name not in names]
+    layers = {layer.name: layer for layer in model.layers}
+    wanted = [f"stage_{stage}" for stage in range(4 if "stage_1" in layers else 1)]
+    missing = [name for name in wanted if name not in layers]
     if missing:
         raise ArgumentError(
             f"The model {model.name!r} has no layers {', '.join(missing)}: it is not a ConvNeXt "
             "model of this package. Build one with create_convnext_v1 or create_convnext_v2."
         )
-    outputs = [model.get_layer(name).output for name in wanted]
+    outputs = [layers[name].output for name in wanted]
     return keras.Model(model.input, outputs, name=f"{model.name}_features")

@@ -21,6 +21,9 @@ from convnext.weights.catalog import Checkpoint, HubFile, Source, Url
 __all__ = ["Fetched", "cached", "fetch"]
 
 
+REFUSALS = (401, 403)  # what the Hub answers to whoever has not accepted a licence
+
+
 @dataclass(frozen=True)
 class Fetched:
     """A checkpoint's file on this machine, and the source it is a copy of."""
@@ -139,8 +142,24 @@ def _download_from_hub(source: HubFile, cache: _Cache, progress: bool) -> Path:
     # and lets errors of each through.
     except Exception as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+        if _status(error) in REFUSALS:
+            reason = (
+                f"the Hub answered {_status(error)}: if the repository is gated, its licence has "
+                f"to be accepted first, at https://huggingface.co/{source.repo}; then log in with "
+                "`hf auth login`, or set HF_TOKEN"
+            )
         raise WeightsUnavailableError(reason) from error
     return Path(path)
+
+
+def _status(error: BaseException | None) -> int | None:
+    """What a server answered, if an error or one that it came from is about that."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None:
+            return int(status)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextmanager

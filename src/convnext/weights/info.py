@@ -22,7 +22,7 @@ from convnext.architecture import (
 )
 from convnext.errors import ArgumentError, WeightsFileError
 from convnext.images.recipe import Preprocess
-from convnext.weights.catalog import CHECKPOINTS, Checkpoint, licence_notice
+from convnext.weights.catalog import CHECKPOINTS, TASKS, Checkpoint, licence_notice
 
 __all__ = ["WeightsInfo", "annotation", "checked_preprocess", "stated_in"]
 
@@ -39,8 +39,10 @@ class WeightsInfo:
     Attributes:
         name: What these weights are called, such as `"convnext_tiny.fb_in1k"`.
         origin: Whose weights they are.
-        licence: SPDX identifier of the weights' licence.
+        licence: SPDX identifier of the weights' licence, or its name.
         labels: Name of the label set, or one name for each class.
+        task: What they are good for, one of `convnext.weights.catalog.TASKS`. The head of weights
+            for `"clip"` gives no classes, but vectors to be compared with those of texts.
         preprocess: What a picture goes through first.
         strides: Of the stem and the downsamplings in training, where these were chosen; otherwise
             they follow from the size of the pictures.
@@ -55,6 +57,7 @@ class WeightsInfo:
     origin: str | None = None
     licence: str | None = None
     labels: str | tuple[str, ...] | None = None
+    task: str | None = None
     preprocess: Preprocess | None = None
     strides: Strides | None = None
 
@@ -66,6 +69,7 @@ class WeightsInfo:
             origin=checkpoint.origin,
             licence=checkpoint.licence,
             labels=checkpoint.labels,
+            task=checkpoint.task,
             preprocess=checkpoint.preprocess,
         )
 
@@ -106,6 +110,8 @@ def _understood(name: str, text: str) -> object:
             return checked_strides(value)
         if name == "labels" and isinstance(value, list):
             return tuple(map(_string, value))
+        if name == "task" and value not in TASKS:
+            raise ValueError(f"it is one of {', '.join(TASKS)}")
         return _string(value)
     except (ValueError, TypeError, RecursionError) as error:
         raise WeightsFileError(

@@ -33,7 +33,11 @@ from convnext.images.recipe import NORMALISATIONS, Preprocess
 from convnext.weights.beside import Beside, read_beside
 from convnext.weights.bundled import BUNDLED, bundled_path
 from convnext.weights.canonical import canonical_variables
-from convnext.weights.catalog import get_checkpoint, published_normalisations
+from convnext.weights.catalog import (
+    forbids_commerce,
+    get_checkpoint,
+    published_normalisations,
+)
 from convnext.weights.download import fetch
 from convnext.weights.files import LazyTensor, WeightsFile, open_weights
 from convnext.weights.fit import Fit, Head, fit
@@ -174,7 +178,7 @@ def read_weights(
             found = recognise(_shapes(there), layout, told)
             info = info or _own_info(file, beside.info, found.num_classes)
         if info.notice:
-            _announce(info.notice, restricted="-NC" in (info.licence or ""))
+            _announce(info.notice, restricted=forbids_commerce(info.licence))
         tensors = {
             name: moved(origin.move.read, there[origin.name])
             for name, origin in found.sources.items()

@@ -21,6 +21,7 @@ def test_page(capsys, monkeypatch):
         capsys.readouterr().out
         == """\
 convnext_atto.d2_in1k
+  task             classification: to say what a picture shows
   architecture     convnext_atto: depths 2, 2, 6, 2; channels 40, 80, 160, 320
   parameters       3,695,520
   multiply-adds    0.55 G at 224x224
@@ -32,6 +33,7 @@ convnext_atto.d2_in1k
   licence          Weights convnext_atto.d2_in1k from
                    huggingface/pytorch-image-models, licence Apache-2.0 (keep
                    the licence and notices).
+                   Commercial use: allowed.
   sources          https://huggingface.co/timm/convnext_atto.d2_in1k/resolve/main/model.safetensors
                    (timm layout)
                    https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-rsb-weights/convnext_atto_d2-01bb0f51.pth
@@ -47,6 +49,39 @@ def test_page_without_classifier(capsys):
     out = capsys.readouterr().out
     assert "  classifier       none\n  accuracy         not published\n" in out
     assert "(credit the authors; no commercial use)" in out
+    assert "Commercial use: NOT allowed.\n" in out
+    assert "A card" not in out
+
+
+def test_page_says_so_where_a_card_states_another_licence(capsys):
+    assert main(["info", "facebook/convnextv2-tiny-1k-224"]) == 0
+    assert (
+        "Commercial use: NOT allowed.\n"
+        "                   A card on the Hugging Face Hub says Apache-2.0 of them; CC-BY-NC-4.0 "
+        "is what facebookresearch/ConvNeXt-V2 says.\n"
+    ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("convnext_tiny.dinov3_lvd1689m", "no military or ITAR-controlled use"),
+        ("convnext_tiny.eupe_lvd1689m", "noncommercial research only"),
+        ("convnextv2_tiny.vanillakd_in1k", "licence none stated (ask the authors"),
+    ],
+)
+def test_page_says_in_a_line_what_a_rare_licence_forbids(capsys, name, terms):
+    assert main(["info", name]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if terms in line]
+    assert line.startswith("  licence")
+
+
+def test_page_of_a_clip_tower(capsys):
+    assert main(["info", "convnext_base_w/laion2b_s13b_b82k"]) == 0
+    out = capsys.readouterr().out
+    assert "task             clip: to give a vector" in out
+    assert "classifier       none; the head gives vectors of 640 numbers\n" in out
+    assert "accuracy         top-1 70.78 without training, by texts\n" in out
 
 
 def test_page_of_a_squashed_input_and_both_accuracies(capsys):
@@ -54,7 +89,7 @@ def test_page_of_a_squashed_input_and_both_accuracies(capsys):
     out = capsys.readouterr().out
     assert out.startswith("convnextv2_huge.fcmae_ft_in22k_in1k_512\n")
     assert "resize to 512x512 whatever the shape (bicubic); mean" in out
-    assert "top-1 88.9 as the authors published\n" in out
+    assert "top-1 88.9 as published\n" in out
     assert "top-1 88.860, top-5 98.740 as timm measured\n" in out
     assert "multiply-adds    600." in out
 
@@ -100,10 +135,15 @@ def test_record(capsys):
             "convnext_tiny_notop.h5",
             f"{url}convnext_tiny_notop.h5",
         ],
+        "projection": 0,
         "head_norm": True,
+        "card_licence": None,
         "top1": None,
         "timm_top1": None,
         "timm_top5": None,
+        "zero_shot_top1": None,
+        "task": "embedding",
+        "commercial": True,
         "num_classes": 0,
         "resolution": 224,
         "parameters": 27_820_128,

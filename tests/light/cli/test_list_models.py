@@ -5,7 +5,7 @@ import json
 import pytest
 
 from convnext.cli.main import main
-from convnext.weights.catalog import get_checkpoint, list_models
+from convnext.weights.catalog import TASKS, get_checkpoint, list_models
 
 
 @pytest.fixture(autouse=True)
@@ -14,27 +14,48 @@ def _empty_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
-def test_table(capsys):
-    assert main(["list", "--size", "tiny"]) == 0
+def test_a_table_for_each_task(capsys):
+    assert main(["list", "convnext_tiny.*k", "--licence", "mit"]) == 0
     assert (
         capsys.readouterr().out
         == """\
-NAME                                     PARAMS   MADDS   PX  CLASSES  TOP-1  LICENCE
-convnext_tiny.fb_in1k                     28.6M   4.47G  224     1000   82.1  MIT
-convnext_tiny.fb_in22k                    44.6M   4.49G  224    21841      -  MIT
-convnext_tiny.fb_in22k_ft_in1k            28.6M   4.47G  224     1000   82.9  MIT
-convnext_tiny.fb_in22k_ft_in1k_384        28.6M  13.14G  384     1000   84.1  MIT
-convnext_tiny.in12k                       36.9M   4.48G  224    11821      -  Apache-2.0
-convnext_tiny.in12k_ft_in1k               28.6M   4.47G  224     1000   84.2  Apache-2.0
-convnext_tiny.in12k_ft_in1k_384           28.6M  13.14G  384     1000   85.2  Apache-2.0
-convnext_tiny.keras                       28.6M   4.47G  224     1000   82.1  MIT
-convnext_tiny.keras_notop                 27.8M   4.47G  224        -      -  MIT
-convnextv2_tiny.fcmae_ft_in1k             28.6M   4.47G  224     1000   82.9  CC-BY-NC-4.0
-convnextv2_tiny.fcmae_ft_in22k_in1k       28.6M   4.47G  224     1000   83.9  CC-BY-NC-4.0
-convnextv2_tiny.fcmae_ft_in22k_in1k_384   28.6M  13.14G  384     1000   85.1  CC-BY-NC-4.0
-convnextv2_tiny.fcmae                     27.9M   4.47G  224        -      -  CC-BY-NC-4.0
+NAME                               PARAMS  MADDS   PX  CLASSES  TOP-1  LICENCE
+convnext_tiny.fb_in1k           *   28.6M  4.47G  224     1000   82.1  MIT
+convnext_tiny.fb_in22k              44.6M  4.49G  224    21841      -  MIT
+convnext_tiny.fb_in22k_ft_in1k      28.6M  4.47G  224     1000   82.9  MIT
 """
     )
+    assert main(["list", "--size", "xxlarge"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+classification (2): these say what a picture shows
+
+NAME                                            PARAMS    MADDS   PX  CLASSES  TOP-1  LICENCE
+convnext_xxlarge.clip_laion2b_soup_ft_in12k     879.7M  198.12G  256    11821      -  Apache-2.0
+convnext_xxlarge.clip_laion2b_soup_ft_in1k   *  846.5M  198.09G  256     1000   88.6  Apache-2.0
+
+clip (3): these give a vector for each picture that can be compared with those of texts
+
+NAME                                  PARAMS    MADDS   PX  VECTOR  ZERO-SHOT  LICENCE
+convnext_xxlarge.clip_laion2b_augreg  846.5M  198.09G  256    1024       79.1  MIT
+convnext_xxlarge.clip_laion2b_rewind  846.5M  198.09G  256    1024       79.3  MIT
+convnext_xxlarge.clip_laion2b_soup    846.5M  198.09G  256    1024       79.5  MIT
+"""
+    )
+
+
+def test_what_gives_no_classes_has_another_table(capsys):
+    assert main(["list", "--size", "large", "--task", "embedding", "--licence", "mit"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+NAME                        PARAMS   MADDS   PX  VECTOR  LICENCE
+convnext_large.keras_notop  196.2M  34.40G  224    1536  MIT
+"""
+    )
+    assert main(["list", "--task", "encoder", "--size", "atto"]) == 0
+    assert capsys.readouterr().out.split()[-3:] == ["224", "-", "CC-BY-NC-4.0"]
 
 
 def test_narrow_table_keeps_size_accuracy_and_licence(capsys, monkeypatch):
@@ -52,8 +73,10 @@ convnext_large.fb_in1k_384  197.8M  101.10G  384   85.5  MIT
 
 def test_everything_is_listed_by_default(capsys):
     assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == list_models()
+    first = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
+    listed = [word for word in first if "." in word]
+    assert sorted(listed) == sorted(list_models())
+    assert [word for word in first if word in TASKS] == list(TASKS)
 
 
 def test_filters_are_passed_on(capsys):
@@ -61,16 +84,25 @@ def test_filters_are_passed_on(capsys):
     assert json.loads(capsys.readouterr().out) == [
         {
             "name": "convnextv2_nano.fcmae_ft_in22k_in1k_384",
+            "task": "classification",
             "parameters": 15_623_800,
             "macs": 7_215_112_320,
             "resolution": 384,
             "num_classes": 1000,
+            "projection": 0,
             "top1": 83.4,
             "timm_top1": 83.366,
             "timm_top5": 96.74,
+            "zero_shot_top1": None,
             "licence": "CC-BY-NC-4.0",
+            "commercial": False,
         }
     ]
+    assert main(["list", "--size", "tiny", "--commercial", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows
+    assert all(row["commercial"] for row in rows)
+    assert "CC-BY-NC-4.0" not in {row["licence"] for row in rows}
 
 
 def test_cached_lists_only_what_is_here_and_where(capsys, tmp_path):
@@ -95,6 +127,8 @@ def test_nothing_to_list_is_said_and_is_exit_code_1(capsys):
     assert capsys.readouterr().out == "No checkpoint is named 'tiny'; try '*tiny*'.\n"
     assert main(["list", "--cached"]) == 1
     assert "No such checkpoint is on this machine" in capsys.readouterr().out
+    assert main(["list", "--task", "encoder", "--commercial"]) == 1
+    assert "No checkpoint is all of that at once" in capsys.readouterr().out
     assert main(["list", "tiny", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == []
 
@@ -102,3 +136,5 @@ def test_nothing_to_list_is_said_and_is_exit_code_1(capsys):
 def test_an_unknown_size_is_an_error(capsys):
     assert main(["list", "--size", "tinny"]) == 2
     assert "Did you mean 'tiny'?" in capsys.readouterr().err
+    assert main(["list", "--task", "embed"]) == 2
+    assert "Allowed: classification, embedding, clip, encoder." in capsys.readouterr().err

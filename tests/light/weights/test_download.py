@@ -31,7 +31,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.server.requests.append((self.command, self.path))
         content = self.server.files.get(self.path)
-        if self.server.troubles and "/resolve/" in self.path:
+        if self.server.refusal and "/resolve/" in self.path:
+            self.send_response(self.server.refusal[0])
+            self.send_header("X-Error-Code", self.server.refusal[1])
+            self.send_header("Content-Length", "0")
+        elif self.server.troubles and "/resolve/" in self.path:
             self.server.troubles -= 1
             self.send_response(503)
             self.send_header("Content-Length", "0")
@@ -59,6 +63,7 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.troubles = 0
+        self.refusal: tuple[int, str] | None = None
 
     @property
     def url(self) -> str:
@@ -179,6 +184,18 @@ def test_one_refusal_is_not_yet_a_hub_out_of_reach(server):
     server.files["/timm/convnext_tiny.fb_in1k/resolve/main/model.safetensors"] = b"from timm"
     server.troubles = 1
     assert fetch_elsewhere(server)["layout"] == "timm"
+
+
+@pytest.mark.parametrize(
+    "refusal", [(401, "GatedRepo"), (403, "GatedRepo"), (401, "RepoNotFound"), (403, "Forbidden")]
+)
+def test_a_gated_repository_is_an_error_that_says_where_to_accept_its_licence(server, refusal):
+    server.refusal = refusal
+    error = fetch_elsewhere(server)["error"]
+    assert f"the Hub answered {refusal[0]}" in error
+    assert "accepted first, at https://huggingface.co/timm/convnext_tiny.fb_in1k;" in error
+    assert "hf auth login" in error
+    assert "use a file you have, with --weights FILE" in error
 
 
 def own_sources(server: Server, *names: str) -> tuple[Url, ...]:

@@ -1,22 +1,20 @@
 """Which weights were published: one typed row each, found by any name they are known by.
 
-`checkpoint` says what a row holds, `published` holds the rows, `lookup` finds them.
-
-Left out are timm's other architectures that share the family's name: `_ols` (overlapping stem),
-`_hnf` (norm before pooling), `_rms` (another norm) and `_mlp`, `xxlarge` and everything `clip`
-(other heads, other input statistics), as are the isotropic models. DINOv3 and EUPE weights have
-licences of their own and stay where they are.
+`checkpoint` says what a row holds and `licences` what its licence forbids; the files of those who
+published hold the rows, `published` all of them; `lookup` finds them.
 """
 
 from convnext.weights.catalog.checkpoint import (
+    TASKS,
     Checkpoint,
     HubFile,
     LabelSet,
     Layout,
-    Licence,
     Source,
+    Task,
     Url,
 )
+from convnext.weights.catalog.licences import TERMS, Licence, Terms, forbids_commerce
 from convnext.weights.catalog.lookup import (
     default_checkpoint,
     get_checkpoint,
@@ -29,14 +27,19 @@ from convnext.weights.catalog.published import CHECKPOINTS, DEFAULT_RECIPES
 __all__ = [
     "CHECKPOINTS",
     "DEFAULT_RECIPES",
+    "TASKS",
+    "TERMS",
     "Checkpoint",
     "HubFile",
     "LabelSet",
     "Layout",
     "Licence",
     "Source",
+    "Task",
+    "Terms",
     "Url",
     "default_checkpoint",
+    "forbids_commerce",
     "get_checkpoint",
     "licence_notice",
     "list_models",

@@ -9,29 +9,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from convnext.architecture import VARIANTS
+from convnext.architecture import ARCHITECTURES
 from convnext.images.recipe import Preprocess
+from convnext.weights.catalog.licences import Licence
 
 __all__ = [
     "LABEL_COUNTS",
+    "TASKS",
     "Checkpoint",
     "HubFile",
     "LabelSet",
     "Layout",
-    "Licence",
     "Source",
+    "Task",
     "Url",
 ]
 
-Layout = Literal["timm", "huggingface", "facebook", "keras_applications"]
+Layout = Literal[
+    "timm",
+    "huggingface",
+    "facebook",
+    "isotropic",
+    "keras_applications",
+    "torchvision",
+    "mmpretrain",
+    "open_clip",
+    "dinov3",
+]
 LabelSet = Literal["imagenet-1k", "imagenet-12k", "imagenet-22k"]
-Licence = Literal["MIT", "Apache-2.0", "CC-BY-NC-4.0"]  # SPDX identifiers
+Task = Literal["classification", "embedding", "clip", "encoder"]
 
 LABEL_COUNTS: dict[LabelSet, int] = {
     "imagenet-1k": 1_000,
     "imagenet-12k": 11_821,
     "imagenet-22k": 21_841,
 }
+TASKS: dict[Task, str] = {
+    "classification": "say what a picture shows",
+    "embedding": "give a vector for each picture, to search with or to train on",
+    "clip": "give a vector for each picture that can be compared with those of texts",
+    "encoder": "answer nothing by themselves, but begin a training",
+}
+"""What checkpoints are good for."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +117,21 @@ class Checkpoint:
 
     Attributes:
         name: `architecture.recipe`, as timm writes it.
-        variant: The architecture, a key of `convnext.architecture.VARIANTS`.
+        variant: The architecture, a key of `convnext.architecture.ARCHITECTURES`.
         labels: The label set of the classifier; None when there is no classifier.
         preprocess: What a picture goes through first.
-        licence: SPDX identifier of the weights' licence, which need not be the code's.
+        licence: That of the weights, which need not be the code's, as their authors state it.
         origin: Whose weights they are.
         sources: Where to get them, in order of preference.
         aliases: Other names people use; those that the sources imply are not repeated here.
-        head_norm: Whether the norm after pooling is among the weights.
-        top1: ImageNet-1k accuracy in percent as the authors published it, if they did.
+        projection: Width of the vectors that CLIP compares with those of texts, which the head
+            gives; 0 when it is no image tower of a CLIP model.
+        head_norm: Whether the norm before the classifier is among the weights.
+        card_licence: What the card of a repository among the sources says instead, if it does.
+        top1: ImageNet-1k accuracy in percent as those who published the weights printed it.
         timm_top1: The same as timm measured it, with `preprocess`.
         timm_top5: Top-5 accuracy of that measurement.
+        zero_shot_top1: ImageNet-1k accuracy in percent without training, with the text tower.
     """
 
     name: str
@@ -119,15 +142,32 @@ class Checkpoint:
     origin: str
     sources: tuple[Source, ...]
     aliases: tuple[str, ...] = ()
+    projection: int = 0
     head_norm: bool = True
+    card_licence: Licence | None = None
     top1: float | None = None
     timm_top1: float | None = None
     timm_top5: float | None = None
+    zero_shot_top1: float | None = None
+
+    @property
+    def task(self) -> Task:
+        """What it is good for, see `TASKS`."""
+        if self.labels:
+            return "classification"
+        if self.projection:
+            return "clip"
+        return "embedding" if self.head_norm else "encoder"
 
     @property
     def num_classes(self) -> int:
         """Width of the classifier; 0 for none."""
         return LABEL_COUNTS[self.labels] if self.labels else 0
+
+    @property
+    def head_width(self) -> int:
+        """Width of what the network ends in: classes, or a projection; 0 for neither."""
+        return self.num_classes or self.projection
 
     @property
     def resolution(self) -> int:
@@ -137,14 +177,14 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """How many numbers the weights hold."""
-        variant = VARIANTS[self.variant]
-        missing = 0 if self.head_norm else 2 * variant.dims[-1]
-        return variant.parameter_count(self.num_classes) - missing
+        architecture = ARCHITECTURES[self.variant]
+        missing = 0 if self.head_norm else 2 * architecture.dims[-1]
+        return architecture.parameter_count(self.head_width) - missing
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one picture at `resolution`."""
-        return VARIANTS[self.variant].macs(self.resolution, num_classes=self.num_classes)
+        return ARCHITECTURES[self.variant].macs(self.resolution, num_classes=self.head_width)
 
     @property
     def all_names(self) -> tuple[str, ...]:

@@ -6,14 +6,16 @@ It knows the rows and nothing of how they are fetched.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import get_args
 
-from convnext.architecture import VARIANTS, Family, sizes
+from convnext.architecture import VARIANTS, Family
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.images.recipe import Triple
-from convnext.weights.catalog.checkpoint import Checkpoint, Licence
+from convnext.weights.catalog.checkpoint import TASKS, Checkpoint
+from convnext.weights.catalog.licences import TERMS
 from convnext.weights.catalog.published import CHECKPOINTS, DEFAULT_RECIPES
 
 __all__ = [
@@ -24,46 +26,64 @@ __all__ = [
     "published_normalisations",
 ]
 
-_TERMS: dict[Licence, str] = {
-    "MIT": "keep the copyright notice",
-    "Apache-2.0": "keep the licence and notices",
-    "CC-BY-NC-4.0": "credit the authors; no commercial use",
-}
+HUB = ("hf-hub:", "hf_hub:", "https://huggingface.co/", "https://hf.co/")
+OURS_FOR_TESTS = "test"  # a size
+NEAREST = 4  # architectures to show for one without weights
 
 
 def list_models(
-    pattern: str = "*", *, family: str | None = None, size: str | None = None
+    pattern: str = "*",
+    *,
+    family: str | None = None,
+    size: str | None = None,
+    task: str | None = None,
+    licence: str | None = None,
+    commercial: bool | None = None,
 ) -> list[str]:
-    """The names of the published checkpoints, V1 then V2, small to large.
+    """The names of the published checkpoints: V1, V2, timm's for tests, each small to large.
 
     Args:
         pattern: Shell-style pattern that the whole name must match: `"*.fcmae"`.
         family: `"v1"` or `"v2"`; both by default.
         size: Such as `"tiny"`; all by default.
+        task: What they are good for: `"classification"`, `"embedding"`, `"clip"` or `"encoder"`.
+        licence: Such as `"MIT"`, in any letter case.
+        commercial: Whether their licence allows commercial use.
 
     Example:
         >>> list_models("*_384", family="v2", size="nano")
         ['convnextv2_nano.fcmae_ft_in22k_in1k_384']
     """
-    families = [f for f in get_args(Family) if family in (None, f)]
-    if not families:
-        raise UnknownNameError("family", family, get_args(Family))
-    known_sizes = dict.fromkeys(s for f in families for s in sizes(f))
-    if size is not None and size not in known_sizes:
-        raise UnknownNameError("size", size, known_sizes)
+    families = _chosen("family", family, get_args(Family))
+    known = dict.fromkeys(row.size for row in VARIANTS.values() if row.family in families)
+    del known[OURS_FOR_TESTS]
+    sizes = _chosen("size", size, known)
+    tasks, licences = _chosen("task", task, TASKS), _chosen("licence", licence, TERMS)
     return [
         row.name
         for row in CHECKPOINTS.values()
         if VARIANTS[row.variant].family in families
-        and size in (None, VARIANTS[row.variant].size)
+        and VARIANTS[row.variant].size in sizes
+        and row.task in tasks
+        and row.licence in licences
+        and commercial in (None, TERMS[row.licence].commercial)
         and fnmatchcase(row.name, pattern.lower())
     ]
 
 
-def get_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint of this name, in whatever naming: ours, Hugging Face's, TF-Hub's, a file's.
+def _chosen(kind: str, wanted: str | None, allowed: Iterable[str]) -> list[str]:
+    """Those that are meant: all of them, or the one of this name."""
+    chosen = [name for name in allowed if wanted is None or wanted.lower() == name.lower()]
+    if not chosen:
+        raise UnknownNameError(kind, wanted, allowed)
+    return chosen
 
-    The bare name of an architecture means its default checkpoint. Letter case does not matter.
+
+def get_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint of this name, in whatever naming: timm's, a repository's, TF-Hub's, a file's.
+
+    The bare name of an architecture means its default checkpoint. Letter case does not matter, nor
+    does what says that a repository is one on the Hugging Face Hub.
 
     Example:
         >>> get_checkpoint("facebook/convnext-tiny-224").name
@@ -74,7 +94,9 @@ def get_checkpoint(name: str) -> Checkpoint:
             f"A checkpoint is named by a string such as 'convnext_tiny.fb_in1k', not "
             f"{type(name).__name__}: {name!r}."
         )
-    wanted = name.strip().lower()
+    wanted = name.strip().lower().rstrip("/")
+    for prefix in HUB:
+        wanted = wanted.removeprefix(prefix)
     if wanted in _rows_by_name():
         return _rows_by_name()[wanted]
     architecture = wanted.partition(".")[0]
@@ -120,7 +142,7 @@ def licence_notice(checkpoint: Checkpoint) -> str:
     """
     return (
         f"Weights {checkpoint.name} from {checkpoint.origin}, licence {checkpoint.licence} "
-        f"({_TERMS[checkpoint.licence]})."
+        f"({TERMS[checkpoint.licence].demands})."
     )
 
 
@@ -135,6 +157,9 @@ def _worth_naming(wanted: str, architecture: str) -> list[str]:
     """The names to show for one that does not exist: near ones, for there are hundreds in all."""
     if architecture in DEFAULT_RECIPES:
         return [row.name for row in CHECKPOINTS.values() if row.variant == architecture]
+    longer = [name for name in _rows_by_name() if wanted and name.startswith(wanted)]
+    if longer:
+        return longer
     close = difflib.get_close_matches(wanted, _rows_by_name(), n=1, cutoff=0.6)
     if not close:
         return list(DEFAULT_RECIPES)
@@ -143,14 +168,12 @@ def _worth_naming(wanted: str, architecture: str) -> list[str]:
 
 
 def _never_published(variant: str) -> ArgumentError:
-    wanted = VARIANTS[variant]
-    alternatives = [
-        name
-        for name in DEFAULT_RECIPES
-        if VARIANTS[name].family == wanted.family or VARIANTS[name].size == wanted.size
-    ]
+    count = VARIANTS[variant].parameter_count()
+    nearest = sorted(
+        DEFAULT_RECIPES, key=lambda name: abs(VARIANTS[name].parameter_count() - count)
+    )
     return ArgumentError(
         f"No weights were ever published for {variant!r}. Published near it: "
-        f"{', '.join(alternatives)}. Take one of these, or build {variant!r} with weights=None "
-        "and train it."
+        f"{', '.join(nearest[:NEAREST])}. Take one of these, or build {variant!r} with "
+        "weights=None and train it."
     )

@@ -4,6 +4,7 @@
 middle. Arrays become views where NumPy has one. Nothing here opens a file or knows a framework.
 
     facebook             the authors' checkpoints, dense, V1 and V2
+    isotropic            the authors' isotropic checkpoints, V1
     fcmae                what the authors' FCMAE pretraining writes, sparse
     huggingface          transformers, classifiers and backbones
     dinov3               transformers' DINOv3ConvNext, V1
@@ -25,6 +26,7 @@ from convnext.weights.layouts.dinov3 import DINOV3
 from convnext.weights.layouts.facebook import FACEBOOK
 from convnext.weights.layouts.fcmae import FCMAE
 from convnext.weights.layouts.huggingface import HUGGINGFACE
+from convnext.weights.layouts.isotropic import ISOTROPIC
 from convnext.weights.layouts.kecam import KECAM
 from convnext.weights.layouts.keras_applications import KERAS_APPLICATIONS
 from convnext.weights.layouts.moves import Tensor, moved
@@ -52,6 +54,7 @@ LAYOUTS: dict[str, Layout] = {
     for layout in (
         OWN,
         FACEBOOK,
+        ISOTROPIC,
         FCMAE,
         HUGGINGFACE,
         DINOV3,
@@ -140,7 +143,7 @@ def foreign_rows(names: Collection[str], layout: str, architecture: Architecture
         allowed = ", ".join(name for name, other in LAYOUTS.items() if other.writable)
         about = f" It has no name for {', '.join(nameless[:5])}." if nameless else ""
         if not to.computes(architecture):
-            about = f" Its library does not compute with {architecture.arithmetic}."
+            about = f" Its library has no network like it, with {architecture.arithmetic}."
         raise ArgumentError(
             f"{architecture.name} cannot be written in the layout {layout!r} ({to.about}).{about} "
             f"Layouts that can be written: {allowed}."

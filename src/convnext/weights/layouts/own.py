@@ -44,5 +44,6 @@ OWN = Layout(
     tidy=_tidy,
     arithmetic="usual_if_unpublished",
     epsilon=None,
+    isotropic=None,
     rows=tuple(Row(name, name) for name in dict.fromkeys(_patterns())),
 )

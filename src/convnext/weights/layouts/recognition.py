@@ -9,7 +9,6 @@ is what somebody said; otherwise only architectures that are known by these shap
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,14 +33,6 @@ __all__ = ["Recognised", "Source", "described", "recognise"]
 BLOCK_NORM = f"{BLOCK}.norm.gamma"
 
 MOST_STAGES = 4
-
-# Networks that share names with ours and are something else.
-RELATIVES = (
-    (
-        r"(.*\.)?blocks\.0\.dwconv\.weight",
-        "This is an isotropic ConvNeXt (one stage, patches of 16): another architecture.",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -160,8 +151,7 @@ def recognise(
     if misfit:
         raise misfit.error(
             f"These look like weights of {described(_nearest(seen))} in the layout "
-            f"{recognised.layout!r}, but they do not fit.",
-            _hints(shapes),
+            f"{recognised.layout!r}, but they do not fit."
         )
     architecture, possible = _resolved(seen, recognised, located.layout, told)
     return replace(recognised, architecture=architecture, possible=possible)
@@ -232,7 +222,10 @@ class _Probe:
         row = self._by_canonical.get(canonical)
         if row is None:
             return None
-        name = self.located.names.get(self.layout.short(spell(row.foreign, stage, block)))
+        spelled = spell(row.foreign, stage, block)
+        if stage and spelled == spell(row.foreign, 0, block):
+            return None  # a layout that does not number stages has one
+        name = self.located.names.get(self.layout.short(spelled))
         return None if name is None else row.move.read_shape(self.shapes[name])
 
     def width(self, canonical: str, axis: int = 0, stage: int = 0) -> int:
@@ -359,18 +352,10 @@ def described(architecture: Architecture) -> str:
     )
 
 
-def _hints(names: Iterable[str]) -> list[str]:
-    names = list(names)
-    return [
-        hint for pattern, hint in RELATIVES if any(re.fullmatch(pattern, name) for name in names)
-    ]
-
-
 def _unknown(shapes: Mapping[str, Shape], layouts: Iterable[Layout]) -> WeightsMismatchError:
     allowed = ", ".join(layout.name for layout in layouts)
     lines = [
         f"These {len(shapes)} tensors are in no ConvNeXt layout tried: {allowed}.",
-        *_hints(shapes),
         f"  The first names are: {', '.join(list(shapes)[:5]) or 'none'}.",
     ]
     if shapes and all(TRAINING_STATE.fullmatch(name) for name in shapes):

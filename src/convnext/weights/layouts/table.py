@@ -66,6 +66,8 @@ class Layout:
             no published architecture of these shapes does otherwise, or only where somebody says
             so or all architectures of these shapes do.
         epsilon: Of the norms of its library, where that is fixed.
+        isotropic: Whether its networks have one stage and no norm behind the stem; None where there
+            are both kinds.
         rows_in: The table to read with, from the names in a file, where it is not `rows`.
         rows_for: The table to write an architecture with, where it is not `rows`.
         tidy: From the names in a file to pairs (name to look up, name in the file).
@@ -82,6 +84,7 @@ class Layout:
     rows: tuple[Row, ...]
     arithmetic: Literal["usual", "usual_if_unpublished", "stated"] = "usual"
     epsilon: float | None = 1e-6
+    isotropic: bool | None = False
     rows_in: Callable[[Collection[str]], tuple[Row, ...]] | None = None
     rows_for: Callable[[Architecture], tuple[Row, ...]] | None = None
     tidy: Callable[[Mapping[str, Shape]], list[tuple[str, str]]] = _as_they_are
@@ -93,11 +96,15 @@ class Layout:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def computes(self, architecture: Architecture) -> bool:
-        """Whether its library computes as this architecture does."""
+        """Whether its library has this architecture, and computes as it does."""
+        if self.isotropic not in (None, not architecture.stem_norm):
+            return False
         usual = architecture.arithmetic._replace(head_epsilon=None) == Arithmetic()
         if self.arithmetic == "usual":
             return usual
-        return self.epsilon in (None, architecture.epsilon)
+        if self.epsilon is None:
+            return True
+        return (self.epsilon, "layer") == (architecture.epsilon, architecture.norm)
 
 
 def spell(pattern: str, stage: int = 0, block: int = 0, prefix: str = "") -> str:

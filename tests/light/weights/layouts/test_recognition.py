@@ -89,7 +89,6 @@ def test_long_lists_are_cut_and_counted():
 @pytest.mark.parametrize(
     ("names", "hint"),
     [
-        ({"stem.weight": (384, 3, 16, 16), "blocks.0.dwconv.weight": (384, 1, 7, 7)}, "isotropic"),
         ({"optimizer.state.0": (3,), "epoch": ()}, "training state and no model"),
         ({}, "in no ConvNeXt layout"),
         ({"conv1.weight": (64, 3, 7, 7)}, "The first names are: conv1.weight"),

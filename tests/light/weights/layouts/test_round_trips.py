@@ -21,12 +21,12 @@ def has_the_usual_parts(row):
 
 WRITABLE = [layout for layout in LAYOUTS.values() if layout.writable]
 V1_ONLY = {"dinov3", "torchvision", "keras_applications"}
+SPECIAL = {"dinov3", "fcmae", "isotropic"}  # not for classifiers of four stages
 CLASSIFIERS = [
     (layout.name, family)
     for layout in WRITABLE
     for family in ("v1", "v2")
-    if layout.name not in ("fcmae", "dinov3")  # have no classifier
-    and not (family == "v2" and layout.name in V1_ONLY)
+    if layout.name not in SPECIAL and not (family == "v2" and layout.name in V1_ONLY)
 ]
 PAIRS = [
     (one, other, family)
@@ -41,7 +41,7 @@ PUBLISHED = [
     if layout.computes(row)
     and not (row.grn and layout.name in V1_ONLY)
     and (row.grn or layout.name != "fcmae")
-    and (layout.name in ("timm", "convnext") or has_the_usual_parts(row))
+    and (layout.name in ("timm", "convnext", "isotropic") or has_the_usual_parts(row))
 ]
 
 
@@ -171,6 +171,43 @@ def test_a_layout_that_is_read_only_is_not_written(odd_variant, numbered):
 def test_an_unknown_layout_is_an_error_that_suggests():
     with pytest.raises(UnknownNameError, match="Did you mean 'huggingface'"):
         to_canonical({}, "hugginface")
+
+
+ISOTROPIC = Architecture(
+    "convnext_custom", "custom", (3,), (5,), layer_scale=False, patch=16, stem_norm=False
+)
+
+
+@pytest.mark.parametrize("variant", [ISOTROPIC, replace(ISOTROPIC, layer_scale=True)])
+@pytest.mark.parametrize("layout", ["isotropic", "convnext"])
+def test_one_stage_there_and_back(layout, variant, numbered, same_weights):
+    ours = numbered(parameter_shapes(variant, 13, 4))
+    theirs = to_foreign(ours, layout, variant)
+    found = recognise({name: array.shape for name, array in theirs.items()})
+    assert (found.layout, found.architecture) == (layout, variant)
+    same_weights(to_canonical(theirs), ours)
+
+
+@pytest.mark.parametrize("layout", [layout.name for layout in WRITABLE])
+def test_one_stage_is_written_where_there_can_be_one_alone(layout, numbered):
+    if layout in ("isotropic", "convnext"):
+        return
+    with pytest.raises(ArgumentError, match="cannot be written in the layout"):
+        to_foreign(numbered(parameter_shapes(ISOTROPIC)), layout, ISOTROPIC)
+
+
+def test_four_stages_are_not_written_as_one(odd_variant, numbered):
+    variant = odd_variant("v1")
+    with pytest.raises(ArgumentError, match="Its library has no network like it"):
+        to_foreign(numbered(parameter_shapes(variant)), "isotropic", variant)
+
+
+@pytest.mark.parametrize("norm", ["rms", "simple"])
+def test_a_norm_without_beta_is_not_written_for_who_has_but_the_other(norm, odd_variant, numbered):
+    variant = replace(odd_variant("v1"), norm=norm)
+    for layout in ("huggingface", "facebook", "torchvision"):
+        with pytest.raises(ArgumentError, match="no network like it"):
+            to_foreign(numbered(parameter_shapes(variant)), layout, variant)
 
 
 def test_a_renamed_variant_keeps_its_own_name_in_keras_names(odd_variant, numbered):

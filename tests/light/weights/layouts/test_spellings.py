@@ -3,7 +3,12 @@
 import pytest
 
 from convnext.architecture import VARIANTS
-from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
+from convnext.weights.canonical import (
+    FEATURES,
+    decoder_shapes,
+    feature_norm_shapes,
+    parameter_shapes,
+)
 from convnext.weights.layouts import LAYOUTS, foreign_rows
 
 SPELLINGS = {
@@ -52,6 +57,16 @@ SPELLINGS = {
         decoder_mask.token                 mask_token                                   1 512 1 1
         decoder_block_0.grn.beta           decoder.0.grn.beta                           1 1 1 2048
         decoder_pred.kernel                pred.weight                                  3072 512 1 1
+    """,
+    "isotropic": """
+        stem_conv.kernel                   stem.weight                                  1024 3 16 16
+        stage_0_block_1.dwconv.kernel      blocks.1.dwconv.weight                       1024 1 7 7
+        stage_0_block_1.norm.gamma         blocks.1.norm.weight                         1024
+        stage_0_block_1.pwconv1.kernel     blocks.1.pwconv1.weight                      4096 1024
+        stage_0_block_1.pwconv2.bias       blocks.1.pwconv2.bias                        1024
+        stage_0_block_1.layer_scale.gamma  blocks.1.gamma                               1024
+        head_norm.gamma                    norm.weight                                  1024
+        head.kernel                        head.weight                                  1000 1024
     """,
     "huggingface": """
         stem_conv.kernel                   embeddings.patch_embeddings.weight           96 3 4 4
@@ -144,7 +159,11 @@ def test_every_layout_of_names_is_here():
 def test_spelling(layout, canonical, foreign, shape):
     grn = layout == "fcmae" or ".grn." in canonical
     variant = VARIANTS["convnextv2_tiny" if grn else "convnext_tiny"]
-    shapes = parameter_shapes(variant) | feature_norm_shapes(variant) | decoder_shapes(variant)
+    if layout == "isotropic":
+        variant = VARIANTS["convnext_isotropic_large"]
+    features = FEATURES[: 1 + len(variant.depths)]
+    shapes = parameter_shapes(variant) | feature_norm_shapes(variant, features)
+    shapes |= decoder_shapes(variant)
     rows = foreign_rows({canonical: shapes[canonical]}, layout, variant)
     prefix = "convnext_tiny_" if layout == "keras_applications" else ""
     assert rows[canonical].foreign == prefix + foreign.replace("@", prefix)
