@@ -99,14 +99,19 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         yield temporary / path.name
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what killed processes left half-written, where no other process writes."""
+def remove_temporaries(folder: Path, *, folders: bool = True) -> None:
+    """Remove what killed processes left half-written, where no other process writes.
+
+    Args:
+        folder: Where they wrote.
+        folders: Whether they wrote folders there, and not files alone.
+    """
     with suppress(OSError):  # what cannot be removed is in nobody's way
         for path in filter(lambda path: is_temporary(path.name), folder.iterdir()):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
+            if not path.is_dir():
                 path.unlink(missing_ok=True)
+            elif folders:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def temporary_name(name: str) -> str:

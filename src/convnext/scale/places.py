@@ -199,7 +199,7 @@ class Folder:
     def sweep(self) -> None:
         """Remove what was being written when a worker or an earlier run was killed."""
         if self._path is not None:
-            remove_temporaries(self._path)
+            remove_temporaries(self._path, folders=False)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""

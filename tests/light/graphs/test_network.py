@@ -10,7 +10,7 @@ from convnext.errors import ArgumentError
     [
         ({}, "logits"),
         ({"num_classes": 0}, "embedding"),
-        ({"num_classes": 0, "head_norm": False}, "stage_3"),
+        ({"num_classes": 0, "traits": {"head": "none"}}, "stage_3"),
     ],
 )
 def test_what_is_nearest_to_logits_is_given_by_default(oracle, options, output):
