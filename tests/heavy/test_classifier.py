@@ -77,7 +77,7 @@ def test_vectors_and_maps_are_timms(photos, tmp_path):
         last, maps = model.forward_intermediates(batch)
         vector = model.forward_head(last, pre_logits=True)
     names = ("embedding", "stage_0", "stage_1", "stage_2", "stage_3")
-    [answer] = Classifier(path, "keras").run(photos[:1], names)
+    [answer] = Classifier(path, "keras", preprocess="imagenet").run(photos[:1], names)
     assert relative_error(answer.outputs["embedding"], vector[0].numpy()) < 1e-4
     for name, theirs in zip(names[1:], maps, strict=True):
         assert relative_error(answer.outputs[name], theirs[0].permute(1, 2, 0).numpy()) < 1e-4
@@ -102,7 +102,7 @@ def test_grad_cam_is_that_of_autograd_through_timms_model(target, photos, tmp_pa
     features, gradient = kept[0][0].detach(), kept[0].grad[0]
     weights = gradient.mean((1, 2), keepdim=True)  # as Grad-CAM defines them
     expected = torch.relu((weights * features).sum(0)).numpy()
-    explanation = Classifier(path, "keras").explain(photos[0], target)
+    explanation = Classifier(path, "keras", preprocess="imagenet").explain(photos[0], target)
     assert explanation.target.index == index
     assert relative_error(explanation.heat, expected) < 1e-4
 

@@ -71,7 +71,7 @@ def test_a_variant_by_size_or_by_name(given):
 
 WRONG = [
     ({"variant": "tinny"}, ValueError, "'tinny'. Did you mean 'tiny'.*xlarge"),
-    ({"variant": "huge"}, ValueError, "V1 variant.*atto, femto"),
+    ({"variant": "huge"}, ValueError, "V1 variant.*pico, pico_ols"),
     ({"variant": 3}, TypeError, "int: 3"),
     ({"variant": None}, TypeError, "NoneType"),
     ({"num_classes": 0}, ValueError, "at least 1, not 0"),
