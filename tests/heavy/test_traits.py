@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from keras.backend import backend
 
 from convnext.architecture import ARCHITECTURES, Architecture, parameters
 from convnext.create import create_convnext_v1
@@ -21,6 +22,8 @@ from convnext.weights.load import load_weights
 from peers import as_numpy, backward
 
 SIDE = 128  # the smallest at which strides are the published ones
+# The graph engines know no Keras, so that one backend's run shows all there is of them.
+ENGINES = ("keras", "openvino", "onnxruntime") if backend() == "torch" else ("keras",)
 SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
 USUAL = Architecture("convnext_custom", "custom", SMALL["depths"], SMALL["dims"])
 TRAITS = {
@@ -97,7 +100,7 @@ def test_a_network_of_timms_with_this_trait(tmp_path, pictures, trait):
     expected = answers(model, pictures)
     path = save(model, tmp_path)
     architecture = replace(USUAL, **ours)
-    for engine in ("keras", "openvino", "onnxruntime"):
+    for engine in ENGINES:
         opened = open_engine(
             path, engine, precision="float32", input="float32", size=SIDE, architecture=architecture
         )
@@ -197,7 +200,7 @@ def test_dilation_as_timm_has_it(tmp_path, pictures, output_stride):
     model = timms({}, output_stride=output_stride)
     expected = answers(model, pictures)
     path = save(model, tmp_path)
-    for engine in ("keras", "openvino", "onnxruntime"):
+    for engine in ENGINES:
         opened = open_engine(
             path, engine, precision="float32", input="float32", size=SIDE, architecture=USUAL,
             output_stride=output_stride, outputs=("logits", "stage_3"),
