@@ -8,16 +8,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convnext.architecture import Architecture
 from convnext.create import create_convnext_v1
 from convnext.engines import open_engine
 from convnext.nn.model import feature_maps
 from convnext.weights import load
 from convnext.weights.save import convert
-from peers import as_numpy, randomise, relative_error
+from peers import as_numpy, build_timm, random_weights, randomise, relative_error, state_dict
 
 pytestmark = pytest.mark.upstream
 TOLERANCE = 1e-4  # of the largest value
-SIDE = 64
+SIDE = 128  # the smallest at which strides are the published ones
+SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
+V1 = Architecture("convnext_custom", "custom", **SMALL)
+V2 = Architecture("convnextv2_custom", "custom", **SMALL, grn=True, layer_scale=False)
 
 
 @pytest.fixture
@@ -104,6 +108,37 @@ def test_the_authors_isotropic_small_by_its_size(tmp_path, pictures):
     assert relative_error(as_numpy(ours(pictures, training=False)), answers(model, pictures)) < (
         TOLERANCE
     )
-    assert [tuple(m.shape) for m in feature_maps(ours).outputs] == [(None, 4, 4, 384)]
+    assert [tuple(m.shape) for m in feature_maps(ours).outputs] == [(None, 8, 8, 384)]
     with load.read_weights(path) as weights:
         assert weights.architecture.name == "convnext_isotropic_small"
+
+
+@pytest.mark.parametrize("architecture", [V1, V2], ids=["V1", "V2"])
+def test_a_file_under_mmpretrains_names(tmp_path, pictures, architecture):
+    """timm reads it, once it is spelled as the authors do, and answers as we do."""
+    import torch
+    from timm.models.convnext import checkpoint_filter_fn
+
+    state = state_dict(random_weights(architecture, 7), "mmpretrain", architecture)
+    path = tmp_path / "mm.pth"
+    torch.save({"meta": {"epoch": 1}, "state_dict": state}, path)
+    spellings = {
+        "backbone.norm3.": "norm.",
+        "backbone.": "",
+        "depthwise_conv": "dwconv",
+        "pointwise_conv": "pwconv",
+        "head.fc.": "head.",
+    }
+    authors = {}
+    for name, tensor in state.items():
+        for theirs, the_authors in spellings.items():
+            name = name.replace(theirs, the_authors)
+        authors[name] = tensor
+    model = build_timm(architecture, 7)
+    model.load_state_dict(checkpoint_filter_fn(authors, model), strict=True)
+    # Without `head.norm` in it timm takes a file for one of the authors'.
+    check(path, pictures, answers(model, pictures))
+    convert(path, tmp_path / "back.pth", to_layout="mmpretrain", progress=False)
+    back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], value) for name, value in state.items())

@@ -10,6 +10,7 @@ middle. Arrays become views where NumPy has one. Nothing here opens a file or kn
     dinov3               transformers' DINOv3ConvNext, V1
     timm                 timm
     torchvision          torchvision, V1
+    mmpretrain           mmpretrain, and the backbones of OpenMMLab 2
     keras_applications   keras.applications, V1
     kecam                keras_cv_attention_models
     tf_hub               the TF-Hub collection, V1, read only
@@ -29,6 +30,7 @@ from convnext.weights.layouts.huggingface import HUGGINGFACE
 from convnext.weights.layouts.isotropic import ISOTROPIC
 from convnext.weights.layouts.kecam import KECAM
 from convnext.weights.layouts.keras_applications import KERAS_APPLICATIONS
+from convnext.weights.layouts.mmpretrain import MMPRETRAIN
 from convnext.weights.layouts.moves import Tensor, moved
 from convnext.weights.layouts.own import OWN
 from convnext.weights.layouts.recognition import Recognised
@@ -60,6 +62,7 @@ LAYOUTS: dict[str, Layout] = {
         DINOV3,
         TIMM,
         TORCHVISION,
+        MMPRETRAIN,
         KERAS_APPLICATIONS,
         KECAM,
         TF_HUB,
@@ -148,4 +151,10 @@ def foreign_rows(names: Collection[str], layout: str, architecture: Architecture
             f"{architecture.name} cannot be written in the layout {layout!r} ({to.about}).{about} "
             f"Layouts that can be written: {allowed}."
         )
-    return {name: spelled[name] for name in names}
+    found = {name: spelled[name] for name in names}
+    if len({row.foreign for row in found.values()}) < len(found):
+        raise ArgumentError(
+            f"{architecture.name} cannot be written in the layout {layout!r}: it has one name for "
+            "the norm of the last feature map and for the one before the classifier."
+        )
+    return found

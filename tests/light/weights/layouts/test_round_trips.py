@@ -120,7 +120,7 @@ def test_any_size_with_or_without_any_part(
     assert all((back[name] == ours[name]).all() for name in shapes)
 
 
-@pytest.mark.parametrize("layout", ["facebook", "huggingface", "convnext"])
+@pytest.mark.parametrize("layout", ["facebook", "huggingface", "mmpretrain", "convnext"])
 def test_norms_of_a_dense_prediction_backbone(layout, odd_variant, numbered, same_weights):
     variant = odd_variant("v1")
     features = ("0", "1", "2", "3")
@@ -131,6 +131,13 @@ def test_norms_of_a_dense_prediction_backbone(layout, odd_variant, numbered, sam
     assert recognised.features == features
     assert recognised.kind == "dense-prediction backbone"
     same_weights(to_canonical(theirs), ours)
+
+
+def test_one_name_for_two_norms_is_refused(odd_variant, numbered):
+    variant = odd_variant("v1")
+    ours = numbered(parameter_shapes(variant) | feature_norm_shapes(variant, ("3",)))
+    with pytest.raises(ArgumentError, match="one name for the norm of the last feature map"):
+        to_foreign(ours, "mmpretrain", variant)
 
 
 def test_reading_gives_views(odd_variant, numbered):

@@ -113,6 +113,23 @@ SPELLINGS = {
         head_norm.gamma                    classifier.0.weight                          768
         head.kernel                        classifier.2.weight                          1000 768
     """,
+    "mmpretrain": """
+        stem_conv.kernel                   downsample_layers.0.0.weight                 96 3 4 4
+        stem_norm.gamma                    downsample_layers.0.1.weight                 96
+        downsample_1_norm.beta             downsample_layers.1.0.bias                   96
+        downsample_3_conv.kernel           downsample_layers.3.1.weight                 768 384 2 2
+        stage_2_block_1.dwconv.kernel      stages.2.1.depthwise_conv.weight             384 1 7 7
+        stage_2_block_1.norm.gamma         stages.2.1.norm.weight                       384
+        stage_2_block_1.pwconv1.kernel     stages.2.1.pointwise_conv1.weight            1536 384
+        stage_2_block_1.grn.gamma          stages.2.1.grn.gamma                         1536
+        stage_2_block_1.grn.beta           stages.2.1.grn.beta                          1536
+        stage_2_block_1.pwconv2.bias       stages.2.1.pointwise_conv2.bias              384
+        stage_2_block_1.layer_scale.gamma  stages.2.1.gamma                             384
+        feature_0_norm.gamma               norm0.weight                                 96
+        feature_3_norm.beta                norm3.bias                                   768
+        head_norm.gamma                    norm3.weight                                 768
+        head.kernel                        !head.fc.weight                              1000 768
+    """,
     "keras_applications": """
         stem_conv.kernel                   stem/@stem_conv/kernel                       4 4 3 96
         stem_norm.gamma                    stem/@stem_layernorm/gamma                   96
@@ -165,8 +182,9 @@ def test_spelling(layout, canonical, foreign, shape):
     shapes = parameter_shapes(variant) | feature_norm_shapes(variant, features)
     shapes |= decoder_shapes(variant)
     rows = foreign_rows({canonical: shapes[canonical]}, layout, variant)
-    prefix = "convnext_tiny_" if layout == "keras_applications" else ""
-    assert rows[canonical].foreign == prefix + foreign.replace("@", prefix)
+    prefix = {"keras_applications": "convnext_tiny_", "mmpretrain": "backbone."}.get(layout, "")
+    spelled = prefix + foreign.replace("@", prefix)
+    assert rows[canonical].foreign == spelled.rpartition("!")[2]  # behind which there is no prefix
     assert rows[canonical].move.written_shape(shapes[canonical]) == shape
 
 
