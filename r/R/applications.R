@@ -37,20 +37,22 @@ application <- function(python_name, name) {
 #' The functions of the package keras3, with the same arguments, and nine more for V2. Published weights of V2 may not
 #' be used commercially (CC-BY-NC-4.0).
 #'
-#' Weights are found by the function, not by `name`. `weights = "imagenet"` is downloaded when it is first used and kept;
-#' [list_models()] has all others, which [create_convnext_v1()] and [create_convnext_v2()] take by name, at every size
-#' and for other classes.
+#' Weights are found by the function, not by `name`. `weights = "imagenet"` is downloaded when it is first used and
+#' kept; [list_models()] has all others, which [create_convnext_v1()] and [create_convnext_v2()] take by name, at every
+#' size and for other classes.
 #'
 #' @param include_top Whether the model ends in the classifier.
 #' @param include_preprocessing Whether the model takes pixels from 0 to 255 and normalises them itself.
 #' @param weights `NULL` for random weights, `"imagenet"` for the default checkpoint of this size, or the path of a
 #'   weights file: of Keras, PyTorch, timm, transformers or the authors.
 #' @param input_tensor Keras tensor to use as the picture.
-#' @param input_shape Height, width and channels of a picture; `NA` leaves a side open where there is no top. At least 32
-#'   pixels. With the top and `weights = "imagenet"` it can only be `c(224, 224, 3)`, which is the default with the top.
+#' @param input_shape Height, width and channels of a picture; `NA` leaves a side open where there is no top. At least
+#'   32 pixels. With the top and `weights = "imagenet"` it can only be `c(224, 224, 3)`, which is the default with the
+#'   top.
 #' @param pooling Without the top: `NULL`, `"avg"` or `"max"`.
 #' @param classes How many classes the classifier has; 1000 with `weights = "imagenet"`.
-#' @param classifier_activation `"softmax"` for probabilities, or `NULL` for logits; with `weights = NULL` any activation.
+#' @param classifier_activation `"softmax"` for probabilities, or `NULL` for logits; with `weights = NULL` any
+#'   activation.
 #' @param name Name of the model.
 #' @return A Keras model. [predict()][predict.convnext_model] and [summary()][summary.convnext_model] work with and
 #'   without the package keras3; with it, all it has for models does.

@@ -23,7 +23,7 @@ as_numpy_array <- function(x, dtype = c("float32", "float64", "int32")) {
     argument_error("`x` has fractions or missing values, which int32 has no numbers for.")
   }
   storage.mode(x) <- "double"
-  x[is.na(x)] <- NaN # NA is one that NumPy warns of
+  if (anyNA(x)) x[is.na(x)] <- NaN # NA is one that NumPy warns of
   from_python(if (knows_numpy()) reticulate::np_array(x, dtype, order = "C") else numpy_by_bytes(x, dtype))
 }
 

@@ -3,9 +3,9 @@
 #' @param pattern Shell-style pattern that the whole name matches: `"convnextv2_*"`.
 #' @param family `"v1"` or `"v2"`; `NULL` for both.
 #' @param size Such as `"tiny"`; `NULL` for all.
-#' @return A data frame, V1 before V2, small to large: `name`, `parameters`, `resolution` (pixels of a side), `num_classes`
-#'   (0 where there is no classifier), `top1` (ImageNet accuracy in percent as timm measured it, or else as published)
-#'   and `licence`, that of the weights.
+#' @return A data frame, V1 before V2, small to large: `name`, `parameters`, `resolution` (pixels of a side),
+#'   `num_classes` (0 where there is no classifier), `top1` (ImageNet accuracy in percent as timm measured it, or else
+#'   as published) and `licence`, that of the weights.
 #' @examplesIf python_has("convnext")
 #' list_models("*_384", size = "tiny")
 #' @export

@@ -11,7 +11,8 @@
 #' @param device The engine's name of a device.
 #' @param threads How many threads; `NULL` for one on each processor.
 #' @param size Side of the pictures, if not that of the weights.
-#' @param labels What the classes are called, if the weights do not say or say it otherwise: a character vector, or a file.
+#' @param labels What the classes are called, if the weights do not say or say it otherwise: a character vector, or a
+#'   file.
 #' @return A classifier.
 #' @examplesIf python_has("convnext", "openvino")
 #' cats <- classifier("bundled")
@@ -28,8 +29,8 @@ classifier <- function(model,
   if (is_classifier(model)) return(model)
   threads <- as_whole(threads, "threads")
   size <- as_whole(size, "size")
-  load_torch_for(engine)
-  from_python(
+  from_python({
+    load_torch_for(engine)
     module("convnext")$Classifier(
       as_path(model),
       engine,
@@ -40,7 +41,7 @@ classifier <- function(model,
       size = size,
       labels = as_path(labels)
     )
-  )
+  })
 }
 
 is_classifier <- function(x) inherits(x, "convnext.classifier.classifier.Classifier")
@@ -75,7 +76,7 @@ classify <- function(paths, model, top = 5L, batch_size = 32L) {
   errors <- reading_errors(answers, sys.call())
   found <- picked(answers, "attrgetter", "classes", convert = FALSE)
   count <- as_r(builtins()$list(builtins()$map(builtins()$len, found)))
-  scores <- reticulate::import("itertools", convert = FALSE)$chain$from_iterable(found)
+  scores <- module("itertools")$chain$from_iterable(found)
   scores <- builtins()$list(scores)
   rows <- rep(seq_along(count), pmax(count, 1))
   seen <- rep(count > 0, pmax(count, 1))
@@ -145,9 +146,9 @@ reading_errors <- function(answers, call) {
 #' @param target The class: its name, WordNet id, or number from 1; by default the most probable one.
 #' @param file Where to write the picture, as PNG, JPEG or whatever its name ends in.
 #' @param side Longer side of the picture in pixels, as drawn.
-#' @return With `file`, that, invisibly. Without, the picture and the heat over it side by side as a `raster`, for `plot()`,
-#'   with two attributes: `heat`, a matrix of how much each part speaks for the class, and `target`, a data frame
-#'   with its `class`, `label` and `probability`.
+#' @return With `file`, that, invisibly. Without, the picture and the heat over it side by side as a `raster`, for
+#'   `plot()`, with two attributes: `heat`, a matrix of how much each part speaks for the class, and `target`, a data
+#'   frame with its `class`, `label` and `probability`.
 #' @examplesIf python_has("convnext", "openvino")
 #' heat <- explain(system.file("extdata", "chelsea.jpg", package = "convnext"), "bundled", "cat")
 #' attr(heat, "target")

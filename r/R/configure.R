@@ -35,7 +35,8 @@ configure_python <- function(backend = c("jax", "tensorflow", "torch"), extras =
     getExportedValue("reticulate", "py_require")(wanted, python_version = ">=3.11")
   } else {
     message(
-      "reticulate ", utils::packageVersion("reticulate"), " installs nothing by itself (1.41 and later do). Run once:\n",
+      "reticulate ", utils::packageVersion("reticulate"), " installs nothing by itself (1.41 and later do).\n",
+      "Run once:\n",
       "    reticulate::virtualenv_create(\"r-convnext\", version = \">=3.11\", packages = \"", wanted, "\")\n",
       "and in each session, before anything else:\n",
       "    reticulate::use_virtualenv(\"r-convnext\")"

@@ -45,9 +45,9 @@ creator <- function(python_name, layer_scale_init_value) {
 #' @param variant The size: `"atto"`, `"femto"`, `"pico"`, `"nano"`, `"tiny"`, `"small"`, `"base"`, `"large"`, or
 #'   `"xlarge"` of V1 and `"huge"` of V2.
 #' @param num_classes How many classes the classifier has.
-#' @param input_shape Height, width and channels of a picture; `NULL` for `c(224, 224, 3)`, `NA` for sides left open, from 32
-#'   pixels on. A small fixed size, from 8 pixels on, has smaller strides and the same parameters, so that weights
-#'   fit at every size.
+#' @param input_shape Height, width and channels of a picture; `NULL` for `c(224, 224, 3)`, `NA` for sides left open,
+#'   from 32 pixels on. A small fixed size, from 8 pixels on, has smaller strides and the same parameters, so that
+#'   weights fit at every size.
 #' @param include_top Whether the model ends in the classifier.
 #' @param pooling Without the top: `"avg"` or `"max"` for the normalised pooled vector, `NULL` for the last feature map.
 #' @param drop_path_rate Stochastic depth of the last block; it rises in a line from 0 at the first.

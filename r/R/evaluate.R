@@ -6,7 +6,8 @@
 #' @param model The name of a published checkpoint, `"bundled"`, or the path of a weights file.
 #' @param data A folder or archive of pictures in class folders, or a flat one with `ground_truth` or WordNet ids in the
 #'   names of the files.
-#' @param engine,precision,calibration See [classifier()]. Not `"auto"` for the precision, which changes the numbers a little.
+#' @param engine,precision,calibration See [classifier()]. Not `"auto"` for the precision, which changes the numbers a
+#'   little.
 #' @param labels A file with the names of the model's classes, or `"folders"` for those of the data's folders, sorted.
 #' @param layout What the data looks like: `"folder"`, `"zip"`, `"tar"`, `"imagenet-val"` (flat), or `"auto"`.
 #' @param ground_truth A file that says what each picture shows.
@@ -14,10 +15,10 @@
 #' @param limit How many pictures at most, spread evenly; `NULL` for all.
 #' @param batch_size How many pictures are computed at once.
 #' @param out A folder for `report.json`, `report.md` and, where matplotlib is installed, plots; `NULL` for none.
-#' @return The report, a list that prints the main numbers. `results` has `pictures`, `top1` and `top5` (each `percent` with
-#'   its 95 % interval from `low` to `high`), `log_loss` and `ece`, the calibration error; `per_class`, `confusions`,
-#'   `calibration` and `bad_pictures` are data frames, in which classes count from 1. `report.json` in `out` is Python's,
-#'   where they count from 0.
+#' @return The report, a list that prints the main numbers. `results` has `pictures`, `top1` and `top5` (each `percent`
+#'   with its 95 % interval from `low` to `high`), `log_loss` and `ece`, the calibration error; `per_class`,
+#'   `confusions`, `calibration` and `bad_pictures` are data frames, in which classes count from 1. `report.json` in
+#'   `out` is Python's, where they count from 0.
 #' @examples
 #' \dontrun{
 #' evaluate("convnext_tiny.fb_in1k", "imagenet/val", limit = 1000)
@@ -47,8 +48,8 @@ evaluate <- function(model,
   limit <- as_whole(limit, "limit")
   batch_size <- as_whole(batch_size, "batch_size")
   by_folders <- identical(labels, "folders")
-  load_torch_for(engine)
   report <- from_python({
+    load_torch_for(engine)
     room <- module("convnext.evaluate")
     if (!is.null(ground_truth)) {
       ground_truth <- module("convnext.evaluate.ground_truth")$read_ground_truth(path_object(ground_truth))
@@ -80,7 +81,7 @@ evaluate <- function(model,
   structure(report, class = "convnext_report")
 }
 
-path_object <- function(path) reticulate::import("pathlib", convert = FALSE)$Path(as_path(path))
+path_object <- function(path) module("pathlib")$Path(as_path(path))
 
 # Rows as named lists to a data frame; NULL becomes NA.
 as_data_frame <- function(rows) {

@@ -8,8 +8,6 @@ as_model <- function(model, include_preprocessing) {
   model
 }
 
-is_keras_model <- function(x) inherits(x, "keras.src.models.model.Model")
-
 #' Predict with, and summarise, a Keras model of this package
 #'
 #' Where the package keras3 is loaded, its own methods are called. Without it, these are all that is needed to

@@ -16,14 +16,14 @@ module <- function(name, convert = FALSE) {
 # Every library in R's process looks for a BLAS in R's first, and so would PyTorch: with the reference BLAS its matrix
 # products take 13 times as long. Loaded like this, it finds its own. To be called before Keras is imported.
 load_torch <- function(backend_by_default = "tensorflow") {
-  os <- reticulate::import("os")
+  os <- module("os", convert = TRUE)
   backend <- os$environ$get("KERAS_BACKEND", backend_by_default)
   if (backend == "torch" && reticulate::py_has_attr(os, "RTLD_DEEPBIND") && python_has("torch")) {
-    sys <- reticulate::import("sys")
+    sys <- module("sys", convert = TRUE)
     flags <- sys$getdlopenflags()
     sys$setdlopenflags(bitwOr(flags, os$RTLD_DEEPBIND))
     on.exit(sys$setdlopenflags(flags))
-    reticulate::import("torch", convert = FALSE)
+    module("torch")
   }
 }
 
@@ -72,7 +72,7 @@ condition_classes <- function(python_classes) {
 # From each of a Python iterable's items one attribute ("attrgetter") or place ("itemgetter"), as a vector in which
 # None is NA; or, not converted, as a Python list.
 picked <- function(items, getter, which, convert = TRUE) {
-  get <- reticulate::py_get_attr(reticulate::import("operator", convert = FALSE), getter)
+  get <- reticulate::py_get_attr(module("operator"), getter)
   values <- builtins()$list(builtins()$map(reticulate::py_call(get, which), items))
   if (!convert) return(values)
   unlist(lapply(as_r(values), function(value) if (is.null(value)) NA else value))
@@ -99,8 +99,10 @@ as_flag <- function(x, name, call = sys.call(-1)) {
 as_shape <- function(x, name, call = sys.call(-1)) {
   if (is.null(x) || inherits(x, "python.builtin.object")) return(x)
   sides <- lapply(as.list(unname(x)), function(side) if (!is.null(side) && !anyNA(side)) side)
-  whole <- vapply(sides, function(side) is.null(side) || (is.numeric(side) && side == round(side)), TRUE)
-  if (!all(whole)) argument_error("`%s` has whole numbers and NA, not %s.", name, deparse1(x), call = call)
+  whole <- function(side) is.null(side) || (is.numeric(side) && length(side) == 1 && side == round(side))
+  if (!all(vapply(sides, whole, TRUE))) {
+    argument_error("`%s` has whole numbers and NA, not %s.", name, deparse1(x), call = call)
+  }
   reticulate::tuple(lapply(sides, function(side) if (!is.null(side)) as.integer(side)))
 }
 

@@ -18,7 +18,8 @@ for (shape in SHAPES) {
       expect_equal(as_r(y$dtype$name), "float32")
       # In memory, NumPy's last index runs fastest.
       transposed <- if (length(shape) == 1) x else as.vector(aperm(x))
-      expect_identical(as_r(builtins()$bytearray(y$tobytes())), writeBin(transposed, raw(), size = 4, endian = "little"))
+      bytes <- as_r(builtins()$bytearray(y$tobytes()))
+      expect_identical(bytes, writeBin(transposed, raw(), size = 4, endian = "little"))
       if (prod(shape) > 0) {
         last <- as.list(as.integer(shape - 1))
         expect_equal(as_r(do.call(y$item, last)), prod(shape))

@@ -6,7 +6,8 @@ test_that("an old reticulate is told what to run, and a new one asks for it", {
   ), "KERAS_BACKEND=")
   expect_match(said, "^convnext\\[torch,openvino\\] torch", all = FALSE)
   if (packageVersion("reticulate") < "1.41") {
-    expect_match(said, "virtualenv_create\\(\"r-convnext\", .*packages = \"convnext\\[torch,openvino\\]\"\\)", all = FALSE)
+    create <- "virtualenv_create\\(\"r-convnext\", .*packages = \"convnext\\[torch,openvino\\]\"\\)"
+    expect_match(said, create, all = FALSE)
     expect_match(said, "use_virtualenv\\(\"r-convnext\"\\)", all = FALSE)
   } else {
     expect_match(said, "convnext\\[torch,openvino\\]", all = FALSE)

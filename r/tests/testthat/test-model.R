@@ -14,7 +14,8 @@ test_that("pictures that do not fit are refused", {
   refused(1:3, "not integer")
   refused(array("a", c(1, 32, 32, 3)), "array of numbers")
   refused(array(NA_real_, c(1, 32, 32, 3)), "missing values")
-  expect_error(predict(model, random_pixels(1, 32, 32, 3), batch_size = 1.5), "batch_size", class = "convnext_argument_error")
+  x <- random_pixels(1, 32, 32, 3)
+  expect_error(predict(model, x, batch_size = 1.5), "batch_size", class = "convnext_argument_error")
 })
 
 test_that("a model is summarised", {
@@ -61,14 +62,11 @@ test_that("PyTorch multiplies with a BLAS of its own", {
 test_that("where keras3 is loaded, its methods are called", {
   source <- file.path(tempfile(), "keras3")
   dir.create(file.path(source, "R"), recursive = TRUE)
-  writeLines(c("Package: keras3", "Version: 1.5.1", "Title: Stand-In", "License: none"), file.path(source, "DESCRIPTION"))
-  writeLines(
-    sprintf("S3method(%s, keras.src.models.model.Model)", c("predict", "summary")), file.path(source, "NAMESPACE")
-  )
-  writeLines(
-    sprintf("%s.keras.src.models.model.Model <- function(object, ...) '%s of keras3'", c("predict", "summary"), c("predict", "summary")),
-    file.path(source, "R", "methods.R")
-  )
+  write <- function(file, ...) writeLines(c(...), file.path(source, file))
+  generics <- c("predict", "summary")
+  write("DESCRIPTION", "Package: keras3", "Version: 1.5.1", "Title: Stand-In", "License: none")
+  write("NAMESPACE", sprintf("S3method(%s, keras.src.models.model.Model)", generics))
+  write("R/methods.R", sprintf("%s.keras.src.models.model.Model <- function(...) '%s of keras3'", generics, generics))
   library <- tempfile()
   dir.create(library)
   install.packages(source, library, repos = NULL, type = "source", quiet = TRUE)

@@ -10,7 +10,8 @@ test_that("pictures are prepared as Keras does it", {
       expect_equal(imagenet_preprocess_input(x, format, mode), expected, tolerance = 1e-5)
     }
   }
-  expect_identical(imagenet_preprocess_input(x, "channels_first"), imagenet_preprocess_input(x, "channels_first", "torch"))
+  by_default <- imagenet_preprocess_input(x, "channels_first")
+  expect_identical(by_default, imagenet_preprocess_input(x, "channels_first", "torch"))
   expect_error(imagenet_preprocess_input(x), "3 channels", class = "convnext_argument_error")
   expect_error(imagenet_preprocess_input(1:3), "not integer", class = "convnext_argument_error")
 })
