@@ -23,11 +23,13 @@ keras_applications and kecam.
 layouts:
   convnext             our own names
   facebook             the authors' checkpoints
+  isotropic            the authors' isotropic checkpoints (V1)
   fcmae                the authors' FCMAE training files (V2)
   huggingface          transformers
   dinov3               transformers' DINOv3ConvNext (V1 without a classifier)
   timm                 timm
   torchvision          torchvision (V1)
+  mmpretrain           mmpretrain, and OpenMMLab 2's backbones
   keras_applications   keras.applications (V1)
   kecam                keras_cv_attention_models
   tf_hub               the TF-Hub collection (V1; read only)

@@ -41,11 +41,11 @@ class WeightsInfo:
         origin: Whose weights they are.
         licence: SPDX identifier of the weights' licence, or its name.
         labels: Name of the label set, or one name for each class.
-        task: What they are good for, one of `convnext.weights.catalog.TASKS`. The head of weights
-            for `"clip"` gives no classes, but vectors to be compared with those of texts.
         preprocess: What a picture goes through first.
         strides: Of the stem and the downsamplings in training, where these were chosen; otherwise
             they follow from the size of the pictures.
+        task: What they are good for, one of `convnext.weights.catalog.TASKS`. The head of weights
+            for `"clip"` gives no classes, but vectors to be compared with those of texts.
 
     Example:
         >>> info = WeightsInfo(licence="MIT", labels=("cat", "dog"))
@@ -57,9 +57,9 @@ class WeightsInfo:
     origin: str | None = None
     licence: str | None = None
     labels: str | tuple[str, ...] | None = None
-    task: str | None = None
     preprocess: Preprocess | None = None
     strides: Strides | None = None
+    task: str | None = None
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint) -> WeightsInfo:
@@ -110,7 +110,7 @@ def _understood(name: str, text: str) -> object:
             return checked_strides(value)
         if name == "labels" and isinstance(value, list):
             return tuple(map(_string, value))
-        if name == "task" and value not in TASKS:
+        if name == "task" and _string(value) not in TASKS:
             raise ValueError(f"it is one of {', '.join(TASKS)}")
         return _string(value)
     except (ValueError, TypeError, RecursionError) as error:

@@ -64,7 +64,7 @@ def test_every_example_of_list_and_info_runs(capsys, tmp_path, monkeypatch):
         for line in text.splitlines()
         if line.startswith(("  convnext list", "  convnext info"))  # the others need files
     ]
-    assert len(examples) == 12
+    assert len(examples) == 16
     for example in examples:
         command, *_remark = example.strip().split("  ", maxsplit=1)
         arguments = shlex.split(command)[1:]
