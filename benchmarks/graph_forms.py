@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from convnext.architecture import VARIANTS
+from convnext.architecture import GRN, VARIANTS, Norm
 from convnext.graphs import openvino as graphs
 from convnext.graphs.network import Network
 from convnext.graphs.untracked_openvino import op, ov
@@ -33,6 +33,7 @@ from convnext.weights.load import CanonicalWeights
 
 TYPES = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16, "float16": ov.Type.f16}
 GELU = op.gelu
+AS_BUILT = dict(graphs.EMITTERS)
 Node = Any
 
 
@@ -100,19 +101,35 @@ def length_by_pooling(x: Node) -> Node:
     return op.multiply(op.sqrt(pooled), number(math.sqrt(math.prod(sides))))
 
 
+def emitting_norm(form: Callable[[Node, int], Node]) -> Callable[[Any, Node, Any], Node]:
+    """A function for norms of maps, whose form gives them divided by the root of the channels."""
+
+    def norm(emitter: Any, x: Node, node: Any) -> Node:
+        if emitter.pooled:
+            return AS_BUILT[Norm](emitter, x, node)
+        emitter.factors[node.step.name] = math.sqrt(node.step.width)
+        return emitter._scaled(form(x, node.step.width), node.affine, node.step)
+
+    return norm
+
+
+def emitting_grn(form: Callable[[Node, Any], Node]) -> Callable[[Any, Node, Any], Node]:
+    return lambda _emitter, x, node: form(x, node.gamma)
+
+
 # form: (what of graphs.openvino is replaced, with what, whether the answers stay the same)
-FORMS: dict[str, tuple[str, Any, bool]] = {
+FORMS: dict[str, tuple[Any, Any, bool]] = {
     "as built": ("_ints", ints, True),
     "any number of pictures": ("_ints", ints, True),
-    "norm: plain reductions": ("_norm", norm_by_reductions, True),
-    "norm: MVN between transposes": ("_norm", norm_by_mvn, True),
+    "norm: plain reductions": (Norm, emitting_norm(norm_by_reductions), True),
+    "norm: MVN between transposes": (Norm, emitting_norm(norm_by_mvn), True),
     "linear: MatMul, channels last": ("product", product_by_matmul, True),
     "GELU: erf in operators": ("op.gelu", gelu_by_erf, True),
     "GELU: tanh": ("op.gelu", lambda x, _: GELU(x, "tanh"), False),
     "GELU: ReLU in its place": ("op.gelu", lambda x, _: op.relu(x), False),
-    "GRN: squares, sum, root": ("_grn", grn_of(length_by_sum), True),
-    "GRN: squares, pooling, root": ("_grn", grn_of(length_by_pooling), True),
-    "GRN: left out": ("_grn", lambda x, _: x, False),
+    "GRN: squares, sum, root": (GRN, emitting_grn(grn_of(length_by_sum)), True),
+    "GRN: squares, pooling, root": (GRN, emitting_grn(grn_of(length_by_pooling)), True),
+    "GRN: left out": (GRN, emitting_grn(lambda x, _: x), False),
 }
 
 
@@ -123,7 +140,11 @@ def written_as(form: str) -> Iterator[dict[str, Any]]:
     if target == "product":
         yield {"product": replacement}
         return
-    with patch(f"{graphs.__name__}.{target}", replacement):
+    if isinstance(target, str):
+        replaced = patch(f"{graphs.__name__}.{target}", replacement)
+    else:
+        replaced = patch.dict(graphs.EMITTERS, {target: replacement})
+    with replaced:
         yield {}
 
 
