@@ -13,6 +13,7 @@ creator <- function(python_name, layer_scale_init_value) {
                     head_init_scale = 1,
                     weights = NULL,
                     head = c("keep", "new"),
+                    output_stride = NULL,
                     name = NULL) {
     arguments <- list(
       variant = variant,
@@ -27,6 +28,7 @@ creator <- function(python_name, layer_scale_init_value) {
       head_init_scale = head_init_scale,
       weights = as_path(weights),
       head = match.arg(head),
+      output_stride = if (!is.null(output_stride)) as_whole(output_stride, "output_stride"),
       name = name
     )
     model <- from_python({
@@ -58,6 +60,8 @@ creator <- function(python_name, layer_scale_init_value) {
 #' @param weights `NULL` for random weights, the name of a published checkpoint (see [list_models()]), `"imagenet"` for
 #'   the default one, `"bundled"` for what comes along (V2 Atto with 10 classes), or the path of a weights file.
 #' @param head `"new"` leaves the classifier random and takes the rest from `weights`, to train on other classes.
+#' @param output_stride 8 or 16 for a last feature map of an eighth or a sixteenth of each side, by dilation; `NULL` for
+#'   the published strides.
 #' @param name Name of the model; that of the size by default.
 #' @return A Keras model, as [application_convnext_tiny()] returns.
 #' @examplesIf python_has("convnext", "keras")
