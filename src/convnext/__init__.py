@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from convnext.architecture import VARIANTS, Variant
 from convnext.errors import ConvNeXtError, MissingDependencyError
 
 if TYPE_CHECKING:
     from convnext import hub
+    from convnext.architecture import VARIANTS, Variant
     from convnext.classifier import Classifier
     from convnext.create import create_convnext_v1, create_convnext_v2
     from convnext.exports import export
@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 _LATE = {
+    "VARIANTS": "convnext.architecture",
+    "Variant": "convnext.architecture",
     "Classifier": "convnext.classifier",
     "convert": "convnext.weights.save",
     "create_convnext_v1": "convnext.create",

@@ -65,8 +65,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_statements(parser: argparse.ArgumentParser) -> None:
     """Add the options that say of a model what its file does not."""
-    from convnext.images.recipe import NORMALISATIONS
-
     parser.add_argument(
         "--arch",
         metavar="NAME",
@@ -75,8 +73,8 @@ def add_statements(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mean-std",
-        choices=tuple(NORMALISATIONS),
-        help="how pixels are normalised, where a file does not say so",
+        metavar="NAME",
+        help="how pixels are normalised, where a file does not say so: imagenet, clip or half",
     )
 
 
