@@ -1,4 +1,4 @@
-"""The routes of /v1, asked over loopback as clients ask."""
+"""The routes of /v1, over loopback."""
 
 import base64
 import io
@@ -88,7 +88,7 @@ def test_a_bad_picture_among_others_is_told_at_its_place(served):
     assert (first, last) == (1, 2)
     assert error["code"] == "picture-unreadable"
     response = served.client.post("/v1/classify", content=b"no picture", headers=OCTETS)
-    assert "is no picture" in problem(response, 422, "picture-unreadable")["detail"]
+    assert "is not a picture" in problem(response, 422, "picture-unreadable")["detail"]
 
 
 def test_embeddings_as_numbers_and_as_bytes(served, named_weights):
@@ -323,11 +323,11 @@ def test_without_a_page(running, named_weights):
 def test_a_model_without_classes_embeds(running, headless_weights):
     with running(headless_weights) as run:
         response = run.client.post("/v1/classify", content=shade(1), headers=OCTETS)
-        assert "It does: embed." in problem(response, 400, "not-served")["detail"]
+        assert "It can: embed." in problem(response, 400, "not-served")["detail"]
 
 
 def test_what_openapi_says_is_true(served):
-    """Every answer in JSON fits its schema, and the examples work as they stand."""
+    """JSON answers validate against their schemas, and the examples work."""
     jsonschema = pytest.importorskip("jsonschema")
     described = served.client.get("/openapi.json").json()
     registry = {"components": described["components"]}
@@ -413,6 +413,6 @@ def test_only_what_was_asked_for_is_served(running, named_weights):
     with running(named_weights, answers=("classify",)) as run:
         assert labels(run.client.post("/v1/classify", content=shade(1), headers=OCTETS)) == [1]
         response = run.client.post("/v1/embed", content=shade(1), headers=OCTETS)
-        assert "was not asked to" in problem(response, 400, "not-served")["detail"]
+        assert "--answers exclude it" in problem(response, 400, "not-served")["detail"]
         [output] = run.client.get("/v2/models/shades").json()["outputs"]
         assert output["name"] == "logits"

@@ -38,7 +38,7 @@ class Command:
         )
 
     def until(self, pattern):
-        """The first line from now on that has it."""
+        """Wait for the next log line that matches."""
         for line in self.process.stderr:
             self.lines.append(line)
             if found := re.search(pattern, line):
@@ -182,20 +182,20 @@ def test_help_teaches_by_examples(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--answers", "sing"], "--answers takes some of classify, embed, explain"),
+        (["--answers", "sing"], "--answers must be some of classify, embed, explain"),
         (["--precision", "int8"], "Unknown precision of a server: 'int8'"),
         (["--precision", "fp16"], "float16"),
         (["--threads", "0"], "--threads must be 1 or more"),
         (["--token-file", "absent"], "absent cannot be read"),
-        (["--max-queue", "1"], "--max-queue 32 or more"),
+        (["--max-queue", "1"], "--max-queue must be at least --max-pictures"),
     ],
 )
-def test_wrong_options_are_told(arguments, said):
+def test_wrong_options_are_refused(arguments, message):
     with pytest.raises(ArgumentError) as caught:
         settings(*arguments)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_without_what_it_needs_it_says_what_to_install(monkeypatch):

@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium without a window, driven over loopback."""
+"""The web page in headless Chromium."""
 
 import gc
 import io
@@ -65,7 +65,7 @@ def browser():
 
 @pytest.fixture
 def photos(tmp_path):
-    """Pictures of three shades, and a file that is none."""
+    """Pictures of three shades, and a file that is not a picture."""
     paths = []
     for number in (2, 5, 8):
         path = tmp_path / f"shade-{number}.png"
@@ -114,7 +114,7 @@ class Page:
         return self.texts(".classes li:first-child .label")
 
     def complaints(self):
-        """What the browser has to say, but for statuses that the test is about."""
+        """The browser's console messages, without those about expected statuses."""
         return [
             entry["message"]
             for entry in self.browser.get_log("browser")
