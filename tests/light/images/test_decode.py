@@ -131,7 +131,7 @@ def test_16_bit_grey_keeps_its_high_byte(form: str):
 def test_pictures_of_32_bit_numbers_need_their_range(mode: str):
     image = Image.fromarray(np.array([[0, 500, 1000]], np.int32)).convert(mode)
     data = encoded(image, "TIFF")
-    with pytest.raises(ImageError, match="do not say what is white"):
+    with pytest.raises(ImageError, match="of unknown range"):
         decode(data)
     read = decode(data, value_range=(0, 1000))
     np.testing.assert_array_equal(np.array(read)[0, :, 0], [0, 128, 255])
@@ -386,7 +386,7 @@ def test_truncated_files_are_refused(form: str):
     "data", [b"not a picture", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
 )
 def test_what_is_no_picture_is_refused(data: bytes):
-    with pytest.raises(ImageError, match=r"no picture in a format that is read here \(JPEG, PNG"):
+    with pytest.raises(ImageError, match=r"not a picture in a supported format \(JPEG, PNG"):
         decode(data)
 
 
@@ -399,7 +399,7 @@ def repeated_scans(side: int, scans: int) -> bytes:
 
 def test_a_small_jpeg_that_takes_minutes_is_refused():
     assert decode(repeated_scans(100, 200)).size == (100, 100)
-    with pytest.raises(ImageError, match="takes 3010 passes"):
+    with pytest.raises(ImageError, match="passes: 3010"):
         decode(repeated_scans(100, 3000))
 
 
@@ -417,7 +417,7 @@ def test_a_large_run_length_bitmap_is_refused():
     body = b"\0\1"
     info = struct.pack("<IiiHHIIIIII", 40, 6000, 6000, 1, 4, 2, len(body), 0, 0, 16, 0)
     data = b"BM" + struct.pack("<IHHI", 118 + len(body), 0, 0, 118) + info + bytes(64) + body
-    with pytest.raises(ImageError, match="256 passes"):
+    with pytest.raises(ImageError, match="passes: 256"):
         decode(data)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convnext.graphs.fold import Linear
-from convnext.int8.levels import Levels, Seen, checksum, find_levels, seen_in_all
+from convnext.int8.levels import InputStatistics, Levels, checksum, find_levels, merged_statistics
 
 RNG = np.random.default_rng(0)
 
@@ -17,7 +17,7 @@ def linear(inputs=24, outputs=10):
 
 
 def seen(rows):
-    return Seen(rows.min(axis=0), rows.max(axis=0), rows)
+    return InputStatistics(rows.min(axis=0), rows.max(axis=0), rows)
 
 
 def decibels(exact, rounded):
@@ -109,10 +109,10 @@ def test_room_for_what_no_picture_had():
     """Where pictures agree, none; where one goes far beyond the others, half as far again."""
     highs = np.array([[1, 1], [1, 1], [1, 1], [1, 1], [1, 5]], np.float32)
     rows = np.zeros((2, 2), np.float32)
-    both = seen_in_all([Seen(-high, high, rows) for high in highs])
+    both = merged_statistics([InputStatistics(-high, high, rows) for high in highs])
     np.testing.assert_allclose(both.high, [1, 7])
     np.testing.assert_allclose(both.low, [-1, -7])
-    assert both.rows.shape == (10, 2)
+    assert both.samples.shape == (10, 2)
 
 
 def test_a_checksum_is_of_values_not_of_how_they_lie():
