@@ -1,6 +1,6 @@
-"""Two pictures of a report: is the model as sure as it is right, and what does it mistake for what?
+"""Plots of a report: reliability (accuracy against confidence) and the confusion matrix.
 
-Made of the report alone, with matplotlib, which is imported when a plot is drawn.
+matplotlib is imported when a plot is drawn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_NAME = 24
 
 
 def draw_reliability(report: Report, path: str | Path) -> None:
-    """Draw accuracy against confidence, and how many pictures have which confidence.
+    """Draw accuracy against confidence, and a histogram of confidence.
 
     Args:
         report: From `build_report` or `read_report`.
@@ -53,7 +53,7 @@ def draw_reliability(report: Report, path: str | Path) -> None:
 
 
 def draw_confusion(report: Report, path: str | Path) -> None:
-    """Draw what the worst classes were taken for.
+    """Draw the confusion matrix of the least accurate classes.
 
     Args:
         report: From `build_report` or `read_report`.
@@ -92,7 +92,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: str | Path) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in other scripts: boxes do
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # other scripts are drawn as boxes
         figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
@@ -102,5 +102,5 @@ def _short(cls: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib takes neither for mathematics nor for damaged."""
+    """Escape text for matplotlib: no mathematics, no lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from convnext.engines.mock import MockEngine
 from convnext.evaluate.classes import Classes
-from convnext.evaluate.datasets import Dataset, Entry
+from convnext.evaluate.datasets import Dataset, LabelledPicture
 from convnext.evaluate.subject import Subject
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
@@ -106,5 +106,9 @@ def full_disk():
 @pytest.fixture
 def no_pictures(classes):
     """Data of two classes whose pictures nobody reads."""
-    entries = (Entry("x/1.png", 0), Entry("y/2.png", 2), Entry("y/3.png", 2))
+    entries = (
+        LabelledPicture("x/1.png", 0),
+        LabelledPicture("y/2.png", 2),
+        LabelledPicture("y/3.png", 2),
+    )
     return Dataset(Path("there"), "class folders, by name", classes, entries)

@@ -8,7 +8,7 @@ import pytest
 from convnext.errors import ArgumentError
 from convnext.evaluate.accuracy import Judgement, Tally
 from convnext.evaluate.classes import Classes
-from convnext.evaluate.datasets import Dataset, Entry, open_dataset
+from convnext.evaluate.datasets import Dataset, LabelledPicture, open_dataset
 from convnext.evaluate.report import build_report, read_report, settings
 from convnext.evaluate.run import BadPicture, Measured, evaluate
 from convnext.images.labels import labels_for
@@ -30,7 +30,7 @@ def imagenet():
 
 
 def validation(imagenet, pictures, **options):
-    entries = tuple(Entry(f"{number}.png", number % 1000) for number in range(pictures))
+    entries = tuple(LabelledPicture(f"{number}.png", number % 1000) for number in range(pictures))
     return Dataset(Path("val"), "class folders", imagenet, entries, **options)
 
 
