@@ -50,7 +50,7 @@ def test_a_file_is_converted_and_reported(run, source, tmp_path, capsys):
 def test_a_file_that_is_there_is_replaced_only_when_asked(run, source, tmp_path):
     target = tmp_path / "out.safetensors"
     target.write_bytes(b"precious")
-    with pytest.raises(ArgumentError, match="Allow --overwrite"):
+    with pytest.raises(ArgumentError, match="Give --overwrite"):
         run(source, target)
     assert target.read_bytes() == b"precious"
     assert run(source, target, "--overwrite") == 0

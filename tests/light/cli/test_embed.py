@@ -66,7 +66,7 @@ def test_lines_can_be_gone_on_with(run, pictures, tmp_path, mock_engine, capsys)
     assert run(pictures, "--out", out, "--resume") == 1
     assert out.read_bytes() == whole.read_bytes()
     assert mock_engine.engines[-1].batch_sizes == [1]
-    assert capsys.readouterr().err.count("shade-4b.png is no picture") == 2
+    assert capsys.readouterr().err.count("shade-4b.png is not a picture") == 2
 
 
 def test_the_rows_of_predict_are_not_gone_on_with(run, pictures, tmp_path, named_weights, capsys):

@@ -69,7 +69,7 @@ def test_files_are_replaced_only_when_asked(run, pictures, tmp_path, capsys):
     out.write_text("precious")
     assert run(pictures / "shade-1.png", "--out", out) == 2
     assert out.read_text() == "precious"
-    assert "Allow --overwrite" in capsys.readouterr().err
+    assert "Give --overwrite" in capsys.readouterr().err
     assert run(pictures / "shade-1.png", "--out", out, "--overwrite") == 0
     with Image.open(out) as drawn:
         assert drawn.format == "PNG"

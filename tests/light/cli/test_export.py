@@ -129,7 +129,7 @@ def test_hub_publish_needs_checkpoints_and_tensorflow(tmp_path, capsys, monkeypa
     assert main(["hub-publish", str(folder), "--only", *names]) == 1
     out, err = capsys.readouterr()
     assert out == f"0 of 2 modules are in {folder}.\n"
-    assert "convnext_tiny_1k_224: left out. convnext_tiny.fb_in1k is not on this machine" in err
+    assert "convnext_tiny_1k_224: left out. convnext_tiny.fb_in1k is not in the cache" in err
     assert list(folder.iterdir()) == []
     assert main(["hub-publish", str(folder), "--only", "convnext_tiny_1k_225"]) == 2
     assert "Did you mean 'convnext_tiny_1k_224'" in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_hub_publish_needs_checkpoints_and_tensorflow(tmp_path, capsys, monkeypa
     assert "publisher's name" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["hub-publish", str(tmp_path / "file")]) == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot be created" in capsys.readouterr().err
 
 
 def test_graphs_are_exported_without_any_framework(weights, tmp_path):

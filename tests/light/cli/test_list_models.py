@@ -124,11 +124,11 @@ def test_cached_lists_only_what_is_here_and_where(capsys, tmp_path):
 
 def test_nothing_to_list_is_said_and_is_exit_code_1(capsys):
     assert main(["list", "tiny"]) == 1
-    assert capsys.readouterr().out == "No checkpoint is named 'tiny'; try '*tiny*'.\n"
+    assert capsys.readouterr().out == "No checkpoint matches 'tiny'. Try '*tiny*'.\n"
     assert main(["list", "--cached"]) == 1
-    assert "No such checkpoint is on this machine" in capsys.readouterr().out
+    assert "No such checkpoint is in the cache" in capsys.readouterr().out
     assert main(["list", "--task", "encoder", "--commercial"]) == 1
-    assert "No checkpoint is all of that at once" in capsys.readouterr().out
+    assert "No checkpoint matches all options" in capsys.readouterr().out
     assert main(["list", "tiny", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == []
 

@@ -43,7 +43,7 @@ def test_an_output_is_refused_before_any_work(tmp_path):
     path.touch()
     check_target(path, overwrite=True)
     check_target(path, overwrite=False, resume=True)
-    with pytest.raises(ArgumentError, match="there already"):
+    with pytest.raises(ArgumentError, match="exists already"):
         check_target(path, overwrite=False)
 
 
