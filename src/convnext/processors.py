@@ -52,7 +52,6 @@ def processor_flags(root: Path = Path("/")) -> frozenset[str]:
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:
-    """Linux' description of the first processor."""
     try:
         text = (root / "proc/cpuinfo").read_text()
     except OSError:

@@ -237,7 +237,6 @@ class Session:
         return runtime.open(self.network, options)
 
     def _check_readable(self) -> None:
-        """Refuse weights that were closed or overwritten."""
         if not self._release.alive:
             raise ArgumentError(f"{self.source} is closed: open it again to read its weights.")
         now = _stamp(self.network.weights.path)

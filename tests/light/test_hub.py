@@ -1,4 +1,4 @@
-"""The collection as data: every module, by every name, with the checkpoint that it stands for."""
+"""The collection: every module, by every name, with its checkpoint."""
 
 from __future__ import annotations
 

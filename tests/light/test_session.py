@@ -1,4 +1,4 @@
-"""A model is opened once, however much is asked of it; its file is let go of when that is over."""
+"""A session opens its weights once and closes the file."""
 
 from __future__ import annotations
 

@@ -193,7 +193,6 @@ def _races(
     contenders: Sequence[Contender],
     machine: Machine,
 ) -> Iterator[list[Row]]:
-    """The rows of one model's races, one race for each batch size."""
     from convnext.bench.race import race
     from convnext.bench.results import rows_of
     from convnext.processors import available_processors

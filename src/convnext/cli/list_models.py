@@ -102,7 +102,6 @@ def _tables(rows: list[Checkpoint], files: dict[str, Path] | None) -> str:
 
 
 def _columns(rows: list[Checkpoint], files: dict[str, Path] | None) -> list[Column]:
-    """The columns of the table of one task."""
     classify, compare = rows[0].task == "classification", rows[0].task == "clip"
     columns = [
         Column("NAME", [row.name for row in rows]),
@@ -134,7 +133,6 @@ def _is_default(row: Checkpoint) -> bool:
 
 
 def _vector(row: Checkpoint) -> str:
-    """The size of its embedding vector."""
     from convnext.architecture import VARIANTS
 
     return str(row.projection or VARIANTS[row.variant].dims[-1]) if row.head_norm else "-"

@@ -103,7 +103,6 @@ class _Spooled(VectorFile):
         self._longest = max(self._longest, len(name))
 
     def pack(self, path: Path, width: int) -> None:
-        """Write the archive."""
         with zipfile.ZipFile(path, "w") as archive:
             with archive.open("ids.npy", "w", force_zip64=True) as member:
                 text = np.dtype(f"<U{self._longest}")
@@ -143,7 +142,6 @@ class _RowGroups(VectorFile):
             self.flush()
 
     def flush(self) -> None:
-        """Write the buffered vectors."""
         if not self._names:
             return
         rows = self._vectors[: len(self._names)]

@@ -94,7 +94,6 @@ def _check_picture(picture: Image.Image, path: str) -> None:
 
 
 def _logits(checkpoint: Checkpoint, weights: Path, picture: Image.Image) -> list[float]:
-    """The logits of the checkpoint for a picture, with its own preprocessing."""
     import convnext
     from convnext.images.transform import normalise, pixels
 

@@ -234,7 +234,6 @@ def _class_folders(names: Sequence[str]) -> list[str]:
 
 
 def _common(paths: Sequence[tuple[str, ...]]) -> int:
-    """The number of parent folders that all paths have in common."""
     first, last = min(paths), max(paths)
     shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     return len(list(shared))

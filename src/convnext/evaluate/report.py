@@ -224,7 +224,6 @@ def _session(measured: Measured, pictures: int, engine: str) -> dict[str, Any]:
 
 
 def _versions(engine: str) -> dict[str, str]:
-    """Versions of this package, of the libraries for preprocessing, and of the runtime."""
     versions = {"convnext": __version__, "numpy": np.__version__, "pillow": PIL.__version__}
     for runtime in engine.split("-"):
         version = getattr(sys.modules.get(runtime), "__version__", None)

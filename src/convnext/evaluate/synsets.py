@@ -83,7 +83,6 @@ def _is_struct(matrix: bytes) -> bool:
 
 
 def _records(matrix: bytes) -> Iterator[tuple[int, str]]:
-    """The ILSVRC id and WordNet id of each record of a struct array."""
     _flags, _shape, _name, (_, length), (_, names), *values = _elements(matrix)
     width = int.from_bytes(length[:4], "little")
     fields = [

@@ -132,7 +132,6 @@ def _are_numbers(given: object, count: int, kind: type) -> bool:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """The formats of `_FORMATS` that the installed Pillow can read."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 

@@ -114,7 +114,6 @@ def _expand_path(path: Path, limits: Limits, may_match: bool = True) -> Iterator
 
 
 def _or_error(path: Path, found: Iterator[Named], problem: str) -> Iterator[Named]:
-    """All pictures found, or an error if there are none."""
     empty = True
     for named in found:
         empty = False

@@ -94,7 +94,6 @@ def center_crop(
 
 
 def _offset(length: int, window: int, rounding: Rounding) -> int:
-    """The window's first row or column in the picture."""
     if rounding == "down":
         return (length - window) // 2
     if length < window:

@@ -67,7 +67,6 @@ def calibrate(
 def _statistics(
     model: ov.Model, names: list[str], pixels: NDArray[Any], on_progress: Callable[[str], object]
 ) -> dict[str, InputStatistics]:
-    """Run the pictures and collect the statistics of each layer's inputs."""
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": available_processors(),

@@ -256,7 +256,6 @@ class Batcher:
         return time.perf_counter() - begun, outputs
 
     async def _next_batch(self) -> list[_QueuedPicture]:
-        """Wait for and return the pictures to compute next, at least one."""
         while True:
             while not self._waiting:
                 self._arrived.clear()

@@ -225,7 +225,6 @@ async def _results(
 
 
 def _numbers(wanted: list[tuple[str, bool, int]], results: dict[str, Array]) -> int:
-    """The number of numbers to write as text."""
     numbers = 0
     for name, binary, top in wanted:
         pictures, width = results[name].shape

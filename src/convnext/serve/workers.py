@@ -89,8 +89,6 @@ class _WorkerSlot:
 
 
 class _Supervisor:
-    """Starts, restarts and stops the workers."""
-
     def __init__(self, settings: Settings, listener: socket.socket, folder: Path) -> None:
         self._settings = settings
         self._listener = listener

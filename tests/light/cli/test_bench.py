@@ -1,4 +1,4 @@
-"""The command, end to end, on a small model and real engines; peers are in tests/heavy."""
+"""The command, end to end, with a small model and real engines; peers are in tests/heavy."""
 
 import csv
 
@@ -83,7 +83,7 @@ def test_an_interruption_keeps_the_races_before(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """Has races be won by nobody, and remembers who was to run."""
+    """Replaces races by failing ones, and records the contenders."""
     raced = []
 
     def nobody(material, contenders, batch, *_, **__):

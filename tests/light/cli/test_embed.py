@@ -1,4 +1,4 @@
-"""The command on an engine that answers by colour; the files themselves: `test_vectors.py`."""
+"""The command with an engine that classifies by colour; the files are in `test_vectors.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(named_weights):
 
 
 def read(path):
-    """Ids and vectors."""
+    """The ids and vectors of a file."""
     if path.suffix == ".jsonl":
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         good = [row for row in rows if "embedding" in row]
@@ -98,7 +98,7 @@ def test_mistakes_are_one_line_and_write_nothing(
 
 
 def test_weights_that_cannot_be_had_are_said_to_be(pictures, tmp_path, monkeypatch, capsys):
-    """That error is an OSError as well, but none of the file that is written."""
+    """A download error is an OSError as well, but not one of writing the file."""
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     out = tmp_path / "x.npz"

@@ -1,4 +1,4 @@
-"""The command, end to end, with an engine whose answers are known."""
+"""The command, end to end, with an engine of known answers."""
 
 import json
 
@@ -20,7 +20,7 @@ LOGITS = np.random.default_rng(0).normal(0, 2, (PICTURES, 4)).astype(np.float32)
 
 
 class Answers(MockEngine):
-    """Reads the answer off the picture's colour; Ctrl-C before a batch, if asked to."""
+    """An engine that classifies by colour, and raises Ctrl-C before a given batch."""
 
     interrupt_before: int | None = None
 

@@ -1,4 +1,4 @@
-"""The command on an engine that answers by colour; what is drawn: `tests/light/classifier`."""
+"""The command with an engine that classifies by colour; drawing: `tests/light/classifier`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command from a name or a file to a file that was compared with it."""
+"""The command, from a name or a file to a verified export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`convnext info`, as it is read and as programs read it."""
+"""`convnext info`, as text and as JSON."""
 
 import json
 

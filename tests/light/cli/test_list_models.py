@@ -1,4 +1,4 @@
-"""`convnext list`, as it is read and as programs read it."""
+"""`convnext list`, as text and as JSON."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files that commands write: what is said where that cannot be."""
+"""Errors of writing output files."""
 
 from __future__ import annotations
 

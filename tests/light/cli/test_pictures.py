@@ -1,4 +1,4 @@
-"""What the commands that show pictures to a model share."""
+"""Common parts of commands that run a model on pictures."""
 
 import argparse
 import subprocess

@@ -1,4 +1,4 @@
-"""The command on an engine that answers by colour; what rows look like is in `test_rows.py`."""
+"""The command with an engine that classifies by colour; rows are in `test_rows.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command from pictures to a calibration, and what it lets other commands do."""
+"""The command, from pictures to a calibration, and its use in other commands."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Rows that are written as they come, and found again."""
+"""Rows of results: writing, and reading back to resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: alignment, and what is left out where there is too little width."""
+"""Tables: alignment, and columns left out if too wide."""
 
 import os
 

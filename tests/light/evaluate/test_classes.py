@@ -1,4 +1,4 @@
-"""Every way of naming a class means the right one, and none means a wrong one."""
+"""Names of every kind match the right classes, or none."""
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_unknown_names_are_all_listed_with_suggestions(imagenet):
 
 
 def test_one_way_for_all(imagenet):
-    """A folder called 7 among names is a mistake, not class 7."""
+    """A folder 7 among names is an error, not class 7."""
     with pytest.raises(ArgumentError, match="1 folder name matches no class of the model: '7'"):
         imagenet.understand(["tench", "goldfish", "7"])
     with pytest.raises(ArgumentError, match=r"'1000'.*0 to 999"):

@@ -1,4 +1,4 @@
-"""Folders and archives become the same labelled pictures, or one error before anything is read."""
+"""Folders and archives give the same labelled pictures, or one error before decoding."""
 
 import tarfile
 import zipfile

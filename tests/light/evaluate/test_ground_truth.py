@@ -1,4 +1,4 @@
-"""Label files in all their forms; where one could be read in two ways, an error asks."""
+"""Label files of all forms; ambiguous ones are errors."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def truth(tmp_path):
 
 @pytest.fixture
 def _synsets(tmp_path):
-    """ILSVRC id 1 is the last class, and so on."""
+    """A synsets file with the classes in reverse order."""
     rows = (f"{wnid} {number} x" for number, wnid in enumerate(reversed(WNIDS), 1))
     (tmp_path / "map_clsloc.txt").write_text("\n".join(rows))
 

@@ -1,4 +1,4 @@
-"""From whatever is left of a journal a run goes on: nothing whole is lost, nothing invented."""
+"""A run resumes from any truncated journal, losing no complete batch."""
 
 import json
 import multiprocessing

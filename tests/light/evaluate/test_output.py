@@ -1,4 +1,4 @@
-"""Files of a report: JSON, Markdown, and plots where matplotlib is."""
+"""Files of a report: JSON, Markdown, and plots if matplotlib is installed."""
 
 import errno
 import sys

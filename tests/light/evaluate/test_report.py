@@ -1,4 +1,4 @@
-"""The record says what was measured, on what, with what, and what was published."""
+"""The report has the results, data, engine and published numbers."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from convnext.images.labels import labels_for
 
 
 def reported(subject, data, right):
-    """A report on pictures of which the first `right` were recognised."""
+    """A report on pictures of which the first `right` are correct."""
     tally = Tally(len(data.competing or range(data.classes.count)))
     for position, (_, label) in enumerate(data.entries):
         hit = position < right

@@ -1,4 +1,4 @@
-"""The loop: labels meet their pictures, bad ones are set aside, interruptions change nothing."""
+"""The evaluation loop: labels, unreadable pictures and interruptions."""
 
 from unittest.mock import patch
 

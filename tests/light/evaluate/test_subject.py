@@ -1,4 +1,4 @@
-"""A model is opened with what its weights, or the catalogue, say of it."""
+"""Opening a model with the metadata of its weights or of the catalogue."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ from convnext.weights.save import save_weights
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What the engine was asked for."""
+    """The calls to open an engine: preprocessing and options."""
     calls = []
 
     def open_mock(network, options):

@@ -1,4 +1,4 @@
-"""The collection's table: published columns always, ours from reports that count."""
+"""The collection's table, with reports on the whole validation set."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every way a picture can come, and every way it can be wrong."""
+"""Decoding of every kind of source, and of wrong ones."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_pictures_of_32_bit_numbers_need_their_range(mode: str):
 
 
 def see_through(mode: str) -> Image.Image:
-    """Black, half transparent black, and grey that is fully transparent."""
+    """A picture of black, half transparent black and fully transparent grey."""
     image = Image.new("RGBA", (3, 1), (0, 0, 0, 255))
     image.putpixel((1, 0), (0, 0, 0, 128))
     image.putpixel((2, 0), (90, 90, 90, 0))
@@ -181,7 +181,7 @@ def test_a_transparent_colour_shows_the_background(mode: str, form: str, transpa
 
 
 def png(depth: int, kind: int, samples: bytes, clear: bytes) -> bytes:
-    """A PNG of one row of two pixels, which Pillow cannot write."""
+    """A PNG of two pixels in a mode that Pillow cannot write."""
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", 2, 1, depth, kind, 0, 0, 0)),
         (b"tRNS", clear),
@@ -391,7 +391,7 @@ def test_what_is_no_picture_is_refused(data: bytes):
 
 
 def repeated_scans(side: int, scans: int) -> bytes:
-    """A progressive JPEG file whose last scan comes again and again."""
+    """A progressive JPEG whose last scan is repeated many times."""
     data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * scans + b"\xff\xd9"
@@ -426,7 +426,7 @@ def test_a_large_run_length_bitmap_is_refused():
 
 @functools.cache
 def warning_file() -> bytes:
-    """Has more pixels than Pillow likes, which it warns of; small, as all are black."""
+    """A PNG with more pixels than Pillow's warning limit; a small file, as all are black."""
     return encoded(Image.new("1", (20_000, 5_000)), "PNG")
 
 
@@ -453,7 +453,7 @@ def test_warnings_are_ignored_until_the_last_thread_is_out():
 
 
 def test_filters_of_other_threads_stay_as_they_were():
-    """Two threads decode in turns that overlap, while this one changes the filters."""
+    """Two threads decode with overlap, while this one changes the filters."""
     stop = threading.Event()
     data = warning_file()
 

@@ -1,4 +1,4 @@
-"""Class names: ImageNet's against the peers that publish them, and those of users' files."""
+"""Class names: ImageNet's compared with other libraries, and those of files."""
 
 from __future__ import annotations
 

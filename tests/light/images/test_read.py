@@ -70,7 +70,7 @@ def test_bytes_have_limits_too():
 
 
 class Endless(io.RawIOBase):
-    """Delivers three bytes at a time, as raw streams may, for ever."""
+    """An endless stream that returns three bytes at a time."""
 
     delivered = 0
 
@@ -188,7 +188,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up are what these tests are about."""
+        """Silence errors of clients that disconnect."""
 
 
 @pytest.fixture(scope="module")

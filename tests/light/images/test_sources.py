@@ -23,7 +23,7 @@ from convnext.images.sources import Named, iterate
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Files whose content is their own name."""
+    """A folder of files whose content is their name."""
     root = tmp_path / "photos"
     for name in (
         "b.jpg", "a.PNG", "notes.txt", "b/2.webp", "b/10.jpeg", "b/deep/x.tiff", "B.gif",
@@ -76,7 +76,7 @@ def test_what_is_no_picture_is_an_error(wrong: object):
 
 
 class Tensor:
-    """Iterates down to numbers that call themselves iterable, as frameworks' tensors do."""
+    """Iterates to scalars that also have `__iter__`, like frameworks' tensors."""
 
     def __init__(self, *shape: int) -> None:
         self.shape = shape

@@ -1,4 +1,4 @@
-"""A calibration survives its file, and nothing else."""
+"""Calibration files: round trip, damage and mismatched weights."""
 
 import re
 from dataclasses import replace

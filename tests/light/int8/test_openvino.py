@@ -1,4 +1,4 @@
-"""A rounded graph agrees with the graph it was made of, and is rounded where it should be."""
+"""An int8 graph agrees with the original, and the right layers are rounded."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def pictures(count, side, other_side=None):
 
 
 def layers(network):
-    """How many are rounded: two in each block but the first."""
+    """The number of rounded layers: two in each block but the first."""
     return 2 * (sum(network.variant.depths) - 1)
 
 

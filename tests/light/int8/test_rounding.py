@@ -1,4 +1,4 @@
-"""What both runtimes' eight bits have in common."""
+"""The int8 rounding common to both runtimes."""
 
 import numpy as np
 import pytest
