@@ -216,7 +216,7 @@ def log_to_standard_error(access: bool) -> None:
     logging.getLogger("convnext.serve.access").setLevel(
         logging.INFO if access else logging.CRITICAL
     )
-    for name in ("convnext", "uvicorn"):  # the first would say again what is said here
+    for name in ("convnext", "uvicorn"):  # "convnext" would log these lines again
         if not logging.getLogger(name).handlers:
             logging.getLogger(name).addHandler(logging.NullHandler())
 
