@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
         return
     elsewhere = pytest.mark.skip(reason="the same on each backend: see the run on PyTorch")
     for item in items:
-        if item.get_closest_marker("any_backend"):
+        if item.get_closest_marker("torch_alone"):
             item.add_marker(elsewhere)
 
 

@@ -44,7 +44,7 @@ OPEN_SIZE = (None, None, 3)
 
 def once(name):
     """What differs in numbers alone is compared on one backend."""
-    return pytest.param(name, marks=pytest.mark.any_backend)
+    return pytest.param(name, marks=pytest.mark.torch_alone)
 
 
 DEEP = [*FULL_DEPTH, *FULL_WIDTH]

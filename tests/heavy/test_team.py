@@ -230,7 +230,7 @@ def test_a_host_that_is_killed_ends_the_others_and_any_number_goes_on(
 
 
 @on_torch
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_two_hosts_go_on_where_one_was_and_stop_together(start, tmp_path, pictures, alone):
     out = tmp_path / "run"
 
@@ -251,7 +251,7 @@ def test_two_hosts_go_on_where_one_was_and_stop_together(start, tmp_path, pictur
 
 
 @on_torch
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_two_hosts_pretrain_as_one_does(start, tmp_path, pictures):
     changes = [
         *SIZE,
