@@ -217,6 +217,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
     lines = []
     options = {"workers": 0, "progress": False, "say": lines.append}

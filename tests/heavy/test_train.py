@@ -67,6 +67,7 @@ def outcome(pictures, tmp_path_factory):
     return _train(pictures, tmp_path_factory.mktemp("runs") / "colours", "run.epochs=6")
 
 
+@pytest.mark.slow
 def test_a_test_variant_learns_real_pictures(shared_data, tmp_path):
     # Always the same answer is right for 10 %.
     said = []
@@ -174,6 +175,7 @@ def _process(pictures, out):
 
 
 @pytest.mark.torch_alone
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(pictures, tmp_path):
     assert _process(pictures, tmp_path / "whole").wait() == 0
     drawn = random.Random(0)
@@ -318,6 +320,7 @@ def test_the_model_is_there_before_anything_is_said_that_cannot_be_printed(pictu
 
 
 @pytest.mark.torch_alone
+@pytest.mark.slow
 def test_the_result_is_what_every_door_takes(outcome, pictures, tmp_path):
     from convnext.exports import export
     from convnext.hf import ConvNextImageProcessor, ConvNextV2ForImageClassification
@@ -348,6 +351,7 @@ def test_the_result_is_what_every_door_takes(outcome, pictures, tmp_path):
 
 
 @pytest.mark.torch_alone
+@pytest.mark.slow
 def test_a_run_starts_from_another(outcome, pictures, tmp_path):
     lines = []
     result = _train(

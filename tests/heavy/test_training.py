@@ -30,6 +30,7 @@ def cifar(shared_data):
 
 
 @pytest.mark.torch_alone
+@pytest.mark.slow
 def test_a_tiny_model_overfits_64_real_pictures(cifar):
     images, labels = cifar
     model = create_convnext_v2(
