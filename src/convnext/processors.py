@@ -18,9 +18,6 @@ __all__ = ["available_processors", "processor_flags", "processor_name"]
 def available_processors(root: Path = Path("/")) -> int:
     """The number of processors by CPU affinity and cgroup quota, at least 1.
 
-    Args:
-        root: Parent of `/proc` and `/sys`.
-
     Example:
         >>> available_processors() >= 1
         True
@@ -33,20 +30,12 @@ def available_processors(root: Path = Path("/")) -> int:
 
 
 def processor_name(root: Path = Path("/")) -> str:
-    """The processor's model name.
-
-    Args:
-        root: Parent of `/proc`.
-    """
+    """The processor's model name."""
     return _cpuinfo(root).get("model name") or platform.processor() or platform.machine()
 
 
 def processor_flags(root: Path = Path("/")) -> frozenset[str]:
-    """The processor's features as Linux names them, such as `"avx2"`; empty on other systems.
-
-    Args:
-        root: Parent of `/proc`.
-    """
+    """The processor's features as Linux names them, such as `"avx2"`; empty on other systems."""
     facts = _cpuinfo(root)
     return frozenset(f"{facts.get('flags', '')} {facts.get('Features', '')}".split())
 

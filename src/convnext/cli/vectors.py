@@ -35,12 +35,7 @@ class VectorFile(ABC):
 
 @contextmanager
 def npz_file(path: Path, width: int) -> Iterator[VectorFile]:
-    """Write a NumPy archive with the arrays `ids` and `embeddings` `[n, width]`.
-
-    Args:
-        path: The file.
-        width: Numbers in a vector.
-    """
+    """Write a NumPy archive with the arrays `ids` and `embeddings` `[n, width]`."""
     with replaced(path) as temporary, _spool(path) as names, _spool(path) as vectors:
         spooled = _Spooled(names, vectors)
         yield spooled
@@ -49,12 +44,7 @@ def npz_file(path: Path, width: int) -> Iterator[VectorFile]:
 
 @contextmanager
 def parquet_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[VectorFile]:
-    """Write a Parquet file with the columns `id` and `embedding`, a list of fixed length.
-
-    Args:
-        path: The file.
-        width: Numbers in a vector.
-        facts: Metadata of the file.
+    """Write a Parquet file with the columns `id` and `embedding`, and `facts` as its metadata.
 
     Raises:
         MissingDependencyError: pyarrow is not installed.

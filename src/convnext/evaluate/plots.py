@@ -23,11 +23,7 @@ LONGEST_NAME = 24
 
 
 def draw_reliability(report: Report, path: str | Path) -> None:
-    """Draw accuracy against confidence, and a histogram of confidence.
-
-    Args:
-        report: From `build_report` or `read_report`.
-        path: The PNG to write.
+    """Draw accuracy against confidence, and a histogram of confidence, as PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -53,11 +49,7 @@ def draw_reliability(report: Report, path: str | Path) -> None:
 
 
 def draw_confusion(report: Report, path: str | Path) -> None:
-    """Draw the confusion matrix of the least accurate classes.
-
-    Args:
-        report: From `build_report` or `read_report`.
-        path: The PNG to write.
+    """Draw the confusion matrix of the least accurate classes, as PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

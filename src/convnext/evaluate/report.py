@@ -63,14 +63,7 @@ def settings(subject: Subject, data: Dataset, batch_size: int) -> dict[str, Any]
 
 
 def build_report(subject: Subject, data: Dataset, measured: Measured, batch_size: int) -> Report:
-    """Build the report of an evaluation; values are plain JSON.
-
-    Args:
-        subject: The model.
-        data: The pictures.
-        measured: The result of `evaluate`.
-        batch_size: The batch size of the evaluation.
-    """
+    """Build the report of an evaluation; values are plain JSON."""
     accuracy, classes = measured.accuracy, data.classes
     results = _results(accuracy, len(measured.bad))
     published = _published(subject, results)

@@ -34,13 +34,7 @@ PAPERS = {
 
 
 def module_page(module: HubModule, publisher: str, asset_path: str) -> str:
-    """The page of one module.
-
-    Args:
-        module: The module.
-        publisher: Name of the publisher.
-        asset_path: Path or URL of its archive.
-    """
+    """The page of one module, whose archive is at the path or URL `asset_path`."""
     variant = VARIANTS[module.architecture]
     row = module.row
     title = f"ConvNeXt {variant.family.upper()} {variant.size.capitalize()}"

@@ -129,12 +129,7 @@ def _round_inputs(rows: Array) -> Array:
 
 
 class _DividedGRN:
-    """Global response normalisation with outputs divided by a factor for each channel.
-
-    Args:
-        grn: The layer.
-        factors: One for each channel.
-    """
+    """Global response normalisation with outputs divided by a factor for each channel."""
 
     def __init__(self, grn: Any, factors: Array) -> None:
         self.one = 1 / factors

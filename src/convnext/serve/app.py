@@ -98,13 +98,7 @@ def build_app(
     metrics: Metrics,
     running: Callable[[], Any],
 ) -> ASGIApp:
-    """Build the application.
-
-    Args:
-        settings: The options of the server.
-        metrics: The metrics of this process.
-        running: Makes the asynchronous context manager of a `Service`, for the app's lifespan.
-    """
+    """Build the application; `running` makes the context manager of a `Service`."""
     names: dict[Any, str] = {}
     routes = []
     holder: dict[str, Service] = {}

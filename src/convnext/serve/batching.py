@@ -193,10 +193,7 @@ class Batcher:
     ) -> list[Mapping[str, Array]]:
         """Every output for each picture, in order. The pictures must have been admitted.
 
-        Args:
-            kind: The kind of answers.
-            pictures: Their pixels; all callers' must have the same shape and dtype.
-            deadline: On `time.monotonic`'s clock.
+        All pictures of all callers must have the same shape and dtype.
 
         Raises:
             DeadlinePassedError: The answers were not there in time.

@@ -25,12 +25,7 @@ class ClientGoneError(Exception):
 
 
 class BodyReader:
-    """Reads bodies, and limits the size of all that are in memory.
-
-    Args:
-        settings: The limits.
-        metrics: Where the bytes are counted.
-    """
+    """Reads bodies, and limits the size of all that are in memory."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings

@@ -60,12 +60,7 @@ class PictureRequest:
 
 
 def parse(content_type: str, body: bytes, settings: Settings) -> PictureRequest:
-    """Parse a body.
-
-    Args:
-        content_type: The request's Content-Type.
-        body: The whole body.
-        settings: The limits.
+    """Parse a whole body.
 
     Raises:
         Problem: The type is not supported, the body is invalid, or over a limit.

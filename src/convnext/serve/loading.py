@@ -52,13 +52,7 @@ class DecodedPicture:
 def decode_picture(
     data: bytes, preprocess: Preprocess, limits: Limits, side: int | None = None
 ) -> DecodedPicture:
-    """Decode a picture exactly as `Classifier` does.
-
-    Args:
-        data: The encoded picture.
-        preprocess: The model's recipe.
-        limits: Limits on bytes and pixels.
-        side: The longer side of the copy to draw on; None for no copy.
+    """Decode a picture as `Classifier` does; `side` is the longer side of a copy to draw on.
 
     Raises:
         ImageError: The picture cannot be read.

@@ -92,14 +92,7 @@ class Slot:
 
 
 class Models:
-    """All models of one process.
-
-    Args:
-        settings: Name the models.
-        metrics: Where loads and batches are counted.
-        threads: Of each engine.
-        loader: Loads one model; replaceable for tests.
-    """
+    """All models of one process."""
 
     def __init__(
         self,

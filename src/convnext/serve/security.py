@@ -64,11 +64,7 @@ def page_headers() -> dict[str, str]:
 
 
 class Guard:
-    """Authenticates requests and checks where they come from.
-
-    Args:
-        settings: The tokens, and the names of this server.
-    """
+    """Authenticates requests and checks where they come from."""
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = [_digest(token) for token in settings.tokens]

@@ -227,13 +227,7 @@ def run(
     folder: Path | None = None,
     loader: Loader = load,
 ) -> None:
-    """Serve in this process until stopped by a signal.
-
-    Args:
-        settings: The options of the server.
-        listener: From `listen`.
-        folder: Where the workers share their metrics; None for a single process.
-        loader: Loads a model.
+    """Serve in this process until stopped by a signal; the arguments are those of `Server`.
 
     Raises:
         ConvNeXtError: No model could be loaded.

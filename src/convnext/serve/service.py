@@ -65,13 +65,6 @@ class PictureResult:
 class Service:
     """The models, threads and metrics of one process. Create it inside the event loop.
 
-    Args:
-        settings: The options of the server.
-        metrics: The metrics of this process.
-        models: The models.
-        shared: The metrics of all processes.
-        fetcher: Downloads pictures by URL.
-
     Attributes:
         draining: Whether the server is stopping.
     """
