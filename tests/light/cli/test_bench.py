@@ -58,7 +58,7 @@ def test_of_what_comes_with_the_package(capsys):
     assert "32 px, batch 1," in capsys.readouterr().out
 
 
-def test_nobody_finishes(capsys):
+def test_exit_code_1_if_all_contenders_fail(capsys):
     assert main([*SMALL, "--engines", "onnxruntime", "--precisions", "int8"]) == 1
     assert "onnxruntime int8: The ONNX Runtime engine does not compute in int8" in (
         capsys.readouterr().out
@@ -147,6 +147,6 @@ def test_numbers_that_are_none(capsys):
 def test_the_help_names_every_peer(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
-    said = capsys.readouterr().out
-    assert all(f"  {name} " in said for name in PEERS)
-    assert max(map(len, said.partition("examples:")[2].splitlines())) <= 100
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output for name in PEERS)
+    assert max(map(len, output.partition("examples:")[2].splitlines())) <= 100

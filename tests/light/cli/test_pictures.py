@@ -55,7 +55,7 @@ def test_names_that_no_file_can_have(tmp_path):
 
 
 @pytest.mark.parametrize("licence", ["MIT", "CC-BY-NC-4.0"])
-def test_the_terms_of_the_weights_are_said_once(licence, write_weights, tmp_path):
+def test_the_licence_of_the_weights_is_printed_once(licence, write_weights, tmp_path):
     path = write_weights(tmp_path / "w.safetensors", 0, licence=licence)
     script = "import sys; from convnext.cli.main import main; sys.exit(main())"
     process = subprocess.run(

@@ -122,7 +122,7 @@ def test_resuming_with_other_columns_is_refused(run, pictures, tmp_path, capsys)
     assert out.read_bytes() == before
 
 
-def test_a_file_is_replaced_only_when_asked(run, pictures, tmp_path, capsys):
+def test_a_file_is_replaced_only_with_overwrite(run, pictures, tmp_path, capsys):
     out = tmp_path / "out.jsonl"
     out.write_text("precious")
     assert run(pictures, "--out", out) == 2
@@ -172,7 +172,7 @@ def test_a_full_disk_is_one_line(run, pictures, capsys):
     )
 
 
-def test_names_that_nobody_told(pictures, unnamed_weights, tmp_path, capsys):
+def test_classes_without_names(pictures, unnamed_weights, tmp_path, capsys):
     arguments = ["predict", str(pictures / "shade-3.png"), "--model", str(unnamed_weights)]
     assert main(arguments) == 0
     out, err = capsys.readouterr()

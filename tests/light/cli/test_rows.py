@@ -144,7 +144,7 @@ def test_an_end_that_is_no_torn_header_is_left_alone(tmp_path):
         ('{"id": "x", "embedding": [1.0, 2.0]}\n', {"answer": "embedding", "width": 3}),
     ],
 )
-def test_rows_of_another_command_or_model_are_not_gone_on_with(tmp_path, text, wanted):
+def test_rows_of_another_command_or_model_are_refused(tmp_path, text, wanted):
     path = tmp_path / "rows.jsonl"
     path.write_text(text)
     with pytest.raises(ArgumentError, match="not written by this command with this model"):

@@ -65,8 +65,8 @@ def test_logits_as_published(answer, picture, capsys):
 def test_other_logits(answer, picture, capsys):
     answer(0, 0, 0, 0, 1.1 * TOLERANCE)
     assert main(["verify", "convnextv2_tiny", f"--picture={picture}", "--weights=some.pth"]) == 1
-    said = capsys.readouterr().out
-    assert "DOES NOT ANSWER AS PUBLISHED: the largest difference is 0.0022" in said
+    output = capsys.readouterr().out
+    assert "DOES NOT ANSWER AS PUBLISHED: the largest difference is 0.0022" in output
 
 
 def test_an_answer_that_is_no_number_is_not_as_published(answer, picture, capsys):

@@ -57,9 +57,9 @@ def test_a_name_of_two_classes_is_refused(imagenet):
 def test_unknown_names_are_all_listed_with_suggestions(imagenet):
     with pytest.raises(ArgumentError) as caught:
         imagenet.understand(["goldfsh", "hen", "tench", "zzz"])
-    said = str(caught.value)
-    assert said.startswith("2 folder names match no class of the model: 'goldfsh' (did you mean")
-    assert "'goldfish'?), 'zzz'. Classes may be named all by WordNet id (n01440764)" in said
+    message = str(caught.value)
+    assert message.startswith("2 folder names match no class of the model: 'goldfsh' (did you mean")
+    assert "'goldfish'?), 'zzz'. Classes may be named all by WordNet id (n01440764)" in message
     many = [f"z{number}" for number in range(30)]
     with pytest.raises(ArgumentError, match=r"30 folder names .* and 20 more"):
         imagenet.understand(many)

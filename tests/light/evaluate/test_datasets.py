@@ -160,7 +160,7 @@ def test_flat_without_one(flat, classes, tmp_path, paint):
 
 
 @pytest.mark.parametrize(("numbers", "label"), [("index", 5), ("name", 4)])
-def test_what_numbers_in_a_ground_truth_are_can_be_said(paint, tmp_path, numbers, label):
+def test_meaning_of_numbers_in_a_ground_truth_can_be_given(paint, tmp_path, numbers, label):
     paint(tmp_path / "flat" / "a.png", 1)
     (tmp_path / "truth.csv").write_text("a.png,5\n")
     flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))

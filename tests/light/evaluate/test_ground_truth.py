@@ -83,7 +83,7 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(truth, rows):
 
 
 @pytest.mark.usefixtures("_synsets")
-def test_ilsvrc_ids_are_told_by_1000_and_translated(truth):
+def test_ilsvrc_ids_are_detected_by_1000_and_translated(truth):
     found = truth("1\n2\n1000\n")
     assert found.form == "list of labels, ILSVRC ids"
     assert found.labels(VAL[:3]) == [WNIDS[999], WNIDS[998], WNIDS[0]]
@@ -101,7 +101,7 @@ def test_what_is_too_long_for_a_number_is_a_name(truth):
 
 
 @pytest.mark.usefixtures("_synsets")
-def test_numbers_that_could_be_either_are_asked_about(truth):
+def test_ambiguous_numbers_are_an_error(truth):
     with pytest.raises(ArgumentError, match=r"numbers 5 to 7 in .* are ambiguous"):
         truth("5\n7\n")
     assert truth("5\n7\n", numbers="ilsvrc").labels(VAL[:2]) == [WNIDS[995], WNIDS[993]]

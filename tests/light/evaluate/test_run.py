@@ -106,6 +106,6 @@ def test_progress(folder, classes, recipe, engine, capsys):
     assert capsys.readouterr().err == ""  # no terminal
     with patch("sys.stderr.isatty", return_value=True, create=True):
         evaluate(engine, recipe, data, progress=True)
-    said = capsys.readouterr().err
-    assert "70/70" in said
-    assert "1 bad" in said
+    output = capsys.readouterr().err
+    assert "70/70" in output
+    assert "1 bad" in output

@@ -139,6 +139,6 @@ def test_int8_is_calibrated_for_workers_too(save, monkeypatch, counted):
 
 
 @pytest.mark.usefixtures("opened")
-def test_a_set_of_classes_that_nobody_knows_is_not_guessed(save):
+def test_an_unknown_set_of_classes_is_an_error(save):
     with pytest.raises(ArgumentError, match="Unknown set of classes"):
         open_subject(save(classes=1000, info=WeightsInfo(labels="imagenet-2k")))

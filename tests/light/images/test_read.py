@@ -119,12 +119,12 @@ def test_a_damaged_member_of_an_archive_is_a_picture_that_cannot_be_read():
 
 
 @pytest.mark.parametrize("text", ["http://a/b", "HTTPS://a", "ftp://a", "file:///etc/passwd"])
-def test_urls_are_told_from_paths(text: str):
+def test_urls_are_recognised(text: str):
     assert is_url(text)
 
 
 @pytest.mark.parametrize("text", ["a/b.jpg", "/a", "C:\\a.jpg", "C:/a.jpg", "http", "a:b.jpg"])
-def test_paths_are_told_from_urls(text: str):
+def test_paths_are_not_urls(text: str):
     assert not is_url(text)
 
 
@@ -253,7 +253,7 @@ def test_the_time_limit_holds_for_the_whole_download(server: str, path: str):
 @pytest.mark.parametrize(
     "url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://", "http://[::1"]
 )
-def test_urls_that_cannot_be_asked_for(url: str):
+def test_invalid_urls(url: str):
     with pytest.raises(ImageError):
         read_bytes(url)
 

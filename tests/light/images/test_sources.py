@@ -56,7 +56,7 @@ def test_single_pictures_and_lists():
     assert only.source is array
 
 
-def test_a_generator_is_advanced_only_as_asked():
+def test_a_generator_is_advanced_lazily():
     asked = []
 
     def endless():
@@ -153,7 +153,7 @@ def test_links_that_lead_nowhere_are_pictures_that_cannot_be_read(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["none", "*.heic"])
-def test_where_nothing_is_found_that_is_said(name: str, folder: Path):
+def test_finding_nothing_is_an_error(name: str, folder: Path):
     [item, after] = iterate([folder / name, b"x"])
     assert item.id == (folder / name).as_posix()
     assert isinstance(item.source, ImageError)
@@ -266,7 +266,7 @@ def tar_of(path: Path, kind: bytes, name: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_links_in_a_tar_are_not_followed_and_that_is_said(kind: bytes, tmp_path: Path):
+def test_links_in_a_tar_are_errors(kind: bytes, tmp_path: Path):
     [item] = iterate(tar_of(tmp_path / "x.tar", kind, "link.jpg"))
     assert item.id == f"{tmp_path}/x.tar/link.jpg"
     with pytest.raises(ImageError, match=r"link\.jpg is a link.*--hard-dereference"):

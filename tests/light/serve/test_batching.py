@@ -208,7 +208,7 @@ def test_however_many_give_up_while_a_batch_waits_to_be_full_it_goes_on():
     asyncio.run(main())
 
 
-def test_an_end_that_nobody_foresaw_is_seen(caplog):
+def test_an_unexpected_end_is_noticed(caplog):
     async def main():
         def watch(event, _number):
             if event == "batch":
@@ -224,7 +224,7 @@ def test_an_end_that_nobody_foresaw_is_seen(caplog):
     assert "nobody foresaw it" in caplog.text
 
 
-def test_an_error_of_the_engine_is_for_those_who_asked_and_not_the_last():
+def test_an_error_of_the_engine_reaches_its_callers_and_later_ones_work():
     async def main():
         def picky(_kind, batch):
             if batch.max() > 100:

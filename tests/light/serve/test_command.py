@@ -67,9 +67,7 @@ def command(*arguments):
 
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_answers_what_it_has_and_ends_without_an_error(
-    named_weights, picture, name
-):
+def test_sigterm_answers_accepted_requests_and_exits_with_0(named_weights, picture, name):
     options = ("--answers", "classify", "--max-pictures", "64")
     with command("--model", named_weights, *options) as run:
         run.until(" ready$")
@@ -114,7 +112,7 @@ def test_workers_share_the_socket_and_add_up_their_counts(named_weights, picture
         while counted() != (24, ["2"]):
             assert time.monotonic() < ends, counted()
             time.sleep(0.2)
-        time.sleep(2 * PUBLISH_SECONDS)  # what it has counted since it last said so is lost
+        time.sleep(2 * PUBLISH_SECONDS)  # metrics since the last write are lost
         killed = int(pids.pop())
         os.kill(killed, signal.SIGKILL)
         assert int(run.until(r" (\d+) INFO ready$")[1]) != killed  # another took its place
@@ -207,7 +205,7 @@ def test_without_what_it_needs_it_says_what_to_install(monkeypatch):
         args.run(args)
 
 
-def test_a_port_that_is_taken_is_told(named_weights, served):
+def test_a_port_in_use_is_an_error(named_weights, served):
     arguments = ["serve", "--model", str(named_weights), "--port", str(served.port)]
     args = main.build_parser().parse_args(arguments)
     with pytest.raises(ArgumentError, match="Address already in use"):

@@ -136,7 +136,7 @@ def test_what_is_no_http(running, named_weights):
                 assert (status, problem["code"]) == (400, "bad-http")
 
 
-def test_too_many_connections_are_told(running, named_weights):
+def test_too_many_connections_are_refused(running, named_weights):
     with running(named_weights, max_connections=3) as run:
         run.client.close()
         run.eventually(lambda: not run.server.server_state.connections)
@@ -272,7 +272,7 @@ def narrow(run):
         yield connection, protocol
 
 
-def test_an_answer_that_nobody_takes_is_cut_off(running, named_weights, monkeypatch):
+def test_an_unread_answer_is_cut_off(running, named_weights, monkeypatch):
     monkeypatch.setattr(limits, "SEND_STALL_SECONDS", 0.3)
     with running(named_weights) as run, narrow(run) as (connection, protocol):
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")

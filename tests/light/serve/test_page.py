@@ -181,7 +181,9 @@ def test_heat_is_shown_under_the_mouse_and_by_keys(browser, running, named_weigh
         assert page.complaints() == []
 
 
-def test_another_model_is_asked_again(browser, running, named_weights, unnamed_weights, photos):
+def test_choosing_another_model_classifies_again(
+    browser, running, named_weights, unnamed_weights, photos
+):
     models = {"shades": named_weights, "nameless": unnamed_weights}
     with opened(browser, running, models) as (_run, page):
         page.choose(*photos[:2])
@@ -219,7 +221,7 @@ def test_without_a_network_it_says_so_and_goes_on_afterwards(
         until(lambda: page.best() == ["shade 2"])
 
 
-def test_a_token_is_asked_for(browser, running, named_weights, photos):
+def test_a_token_is_requested(browser, running, named_weights, photos):
     with opened(browser, running, named_weights, tokens=("the-right-token-here",)) as (_, page):
         page.one("#token").send_keys("another", Keys.ENTER)
         until(lambda: "not right" in page.one("#token-note").text)

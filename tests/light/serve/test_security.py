@@ -171,8 +171,8 @@ def test_no_host_is_allowed_unless_named():
 def test_a_name_with_a_private_address_is_not_connected_to():
     with site() as server:
         name = f"pictures.example:{server.server_port}"
-        said = refused(f"http://{name}/", name, allowed=is_public)
-        assert "not public" in said
+        message = refused(f"http://{name}/", name, allowed=is_public)
+        assert "not public" in message
         refused(f"http://{name}/", name, addresses=("1.1.1.1", "127.0.0.1"), allowed=is_public)
         refused(f"http://{name}/", name, addresses=())
         assert server.asked == []
@@ -201,16 +201,16 @@ def test_no_more_pictures_are_held_than_are_fetched_at_once():
 def test_redirects_are_not_followed_and_limits_hold():
     with site() as server:
         name = f"pictures.example:{server.server_port}"
-        for path, said in (
+        for path, message in (
             ("redirect", "redirects are not followed"),
             ("big", "more than the allowed 2,000 bytes"),
             ("absent", "could not be downloaded"),
         ):
-            assert said in refused(f"http://{name}/{path}", name, status=422)
+            assert message in refused(f"http://{name}/{path}", name, status=422)
         assert "longer than 0.3 s" in refused(f"http://{name}/slow", name, status=422, seconds=0.3)
         assert [path for path, *_ in server.asked] == ["/redirect", "/big", "/absent", "/slow"]
 
 
 def test_what_cannot_be_reached_says_no_more_than_that():
-    said = refused("http://pictures.example:1/", "pictures.example:1", status=422)
-    assert said == "The picture at the URL could not be downloaded."
+    message = refused("http://pictures.example:1/", "pictures.example:1", status=422)
+    assert message == "The picture at the URL could not be downloaded."
