@@ -97,13 +97,15 @@ class Session:
         any_size: bool = False,
         preprocess: Preprocess | str | None = None,
         architecture: object = None,
+        output_stride: int | None = None,
         labels: Names | None = None,
     ) -> Session:
         """Open a model's weights; engines, labels and a calibration follow when they are needed.
 
         Args:
-            model: The name of a published checkpoint, a weights file in any layout, weights from
-                `read_weights` or a Keras model of this package.
+            model: The name of a published checkpoint or of a repository on the Hugging Face Hub,
+                a weights file in any layout, weights from `read_weights` or a Keras model of this
+                package.
             engine: What computes, see `convnext.engines.open_engine`.
             precision: What it computes in.
             calibration: What `"int8"` needs, see `convnext.engines.open_engine`.
@@ -114,6 +116,7 @@ class Session:
             preprocess: What is done to pictures, if not what the weights say: a `Preprocess`, or
                 one of `convnext.images.recipe.NORMALISATIONS`.
             architecture: What a file does not say of its network, see `read_weights`.
+            output_stride: See `convnext.engines.open_engine`.
             labels: What the classes are called, if not what the weights say.
 
         Raises:
@@ -126,7 +129,12 @@ class Session:
         held = ExitStack()
         network = held.enter_context(
             opened_network(
-                model, size, any_size=any_size, preprocess=preprocess, architecture=architecture
+                model,
+                size,
+                any_size=any_size,
+                preprocess=preprocess,
+                architecture=architecture,
+                output_stride=output_stride,
             )
         )
         return cls(network, engine, options, calibration, labels, held.close)

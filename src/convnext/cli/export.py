@@ -22,10 +22,12 @@ examples:
   convnext export mine.safetensors --out mine.xml --precision float16 --with-preprocessing
   convnext export mine.safetensors --out mine.tflite --precision int8 --calibration photos/
   convnext export convnextv2_atto --out atto.onnx --resolution any --output embedding
+  convnext export convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
   convnext export --random convnextv2_nano --out nano.onnx
 
-MODEL is a published checkpoint, a name of the TF-Hub collection or of the new modules like it, or a
-weights file. What OUT ends in decides the format unless --format does.
+MODEL is a published checkpoint, a repository on the Hugging Face Hub, a name of the TF-Hub
+collection or of the new modules like it, or a weights file. What OUT ends in decides the format
+unless --format does.
 
   saved_model  a folder or .tar.gz: TensorFlow, Keras's TFSMLayer, tensorflow_hub (also to train)
   onnx         .onnx: standard operators only           float32, float16
@@ -75,6 +77,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--output", metavar="NAME", help="default: logits, or what is nearest to them"
     )
     parser.add_argument(
+        "--output-stride",
+        type=int,
+        metavar="N",
+        help="8 or 16: larger feature maps, by dilation (default: 32)",
+    )
+    parser.add_argument(
         "--drop-path", type=float, metavar="RATE", help="of the last block, when trained on"
     )
     parser.add_argument(
@@ -114,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
             precision=args.precision,
             with_preprocessing=args.with_preprocessing,
             softmax=args.softmax,
+            output_stride=args.output_stride,
             drop_path_rate=args.drop_path,
             random=args.random,
             pictures=args.pictures,

@@ -104,6 +104,7 @@ def _describe(folder: Path, job: Job, target: Path, material: Material) -> None:
         "preprocess": asdict(job.network.preprocess),
         "sides": job.network.sides,
         "strides": job.network.strides,
+        "dilations": job.network.dilations,
         "options": {
             "format": job.format,
             "output": job.output,
@@ -177,6 +178,7 @@ def main(arguments: list[str]) -> int:
                 _recipe(described["preprocess"]),
                 tuple(described["sides"]) if described["sides"] else None,
                 tuple(described["strides"]),
+                tuple(described["dilations"]),
             )
             material = Material(
                 np.load(folder / "pixels.npy"), np.load(folder / "normalised.npy"), ""

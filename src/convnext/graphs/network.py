@@ -97,6 +97,17 @@ class Network:
         sides = (height, width) if height and width else None
         return cls(weights, preprocess, sides, strides, tuple(dilations))
 
+    def dilated(self, output_stride: int | None) -> Network:
+        """The same with feature maps of so much of each side; None for the network as it is.
+
+        Args:
+            output_stride: See `convnext.architecture.Architecture.dilated`.
+        """
+        if output_stride is None:
+            return self
+        strides, dilations = self.architecture.dilated(output_stride)
+        return replace(self, strides=strides, dilations=dilations)
+
     @property
     def architecture(self) -> Architecture:
         """What the network is."""
