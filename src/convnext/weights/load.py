@@ -38,6 +38,7 @@ from convnext.weights.catalog import (
     get_checkpoint,
     published_normalisations,
 )
+from convnext.weights.channels import STEM, for_channels
 from convnext.weights.download import fetch
 from convnext.weights.files import LazyTensor, WeightsFile, open_weights
 from convnext.weights.fit import Fit, Head, fit
@@ -378,7 +379,12 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def load_weights(
-    model: Any, source: str | Path, *, head: Head = "keep", layout: str | None = None
+    model: Any,
+    source: str | Path,
+    *,
+    head: Head = "keep",
+    layout: str | None = None,
+    adapt_channels: bool = False,
 ) -> LoadReport:
     """Fill a Keras model of ours with weights from a file or with published ones.
 
@@ -388,6 +394,8 @@ def load_weights(
             repository on the Hugging Face Hub, `owner/name`.
         head: `"new"` leaves the classifier at its initial values, to be trained on other classes.
         layout: The file's layout; by default recognised.
+        adapt_channels: Whether weights for pictures of other channels will do, see
+            `convnext.weights.channels`.
 
     Returns:
         What was loaded and what was not.
@@ -396,6 +404,9 @@ def load_weights(
         WeightsMismatchError: Something does not fit; nothing was assigned.
     """
     with read_weights(source, layout=layout) as weights:
+        variables, tensors = canonical_variables(model), weights.tensors
+        if adapt_channels and STEM in variables:
+            tensors = for_channels(tensors, variables[STEM].shape[2])
         with _about(weights.source):
-            fitted = assign(canonical_variables(model), weights.tensors, head)
+            fitted = assign(variables, tensors, head)
         return LoadReport(weights.source, weights.found, weights.info, fitted)
