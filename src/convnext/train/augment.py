@@ -175,11 +175,7 @@ class Augmentation:
 
 
 class Evaluation:
-    """Preprocesses pictures as in inference, without augmentation.
-
-    Args:
-        preprocess: The model's preprocessing.
-    """
+    """Preprocesses pictures as in inference, without augmentation."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess

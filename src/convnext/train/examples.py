@@ -250,7 +250,6 @@ def _worded(names: Sequence[str]) -> Labels:
 
 
 def _understood(texts: Collection[str], naming: Labels, path: Path) -> Mapping[str, int]:
-    """The number of each class name."""
     for names in (naming.wnids, naming.names):
         numbers = {name: number for number, name in enumerate(names)}
         if len(numbers) == len(names) and numbers.keys() >= set(texts):

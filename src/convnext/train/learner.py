@@ -51,10 +51,6 @@ class Learner:
         loss: The loss function; None if the network has its own.
         metrics: Metrics that a step returns beside the loss.
         team: The hosts and devices of the run.
-
-    Attributes:
-        model: The network.
-        optimizer: Its optimizer.
     """
 
     def __init__(
@@ -224,13 +220,7 @@ class Learner:
 
 
 def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
-    """Build the classifier of a recipe, with random weights.
-
-    Args:
-        recipe: The recipe.
-        num_classes: Number of classes.
-        team: The hosts and devices of the run.
-    """
+    """Build the classifier of a recipe, with random weights."""
     settings, variant = recipe.model, VARIANTS[recipe.model.variant]
     layer_scale = settings.layer_scale
     if layer_scale is None:

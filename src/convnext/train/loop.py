@@ -125,8 +125,6 @@ class _Window:
 
 
 class _Clock:
-    """Measures pictures per second since the last reading."""
-
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
         self.restart()

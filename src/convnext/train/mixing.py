@@ -66,10 +66,6 @@ def cut_box(height: int, width: int, share: float, center: tuple[int, int]) -> M
 class Mixer:
     """Mixes batches, and turns their classes into targets.
 
-    Args:
-        settings: The recipe's section on mixing.
-        num_classes: Number of classes.
-
     Example:
         >>> mixer = Mixer(Mixing(smoothing=0.2), num_classes=2)
         >>> pictures = np.zeros((1, 4, 4, 3), np.float32)

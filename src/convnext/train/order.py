@@ -80,7 +80,6 @@ class Order:
 
     @functools.cached_property
     def _members(self) -> list[Indices]:
-        """The examples of each class that has any."""
         by_class = np.argsort(self.labels, kind="stable")
         borders = np.flatnonzero(np.diff(self.labels[by_class])) + 1
         return np.split(by_class, borders)

@@ -37,8 +37,6 @@ Finished = TypeVar("Finished")
 
 
 class _Worker:
-    """A worker process."""
-
     def __init__(self, number: int, descriptors: Sequence[int]) -> None:
         self.number = number
         self.slices: set[Slice] = set()
@@ -88,13 +86,7 @@ class _Slot:
 
 
 class Pool:
-    """Worker processes and the shared memory that they fill.
-
-    Args:
-        maker: Makes the batches, in each worker.
-        workers: Number of processes.
-        prefetch: Batches made ahead; None for a default that depends on their size.
-    """
+    """Worker processes and the shared memory that they fill."""
 
     def __init__(self, maker: BatchMaker, workers: int, prefetch: int | None) -> None:
         size = maker.transform.size

@@ -275,12 +275,7 @@ OPERATIONS: Mapping[bool, Mapping[str, Operation]] = MappingProxyType(
 
 
 class RandAugment:
-    """Applies a policy to pictures.
-
-    Args:
-        policy: The policy.
-        canvas: Fill and interpolation.
-    """
+    """Applies a policy to pictures."""
 
     def __init__(self, policy: Policy, canvas: Canvas) -> None:
         self.policy = policy

@@ -27,10 +27,6 @@ class SharedArray:
 
     Its pickle is the descriptor's number, which only such processes can load.
 
-    Args:
-        shape: Of the array.
-        dtype: Of the array.
-
     Raises:
         TrainingError: There is not enough memory.
     """

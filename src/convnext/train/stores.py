@@ -62,11 +62,7 @@ class Store(Protocol):
 
 
 class Names(Sequence[str]):
-    """A sequence of strings stored as one, so that a million of them are cheap to pickle.
-
-    Args:
-        names: The strings.
-    """
+    """A sequence of strings stored as one, so that a million of them are cheap to pickle."""
 
     def __init__(self, names: Iterable[str]) -> None:
         parts = [name.encode("utf-8", "surrogateescape") for name in names]
@@ -176,9 +172,6 @@ class _Handle:
 class ZipStore:
     """The pictures in a zip archive, with random access.
 
-    Args:
-        path: The archive.
-
     Raises:
         ArgumentError: It is damaged, or no zip archive.
     """
@@ -246,9 +239,6 @@ def _inflated(data: bytes, size: int) -> bytes:
 
 class TarStore:
     """The pictures in a tar archive that is not compressed.
-
-    Args:
-        path: The archive.
 
     Raises:
         ArgumentError: It is damaged, compressed, or no tar archive.

@@ -44,14 +44,7 @@ def paired_rows(index: int, count: int, batch_size: int) -> Indices:
 
 
 class PairedOrder(Order):
-    """The order of one host's examples.
-
-    Args:
-        order: Of all hosts.
-        index: Rank of the host, from 0.
-        count: Number of hosts.
-        batch_size: Of all hosts together.
-    """
+    """The order of one host's examples; arguments as for `paired_rows`."""
 
     def __init__(self, order: Order, index: int, count: int, batch_size: int) -> None:
         super().__init__(order.labels, seed=order.seed, balanced=order.balanced)
