@@ -25,7 +25,7 @@ from convnext.engines import Engine, opening
 from convnext.engines.pieces import PIECE
 from convnext.errors import ImageError, WeightsMismatchError
 from convnext.evaluate.run import READ
-from convnext.images.batches import Batch, batches
+from convnext.images.batches import DecodedBatch, batches
 from convnext.images.decode import decode
 from convnext.images.sources import Named
 from convnext.processors import available_processors
@@ -216,7 +216,7 @@ def _keras_backend() -> str:
 
 
 def _outcomes(
-    batch: Batch, waiting: list[Picture], root: str
+    batch: DecodedBatch, waiting: list[Picture], root: str
 ) -> list[tuple[str, str | None, ImageError | None]]:
     """Path, label and error of each picture; errors name files relative to the root."""
     outcomes = []

@@ -49,7 +49,7 @@ def test_a_folder(folder, predict, rows):
     assert (done.shards, done.pictures, done.bad, done.computed) == (4, 30, 1, 30)
     [(path, error)] = done.listed
     assert path == f"{folder}/17.png"
-    assert "is no picture" in error
+    assert "is not a picture" in error
     assert names("out") == ["_inputs", "_plan.json", *PARTS]
     found = rows("out")
     assert [row["path"] for row in found] == [f"{folder}/{n:02}.png" for n in range(30)]
