@@ -336,7 +336,7 @@ def test_the_result_is_what_every_door_takes(outcome, pictures, tmp_path):
     with pytest.raises(ImageError):
         classifier(outcome.model / "config.json")
     out = tmp_path / "report"
-    assert main(["evaluate", str(outcome.model), "--data", str(pictures / "val"),
+    assert main(["evaluate", "--model", str(outcome.model), "--data", str(pictures / "val"),
                  "--engine", "keras", "--out", str(out)]) == 0  # fmt: skip
     assert json.loads((out / "report.json").read_text())["results"]["top1"]["percent"] == 100
     apart = outcome.model / "unaveraged.safetensors"

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from convnext.cli.grammar import HelpWithTables, old_spelling
 from convnext.cli.table import Column, output_width, render
 from convnext.errors import ArgumentError, ConvNeXtError, UnknownNameError
 
@@ -30,10 +31,10 @@ GENERATED = 32
 EXAMPLES = """\
 examples:
   convnext bench                                   our engines, Tiny and V2 Atto, random weights
-  convnext bench convnext_tiny --precisions float32,bfloat16 --batches 1,16
-  convnext bench mine.safetensors --pictures photos/ --csv speed.csv --chart speed.png
-  convnext bench --random-weights convnextv2_nano --against timm,openvino-export
-  convnext bench --random-weights convnext_tiny --against all --rounds 9 --threads 2
+  convnext bench --model convnext_tiny --precisions float32,bfloat16 --batches 1,16
+  convnext bench --model mine.safetensors --pictures photos/ --csv speed.csv --chart speed.png
+  convnext bench --model convnextv2_nano --random-weights --against timm,openvino-export
+  convnext bench --model convnext_tiny --random-weights --against all --rounds 9 --threads 2
 
 Each contender runs in its own process, and they take turns, so that a change of the machine's speed
 affects all. All get the same weights and pictures: our engines as pixels, the peers normalised.
@@ -47,6 +48,7 @@ Times are of a call for a whole batch.
 
 Peers for --against; the name before a colon means all of them, and all means all installed:
 {peers}
+
 --csv keeps earlier results in FILE, except those measured again. A contender that fails, or cannot
 run this model, does not stop the others: its row has the error. Exit code 1: in some race, every
 contender failed.
@@ -59,14 +61,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "bench",
         help="compare the speed of engines and of other libraries",
         description="Compare the speed of our engines with each other and with other libraries.",
-        formatter_class=_WithPeers,
+        formatter_class=HelpWithTables,
         epilog=EXAMPLES,
     )
+    parser.add_argument("old_models", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAMES",
-        help="published checkpoints or weights files; variants with --random-weights "
+        "--model",
+        nargs="+",
+        metavar="MODEL",
+        help="published checkpoints or weights files; architectures with --random-weights "
         f"(default: {' '.join(DEFAULT_VARIANTS)}, random)",
     )
     parser.add_argument(
@@ -88,25 +91,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--pictures", metavar="DIR", help="a folder or archive (default: generated pictures)"
     )
     parser.add_argument(
-        "--random-weights", action="store_true", help="NAMES are variants, with random weights"
+        "--random-weights", action="store_true", help="MODEL are architectures, with random weights"
     )
     parser.add_argument("--csv", metavar="FILE", type=Path, help="add the results to FILE")
     parser.add_argument("--chart", metavar="FILE", type=Path, help="draw speed against agreement")
     parser.set_defaults(run=run)
-
-
-class _WithPeers(argparse.RawDescriptionHelpFormatter):
-    """Inserts the list of peers, which is imported only for the help."""
-
-    def format_help(self) -> str:
-        text = super().format_help()
-        return text.replace("{peers}", _peers()) if "{peers}" in text else text
-
-
-def _peers() -> str:
-    from convnext.bench.contenders import PEERS
-
-    return "".join(f"  {name:30}{peer.about}\n" for name, peer in PEERS.items())
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -123,8 +112,12 @@ def run(args: argparse.Namespace) -> int:
     from convnext.bench.machine import Machine
 
     _check(args)
-    random = args.random_weights or not args.names
-    names = args.names or DEFAULT_VARIANTS
+    if args.old_models:
+        listed = " ".join(args.old_models)
+        old_spelling(f"convnext bench {listed}", f"convnext bench --model {listed}")
+    names = [*(args.model or ()), *args.old_models]
+    random = args.random_weights or not names
+    names = names or [*DEFAULT_VARIANTS]
     _check_names(names, random)
     contenders = choose(args.engines, args.precisions, args.against)
     if not contenders:

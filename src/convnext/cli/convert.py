@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from convnext.cli.grammar import HelpWithTables
 from convnext.cli.pictures import add_statements, check_target
 
 __all__ = ["add_parser", "run"]
@@ -21,18 +22,7 @@ OUT decides the format: .safetensors, .pth, .npz, or, for the layouts keras_appl
 .h5.
 
 layouts:
-  convnext             this package's names
-  facebook             the authors' checkpoints
-  isotropic            the authors' isotropic checkpoints (V1)
-  fcmae                the authors' FCMAE training files (V2)
-  huggingface          transformers
-  dinov3               transformers' DINOv3ConvNext (V1 without a classifier)
-  timm                 timm
-  torchvision          torchvision (V1)
-  mmpretrain           mmpretrain, and OpenMMLab 2's backbones
-  keras_applications   keras.applications (V1)
-  kecam                keras_cv_attention_models
-  tf_hub               the TF-Hub collection (V1; read only)
+{layouts}
 """
 
 
@@ -43,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="convert weights to another library's names or another file format",
         description="Convert weights, tensor by tensor, and verify the written file.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpWithTables,
     )
     parser.add_argument("source", metavar="IN", help="a file, a folder or a checkpoint's name")
     parser.add_argument("target", metavar="OUT", type=Path, help="the file to write")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
             _write_file(args, kind, bad)
     finally:
         code = bad.report()
+    print(f"Written to {args.out}.", file=sys.stderr)
     return code
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext.cli.datasets import add_runner_options, room_of
+from convnext.cli.grammar import add_model, old_spelling, resolve_model
 from convnext.cli.table import Column, render
 from convnext.errors import ArgumentError, UnknownNameError
 
@@ -22,14 +23,15 @@ __all__ = ["add_parser", "run"]
 
 EXAMPLES = """\
 examples:
-  convnext evaluate convnext_tiny --data imagenet/val
-  convnext evaluate convnext_tiny --data ILSVRC2012_img_val.tar \\
+  convnext evaluate --model convnext_tiny --data imagenet/val
+  convnext evaluate --model convnext_tiny --data ILSVRC2012_img_val.tar \\
       --ground-truth ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt
-  convnext evaluate convnext_base --data imagenet-r.tar --subset data
-  convnext evaluate pets.safetensors --data test.zip --labels pets.txt --out reports/pets
-  convnext evaluate convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
-  convnext evaluate convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
-  convnext evaluate --table                   the TF-Hub collection's table, from stored reports
+  convnext evaluate --model convnext_base --data imagenet-r.tar --subset data
+  convnext evaluate --model pets.safetensors --data test.zip --labels pets.txt --out reports/pets
+  convnext evaluate --model convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
+  convnext evaluate --model convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
+  convnext evaluate table           the TF-Hub collection's table, from the stored reports
+  convnext evaluate table reports/  from those in a folder
 
 DIR is a folder, or a zip or tar archive, which is not unpacked. It has a folder for each class, all
 named by WordNet id, all by name or all by number from 0; or no class folders, with --ground-truth.
@@ -64,7 +66,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", nargs="?", help="a checkpoint's name, or a weights file")
+    add_model(parser, "a checkpoint's name, or a weights file")
+    parser.add_argument("reports", nargs="?", type=Path, help=argparse.SUPPRESS)
     _add_data_options(parser)
     parser.add_argument(
         "--weights", metavar="FILE", type=Path, help="a copy of the checkpoint, not to download it"
@@ -80,7 +83,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue an interrupted run")
-    again.add_argument("--restart", action="store_true", help="discard an earlier run's results")
+    again.add_argument("--overwrite", action="store_true", help="discard an earlier run's results")
+    again.add_argument("--restart", action="store_true", help=argparse.SUPPRESS)
     add_runner_options(parser)
     parser.add_argument(
         "--table",
@@ -88,7 +92,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="?",
         type=Path,
         const=OUT,
-        help=f"print the TF-Hub collection's table from the reports in DIR (default: {OUT})",
+        help=argparse.SUPPRESS,
     )
     parser.set_defaults(run=run)
 
@@ -122,9 +126,15 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; 0 if every picture has finite logits, else 1."""
     if args.table is not None:
+        old_spelling("convnext evaluate --table", "convnext evaluate table")
+    if args.old_model == "table" or args.table is not None:
         return _print_table(args)
-    if args.model is None or args.data is None:
-        raise ArgumentError("Give a model and --data, or --table. See convnext evaluate --help.")
+    if args.restart:
+        old_spelling("--restart", "--overwrite")
+        args.overwrite = True
+    resolve_model(args)
+    if args.data is None or args.reports is not None:
+        raise ArgumentError("Give the pictures as --data DIR. See convnext evaluate --help.")
     from convnext.evaluate.datasets import check_data, open_dataset
     from convnext.evaluate.ground_truth import read_ground_truth
     from convnext.evaluate.output import check_folder
@@ -165,8 +175,8 @@ def _check_published(model: str) -> None:
         get_checkpoint(model)
     except UnknownNameError as error:
         raise ArgumentError(
-            "With --weights, MODEL must be the name of the checkpoint that they are a copy of. "
-            f"Give that, or leave out --weights and give the file as MODEL. {error}"
+            "With --weights, --model must be the checkpoint that they are a copy of. Give that, "
+            f"or leave out --weights and give the file as --model. {error}"
         ) from error
 
 
@@ -177,7 +187,7 @@ def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
     from convnext.evaluate.run import evaluate
 
     out: Path = args.out or OUT / f"{_name(subject)}-{args.data.resolve().stem}"
-    mode: Mode = "resume" if args.resume else "restart" if args.restart else "new"
+    mode: Mode = "resume" if args.resume else "restart" if args.overwrite else "new"
     print(
         f"{subject.facts['name']} (licence {subject.facts['licence'] or 'unknown'}) with "
         f"{subject.engine.name}, {subject.engine.precision}, on {len(data.entries):,} pictures.",
@@ -218,7 +228,7 @@ def _by_workers(args: argparse.Namespace, subject: Subject, data: Dataset, out: 
         batch_size=args.batch,
         shard_size=args.shard_size,
         room=room_of(args),
-        mode="resume" if args.resume else "overwrite" if args.restart else "new",
+        mode="resume" if args.resume else "overwrite" if args.overwrite else "new",
         progress=True,
     )
 
@@ -263,10 +273,10 @@ def _printable(text: str) -> str:
 
 def _print_table(args: argparse.Namespace) -> int:
     if args.model is not None or args.data is not None:
-        raise ArgumentError("--table prints stored reports: give neither a model nor --data.")
+        raise ArgumentError("The table is of stored reports: give neither --model nor --data.")
     from convnext.evaluate.table import collection_table, read_reports
 
-    reports, problems = read_reports(args.table)
+    reports, problems = read_reports(args.reports or args.table or OUT)
     for problem in problems:
         print(f"Left out: {problem}", file=sys.stderr)
     print(collection_table(reports))

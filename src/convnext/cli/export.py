@@ -10,30 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from convnext.cli.grammar import HelpWithTables, add_model, resolve_model
 from convnext.errors import ArgumentError
 
 __all__ = ["add_parser", "hear_notices", "run", "steps"]
 
 EXAMPLES = """\
 examples:
-  convnext export convnext_tiny.fb_in1k --out tiny.onnx
-  convnext export convnext_tiny.fb_in1k --out tiny --format saved_model
-  convnext export convnextv2_tiny_1k_224_fe --out tiny_fe.tar.gz
-  convnext export mine.safetensors --out mine.xml --precision float16 --with-preprocessing
-  convnext export mine.safetensors --out mine.tflite --precision int8 --calibration photos/
-  convnext export convnextv2_atto --out atto.onnx --resolution any --output embedding
-  convnext export convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
-  convnext export --random convnextv2_nano --out nano.onnx
+  convnext export --model convnext_tiny.fb_in1k --out tiny.onnx
+  convnext export --model convnext_tiny.fb_in1k --out tiny --format saved_model
+  convnext export --model convnextv2_tiny_1k_224_fe --out tiny_fe.tar.gz
+  convnext export --model mine.safetensors --out mine.xml --with-preprocessing
+  convnext export --model mine.safetensors --out mine.tflite --precision int8 --calibration photos/
+  convnext export --model convnextv2_atto --out atto.onnx --resolution any --output embedding
+  convnext export --model convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
+  convnext export --model convnextv2_nano --random --out nano.onnx
 
 MODEL is a published checkpoint, a repository of the Hugging Face Hub, a module of `convnext
 hub-publish`, or a weights file. The suffix of OUT decides the format, unless --format is given.
 
-  saved_model  a folder or .tar.gz: TensorFlow, Keras's TFSMLayer, tensorflow_hub (also to train)
-  onnx         .onnx: standard operators only           float32, float16
-  openvino     .xml and .bin                            float32, float16, int8
-  litert       .tflite: phones and small devices        float32, float16, int8
-  keras        .keras: a whole model                    float32
-  safetensors  .safetensors: weights with their recipe  float32, float16, bfloat16
+{formats}
 
 The exported model takes normalised pictures (float32, channels last) and computes logits, unless
 options change this. It is run in its runtime and compared with the original; if the outputs differ,
@@ -49,9 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Write a model for another runtime, run it there, and keep it only if its "
         "outputs are\nthose of the original.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpWithTables,
     )
-    parser.add_argument("model", metavar="MODEL", help="a checkpoint, a module or a weights file")
+    add_model(parser, "a checkpoint, a module or a weights file")
     parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="file to write")
     parser.add_argument("--format", help="default: by the suffix of OUT")
     parser.add_argument(
@@ -89,7 +85,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="pictures to compare on (default: those of the calibration, or generated ones)",
     )
     parser.add_argument(
-        "--random", action="store_true", help="MODEL is a variant, with random weights"
+        "--random", action="store_true", help="MODEL is an architecture, with random weights"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=run)
@@ -105,6 +101,7 @@ def _batch(text: str) -> int | str:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and print the comparison; 0."""
+    resolve_model(args)
     from convnext.exports import export
 
     hear_notices()

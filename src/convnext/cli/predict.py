@@ -124,6 +124,8 @@ def run(args: argparse.Namespace) -> int:
         raise
     finally:
         code = bad.report()
+    if args.out:
+        print(f"Written to {args.out}.", file=sys.stderr)
     return code
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from convnext.cli.train import add_run_options, missing, recipes_listed, settings_listed
+from convnext.cli.train import add_run_options, listing, missing
 
 __all__ = ["add_parser", "run"]
 
@@ -17,11 +17,11 @@ examples:
       --set model.variant=convnextv2_tiny --set run.accumulate=32
   convnext pretrain fcmae_cifar10 --data photos/ --out runs/encoder --resume
   KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext pretrain fcmae_cifar10 ...
-  convnext reconstruct runs/encoder cat.jpg dog.jpg --out grid.png
+  convnext reconstruct cat.jpg dog.jpg --model runs/encoder --out grid.png
   convnext train cifar10 --data cifar10/ --out runs/tuned --init runs/encoder \\
       --set model.strides=[2,2,1,1]         as in pretraining
-  convnext pretrain --list                  the recipes in the package
-  convnext pretrain --settings              all settings of a recipe
+  convnext pretrain list                    the recipes in the package
+  convnext pretrain settings                all settings of a recipe
 
 DATA is any folder of pictures, with any subfolders; labels are not read. A tenth of the pictures,
 5,000 at most, is held out for validation. RUN/reconstructions has reconstructions of masked
@@ -49,11 +49,8 @@ def run(args: argparse.Namespace) -> int:
     """Pretrain; 0 if the run finished, 130 if it was interrupted."""
     from convnext.train.recipe import PretrainingRecipe
 
-    if args.list:
-        print(recipes_listed(PretrainingRecipe))
-        return 0
-    if args.settings:
-        print(settings_listed(PretrainingRecipe))
+    if (text := listing(args, PretrainingRecipe)) is not None:
+        print(text)
         return 0
     if (lacking := missing(args, "recipe", "data", "out")) is not None:
         print(f"{lacking} is missing; `convnext pretrain --help` shows examples.", file=sys.stderr)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext.cli.grammar import add_model, resolve_model
 from convnext.cli.pictures import add_statements, check_target
 from convnext.errors import ArgumentError
 
@@ -17,7 +18,7 @@ __all__ = ["add_parser", "run"]
 
 EXAMPLES = """\
 examples:
-  convnext quantize convnext_tiny.fb_in1k photos/ --out tiny-int8.safetensors
+  convnext quantize photos/ --model convnext_tiny.fb_in1k --out tiny-int8.safetensors
   convnext predict cat.jpg --model convnext_tiny.fb_in1k --precision int8 \\
       --calibration tiny-int8.safetensors
 
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="a published checkpoint or a weights file")
+    add_model(parser, "a published checkpoint or a weights file", was_positional=False)
     parser.add_argument(
         "pictures", nargs="+", metavar="PICTURES", help="pictures, folders, archives or patterns"
     )
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, write the file, and print the agreement with float32; 0."""
     if args.size is not None and args.size < 1:
         raise ArgumentError(f"--size must be 1 or more; got {args.size}.")
+    resolve_model(args, "pictures")
     check_target(args.out, overwrite=args.overwrite)
     from tqdm import tqdm
 

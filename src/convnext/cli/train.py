@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_parser", "add_run_options", "missing", "recipes_listed", "run", "settings_listed"]
+from convnext.cli.grammar import old_spelling
+
+__all__ = ["add_parser", "add_run_options", "listing", "missing", "run"]
 
 EXAMPLES = """\
 examples:
@@ -22,12 +24,12 @@ examples:
   KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,1,2     on the second
   KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext train my.toml ...
   convnext train cifar10 --data cifar10/ --show-batch batch.png     draw an augmented batch
-  convnext train --list                                             the recipes in the package
-  convnext train --settings                                         all settings of a recipe
+  convnext train list                                               the recipes in the package
+  convnext train settings                                           all settings of a recipe
 
 then:
   convnext predict cat.jpg --model runs/flowers/model
-  convnext evaluate runs/flowers/model --data flowers-test/
+  convnext evaluate --model runs/flowers/model --data flowers-test/
 
 DATA is a folder with a folder for each class, a zip or tar archive of it, a folder with train/ and
 val/ (or train.zip and test.zip), ImageNet's original files, arrays (.npz, MNIST's files), or a CSV
@@ -70,7 +72,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
         parser: The command's.
         example: An example of `--set`.
     """
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or a file")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="one of `list`, or a file")
     parser.add_argument("--data", metavar="DATA", type=Path, help="pictures: see below")
     parser.add_argument("--out", metavar="RUN", type=Path, help="folder of the run")
     parser.add_argument(
@@ -100,19 +102,16 @@ def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
         help="address of the first host, rank of this one from 0, and number of hosts",
     )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs as well")
-    parser.add_argument("--list", action="store_true", help="list the recipes in the package")
-    parser.add_argument("--settings", action="store_true", help="list all settings of a recipe")
+    for mode in MODES:
+        parser.add_argument(f"--{mode}", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 if the run finished, 130 if it was interrupted."""
     from convnext.train.recipe import Recipe
 
-    if args.list:
-        print(recipes_listed(Recipe))
-        return 0
-    if args.settings:
-        print(settings_listed(Recipe))
+    if (text := listing(args, Recipe)) is not None:
+        print(text)
         return 0
     lacking = missing(args, "recipe", "data", *(() if args.show_batch else ("out",)))
     if lacking is not None:
@@ -182,7 +181,22 @@ def missing(args: argparse.Namespace, *names: str) -> str | None:
     return None
 
 
-def recipes_listed(kind: type[Any]) -> str:
+def listing(args: argparse.Namespace, kind: type[Any]) -> str | None:
+    """The text of `list` or `settings`, if it is requested instead of a run.
+
+    Args:
+        args: The command's arguments.
+        kind: The recipes to list.
+    """
+    for mode, listed in MODES.items():
+        if getattr(args, mode):
+            old_spelling(f"convnext {args.command} --{mode}", f"convnext {args.command} {mode}")
+        if getattr(args, mode) or args.recipe == mode:
+            return listed(kind)
+    return None
+
+
+def _recipes(kind: type[Any]) -> str:
     """The package's recipes of a kind, each with its header comment."""
     from convnext.train.recipe import published_recipes, recipe_header
 
@@ -193,7 +207,7 @@ def recipes_listed(kind: type[Any]) -> str:
     return "\n\n".join(parts)
 
 
-def settings_listed(kind: type[Any]) -> str:
+def _settings(kind: type[Any]) -> str:
     """Every setting of a kind of recipe, with its default and meaning."""
     from convnext.train.settings import describe
 
@@ -201,3 +215,6 @@ def settings_listed(kind: type[Any]) -> str:
     width = max(len(row.name) for row in rows)
     defaults = max(len(row.default) for row in rows)
     return "\n".join(f"{r.name:{width}}  {r.default:{defaults}}  {r.about}" for r in rows)
+
+
+MODES = {"list": _recipes, "settings": _settings}

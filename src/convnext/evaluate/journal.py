@@ -178,7 +178,7 @@ def _batches(
         elif isinstance(line, EvaluationRecord):
             batch.append(line)
         elif damaged:
-            raise ArgumentError(f"{path} is damaged in line {damaged}. Start over: --restart.")
+            raise ArgumentError(f"{path} is damaged in line {damaged}. Start over: --overwrite.")
         else:
             yield batch, line, position
             batch = []
@@ -211,12 +211,12 @@ def _check_head(
         )
         raise ArgumentError(
             f"{path} has {pictures:,} pictures of another run ({differences}). Give another "
-            "--out, or discard them with --restart."
+            "--out, or discard them with --overwrite."
         )
     if mode == "new":
         raise ArgumentError(
             f"{path} has the results of {pictures:,} pictures. Continue with --resume, discard "
-            "them with --restart, or give another --out."
+            "them with --overwrite, or give another --out."
         )
 
 

@@ -10,7 +10,7 @@ from convnext.cli.main import main
 
 pytest.importorskip("openvino")
 
-SMALL = ("bench", "--random-weights", "test_v2", "--size", "64", "--rounds", "1")
+SMALL = ("bench", "--model", "test_v2", "--random-weights", "--size", "64", "--rounds", "1")
 
 
 def read(path):
@@ -45,7 +45,15 @@ def test_a_run(tmp_path, capsys):
 
 
 def test_of_a_file_on_pictures(named_weights, pictures, capsys):
-    line = ["bench", str(named_weights), "--pictures", str(pictures), "--engines", "openvino"]
+    line = [
+        "bench",
+        "--model",
+        str(named_weights),
+        "--pictures",
+        str(pictures),
+        "--engines",
+        "openvino",
+    ]
     assert main([*line, "--batches", "2", "--rounds", "1"]) == 0
     out, err = capsys.readouterr()
     assert f"shades, 9 pictures of {pictures} (1 cannot be read)." in err
@@ -53,7 +61,17 @@ def test_of_a_file_on_pictures(named_weights, pictures, capsys):
 
 
 def test_of_what_comes_with_the_package(capsys):
-    line = ["bench", "bundled", "--engines", "openvino", "--batches", "1", "--rounds", "1"]
+    line = [
+        "bench",
+        "--model",
+        "bundled",
+        "--engines",
+        "openvino",
+        "--batches",
+        "1",
+        "--rounds",
+        "1",
+    ]
     assert main(line) == 0
     assert "32 px, batch 1," in capsys.readouterr().out
 
@@ -127,13 +145,13 @@ def test_bad_input_is_refused_before_any_work(ran, arguments, message, capsys):
 
 
 def test_a_name_that_is_nothing(ran, capsys):
-    assert main(["bench", "convnext_tinny"]) == 2
+    assert main(["bench", "--model", "convnext_tinny"]) == 2
     assert "'convnext_tinny' is neither a file nor a published checkpoint." in (
         capsys.readouterr().err
     )
-    assert main(["bench", "--random-weights", "convnext_tinny"]) == 2
+    assert main(["bench", "--random-weights", "--model", "convnext_tinny"]) == 2
     assert "Unknown variant: 'convnext_tinny'. Did you mean" in capsys.readouterr().err
-    assert main(["bench", "test_v2"]) == 2
+    assert main(["bench", "--model", "test_v2"]) == 2
     assert "For its architecture, give --random-weights." in capsys.readouterr().err
     assert not ran
 

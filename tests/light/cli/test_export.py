@@ -30,7 +30,7 @@ def weights(tmp_path_factory):
 
 
 def export(model, out, *options):
-    return main(["export", str(model), "--out", str(out), *map(str, options)])
+    return main(["export", "--model", str(model), "--out", str(out), *map(str, options)])
 
 
 def test_it_says_what_was_written_and_how_good_it_is(weights, tmp_path, capsys):
@@ -99,7 +99,7 @@ def test_a_file_that_is_there(weights, tmp_path, capsys):
 
 
 def arguments(*given):
-    return build_parser().parse_args(["export", *given, "--out", "a.onnx"])
+    return build_parser().parse_args(["export", "--model", *given, "--out", "a.onnx"])
 
 
 def test_a_modules_name_says_output_and_resolution():

@@ -12,7 +12,7 @@ from convnext.int8.calibration import Calibration
 
 
 def quantize(weights, pictures, out, *options):
-    return main(["quantize", str(weights), str(pictures), "--out", str(out), *options])
+    return main(["quantize", str(pictures), "--model", str(weights), "--out", str(out), *options])
 
 
 @pytest.fixture

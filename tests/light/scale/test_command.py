@@ -102,7 +102,7 @@ def test_evaluations_by_workers_are_calibrated_once(here, make, monkeypatch, moc
     monkeypatch.setattr(judging, "evaluate_dataset", evaluate)
     (here / "data/n01440764").mkdir(parents=True)
     (here / "data/n01440764/1.png").write_bytes(make.encoded(25))
-    command = ["evaluate", "convnext_atto", "--weights", str(copy), "--data", "data"]
+    command = ["evaluate", "--model", "convnext_atto", "--weights", str(copy), "--data", "data"]
     command += ["--calibration", "photos", "--engine-runner", "ray"]
     assert main([*command, "--precision", "int8"]) == 2
     assert made == [(checkpoint.preprocess, "photos")]

@@ -179,7 +179,7 @@ def test_an_evaluation_by_workers(here, make, named_weights, capsys):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(make.encoded(4 * number))
     (here / "data/shade 3/18.png").write_bytes(b"no picture")
-    command = ["evaluate", str(named_weights), "--data", "data", "--engine", "openvino"]
+    command = ["evaluate", "--model", str(named_weights), "--data", "data", "--engine", "openvino"]
     assert main([*command, "--out", "alone"]) == 1
     workers = ["--engine-runner", "ray", "--num-workers", "2", "--shard-size", "32"]
     assert main([*command, "--out", "together", *workers]) == 1
