@@ -96,13 +96,15 @@ class Session:
         any_size: bool = False,
         preprocess: Preprocess | str | None = None,
         architecture: object = None,
+        output_stride: int | None = None,
         labels: Names | None = None,
     ) -> Session:
         """Open a model's weights. Engines, labels and a calibration are made on first use.
 
         Args:
-            model: The name of a published checkpoint, a weights file in any layout, weights from
-                `read_weights` or a Keras model of this package.
+            model: The name of a published checkpoint or of a repository on the Hugging Face Hub,
+                a weights file in any layout, weights from `read_weights` or a Keras model of this
+                package.
             engine: See `convnext.engines.open_engine`.
             precision: The engine's precision.
             calibration: Required by `"int8"`, see `convnext.engines.open_engine`.
@@ -113,6 +115,7 @@ class Session:
             preprocess: Preprocessing instead of the weights' own: a `Preprocess`, or one of
                 `convnext.images.recipe.NORMALISATIONS`.
             architecture: The network, if the file does not determine it, see `read_weights`.
+            output_stride: See `convnext.engines.open_engine`.
             labels: Class names instead of the weights' own.
 
         Raises:
@@ -125,7 +128,12 @@ class Session:
         opened = ExitStack()
         network = opened.enter_context(
             opened_network(
-                model, size, any_size=any_size, preprocess=preprocess, architecture=architecture
+                model,
+                size,
+                any_size=any_size,
+                preprocess=preprocess,
+                architecture=architecture,
+                output_stride=output_stride,
             )
         )
         return cls(network, engine, options, calibration, labels, opened.close)

@@ -44,8 +44,8 @@ class Classifier:
     `convnext.images.decode.decode` returns. Safe to call from several threads.
 
     Args:
-        model: The name of a published checkpoint, a weights file in any layout, or a Keras model of
-            this package.
+        model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
+            weights file in any layout, or a Keras model of this package.
         engine: What computes, see `convnext.engines.open_engine`.
         precision: What it computes in.
         calibration: What `"int8"` needs, see `convnext.engines.open_engine`.
@@ -59,6 +59,7 @@ class Classifier:
             pixels are normalised, one of `convnext.images.recipe.NORMALISATIONS`.
         architecture: What a weights file does not say of its network, see
             `convnext.weights.load.read_weights`.
+        output_stride: 8 or 16 for feature maps of so much of each side, by dilation.
 
     Attributes:
         info: What is known about the weights, such as their licence.
@@ -86,6 +87,7 @@ class Classifier:
         labels: Names | None = None,
         preprocess: Preprocess | str | None = None,
         architecture: object = None,
+        output_stride: int | None = None,
     ) -> None:
         self._session = session = Session.open(
             model,
@@ -97,6 +99,7 @@ class Classifier:
             size=size,
             preprocess=preprocess,
             architecture=architecture,
+            output_stride=output_stride,
             labels=labels,
         )
         session.check_pictures()

@@ -22,10 +22,11 @@ examples:
   convnext export mine.safetensors --out mine.xml --precision float16 --with-preprocessing
   convnext export mine.safetensors --out mine.tflite --precision int8 --calibration photos/
   convnext export convnextv2_atto --out atto.onnx --resolution any --output embedding
+  convnext export convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
   convnext export --random convnextv2_nano --out nano.onnx
 
-MODEL is a published checkpoint, a module of `convnext hub-publish`, or a weights file. The suffix
-of OUT decides the format, unless --format is given.
+MODEL is a published checkpoint, a repository of the Hugging Face Hub, a module of `convnext
+hub-publish`, or a weights file. The suffix of OUT decides the format, unless --format is given.
 
   saved_model  a folder or .tar.gz: TensorFlow, Keras's TFSMLayer, tensorflow_hub (also to train)
   onnx         .onnx: standard operators only           float32, float16
@@ -73,6 +74,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--softmax", action="store_true", help="compute probabilities, not logits")
     parser.add_argument("--output", metavar="NAME", help="default: logits, or the last there is")
     parser.add_argument(
+        "--output-stride",
+        type=int,
+        metavar="N",
+        help="8 or 16: larger feature maps, by dilation (default: 32)",
+    )
+    parser.add_argument(
         "--drop-path", type=float, metavar="RATE", help="of the last block, for further training"
     )
     parser.add_argument("--calibration", metavar="DIR", help="for int8: representative pictures")
@@ -110,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
             precision=args.precision,
             with_preprocessing=args.with_preprocessing,
             softmax=args.softmax,
+            output_stride=args.output_stride,
             drop_path_rate=args.drop_path,
             random=args.random,
             pictures=args.pictures,

@@ -150,3 +150,13 @@ def test_graphs_are_exported_without_any_framework(weights, tmp_path):
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout
     assert message.splitlines()[-1] == "0"
+
+
+def test_an_output_stride(weights, tmp_path, capsys):
+    out = tmp_path / "a.onnx"
+    options = ("--resolution", 64, "--output", "stage_3")
+    assert export(weights, out, *options, "--output-stride", 8) == 0
+    dims = [dim.dim_value for dim in onnx.load(out).graph.output[0].type.tensor_type.shape.dim]
+    assert dims[1:3] == [8, 8]
+    assert export(weights, tmp_path / "a.safetensors", "--output-stride", 8) == 2
+    assert "safetensors has no output stride" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_an_interrupted_run_says_how_to_go_on(run, folder, files, capsys, monkey
 
 
 def test_evaluations_by_workers_are_calibrated_once(here, make, monkeypatch, mock_engine):
-    """By the recipe of the checkpoint that the weights are a copy of."""
+    """With the preprocessing of the checkpoint of which the weights are a copy."""
     checkpoint = get_checkpoint("convnext_atto")
     copy = here / "copy.safetensors"
     shapes = parameter_shapes(VARIANTS[checkpoint.variant], 1000)
