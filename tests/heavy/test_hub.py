@@ -60,7 +60,7 @@ def test_a_handle_and_another_resolution(tmp_path):
 def test_bad_input(tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean"):
         hub.load("convnext_tiny_1k_256")
-    with pytest.raises(ArgumentTypeError, match="trainable is True or False"):
+    with pytest.raises(ArgumentTypeError, match="trainable must be True or False"):
         hub.load("convnext_tiny_1k_224", trainable="yes")
     with pytest.raises(WeightsMismatchError):
         hub.load("convnext_base_1k_224", weights=weights_in(tmp_path, "convnextv2_atto"))

@@ -147,7 +147,7 @@ def open_dataset(
     path = Path(path)
     check_data(path, layout)
     if limit is not None and limit < 1:
-        raise ArgumentError(f"limit must be 1 or more pictures; got {limit}.")
+        raise ArgumentError(f"limit must be 1 or more; got {limit}.")
     names = _survey(path)
     flat = not any("/" in name for name in names)
     numbers: Mapping[str, int] = {}

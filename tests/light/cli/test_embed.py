@@ -82,7 +82,7 @@ def test_rows_of_predict_are_refused(run, pictures, tmp_path, named_weights, cap
     ("arguments", "words"),
     [
         (["--out", "x.csv"], "Allowed: .npz, .parquet, .jsonl"),
-        (["--out", "x.npz", "--resume"], "use one that ends in .jsonl"),
+        (["--out", "x.npz", "--resume"], "Use a .jsonl file"),
         (["--out", "absent/x.npz"], "Create it first"),
         (["--out", "x.npz", "--engine", "kears"], "Unknown engine"),
         (["--out", "x.jsonl", "--batch", "0"], "must be 1 or more"),

@@ -265,7 +265,7 @@ def test_what_is_no_data(folder, tmp_path):
         check_data(tmp_path / "missing")
     with pytest.raises(ArgumentError, match=r"Unknown layout: 'zipp'\. Did you mean 'zip'"):
         check_data(folder, "zipp")
-    with pytest.raises(ArgumentError, match=r"an archive that ends in \.zip\."):
+    with pytest.raises(ArgumentError, match=r"an archive that ends in \.zip, which"):
         check_data(folder, "zip")
     with pytest.raises(ArgumentError, match="a folder or an archive"):
         check_data(folder / "ant" / "00.png")

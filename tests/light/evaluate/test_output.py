@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_is_refused_and_none_is_made(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "x" / "y"):
         with pytest.raises(
-            ArgumentError, match=r"file is not a writable folder .* Give another --out"
+            ArgumentError, match=r"file is not a writable folder\. Give another --out"
         ):
             check_folder(folder)
     check_folder(tmp_path / "new" / "one")

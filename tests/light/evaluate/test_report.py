@@ -90,7 +90,9 @@ def test_with_a_bad_picture_it_is_not_the_whole_set(subject, imagenet):
 def test_other_pictures_than_published_are_noted(subject, imagenet, pictures, options):
     report = reported(subject, validation(imagenet, pictures, **options), 10)
     assert not report["data"]["is_imagenet_validation"]
-    assert report["notes"][-1].startswith("What is published was measured on all 50,000 pictures")
+    assert report["notes"][-1].startswith(
+        "The published numbers were measured on all 50,000 pictures"
+    )
 
 
 def test_unpublished(subject, no_pictures):

@@ -360,7 +360,7 @@ def test_names_of_any_bytes(folder, predict, rows, make):
         ({"top": 0}, ArgumentError, "top must be 1 or more"),
         ({"batch_size": 0}, ArgumentError, "batch_size must be 1 or more"),
         ({"shard_size": 0}, ArgumentError, "shard_size must be 1 or more"),
-        ({"labels": ["a"]}, ArgumentError, "10 classes, and there are 1 names"),
+        ({"labels": ["a"]}, ArgumentError, "10 classes, but 1 names"),
         ({"calibration": "x.safetensors"}, ArgumentError, "for precision='int8'"),
         ({"room": Room()}, ArgumentError, "room applies to runner='ray'"),
         ({"resume": True, "overwrite": True}, ArgumentError, "Choose one"),
