@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         import shtab
     except ImportError as error:
         raise MissingDependencyError("shtab", "completion") from error
-    from convnext.cli.main import build_parser
-
-    print(shtab.complete(build_parser(), args.shell))
+    for action in args.main_parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            action.help = "command"  # without one, shtab leaves the commands out
+    print(shtab.complete(args.main_parser, args.shell))
     return 0

@@ -91,12 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
         for command in commands:
             command.add_parser(group)
         lines += [f"{title}:", *group.lines, ""]
+    parser.set_defaults(main_parser=parser)
     parser.epilog = "\n".join([*lines, EXAMPLES])
     return parser
 
 
 class _Group:
-    """Collects the help lines of commands, which argparse would list without groups."""
+    """Collects the help of commands, which argparse would list without groups."""
 
     def __init__(self, subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         self.subparsers = subparsers
@@ -105,7 +106,7 @@ class _Group:
     def add_parser(self, name: str, *, help: str, **options: Any) -> argparse.ArgumentParser:
         """Add a command as `add_parser` of the parser does."""
         self.lines.append(f"  {name:14}{help}")
-        return self.subparsers.add_parser(name, **options)
+        return self.subparsers.add_parser(name, help=help, **options)
 
 
 def _check_command(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:

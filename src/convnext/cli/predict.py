@@ -104,12 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         check_target(args.out, overwrite=args.overwrite, resume=args.resume)
     classifier = open_classifier(args)
-    if len(classifier.labels) and not classifier.has_names:
-        print(
-            "convnext: the classes have no names. Give --labels FILE, or --labels imagenet-1k if "
-            "they are ImageNet's.",
-            file=sys.stderr,
-        )
+    _check_names(classifier)
     form = _format(kind, args.top, classifier)
     done = written_rows(args.out, form.start or None) if args.resume else {}
     bad = Unreadable()
@@ -127,6 +122,15 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         print(f"Written to {args.out}.", file=sys.stderr)
     return code
+
+
+def _check_names(classifier: Classifier) -> None:
+    if len(classifier.labels) and not classifier.has_names:
+        print(
+            "convnext: the classes have no names. Give --labels FILE, or --labels imagenet-1k if "
+            "they are ImageNet's.",
+            file=sys.stderr,
+        )
 
 
 def _kind(args: argparse.Namespace) -> str:

@@ -219,6 +219,6 @@ def _ways_out(checkpoint: Checkpoint, cache: _Cache) -> str:
     return (
         f"Three ways out: download {by_hand} elsewhere and put it at "
         f"{cache.place(checkpoint, by_hand)}; or use a file you have, as the model: --model FILE, "
-        'or weights="FILE" in Python; or copy the Hugging Face cache of a machine that holds the file '
+        'or weights="FILE" in Python; or copy the Hugging Face cache of a machine that has it '
         f"{copy}, and set HF_HUB_OFFLINE=1."
     )

@@ -3,7 +3,6 @@
 import pytest
 
 from convnext.cli.main import main
-from convnext.weights.load import read_weights
 
 OLD = {
     "evaluate": (["evaluate", "missing.safetensors", "--data", "x"], "--model missing.safetensors"),
@@ -45,11 +44,3 @@ def test_recipes_and_settings_are_listed(kind, capsys):
     assert "Command:" in capsys.readouterr().out
     assert main([kind, "settings"]) == 0
     assert "learning_rate" in capsys.readouterr().out
-
-
-def test_the_way_out_of_a_failed_download_works(named_weights, tmp_path, capsys, monkeypatch):
-    """Its error says --model FILE."""
-    out = tmp_path / "a.onnx"
-    assert main(["export", "--model", str(named_weights), "--out", str(out)]) == 0
-    with read_weights(named_weights) as weights:
-        assert weights.variant.name in capsys.readouterr().out or out.exists()

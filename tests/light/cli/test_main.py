@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ COMMANDS = next(
     for action in main.build_parser()._actions
     if isinstance(action, argparse._SubParsersAction)
 )
-FOREIGN = {"--nproc-per-node"}  # of torchrun
+FOREIGN = {"--nproc-per-node", "--dereference", "--hard-dereference", "--xla"}  # torchrun, tar, XLA
 HEAVY = ("keras", "torch", "tensorflow", "jax")
 
 
