@@ -302,6 +302,10 @@ class Architecture:
         """Whether names and shapes agree up to the last feature map, layer scale aside."""
         return self._encoder() == other._encoder()
 
+    def same_traits(self, other: Architecture) -> bool:
+        """Whether they differ in their names at most."""
+        return self == replace(other, name=self.name, size=self.size)
+
     def _encoder(self) -> Architecture:
         kernels = tuple(self.kernel(stage) for stage in range(len(self.depths)))
         bare = Architecture("", "", self.depths, self.dims, self.grn, False, self.stem, self.patch)
