@@ -48,7 +48,8 @@ class Session:
         info: What is known about the weights, such as their licence.
         source: Where they come from, for messages.
         variant: The architecture.
-        num_classes: Width of the classifier; 0 where there is none.
+        num_classes: Width of the classifier; 0 where there is none, as in CLIP's image towers.
+        vector_width: Numbers in an embedding.
         preprocess: What is done to pictures.
         strides: Of the stem and the downsamplings.
         has_names: Whether anybody said what the classes are called.
@@ -71,7 +72,8 @@ class Session:
         self.info = network.weights.info
         self.source = network.weights.source
         self.variant = network.variant
-        self.num_classes = network.num_classes
+        self.num_classes = 0 if network.is_clip else network.num_classes
+        self.vector_width = network.width("embedding")
         self.preprocess = network.preprocess
         self.strides = network.strides
         self.has_names = labels is not None or self.info.labels is not None

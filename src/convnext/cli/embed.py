@@ -42,8 +42,9 @@ examples:
   convnext embed photos/ --out photos.jsonl --resume    only what photos.jsonl does not hold yet
   convnext embed photos/ --out vectors/ --resume        Parquet files in a folder
 
-A vector is what the classifier sees: the normalised mean of the last feature map, as float32. An
-.npz or .parquet file appears when it is complete; long work that may be interrupted is for .jsonl.
+A vector is what the classifier sees: the normalised mean of the last feature map, as float32. One
+of CLIP's image towers has length 1 and can be compared with those of texts. An .npz or .parquet
+file appears when it is complete; long work that may be interrupted is for .jsonl.
 To go on with --resume, give the same options.
 A picture that cannot be read never stops the run: it is left out (of .jsonl, its line holds the
 error), listed at the end, and the exit code is 1. Parquet: pip install 'convnext[parquet]'.
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_lines(args: argparse.Namespace, classifier: Classifier, bad: Unreadable) -> None:
-    width = classifier.variant.dims[-1]
+    width = classifier.vector_width
     held = held_rows(args.out, answer="embedding", width=width) if args.resume else {}
     for name, error in held.items():
         if error is not None:
@@ -130,7 +131,7 @@ def _write_file(args: argparse.Namespace, kind: str, bad: Unreadable) -> None:
 def _file(path: Path, kind: str, classifier: Classifier) -> AbstractContextManager[VectorFile]:
     from convnext.cli.vectors import npz_file, parquet_file
 
-    width = classifier.variant.dims[-1]
+    width = classifier.vector_width
     if kind == ".npz":
         return npz_file(path, width)
     info = classifier.info
