@@ -10,7 +10,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Two test processes share the cores, so each computes with one thread.
 WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
-PYTEST := $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS)
+# `make test-all` runs the slow ones, too.
+ONLY ?= not slow
+PYTEST = $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS) -m "$(ONLY)"
 
 .PHONY: help install lint format test test-light test-heavy test-hf test-r test-all demo bench docs clean
 
@@ -50,7 +52,7 @@ format: .venv/dev ## Rewrite the files as ruff would have them.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: test-light test-heavy ## The whole suite, the heavy half once for each backend.
+test: test-light test-heavy ## The suite without its slow tests, the heavy half once for each backend.
 
 test-light: .venv/dev
 	$(PYTEST) tests/light
@@ -67,7 +69,8 @@ test-hf: .venv/dev ## transformers' own tests, with its classes and with ours; i
 test-r: .venv/dev ## The R package: built, checked, tested; installs R from Debian where it is missing.
 	r/test
 
-test-all: test test-hf test-r ## The whole suite, transformers' and the R package's.
+test-all: ONLY := slow or not slow
+test-all: test test-hf test-r ## The whole suite, transformers' own and the R package's.
 
 demo: .venv/demo ## Say what photographs show, where it was seen, and how fast, with the model that comes along.
 	$(BIN)/python examples/demo.py

@@ -26,15 +26,11 @@ from records import THREADS, save, where
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
+import importable_torchvision  # noqa: F401
 import torch
+import transformers
 
-# A torchvision beside another build of PyTorch than its own imports once these are declared.
-LIBRARY = torch.library.Library("torchvision", "DEF")
-for operator in ("nms", "qnms"):
-    LIBRARY.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-import transformers  # noqa: E402
-
-from convnext import hf  # noqa: E402
+from convnext import hf
 
 RESULTS = Path(__file__).parent / "results" / "huggingface.csv"
 FAMILIES = ("ConvNext", "ConvNextV2")

@@ -126,12 +126,9 @@ def build_every_variant(backend: str) -> None:
 
 
 def timm_call(kind: str, batch: int, side: int, precision: str) -> Callable[[], object]:
-    import torch
-
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import importable_torchvision  # noqa: F401
     import timm
+    import torch
 
     torch.set_num_threads(THREADS)
     model = timm.create_model("convnext_tiny")

@@ -83,12 +83,8 @@ def ours(data: Path, size: int, workers: int) -> Iterator[object]:
 
 def dataloader(data: Path, size: int, workers: int) -> Iterator[object]:
     """Batches without end of PyTorch's DataLoader over timm's transforms, mixed by timm."""
+    import importable_torchvision  # noqa: F401
     import torch
-
-    # timm needs only torchvision's transforms, whose import fails beside another build of PyTorch.
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
     from timm.data.auto_augment import rand_augment_transform
     from timm.data.mixup import Mixup

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import signal
-import warnings
 from pathlib import Path
 
 import pytest
@@ -39,16 +38,6 @@ def _peers(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def importable_torchvision():
-    """Let torchvision import next to a PyTorch build that its compiled operators do not match.
-
-    There is no CPU build of torchvision everywhere, and timm needs its transforms only. Declaring
-    the two operators that its import registers something for is enough.
-    """
-    torch = pytest.importorskip("torch")
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("torchvision")
-    return library
+    """Let torchvision import next to a PyTorch build that its compiled operators do not match."""
+    pytest.importorskip("torch")
+    return importlib.import_module("importable_torchvision")

@@ -19,7 +19,7 @@ from convnext.train.erasing import erased_boxes
 from convnext.train.mixing import Mixer, Mixing, Mixture, cut_box
 from convnext.train.rand_augment import OPERATIONS, Canvas, RandAugment, parse_policy
 
-pytestmark = [pytest.mark.upstream, pytest.mark.any_backend]
+pytestmark = [pytest.mark.upstream, pytest.mark.torch_alone]
 
 # timm's names for what we call by one name.
 TIMM_NAMES = {

@@ -52,7 +52,7 @@ def photos(shared_data):
 
 
 @pytest.mark.upstream
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize(("variant", "name"), RECIPES.items())
 def test_logits_are_those_of_timms_pipeline(variant, name, photos, tmp_path):
     torch = pytest.importorskip("torch")
@@ -68,7 +68,7 @@ def test_logits_are_those_of_timms_pipeline(variant, name, photos, tmp_path):
 
 
 @pytest.mark.upstream
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_vectors_and_maps_are_timms(photos, tmp_path):
     torch = pytest.importorskip("torch")
     model, path = timm_file(tmp_path, "test_v2")
@@ -84,7 +84,7 @@ def test_vectors_and_maps_are_timms(photos, tmp_path):
 
 
 @pytest.mark.upstream
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("target", [None, 17])
 def test_grad_cam_is_that_of_autograd_through_timms_model(target, photos, tmp_path):
     torch = pytest.importorskip("torch")

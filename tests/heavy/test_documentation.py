@@ -20,7 +20,7 @@ def blocks(page: Path) -> list[str]:
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if blocks(page)]
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_run(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

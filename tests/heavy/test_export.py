@@ -49,7 +49,7 @@ def by_keras(path, batch):
 RUN = {"a.onnx": by_onnxruntime, "a.xml": by_openvino, "a.keras": by_keras}
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_the_vector_of_a_model_whose_norm_stands_before_the_pooling(photos, tmp_path):
     architecture = replace(VARIANTS["test_v1"], head="norm_pool")
     model = randomise(build_model(architecture, input_shape=(64, 64, 3), num_classes=5))
@@ -64,7 +64,7 @@ def test_the_vector_of_a_model_whose_norm_stands_before_the_pooling(photos, tmp_
         assert relative_error(run(path, batch), expected) < 1e-4
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("name", ["test_v1", "test_v2"])
 def test_a_model_and_its_files(name, photos, tmp_path):
     model, pictures = model_of(name), photos(64)
@@ -78,7 +78,8 @@ def test_a_model_and_its_files(name, photos, tmp_path):
         assert relative_error(run(tmp_path / filename, batch[:1]), expected[:1]) < TOLERANCE
 
 
-@pytest.mark.any_backend
+@pytest.mark.slow
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
 def test_atto_at_full_size(name, photos, tmp_path):
     model, pictures = model_of(name, 1000, 224), photos(224)
@@ -89,7 +90,7 @@ def test_atto_at_full_size(name, photos, tmp_path):
         assert relative_error(run(tmp_path / filename, batch), expected) < TOLERANCE
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_what_a_model_does_before_and_after_is_kept(photos, tmp_path):
     options = {"classifier_activation": "softmax", "include_preprocessing": True}
     model, pictures = model_of("test_v2", **options), photos(64)
@@ -107,7 +108,7 @@ def test_what_a_model_does_before_and_after_is_kept(photos, tmp_path):
     assert relative_error(powers / powers.sum(1, keepdims=True), expected) < TOLERANCE
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_other_outputs_and_sizes_of_a_model(photos, tmp_path):
     model = model_of("test_v1")
     for output, layer in {"embedding": "head_norm", "stage_1": "stage_1"}.items():
@@ -176,7 +177,7 @@ def test_a_model_of_other_strides_is_not_asked(tmp_path):
     assert report.judge.startswith("the engine ")
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_keras_file_can_be_trained_on(tmp_path):
     model = model_of("test_v1", drop_path_rate=0.4)
     convnext.export(model, tmp_path / "a.keras")
@@ -190,7 +191,7 @@ def test_a_keras_file_can_be_trained_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "filename", ["a.onnx", pytest.param("a.keras", marks=pytest.mark.any_backend)]
+    "filename", ["a.onnx", pytest.param("a.keras", marks=pytest.mark.torch_alone)]
 )
 def test_a_model_that_was_never_trained_is_refused(filename, tmp_path):
     model = create_convnext_v2("test", 10, (32, 32, 3))
@@ -210,7 +211,7 @@ def test_models_that_cannot_be_exported(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_model_that_computes_in_half_precision(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = model_of("test_v2", side=32)
@@ -227,6 +228,7 @@ needs_other_process = pytest.mark.skipif(
 
 
 @needs_other_process
+@pytest.mark.slow
 def test_from_another_backend_tensorflow_writes_in_a_process_of_its_own(photos, tmp_path):
     model, steps = model_of("test_v2", drop_path_rate=0.2), []
     report = convnext.export(
@@ -241,7 +243,7 @@ def test_from_another_backend_tensorflow_writes_in_a_process_of_its_own(photos, 
 
 
 @needs_other_process
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_what_fails_in_that_process_is_said_here(tmp_path, monkeypatch):
     from convnext.exports import process
 

@@ -163,7 +163,7 @@ def test_hidden_patches_are_drawn_as_the_authors_count_them():
     assert len({v.tobytes() for v in visible}) == 50
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize(
     ("side", "strides", "ratio", "said"),
     [
@@ -177,7 +177,7 @@ def test_what_cannot_be_masked_is_refused(side, strides, ratio, said):
         autoencoder(V2, side, strides, Masking(ratio=ratio))
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_files_in_the_authors_two_layouts(model, tmp_path):
     weights = {n: ops.convert_to_numpy(v.value) for n, v in canonical_variables(model).items()}
     save_weights(weights, tmp_path / "sparse.pth", layout="fcmae")
@@ -217,6 +217,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
     lines = []
     options = {"workers": 0, "progress": False, "say": lines.append}
@@ -261,7 +262,7 @@ def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
     assert "stage_" not in lines[0].split("NOT LOADED")[1].split("\n")[0]
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_bad_input(pictures, tmp_path):
     with pytest.raises(ArgumentError, match="FCMAE pretrains V2"):
         pretrain(

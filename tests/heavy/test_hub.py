@@ -30,7 +30,7 @@ def weights_in(folder, name, num_classes=1000):
     return path
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_classifier_gives_logits_and_its_feature_extractor_what_they_come_from(tmp_path):
     path = weights_in(tmp_path, "convnextv2_atto")
     classifier = hub.load("convnextv2_atto_1k_224", weights=path)
@@ -49,14 +49,14 @@ def test_a_classifier_gives_logits_and_its_feature_extractor_what_they_come_from
     assert relative_error(vectors @ kernel + bias, logits) < TOLERANCE
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_handle_and_another_resolution(tmp_path):
     path = weights_in(tmp_path, "convnext_tiny")
     model = hub.load("https://tfhub.dev/sayakpaul/convnext_tiny_1k_224_fe/1", weights=path)
     assert (model.input_shape, model.output_shape) == ((None, 224, 224, 3), (None, 768))
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_bad_input(tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean"):
         hub.load("convnext_tiny_1k_256")

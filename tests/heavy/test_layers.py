@@ -206,7 +206,7 @@ def test_values_that_are_loaded_are_not_drawn():
     assert np.all(keras.ops.convert_to_numpy(Normal(0.02)((3, 4))))
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("size", [(9, 10), (4, 5), (1, 1)])
 @pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 2**-7), ("float32", 1e-6)])
 def test_pytorchs_depthwise_gradients_are_exact(size, precision, bound):
@@ -227,7 +227,7 @@ def test_pytorchs_depthwise_gradients_are_exact(size, precision, bound):
         assert (ours.grad - theirs.grad).abs().max() <= bound * theirs.grad.abs().max()
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 2**-6), ("float32", 1e-6)])
 def test_pytorchs_grn_gradients_are_those_of_autograd(precision, bound):
     import torch

@@ -104,7 +104,7 @@ def test_an_isotropic_file_of_the_authors(tmp_path, pictures, layer_scale):
     assert all(torch.equal(back[name], value) for name, value in model.state_dict().items())
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_the_authors_isotropic_small_by_its_size(tmp_path, pictures):
     import torch
 

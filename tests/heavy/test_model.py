@@ -198,7 +198,7 @@ np.save(f"{folder}/got.npy", np.stack([m.predict_on_batch(images) for m in (whol
 """
 
 
-@pytest.mark.parametrize("family", [pytest.param("v1", marks=pytest.mark.any_backend), "v2"])
+@pytest.mark.parametrize("family", [pytest.param("v1", marks=pytest.mark.slow), "v2"])
 def test_saved_models_load_in_a_fresh_process(family, tmp_path):
     model = CREATE[family]("test", 5, (48, 48, 3), drop_path_rate=0.2, include_preprocessing=True)
     fill(model, random_weights(get_variant(family, "test"), 5))
@@ -262,9 +262,9 @@ def test_half_precision_survives_large_activations(family, precision):
         ("v1", "mixed_bfloat16"),
         ("v2", "float32"),
         ("v2", "mixed_float16"),
-        pytest.param("v1", "float32", marks=pytest.mark.any_backend),
-        pytest.param("v1", "mixed_float16", marks=pytest.mark.any_backend),
-        pytest.param("v2", "mixed_bfloat16", marks=pytest.mark.any_backend),
+        pytest.param("v1", "float32", marks=pytest.mark.torch_alone),
+        pytest.param("v1", "mixed_float16", marks=pytest.mark.torch_alone),
+        pytest.param("v2", "mixed_bfloat16", marks=pytest.mark.torch_alone),
     ],
 )
 def test_a_training_step_reduces_the_loss(family, precision):

@@ -44,7 +44,7 @@ def test_bfloat16_in_software_is_warned_of(flags, recwarn):
     )
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("kind", [None, PretrainingRecipe])
 def test_every_recipe_runs_in_a_precision_that_is_there(flags, kind):
     flags()
@@ -55,7 +55,7 @@ def test_every_recipe_runs_in_a_precision_that_is_there(flags, kind):
         assert with_actual_precision(recipe).model == recipe.model
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_run_says_which_it_was(flags, shared_data, tmp_path):
     flags()
     changes = ["model.variant=test_v2", "data.limit=20", "run.batch_size=10", "run.epochs=1"]

@@ -182,6 +182,7 @@ def _assert_same(folder, reference, steps=STEPS):
         assert one == pytest.approx(other, abs=TOLERANCE), f"step {one['step']}"
 
 
+@pytest.mark.slow
 def test_two_hosts_learn_what_one_does(start, tmp_path, pictures, compiled, alone):
     out = tmp_path / "run"
     if BACKEND == "torch":
@@ -204,6 +205,7 @@ def test_two_hosts_learn_what_one_does(start, tmp_path, pictures, compiled, alon
     assert json.loads((out / "run.json").read_text())["team"] == "2 hosts"
 
 
+@pytest.mark.slow
 def test_a_host_that_is_killed_ends_the_others_and_any_number_goes_on(
     start, tmp_path, pictures, alone
 ):
@@ -230,7 +232,8 @@ def test_a_host_that_is_killed_ends_the_others_and_any_number_goes_on(
 
 
 @on_torch
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
+@pytest.mark.slow
 def test_two_hosts_go_on_where_one_was_and_stop_together(start, tmp_path, pictures, alone):
     out = tmp_path / "run"
 
@@ -251,7 +254,8 @@ def test_two_hosts_go_on_where_one_was_and_stop_together(start, tmp_path, pictur
 
 
 @on_torch
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
+@pytest.mark.slow
 def test_two_hosts_pretrain_as_one_does(start, tmp_path, pictures):
     changes = [
         *SIZE,

@@ -67,6 +67,7 @@ def outcome(pictures, tmp_path_factory):
     return _train(pictures, tmp_path_factory.mktemp("runs") / "colours", "run.epochs=6")
 
 
+@pytest.mark.slow
 def test_a_test_variant_learns_real_pictures(shared_data, tmp_path):
     # Always the same answer is right for 10 %.
     said = []
@@ -173,7 +174,8 @@ def _process(pictures, out):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(pictures, tmp_path):
     assert _process(pictures, tmp_path / "whole").wait() == 0
     drawn = random.Random(0)
@@ -214,7 +216,7 @@ def _numbers(path):
     return [{k: v for k, v in record.items() if k not in timed} for record in records]
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_an_interrupted_run_keeps_a_checkpoint_and_says_how_to_go_on(pictures, tmp_path):
     lines = []
 
@@ -232,7 +234,7 @@ def test_an_interrupted_run_keeps_a_checkpoint_and_says_how_to_go_on(pictures, t
     assert "Going on after step 6 of 12." in lines
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_checkpoint_of_another_version_is_named(pictures, tmp_path):
     _train(pictures, tmp_path / "run", "run.epochs=0.2")
     [facts] = (tmp_path / "run" / "checkpoints").glob("*/progress.json")
@@ -241,7 +243,7 @@ def test_a_checkpoint_of_another_version_is_named(pictures, tmp_path):
         _train(pictures, tmp_path / "run", "run.epochs=0.2", resume=True)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_loss_that_is_no_number_ends_the_run_with_its_checkpoint_whole(
     pictures, tmp_path, monkeypatch
 ):
@@ -261,7 +263,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_checkpoint_whole(
     assert not left.exists()
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_batch_too_large_says_what_to_do(pictures, tmp_path, monkeypatch):
     def full(*_arguments, **_options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 TB")
@@ -271,7 +273,7 @@ def test_a_batch_too_large_says_what_to_do(pictures, tmp_path, monkeypatch):
         _train(pictures, tmp_path / "run")
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_what_cannot_be_trained_is_refused_before_it_begins(pictures, tmp_path):
     with pytest.raises(ArgumentError, match="nowhere"):
         _train(tmp_path / "nowhere", tmp_path / "run")
@@ -288,7 +290,7 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(pictures, tmp_path):
         _train(pictures, tmp_path / "run", "run.seed=5", resume=True)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_pictures_that_cannot_be_read_are_counted(pictures, tmp_path):
     archive = tmp_path / "some.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -301,7 +303,7 @@ def test_pictures_that_cannot_be_read_are_counted(pictures, tmp_path):
     assert any("1 pictures could not be read" in line for line in lines)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_the_model_is_there_before_anything_is_said_that_cannot_be_printed(pictures, tmp_path):
     def say(line):
         if "could not be read" in line:
@@ -317,7 +319,8 @@ def test_the_model_is_there_before_anything_is_said_that_cannot_be_printed(pictu
     assert (tmp_path / "run" / "model").is_dir()
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
+@pytest.mark.slow
 def test_the_result_is_what_every_door_takes(outcome, pictures, tmp_path):
     from convnext.exports import export
     from convnext.hf import ConvNextImageProcessor, ConvNextV2ForImageClassification
@@ -347,7 +350,8 @@ def test_the_result_is_what_every_door_takes(outcome, pictures, tmp_path):
     assert model.config.id2label == {0: "blue", 1: "red"}
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
+@pytest.mark.slow
 def test_a_run_starts_from_another(outcome, pictures, tmp_path):
     lines = []
     result = _train(

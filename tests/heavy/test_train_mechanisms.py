@@ -143,7 +143,7 @@ def test_muon_is_keras_for_matrices_and_adamw_for_the_rest():
         )
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_recipe_of_muon_turns_the_matrices_of_blocks_and_downsamplings_alone():
     learner = classifier(load_recipe("cifar10", [*TINY, "optimizer.method=muon"]), 10)
     names = {id(v): n for n, v in canonical_variables(learner.model).items()}
@@ -169,7 +169,7 @@ def _kept(learner):
     return sum(math.prod(variable.shape) for variable in learner.optimizer.variables)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.upstream
 def test_averages_are_timms():
     import torch
@@ -194,7 +194,7 @@ def test_averages_are_timms():
         )
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.upstream
 @pytest.mark.parametrize(("warmup", "total"), [(20, 100), (0, 50), (7, 9)])
 def test_the_schedule_is_timms(warmup, total):
@@ -217,7 +217,7 @@ def test_the_schedule_is_timms(warmup, total):
         assert ours(update) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.upstream
 @pytest.mark.parametrize("family", ["convnext", "convnextv2"])
 def test_what_decays_is_what_timm_lets_decay(family):
@@ -265,7 +265,7 @@ def test_a_state_of_another_network_is_refused():
         other.restore(learner.state())
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_only_the_head_learns_in_a_linear_probe():
     recipe = load_recipe("linear_probe", [*TINY, "model.resolution=32"])
     learner = classifier(recipe, 10)
@@ -277,7 +277,7 @@ def test_only_the_head_learns_in_a_linear_probe():
     assert changed == {"head.kernel", "head.bias"}
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_averaged_weights_take_the_place_and_give_it_back():
     learner = classifier(load_recipe("cifar10", [*TINY, "optimizer.ema=0.5"]), 10)
     rng = np.random.default_rng(0)
@@ -292,7 +292,7 @@ def test_averaged_weights_take_the_place_and_give_it_back():
     np.testing.assert_array_equal(learner.weights()["head.kernel"], after)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_weights_of_pictures_multiply_their_loss():
     rng = np.random.default_rng(0)
     pictures = rng.normal(size=(16, 32, 32, 3)).astype(np.float32)
@@ -304,13 +304,13 @@ def test_weights_of_pictures_multiply_their_loss():
     assert losses[1] == pytest.approx(2 * losses[0], rel=1e-5)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_canonical_names_cover_what_is_trained():
     learner = classifier(load_recipe("cifar10", TINY), 10)
     assert len(canonical_variables(learner.model)) == len(learner.model.trainable_variables)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_published_classifier_of_the_same_classes_stays(tmp_path):
     names = labels_for("imagenet-1k").names
     recipe = load_recipe("cifar10", TINY)
@@ -326,7 +326,7 @@ def test_a_published_classifier_of_the_same_classes_stays(tmp_path):
     assert "strides" not in initialise(learner, tmp_path / "a.safetensors", names, (4, 2, 2, 2))
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_weights_spread_by_fan_in_keep_the_variance_and_are_the_same_draw():
     published, wide = (
         classifier(load_recipe("cifar10", [*TINY, f"model.initial={how}"]), 10).weights()

@@ -29,7 +29,8 @@ def cifar(shared_data):
     return np.stack(images).astype("float32"), np.array(targets)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
+@pytest.mark.slow
 def test_a_tiny_model_overfits_64_real_pictures(cifar):
     images, labels = cifar
     model = create_convnext_v2(

@@ -127,7 +127,7 @@ def test_a_network_of_timms_with_this_trait(tmp_path, pictures, trait):
 
 
 @pytest.mark.upstream
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("name", ["test_convnext", "test_convnext2", "test_convnext3"])
 def test_timms_test_models_by_name_by_config_and_not_without(tmp_path, pictures, name):
     import timm
@@ -145,7 +145,7 @@ def test_timms_test_models_by_name_by_config_and_not_without(tmp_path, pictures,
 
 
 @pytest.mark.upstream
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_timms_xxlarge_at_one_block_a_stage(tmp_path, pictures):
     """Its published shapes would do as well, and take 3.4 GB."""
     import timm
@@ -167,7 +167,7 @@ def test_timms_xxlarge_at_one_block_a_stage(tmp_path, pictures):
 
 
 @pytest.mark.upstream
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_clips_recipe_comes_from_its_config_or_from_the_caller(tmp_path):
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     model = timms({})
@@ -188,7 +188,7 @@ def test_clips_recipe_comes_from_its_config_or_from_the_caller(tmp_path):
 
 
 @pytest.mark.upstream
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("trait", ["usual", "hidden", "norm_pool", "rms", "simple"])
 def test_explanations_are_the_gradients_of_every_head(tmp_path, trait):
     import torch
@@ -266,7 +266,7 @@ def test_parameters_are_the_canonical_ones_in_order(name):
 
 
 @pytest.mark.upstream
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_model_that_is_built_says_how_its_file_computes(tmp_path, pictures):
     """Whoever builds `test_convnext2` has said what the file does not."""
     import timm

@@ -60,7 +60,7 @@ def test_the_gradient_of_one_way_is_the_other(mask):
     np.testing.assert_array_equal(as_numpy(of_list), _as_list(x, mask))
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_mask_of_another_number_of_places_stays_within_bounds():
     everything, nothing = np.ones((1, 2, 2, 1), np.float32), np.zeros((1, 2, 2, 1), np.float32)
     too_many = find_places(ops.convert_to_tensor(everything), 3)

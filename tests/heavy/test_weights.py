@@ -156,7 +156,7 @@ def test_what_a_peer_saved_answers_as_the_peer(peer, name, tmp_path):
         assert relative_error(answers(ours, IMAGES), expected) < TOLERANCE, way
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("num_classes", [0, 21_841])
 @pytest.mark.parametrize(("peer", "name"), [model for model in MODELS if "test" in model[1]])
 def test_features_and_large_heads_of_a_peer(peer, name, num_classes, tmp_path):
@@ -198,7 +198,7 @@ FILES = {
 }
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize("num_classes", [0, 10])
 @pytest.mark.parametrize(("peer", "name"), MODELS)
 def test_a_peer_loads_what_we_saved_and_answers_as_we_do(peer, name, num_classes, tmp_path):

@@ -66,7 +66,9 @@ def outcomes(source: Path, door: str, arguments: list[str]) -> dict[str, str]:
             "HF_HUB_OFFLINE": "1",
             "KERAS_BACKEND": "torch",
             "OUTCOMES": str(report),
-            "PYTHONPATH": os.pathsep.join((str(SUITE), str(ROOT / "src"), str(source))),
+            "PYTHONPATH": os.pathsep.join(
+                (str(SUITE), str(ROOT / "benchmarks"), str(ROOT / "src"), str(source))
+            ),
         }
         tests = [str(SUITE / "models.py"), str(SUITE / "processor.py")]
         subprocess.run([*command, *tests, *arguments], cwd=folder, env=environment, check=False)

@@ -11,13 +11,11 @@ import importlib
 import json
 import os
 import sys
-import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 KINDS = ("Config", "Model", "ForImageClassification", "Backbone")
@@ -92,20 +90,9 @@ def stand_ins(folder: Path) -> None:
                 module.__dict__.update(values if whole == name else {"__path__": []})
 
 
-def importable_torchvision() -> torch.library.Library:
-    """Let torchvision import next to a PyTorch build that its compiled operators do not match."""
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("torchvision")
-    return library
-
-
-def pytest_configure(config: Any) -> None:
+def pytest_configure() -> None:
     """Prepare what the tests import."""
-    config.torchvision_library = importable_torchvision()
+    importlib.import_module("importable_torchvision")
     stand_ins(Path.cwd())
     if os.environ["DOOR"] == "convnext.hf":
         swap()

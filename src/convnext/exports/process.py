@@ -92,18 +92,24 @@ def _produce_elsewhere(
 
 
 def _describe(folder: Path, job: Job, target: Path, material: Material) -> None:
-    weights = job.network.weights
-    save_weights(weights.tensors, folder / "weights.safetensors", dtype="float32")
+    network = job.network
+    save_weights(
+        network.weights.tensors,
+        folder / "weights.safetensors",
+        dtype="float32",
+        architecture=network.architecture,
+    )
     np.save(folder / "pixels.npy", material.pixels)
     np.save(folder / "normalised.npy", material.normalised)
     if job.calibration is not None:
         np.save(folder / "calibration.npy", job.calibration)
     described = {
         "target": str(target.absolute()),
-        "source": weights.source,
-        "preprocess": asdict(job.network.preprocess),
-        "sides": job.network.sides,
-        "strides": job.network.strides,
+        "source": network.weights.source,
+        "preprocess": asdict(network.preprocess),
+        "sides": network.sides,
+        "strides": network.strides,
+        "dilations": network.dilations,
         "options": {
             "format": job.format,
             "output": job.output,
@@ -177,6 +183,7 @@ def main(arguments: list[str]) -> int:
                 _recipe(described["preprocess"]),
                 tuple(described["sides"]) if described["sides"] else None,
                 tuple(described["strides"]),
+                tuple(described["dilations"]),
             )
             material = Material(
                 np.load(folder / "pixels.npy"), np.load(folder / "normalised.npy"), ""

@@ -16,6 +16,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("convnext.graphs.untracked_openvino")
 
 import convnext  # noqa: E402
+from convnext.architecture import ARCHITECTURES  # noqa: E402
 from convnext.atomic import is_temporary, remove_temporaries  # noqa: E402
 from convnext.engines import open_engine  # noqa: E402
 from convnext.errors import (  # noqa: E402
@@ -26,12 +27,15 @@ from convnext.errors import (  # noqa: E402
     UnknownNameError,
     WeightsUnavailableError,
 )
-from convnext.exports import exporting, formats, onnx_files, process, verify  # noqa: E402
+from convnext.exports import exporting, formats, job, onnx_files, process, verify  # noqa: E402
 from convnext.graphs.onnx import OPERATORS  # noqa: E402
 from convnext.graphs.untracked_openvino import core, ov  # noqa: E402
 from convnext.images.recipe import Preprocess  # noqa: E402
 from convnext.images.transform import normalise  # noqa: E402
+from convnext.weights.info import WeightsInfo  # noqa: E402
 from convnext.weights.load import read_weights  # noqa: E402
+from convnext.weights.random_weights import random_weights  # noqa: E402
+from convnext.weights.save import save_weights  # noqa: E402
 
 SIDE = 48
 
@@ -217,6 +221,23 @@ def test_weights_without_a_classifier_give_what_is_nearest(written, tmp_path):
         convnext.export(bare, tmp_path / "b.onnx", output="logits")
     with pytest.raises(ArgumentError, match="softmax goes with logits"):
         convnext.export(bare, tmp_path / "b.onnx", softmax=True)
+
+
+def test_a_process_of_its_own_is_told_everything(pixels, tmp_path, monkeypatch):
+    """Its arithmetic, too: shapes do not tell the epsilon and the activation of test_convnext."""
+    arrays = random_weights(ARCHITECTURES["test_convnext"], num_classes=3)
+    path, info = tmp_path / "unusual.safetensors", WeightsInfo(preprocess=Preprocess(size=SIDE))
+    save_weights(arrays, path, architecture="test_convnext", info=info)
+    in_tensorflow = {
+        **formats.FORMATS,
+        "onnx": replace(formats.FORMATS["onnx"], in_tensorflow=True),
+    }
+    monkeypatch.setattr(formats, "FORMATS", in_tensorflow)
+    monkeypatch.setattr(job, "FORMATS", in_tensorflow)
+    monkeypatch.setattr(process, "_run", lambda folder, _: process.main([str(folder)]))
+    convnext.export(path, tmp_path / "a.onnx", with_preprocessing=True)
+    answers = by_onnxruntime(tmp_path / "a.onnx", pixels)
+    np.testing.assert_allclose(answers, logits_of(path, pixels), rtol=0, atol=1e-5)
 
 
 def spoilt(monkeypatch, change):

@@ -64,6 +64,7 @@ def test_in_bfloat16_the_noise_is_far_below_the_signal(weights, reference):
         assert decibels(values, reference[name]) > 35
 
 
+@pytest.mark.slow
 def test_in_int8_the_noise_is_far_below_the_signal(weights, reference, shared_data):
     """Calibrated with other photographs. The rest is in float32, to see what rounding does."""
     core = pytest.importorskip("convnext.graphs.untracked_openvino").core

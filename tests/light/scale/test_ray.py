@@ -117,6 +117,7 @@ def test_two_workers_write_what_one_process_writes(here, predict, shared_data, f
     assert source.exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed(slow, predict, files):
     predict(slow, "alone", shard_size=5)
     killed = []
@@ -136,6 +137,7 @@ def test_a_worker_that_is_killed(slow, predict, files):
     assert files("together") == files("alone"), "nothing lost, nothing twice, no draft"
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed(slow, predict, named_weights, files):
     command = [sys.executable, "-m", "convnext", "predict", str(slow), "--model"]
     command += [str(named_weights), "--out", "together/", "--shard-size", "5", "--top", "3"]
@@ -163,12 +165,14 @@ def test_a_driver_that_is_killed(slow, predict, named_weights, files):
     assert files("together") == files("alone")
 
 
+@pytest.mark.slow
 def test_errors_come_through(here, slow, predict):
     (here / "blocked/part-00001-of-00020.parquet").mkdir(parents=True)
     with pytest.raises(ConvNeXtError, match=r"part-00001-of-00020\.parquet cannot be written"):
         predict(slow, "blocked", shard_size=5, runner="ray", room=TWO)
 
 
+@pytest.mark.slow
 def test_an_evaluation_by_workers(here, make, named_weights, capsys):
     for number in range(60):
         path = here / f"data/shade {number // 6}/{number:02}.png"

@@ -48,6 +48,7 @@ def test_a_cat_is_a_cat_and_what_is_none_of_its_classes_leaves_the_demo_unsure(c
         assert doubtful < demo["UNSURE"] - 0.1
 
 
+@pytest.mark.slow
 def test_its_accuracy_is_the_one_that_is_stated(shared_data, tmp_path):
     card = (ROOT / "docs" / "bundled.md").read_text()
     [stated] = re.findall(r"([\d.]+) % of CIFAR-10's 10,000 test pictures", card)

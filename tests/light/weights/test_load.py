@@ -182,6 +182,7 @@ def test_an_array_that_its_owner_has_mapped_and_changed_stays_so(tmp_path, weigh
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is counted by Linux")
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["w.safetensors", "w.pth", "w.npz"])
 def test_the_pages_of_a_file_do_not_pile_up(tmp_path, file):
     """Every tensor is read once, so all that was mapped before can go."""

@@ -93,6 +93,7 @@ def surveys(folder: Path) -> list[dict]:
     return reports
 
 
+@pytest.mark.slow
 def test_damage_to_an_hdf5_file_is_an_error_or_harmless(tmp_path, arrays, monkeypatch):
     content = write_intact(tmp_path / "intact", "h5", arrays)
     errors = 0
