@@ -211,7 +211,7 @@ def test_a_clip_model_of_open_clips(tmp_path, pictures, kind, name, proj):
     assert np.array_equal(answers(other.encode_image, pictures), expected["logits"])
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_picture_as_a_vector_of_clips(tmp_path):
     """From pixels on, with open_clip's own transform, and what a tower of CLIP's cannot do."""
     from PIL import Image
@@ -234,7 +234,7 @@ def test_a_picture_as_a_vector_of_clips(tmp_path):
         classifier(picture)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 @pytest.mark.parametrize(
     "options", [{"timm_proj_bias": True}, {"timm_proj": "", "timm_pool": "avg"}]
 )
@@ -251,7 +251,7 @@ def test_a_clip_model_with_a_bias_is_read_and_not_written(tmp_path, pictures, op
         convert(path, tmp_path / "back.safetensors", to_layout="open_clip", **stated)
 
 
-@pytest.mark.any_backend
+@pytest.mark.torch_alone
 def test_a_hidden_layer_that_open_clip_cannot_have():
     architecture = replace(ARCHITECTURES["convnext_atto"], **SMALL, head_hidden=20)
     weights = random_weights(architecture, 12)

@@ -25,8 +25,16 @@ from convnext.weights.load import CanonicalWeights
 
 __all__ = ["OUTPUTS", "Network"]
 
-STAGES = ("stage_0", "stage_1", "stage_2", "stage_3")
-OUTPUTS = ("logits", "embedding", *STAGES, "tokens", "pre_logits")
+OUTPUTS = (
+    "logits",
+    "embedding",
+    "stage_0",
+    "stage_1",
+    "stage_2",
+    "stage_3",
+    "tokens",
+    "pre_logits",
+)
 """What a network can give, as far as its architecture has it.
 
     logits       what the classifier says; of CLIP's image towers, their vectors as they are

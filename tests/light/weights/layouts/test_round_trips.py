@@ -85,6 +85,9 @@ def test_a_tower_of_clip_there_and_back_among_other_tensors(
     assert (found.layout, found.ignored) == ("open_clip", tuple(text))
     same_weights(to_canonical(theirs | text), ours)
     same_weights(to_canonical({n.removeprefix("visual."): a for n, a in theirs.items()}), ours)
+    ours["head.bias"] = ours["head.bias"] + 1
+    with pytest.raises(ArgumentError, match=r"no head\.bias, and this one is not zero"):
+        to_foreign(ours, "open_clip", variant)
 
 
 def test_a_norm_that_is_there_twice(odd_variant, numbered, same_weights):
@@ -191,7 +194,9 @@ def test_half_precision_stays_half_precision(odd_variant):
 @pytest.mark.parametrize("layout", ["torchvision", "keras_applications"])
 def test_a_layout_without_names_for_v2_says_which_have_them(layout, odd_variant, numbered):
     variant = odd_variant("v2")
-    with pytest.raises(ArgumentError, match="Layouts that can be written: convnext, facebook"):
+    with pytest.raises(
+        ArgumentError, match="Layouts that can be written: convnext, dinov3_facebook, facebook"
+    ):
         to_foreign(numbered(parameter_shapes(variant)), layout, variant)
 
 
