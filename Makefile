@@ -14,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=
 ONLY ?= not slow
 PYTEST = $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS) -m "$(ONLY)"
 
-.PHONY: help install lint format test test-light test-heavy test-hf test-r test-docs test-all demo bench docs clean
+.PHONY: help install lint format test test-light test-heavy test-hf test-r test-docs test-all demo bench docs dist clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,11 @@ install: .venv/dev ## Everything a contributor needs, in .venv.
 # What only docs needs: the site's builder reads the sources and imports nothing, so no framework.
 .venv/docs: .venv/bin/python pyproject.toml
 	$(PIP) --group docs --group tools
+	touch $@
+
+# What only dist needs: the builder, beside what the demo needs, which the built package is tried with.
+.venv/dist: .venv/demo
+	$(PIP) --group dist
 	touch $@
 
 # What only bench needs: OpenVINO's own way to int8, as a peer.
@@ -101,6 +106,11 @@ docs: .venv/docs ## The site of the documentation, in site/.
 
 test-docs: .venv/dev ## Check that the Python in the documentation runs.
 	KERAS_BACKEND=torch $(PYTEST) tests/heavy/test_documentation.py
+
+dist: .venv/dist ## The wheel and the sdist, in dist/, each checked to be whole.
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python .ci/dist.py
 
 clean: ## Remove the environment and everything generated.
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
