@@ -104,8 +104,8 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 docs: .venv/docs ## The site of the documentation, in site/.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-test-docs: .venv/dev ## Check that the Python in the documentation runs.
-	KERAS_BACKEND=torch $(PYTEST) tests/heavy/test_documentation.py
+test-docs: .venv/dev ## Check that the Python in the documentation and the notebooks runs.
+	KERAS_BACKEND=torch $(PYTEST) tests/heavy/test_documentation.py tests/heavy/test_notebooks.py
 
 dist: .venv/dist ## The wheel and the sdist, in dist/, each checked to be whole.
 	rm -rf dist
