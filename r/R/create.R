@@ -6,6 +6,7 @@ creator <- function(python_name, layer_scale_init_value) {
                     input_shape = NULL,
                     include_top = TRUE,
                     pooling = NULL,
+                    drop_rate = 0,
                     drop_path_rate = 0,
                     layer_scale_init_value,
                     classifier_activation = "softmax",
@@ -21,6 +22,7 @@ creator <- function(python_name, layer_scale_init_value) {
       input_shape = as_shape(input_shape, "input_shape"),
       include_top = as_flag(include_top, "include_top"),
       pooling = pooling,
+      drop_rate = drop_rate,
       drop_path_rate = drop_path_rate,
       layer_scale_init_value = layer_scale_init_value,
       classifier_activation = classifier_activation,
@@ -51,7 +53,9 @@ creator <- function(python_name, layer_scale_init_value) {
 #'   from 32 pixels on. A small fixed size, from 8 pixels on, has smaller strides and the same parameters, so that
 #'   weights fit at every size.
 #' @param include_top Whether the model ends in the classifier.
-#' @param pooling Without the top: `"avg"` or `"max"` for the normalised pooled vector, `NULL` for the last feature map.
+#' @param pooling `"avg"`, `"max"`, or `"avgmax"` for the mean of both. Without the top the normalised pooled vector comes
+#'   out, and with `NULL` the last feature map; with the top `NULL` means `"avg"`, for which weights were trained.
+#' @param drop_rate Probability with which training drops each number that is classified.
 #' @param drop_path_rate Stochastic depth of the last block; it rises in a line from 0 at the first.
 #' @param layer_scale_init_value Where layer scale starts; `NULL` or 0 for none.
 #' @param classifier_activation `"softmax"` for probabilities, `NULL` for logits, or any activation of Keras.

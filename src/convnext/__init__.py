@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convnext.classifier import Classifier
     from convnext.create import create_convnext_v1, create_convnext_v2
     from convnext.exports import export
+    from convnext.nn.alterations import reset_classifier, set_grad_checkpointing
     from convnext.nn.model import feature_maps
     from convnext.weights.catalog import get_checkpoint, list_models
     from convnext.weights.load import load_weights
@@ -39,7 +40,9 @@ __all__ = [
     "hub",
     "list_models",
     "load_weights",
+    "reset_classifier",
     "save_weights",
+    "set_grad_checkpointing",
 ]
 
 _LATE = {
@@ -54,7 +57,9 @@ _LATE = {
     "get_checkpoint": "convnext.weights.catalog",
     "list_models": "convnext.weights.catalog",
     "load_weights": "convnext.weights.load",
+    "reset_classifier": "convnext.nn.alterations",
     "save_weights": "convnext.weights.save",
+    "set_grad_checkpointing": "convnext.nn.alterations",
 }
 
 

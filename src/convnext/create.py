@@ -33,7 +33,9 @@ Head = Literal["keep", "new"]
 Activation = str | Callable[[Any], Any] | None
 
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
-POOLINGS = ("avg", "max")
+POOLINGS = ("avg", "max", "avgmax")
+
+Pooling = Literal["avg", "max", "avgmax"] | None
 
 
 def create_convnext_v1(  # noqa: PLR0913
@@ -42,7 +44,8 @@ def create_convnext_v1(  # noqa: PLR0913
     input_shape: InputShape | None = None,
     include_top: bool = True,
     *,
-    pooling: Literal["avg", "max"] | None = None,
+    pooling: Pooling = None,
+    drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     layer_scale_init_value: float | None = 1e-6,
     classifier_activation: Activation = "softmax",
@@ -64,16 +67,21 @@ def create_convnext_v1(  # noqa: PLR0913
             so that the last feature map keeps at least 4 pixels on its short side; the parameters
             stay the same, so published weights load at every size.
         include_top: Whether the model ends in the classifier.
-        pooling: Without the top: `"avg"` or `"max"` for the normalised pooled vector, None for the
-            last feature map.
+        pooling: `"avg"`, `"max"`, or `"avgmax"` for the mean of both. Without the top the
+            normalised pooled vector comes out, and with None the last feature map; with the top
+            None means `"avg"`, for which weights were trained.
+        drop_rate: Probability with which training drops each number that is classified.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
         layer_scale_init_value: Where layer scale starts; None or 0 for no layer scale, which the
             isotropic small and base never have.
         classifier_activation: `"softmax"` for probabilities, None for logits, or any activation.
         include_preprocessing: Whether the model takes pixels in 0..255 and normalises them itself.
         head_init_scale: Multiplies the classifier's initial weights (0.001 for fine-tuning).
-        weights: None for random weights, a published checkpoint's name, `"imagenet"` for the
-            variant's default checkpoint, or the path of a weights file in any layout.
+        weights: None for random weights, the name of a published checkpoint or of a repository on
+            the Hugging Face Hub, `"imagenet"` for the variant's default checkpoint, or the path of
+            a weights file in any layout. For pictures of other channels than the weights' own, the
+            stem's kernel is adapted as timm does it: its sum for one channel, otherwise repeated
+            and rescaled.
         head: `"new"` leaves the classifier at its initial values and takes the rest from `weights`,
             which is how to start on other classes.
         output_stride: 8 or 16 for a last feature map of an eighth or a sixteenth of each side, by
@@ -94,6 +102,7 @@ def create_convnext_v1(  # noqa: PLR0913
         input_shape=input_shape,
         include_top=include_top,
         pooling=pooling,
+        drop_rate=drop_rate,
         drop_path_rate=drop_path_rate,
         layer_scale_init_value=layer_scale_init_value,
         classifier_activation=classifier_activation,
@@ -112,7 +121,8 @@ def create_convnext_v2(  # noqa: PLR0913
     input_shape: InputShape | None = None,
     include_top: bool = True,
     *,
-    pooling: Literal["avg", "max"] | None = None,
+    pooling: Pooling = None,
+    drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     layer_scale_init_value: float | None = None,
     classifier_activation: Activation = "softmax",
@@ -136,6 +146,7 @@ def create_convnext_v2(  # noqa: PLR0913
         input_shape: See `create_convnext_v1`.
         include_top: See `create_convnext_v1`.
         pooling: See `create_convnext_v1`.
+        drop_rate: See `create_convnext_v1`.
         drop_path_rate: See `create_convnext_v1`.
         layer_scale_init_value: None, as published; a number adds V1's layer scale.
         classifier_activation: See `create_convnext_v1`.
@@ -160,6 +171,7 @@ def create_convnext_v2(  # noqa: PLR0913
         input_shape=input_shape,
         include_top=include_top,
         pooling=pooling,
+        drop_rate=drop_rate,
         drop_path_rate=drop_path_rate,
         layer_scale_init_value=layer_scale_init_value,
         classifier_activation=classifier_activation,
@@ -180,6 +192,7 @@ def _create(  # noqa: PLR0913
     input_shape: InputShape | None,
     include_top: bool,
     pooling: str | None,
+    drop_rate: float,
     drop_path_rate: float,
     layer_scale_init_value: float | None,
     classifier_activation: Activation,
@@ -196,11 +209,6 @@ def _create(  # noqa: PLR0913
         geometry = row.dilated(output_stride)
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownNameError("pooling", pooling, [*POOLINGS, "None"])
-    if pooling is not None and include_top:
-        raise ArgumentError(
-            f"pooling={pooling!r} goes with include_top=False: the top has its own pooling. "
-            "Leave one of the two out."
-        )
     with undrawn(weights is not None and head == "keep"):
         model = build_model(
             replace(row, layer_scale=bool(layer_scale_init_value) and (row.layer_scale or row.grn)),
@@ -209,6 +217,7 @@ def _create(  # noqa: PLR0913
             num_classes=_whole_number("num_classes", num_classes, at_least=1),
             include_top=include_top,
             pooling=pooling,
+            drop_rate=_number("drop_rate", drop_rate, below=1.0),
             drop_path_rate=_number("drop_path_rate", drop_path_rate, below=1.0),
             layer_scale_init_value=(
                 None
@@ -230,7 +239,7 @@ def _fill(model: keras.Model, variant: str, weights: str | Path, head: Head) -> 
     from convnext.weights.load import load_weights
 
     source = default_checkpoint(variant).name if weights == "imagenet" else weights
-    load_weights(model, source, head=head)
+    load_weights(model, source, head=head, adapt_channels=True)
 
 
 def _checked_shape(

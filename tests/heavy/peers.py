@@ -259,7 +259,10 @@ def our_outputs(model: keras.Model, images: NDArray[np.float32]) -> dict[str, ND
 
 
 def gradients(
-    model: keras.Model, images: NDArray[np.float32], towards: NDArray[np.float32]
+    model: keras.Model,
+    images: NDArray[np.float32],
+    towards: NDArray[np.float32],
+    training: bool = False,
 ) -> Weights:
     """Gradient of `sum(model(images) * towards)` for every parameter, by canonical name."""
     variables = canonical_variables(model)
@@ -268,19 +271,21 @@ def gradients(
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(model(images, training=False) * towards)
+            loss = tf.reduce_sum(model(images, training=training) * towards)
         found = tape.gradient(loss, [variable.value for variable in variables.values()])
     elif backend == "torch":
         import torch
 
-        outputs = model(torch.from_numpy(images), training=False)
+        model.zero_grad()
+        outputs = model(torch.from_numpy(images), training=training)
         (outputs * torch.from_numpy(towards)).sum().backward()
         found = [variable.value.grad for variable in variables.values()]
     else:
         import jax
 
         def loss_of(trainable):
-            outputs, _ = model.stateless_call(trainable, [], images, training=False)
+            state = [v.value for v in model.non_trainable_variables]
+            outputs, _ = model.stateless_call(trainable, state, images, training=training)
             return (outputs * towards).sum()
 
         by_id = {

@@ -78,6 +78,7 @@ def test_a_model_and_its_files(name, photos, tmp_path):
         assert relative_error(run(tmp_path / filename, batch[:1]), expected[:1]) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.torch_alone
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
 def test_atto_at_full_size(name, photos, tmp_path):
@@ -227,6 +228,7 @@ needs_other_process = pytest.mark.skipif(
 
 
 @needs_other_process
+@pytest.mark.slow
 def test_from_another_backend_tensorflow_writes_in_a_process_of_its_own(photos, tmp_path):
     model, steps = model_of("test_v2", drop_path_rate=0.2), []
     report = convnext.export(

@@ -198,7 +198,7 @@ np.save(f"{folder}/got.npy", np.stack([m.predict_on_batch(images) for m in (whol
 """
 
 
-@pytest.mark.parametrize("family", [pytest.param("v1", marks=pytest.mark.torch_alone), "v2"])
+@pytest.mark.parametrize("family", [pytest.param("v1", marks=pytest.mark.slow), "v2"])
 def test_saved_models_load_in_a_fresh_process(family, tmp_path):
     model = CREATE[family]("test", 5, (48, 48, 3), drop_path_rate=0.2, include_preprocessing=True)
     fill(model, random_weights(get_variant(family, "test"), 5))

@@ -43,8 +43,9 @@ OPEN_SIZE = (None, None, 3)
 
 
 def once(name):
-    """What differs in numbers alone is compared on one backend."""
-    return pytest.param(name, marks=pytest.mark.torch_alone)
+    """Sizes differ in numbers alone: they are compared on one backend, large ones when slow."""
+    slow = [pytest.mark.slow] if name.endswith(("huge", "xlarge", "large")) else []
+    return pytest.param(name, marks=[pytest.mark.torch_alone, *slow])
 
 
 DEEP = [*FULL_DEPTH, *FULL_WIDTH]

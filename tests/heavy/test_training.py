@@ -1,4 +1,4 @@
-"""A tiny model learns real pictures by heart in Keras' own `fit`."""
+"""A tiny model overfits real pictures in Keras' own `fit`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def cifar(shared_data):
 
 
 @pytest.mark.torch_alone
+@pytest.mark.slow
 def test_a_tiny_model_overfits_64_real_pictures(cifar):
     images, labels = cifar
     model = create_convnext_v2(

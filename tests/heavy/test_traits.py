@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from keras.backend import backend
+from timms import SMALL, answers, close, randomised, save, timms
 
 from convnext.architecture import ARCHITECTURES, Architecture, parameters
 from convnext.create import create_convnext_v1
@@ -24,7 +24,6 @@ from peers import as_numpy, backward
 SIDE = 128  # the smallest at which strides are the published ones
 # The graph engines know no Keras, so that one backend's run shows all there is of them.
 ENGINES = ("keras", "openvino", "onnxruntime") if backend() == "torch" else ("keras",)
-SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
 USUAL = Architecture("convnext_custom", "custom", SMALL["depths"], SMALL["dims"])
 TRAITS = {
     "usual": ({}, {}),
@@ -44,46 +43,6 @@ TRAITS = {
     "norm_pool": ({"head": "norm_pool"}, {"head_norm_first": True}),
     "hidden": ({"head_hidden": 20}, {"head_hidden_size": 20}),
 }
-
-
-def randomised(model, seed=0):
-    """Ordinary values for every parameter: initial ones would hide a broken part."""
-    import torch
-
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(0, 0.3)
-            if name.endswith(("norm.weight", "stem.1.weight", "gamma")) and parameter.ndim == 1:
-                parameter.add_(1)
-    return model.eval()
-
-
-def timms(options, **more):
-    import timm
-
-    return randomised(timm.create_model("convnext_tiny", num_classes=7, **SMALL, **options, **more))
-
-
-def save(model, folder, config=None):
-    from safetensors.torch import save_file
-
-    path = folder / "model.safetensors"
-    save_file(model.state_dict(), path)
-    if config is not None:
-        (folder / "config.json").write_text(json.dumps(config))
-    return path
-
-
-def answers(model, pictures):
-    import torch
-
-    with torch.no_grad():
-        return model(torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())).numpy()
-
-
-def close(ours, theirs):
-    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A model is opened once, however much is asked of it; its file is let go of when that is over."""
+"""A session opens its weights once and closes the file."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_file_that_was_written_over_is_read_no_more(named_weights, tmp_path):
     session.engine("logits")
     path.write_bytes(path.read_bytes()[:-4])
     for ask in (lambda: session.engine("embedding"), lambda: session.head):
-        with pytest.raises(WeightsFileError, match="was written over since it was opened"):
+        with pytest.raises(WeightsFileError, match="was overwritten since it was opened"):
             ask()
     session.run(BATCH, ("logits",))
 
@@ -175,7 +175,7 @@ def test_weights_for_other_channels_take_no_pictures(tmp_path):
         {name: np.ones(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "w.npz"
     )
     session = Session.open(tmp_path / "w.npz")
-    with pytest.raises(ArgumentError, match="takes 4 channels, and pictures have 3"):
+    with pytest.raises(ArgumentError, match="takes 4 channels, but pictures have 3"):
         session.engine("logits")
 
 

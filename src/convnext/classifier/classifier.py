@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from convnext.classifier.explain import EXPLAINED, Explanation, heat_of
+from convnext.classifier.gallery import THUMBNAILS, Results, thumbnail
 from convnext.classifier.results import Answer, Embedding, Prediction, best_classes, class_score
 from convnext.engines.base import Array, Precision
 from convnext.errors import ArgumentError, ArgumentTypeError, ImageError
@@ -42,8 +44,8 @@ class Classifier:
     `convnext.images.decode.decode` returns. Safe to call from several threads.
 
     Args:
-        model: The name of a published checkpoint, a weights file in any layout, or a Keras model of
-            this package.
+        model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
+            weights file in any layout, or a Keras model of this package.
         engine: What computes, see `convnext.engines.open_engine`.
         precision: What it computes in.
         calibration: What `"int8"` needs, see `convnext.engines.open_engine`.
@@ -57,6 +59,7 @@ class Classifier:
             pixels are normalised, one of `convnext.images.recipe.NORMALISATIONS`.
         architecture: What a weights file does not say of its network, see
             `convnext.weights.load.read_weights`.
+        output_stride: 8 or 16 for feature maps of so much of each side, by dilation.
 
     Attributes:
         info: What is known about the weights, such as their licence.
@@ -84,6 +87,7 @@ class Classifier:
         labels: Names | None = None,
         preprocess: Preprocess | str | None = None,
         architecture: object = None,
+        output_stride: int | None = None,
     ) -> None:
         self._session = session = Session.open(
             model,
@@ -95,6 +99,7 @@ class Classifier:
             size=size,
             preprocess=preprocess,
             architecture=architecture,
+            output_stride=output_stride,
             labels=labels,
         )
         session.check_pictures()
@@ -137,10 +142,30 @@ class Classifier:
                 print(prediction.id, prediction.error or prediction.best.label)
         """
         self._check_classes()
-        if not isinstance(top, int) or top < 1:
-            raise ArgumentError(f"top must be 1 or more classes; got {top!r}.")
+        _check_top(top)
         answers = self.run(sources, ("logits",), batch_size)
         return (self._prediction(answer, top) for answer in answers)
+
+    def predict(self, sources: Sources, top: int = 5, batch_size: int = 32) -> Results:
+        """The most probable classes of many pictures, together; see `stream` for the arguments.
+
+        A picture that cannot be read gives a prediction that holds the error.
+
+        Returns:
+            The predictions, which a notebook shows with thumbnails.
+
+        Example:
+            classifier.predict("photos/").save("photos.csv")
+        """
+        self._check_classes()
+        _check_top(top)
+        predictions: list[Prediction] = []
+        thumbnails: list[Image.Image | None] = []
+        for answer in self.run(sources, ("logits",), batch_size):
+            if len(thumbnails) < THUMBNAILS:
+                thumbnails.append(None if answer.pixels is None else thumbnail(answer.pixels))
+            predictions.append(self._prediction(answer, top))
+        return Results(predictions, thumbnails)
 
     def embed(self, picture: Source | Named) -> NDArray[np.float32]:
         """One picture as a vector: what the classifier sees, the normalised mean of the last map.
@@ -214,14 +239,14 @@ class Classifier:
             for batch in ahead:
                 results = self._session.run(batch.pixels, wanted) if len(batch.pixels) else {}
                 rows = [
-                    {name: result[row] for name, result in results.items()}
-                    for row in range(len(batch.pixels))
+                    ({name: result[row] for name, result in results.items()}, seen)
+                    for row, seen in enumerate(batch.pixels)
                 ]
                 for name, outcome in batch.outcomes(rows):
                     if isinstance(outcome, ImageError):
                         yield Answer(name, error=outcome)
                     else:
-                        yield Answer(name, outcome)
+                        yield Answer(name, outcome[0], pixels=outcome[1])
 
         return answers()
 
@@ -256,6 +281,11 @@ class Classifier:
         if answer.error is not None:
             return Prediction(answer.id, error=answer.error)
         return Prediction(answer.id, best_classes(answer.outputs["logits"], self.labels, top))
+
+
+def _check_top(top: int) -> None:
+    if not isinstance(top, int) or top < 1:
+        raise ArgumentError(f"top must be 1 or more classes; got {top!r}.")
 
 
 def _named(picture: Source | Named) -> Named:

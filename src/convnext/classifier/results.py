@@ -92,13 +92,15 @@ class Answer:
 
     Attributes:
         id: Names the picture.
-        outputs: Each output that was asked for; empty if the picture could not be read.
+        outputs: Each requested output; empty if the picture could not be read.
         error: Why it could not.
+        pixels: The picture as the model was given it, `[size, size, 3]`, uint8.
     """
 
     id: str
     outputs: Mapping[str, Array] = field(default_factory=dict)
     error: ImageError | None = None
+    pixels: NDArray[np.uint8] | None = None
 
 
 def softmax(logits: Array) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""`convnext bench`: how fast, how large and how exact, side by side."""
+"""`convnext bench`: compare speed, memory and accuracy of engines and other libraries."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ examples:
   convnext bench --random-weights convnextv2_nano --against timm,openvino-export
   convnext bench --random-weights convnext_tiny --against all --rounds 9 --threads 2
 
-Each contender has a process of its own, and they take turns, so that a change of the machine's
-speed meets all. All get the same weights and pictures. Our engines are given pixels, the peers
-pictures that are normalised already. Times are of a call for a whole batch.
+Each contender runs in its own process, and they take turns, so that a change of the machine's speed
+affects all. All get the same weights and pictures: our engines as pixels, the peers normalised.
+Times are of a call for a whole batch.
 
-  RATIO     its time over that of the first row that ran
-  PEAK MIB  the most memory its process had
-  DIFF      mean and largest difference of its logits from our float32 engine's
-  DB        the same as a ratio of signal to error: +20 is ten times closer
+  RATIO     time relative to the first row
+  PEAK MIB  peak memory of the process
+  DIFF      mean and largest difference of the logits from our float32 engine's
+  DB        the same as signal-to-noise ratio: +20 is ten times closer
   TOP-1     share of pictures with the same most probable class
 
-peers for --against, those before a colon also together, or all (that are installed):
+Peers for --against; the name before a colon means all of them, and all means all installed:
 {peers}
-FILE of --csv keeps earlier results, but for those that are measured again. A contender that fails,
-or cannot run this model, never stops the others: its row says why. Exit code 1: in some race,
-nobody finished.
+--csv keeps earlier results in FILE, except those measured again. A contender that fails, or cannot
+run this model, does not stop the others: its row has the error. Exit code 1: in some race, every
+contender failed.
 """
 
 
@@ -57,8 +57,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "bench",
-        help="time engines, and peers, beside each other",
-        description="Time our engines beside each other, and beside what others offer.",
+        help="compare the speed of engines and of other libraries",
+        description="Compare the speed of our engines with each other and with other libraries.",
         formatter_class=_WithPeers,
         epilog=EXAMPLES,
     )
@@ -82,13 +82,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--against", type=_listed, default=(), metavar="A,B", help="peers; default: none"
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
-    parser.add_argument("--threads", type=int, help="default: as many as there are processors")
-    parser.add_argument("--size", type=int, help="side of the pictures, if not the weights' own")
+    parser.add_argument("--threads", type=int, help="default: all available processors")
+    parser.add_argument("--size", type=int, help="side of the pictures (default: the weights')")
     parser.add_argument(
         "--pictures", metavar="DIR", help="a folder or archive (default: generated pictures)"
     )
     parser.add_argument(
-        "--random-weights", action="store_true", help="NAMES are variants; draw their weights"
+        "--random-weights", action="store_true", help="NAMES are variants, with random weights"
     )
     parser.add_argument("--csv", metavar="FILE", type=Path, help="add the results to FILE")
     parser.add_argument("--chart", metavar="FILE", type=Path, help="draw speed against agreement")
@@ -96,7 +96,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 class _WithPeers(argparse.RawDescriptionHelpFormatter):
-    """Fills in the peers when help is asked for: their table is not imported before."""
+    """Inserts the list of peers, which is imported only for the help."""
 
     def format_help(self) -> str:
         text = super().format_help()
@@ -118,7 +118,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Race; 0 if somebody finished in every race, else 1."""
+    """Run all races; 0 if a contender finished in each, else 1."""
     from convnext.bench.contenders import ALL, PEERS, choose
     from convnext.bench.machine import Machine
 
@@ -150,11 +150,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse numbers and files that cannot be, before any work is done."""
+    """Check numbers and output files before any work is done."""
     from convnext.bench.results import check_csv
 
     if not args.batches or min(args.batches) < 1:
-        raise ArgumentError("--batches takes numbers of 1 or more, such as 1,16.")
+        raise ArgumentError("--batches must be numbers of 1 or more, such as 1,16.")
     for name in ("rounds", "threads", "size"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -193,7 +193,6 @@ def _races(
     contenders: Sequence[Contender],
     machine: Machine,
 ) -> Iterator[list[Row]]:
-    """The rows of one model's races, one race for each batch size."""
     from convnext.bench.race import race
     from convnext.bench.results import rows_of
     from convnext.processors import available_processors
@@ -239,11 +238,11 @@ def _pictures(folder: str | None, model: Model) -> NDArray[np.uint8]:
     from convnext.images.generated import generated_pictures
 
     if folder is None:
-        said = f"{GENERATED} generated pictures (--pictures DIR for your own)"
+        about = f"{GENERATED} generated pictures (--pictures DIR for your own)"
         pictures = generated_pictures(GENERATED, model.preprocess.size)
     else:
-        pictures, said = pictures_from(folder, model.preprocess)
-    print(f"{model.name}, {said}.", file=sys.stderr)
+        pictures, about = pictures_from(folder, model.preprocess)
+    print(f"{model.name}, {about}.", file=sys.stderr)
     return pictures
 
 
@@ -271,7 +270,7 @@ def _progress(steps: int, title: str) -> Iterator[Callable[[str], object]]:
 
 
 def _store(args: argparse.Namespace, rows: Sequence[Row], new: Sequence[Row]) -> None:
-    """At once after each race: an interruption loses the running one at most."""
+    """Write the results after each race, so that an interruption loses one race at most."""
     if args.csv:
         from convnext.bench.results import write_csv
 

@@ -1,4 +1,4 @@
-"""`convnext evaluate`: how good a model is on labelled pictures, with reports."""
+"""`convnext evaluate`: measure a model's accuracy on labelled pictures, and write reports."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ examples:
   convnext evaluate convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
   convnext evaluate --table                   the TF-Hub collection's table, from stored reports
 
-DIR is a folder or a zip or tar archive, read in place. Classes are folders, named all by WordNet
-id, all by name or all by number from 0; or pictures lie flat and a ground truth has their labels.
+DIR is a folder, or a zip or tar archive, which is not unpacked. It has a folder for each class, all
+named by WordNet id, all by name or all by number from 0; or no class folders, with --ground-truth.
 
---ground-truth takes one label a line, in the order of the pictures' names, or a table of names and
-labels (csv, tab or space). Labels are WordNet ids, names or numbers: class numbers from 0, or the
-ids of the ImageNet challenge, for which its meta.mat or map_clsloc.txt must lie beside. Where the
-model's classes are called by numbers, such as 1 to 102, numbers are names unless said otherwise.
+--ground-truth is a file with one label per line, in the order of the pictures' names, or a table of
+names and labels (comma, tab or space). Labels are WordNet ids, names or numbers: class numbers from
+0, or ids of the ImageNet challenge, with its meta.mat or map_clsloc.txt in the same folder. If the
+names of the model's classes are numbers, such as 1 to 102, numbers are names (see --numbers).
 
 --subset model  the model chooses among all its classes (default)
---subset data   among the classes that the data has, as for the published numbers of ImageNet-A/-R
---subset FILE   among those in FILE, one a line; pictures of other classes are left out
+--subset data   among the classes of the data, as for the published numbers of ImageNet-A/-R
+--subset FILE   among those in FILE, one per line; pictures of other classes are left out
 
-Pictures are read as the authors' pipeline reads them: EXIF orientation is not applied, unlike in
-`convnext predict`. Results are kept picture by picture: --resume goes on after an interruption and
-gives the same numbers. With --engine-runner ray, workers share the pictures, and what they judge is
-kept in Parquet files beside the reports (docs/scale.md). Exit code 1: some pictures could not be
-read, or got no finite numbers.
+Pictures are decoded as in the authors' pipeline: EXIF orientation is not applied, unlike in
+`convnext predict`. Results are saved batch by batch: --resume continues an interrupted run, with
+the same results. With --engine-runner ray, workers share the pictures, and their results are saved
+in Parquet files beside the reports (docs/scale.md). Exit code 1: some pictures could not be read,
+or their logits are not finite.
 """
 
 OUT = Path("evaluations")
@@ -67,23 +67,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("model", nargs="?", help="a checkpoint's name, or a weights file")
     _add_data_options(parser)
     parser.add_argument(
-        "--weights", metavar="FILE", type=Path, help="a copy of the named checkpoint, not to fetch"
+        "--weights", metavar="FILE", type=Path, help="a copy of the checkpoint, not to download it"
     )
-    parser.add_argument("--engine", default="auto", help="what computes (default: auto)")
+    parser.add_argument("--engine", default="auto", help="default: the fastest installed one")
+    parser.add_argument("--precision", default="float32", help="default: float32")
     parser.add_argument(
-        "--precision", default="float32", help="what it computes in (default: float32)"
-    )
-    parser.add_argument(
-        "--calibration",
-        metavar="FILE",
-        help="for int8: what `convnext quantize` wrote, or pictures",
+        "--calibration", metavar="FILE", help="for int8: file of `convnext quantize`, or pictures"
     )
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="default: 32")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help=f"for reports (default: {OUT}/MODEL-DATA)"
     )
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    again.add_argument("--resume", action="store_true", help="continue an interrupted run")
     again.add_argument("--restart", action="store_true", help="discard an earlier run's results")
     add_runner_options(parser)
     parser.add_argument(
@@ -115,8 +111,8 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--numbers",
         default="auto",
         metavar="KIND",
-        help="numbers in the ground truth are index (from 0), name (what classes are called), "
-        "ilsvrc (ids) or auto (default)",
+        help="meaning of numbers in the ground truth: index (from 0), name (class names), ilsvrc "
+        "(ids) or auto (default)",
     )
     parser.add_argument("--synsets", metavar="FILE", type=Path, help="meta.mat or map_clsloc.txt")
     parser.add_argument("--subset", default="model", metavar="WHICH", help="classes to choose from")
@@ -124,7 +120,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; 0 if every picture could be judged, else 1."""
+    """Evaluate; 0 if every picture has finite logits, else 1."""
     if args.table is not None:
         return _print_table(args)
     if args.model is None or args.data is None:
@@ -169,8 +165,8 @@ def _check_published(model: str) -> None:
         get_checkpoint(model)
     except UnknownNameError as error:
         raise ArgumentError(
-            "With --weights, a copy of published weights, MODEL is the name of those. Give that, "
-            f"or leave out --weights and give the file as MODEL. {error}"
+            "With --weights, MODEL must be the name of the checkpoint that they are a copy of. "
+            f"Give that, or leave out --weights and give the file as MODEL. {error}"
         ) from error
 
 
@@ -202,7 +198,7 @@ def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
                     progress=True,
                 )
     except KeyboardInterrupt:
-        print(f"What is done is in {out}: go on with --resume.", file=sys.stderr)
+        print(f"The results so far are in {out}. Continue with --resume.", file=sys.stderr)
         raise
     report = build_report(subject, data, measured, args.batch)
     files, problem = write_reports(report, out)
@@ -249,7 +245,9 @@ def _summary(report: Report) -> str:
         *(f"Note: {note}" for note in report["notes"]),
     ]
     if results["unanswered"]:
-        lines.append(f"{results['unanswered']:,} pictures got no finite numbers: counted as wrong.")
+        lines.append(
+            f"The logits of {results['unanswered']:,} pictures are not finite: counted as wrong."
+        )
     bad = report["bad_pictures"]
     if bad:
         lines.append(f"{len(bad):,} pictures could not be read and are not counted:")
@@ -265,7 +263,7 @@ def _printable(text: str) -> str:
 
 def _print_table(args: argparse.Namespace) -> int:
     if args.model is not None or args.data is not None:
-        raise ArgumentError("--table prints stored reports: it takes neither a model nor --data.")
+        raise ArgumentError("--table prints stored reports: give neither a model nor --data.")
     from convnext.evaluate.table import collection_table, read_reports
 
     reports, problems = read_reports(args.table)

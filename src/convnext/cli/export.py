@@ -1,4 +1,4 @@
-"""`convnext export`: a model as a file for another runtime, compared with the model first."""
+"""`convnext export`: write a model for another runtime, and compare it with the original."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ examples:
   convnext export mine.safetensors --out mine.xml --precision float16 --with-preprocessing
   convnext export mine.safetensors --out mine.tflite --precision int8 --calibration photos/
   convnext export convnextv2_atto --out atto.onnx --resolution any --output embedding
+  convnext export convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
   convnext export --random convnextv2_nano --out nano.onnx
 
-MODEL is a published checkpoint, a name of the TF-Hub collection or of the new modules like it, or a
-weights file. What OUT ends in decides the format unless --format does.
+MODEL is a published checkpoint, a repository of the Hugging Face Hub, a module of `convnext
+hub-publish`, or a weights file. The suffix of OUT decides the format, unless --format is given.
 
   saved_model  a folder or .tar.gz: TensorFlow, Keras's TFSMLayer, tensorflow_hub (also to train)
   onnx         .onnx: standard operators only           float32, float16
@@ -34,9 +35,9 @@ weights file. What OUT ends in decides the format unless --format does.
   keras        .keras: a whole model                    float32
   safetensors  .safetensors: weights with their recipe  float32, float16, bfloat16
 
-The file takes normalised pictures (float32, channels last) and gives logits, unless options say
-otherwise. It is run in its own runtime and compared with the model; one that answers otherwise is
-not kept, and the exit code is 2.
+The exported model takes normalised pictures (float32, channels last) and computes logits, unless
+options change this. It is run in its runtime and compared with the original; if the outputs differ,
+the file is deleted, and the exit code is 2.
 """
 
 
@@ -44,51 +45,53 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "export",
-        help="write a model for another runtime, and check what was written",
-        description="Write a model for another runtime, run what was written, and keep it only if "
-        "it answers\nas the model does.",
+        help="write a model for another runtime, and verify it",
+        description="Write a model for another runtime, run it there, and keep it only if its "
+        "outputs are\nthose of the original.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a checkpoint, a module or a weights file")
-    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="what to write")
-    parser.add_argument("--format", help="default: what OUT ends in")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="file to write")
+    parser.add_argument("--format", help="default: by the suffix of OUT")
     parser.add_argument(
         "--resolution",
         type=_resolution,
         metavar="N",
-        help="side of the pictures, or any (default: the weights' own)",
+        help="side of the pictures, or any (default: the weights')",
     )
     parser.add_argument(
         "--batch",
         type=_batch,
         default="dynamic",
         metavar="N",
-        help="pictures at once, or dynamic (default)",
+        help="batch size, or dynamic (default)",
     )
-    parser.add_argument("--precision", help="what to write in (default: float32)")
+    parser.add_argument("--precision", help="of the file (default: float32)")
     parser.add_argument(
-        "--with-preprocessing", action="store_true", help="take pixels in 0..255, and normalise"
+        "--with-preprocessing", action="store_true", help="take pixels in 0..255 and normalise them"
     )
-    parser.add_argument("--softmax", action="store_true", help="give probabilities, not logits")
+    parser.add_argument("--softmax", action="store_true", help="compute probabilities, not logits")
+    parser.add_argument("--output", metavar="NAME", help="default: logits, or the last there is")
     parser.add_argument(
-        "--output", metavar="NAME", help="default: logits, or what is nearest to them"
+        "--output-stride",
+        type=int,
+        metavar="N",
+        help="8 or 16: larger feature maps, by dilation (default: 32)",
     )
     parser.add_argument(
-        "--drop-path", type=float, metavar="RATE", help="of the last block, when trained on"
+        "--drop-path", type=float, metavar="RATE", help="of the last block, for further training"
     )
-    parser.add_argument(
-        "--calibration", metavar="DIR", help="for int8: pictures such as the model will see"
-    )
+    parser.add_argument("--calibration", metavar="DIR", help="for int8: representative pictures")
     parser.add_argument(
         "--pictures",
         metavar="DIR",
-        help="what to compare on (default: those of the calibration, or generated ones)",
+        help="pictures to compare on (default: those of the calibration, or generated ones)",
     )
     parser.add_argument(
-        "--random", action="store_true", help="MODEL is a variant; draw its weights"
+        "--random", action="store_true", help="MODEL is a variant, with random weights"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=run)
 
 
@@ -101,7 +104,7 @@ def _batch(text: str) -> int | str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and say how good it is."""
+    """Export, and print the comparison; 0."""
     from convnext.exports import export
 
     hear_notices()
@@ -114,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
             precision=args.precision,
             with_preprocessing=args.with_preprocessing,
             softmax=args.softmax,
+            output_stride=args.output_stride,
             drop_path_rate=args.drop_path,
             random=args.random,
             pictures=args.pictures,
@@ -126,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(args: argparse.Namespace) -> dict[str, Any]:
-    """What is exported: a module's name says output and resolution too."""
+    """The model, resolution and output; a module's name determines all three."""
     from convnext.hub import MODULES
 
     options = {"model": args.model, "resolution": args.resolution, "output": args.output}
@@ -136,7 +140,7 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
     if module.feature_extractor and args.output not in (None, "embedding"):
         raise ArgumentError(
             f"{module.name} is a feature extractor, whose output is embedding, not {args.output}. "
-            f"For that, name {module.checkpoint}."
+            f"For that output, name {module.checkpoint}."
         )
     return {
         "model": module.checkpoint,
@@ -146,7 +150,7 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def hear_notices() -> None:
-    """Have the report alone say on what terms weights may be used, and not logging as well."""
+    """Silence the log of licences, as the report prints them."""
     logger = logging.getLogger("convnext")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
@@ -154,7 +158,7 @@ def hear_notices() -> None:
 
 @contextmanager
 def steps() -> Iterator[Callable[[str], object]]:
-    """Shows each step on the terminal, with the time that all have taken."""
+    """Yield a function that shows a step and the elapsed time on the terminal."""
     from tqdm import tqdm
 
     with tqdm(bar_format="{elapsed}  {desc}", disable=None, leave=False, file=sys.stderr) as bar:

@@ -1,6 +1,6 @@
-"""The `convnext` command: finds the subcommand, and turns errors into one line and an exit code.
+"""The `convnext` command: runs a subcommand, and turns errors into a message and an exit code.
 
-Nothing slow is imported before a subcommand runs, so `convnext --help` answers at once.
+Slow imports are left to the subcommands, so `convnext --help` is fast.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ COMMANDS = (
 )
 
 EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
-EXIT_BROKEN_PIPE = 141  # as a shell reports a program whose reader went away
+EXIT_INTERRUPTED = 130  # shells' exit code after SIGINT
+EXIT_BROKEN_PIPE = 141  # shells' exit code after SIGPIPE
 
 EXAMPLES = """\
 examples:
-  convnext predict cat.jpg                  what a picture shows
+  convnext predict cat.jpg                  classify a picture
   convnext embed photos/ --out photos.npz   pictures as vectors
-  convnext explain cat.jpg --out heat.png   where the class was seen
+  convnext explain cat.jpg --out heat.png   heat map of the class
   convnext evaluate convnext_tiny --data val
-  convnext bench --against timm             how fast this machine is, and others on it
+  convnext bench --against timm             time this package and others on this machine
   convnext list                             every published checkpoint
   convnext list "*.fcmae*" --size tiny      those of one recipe and size
   convnext info convnextv2_tiny             sizes, accuracy, licence, sources
@@ -58,21 +58,21 @@ examples:
   convnext convert model.pth model.safetensors --to huggingface
   convnext quantize convnext_tiny photos/ --out int8.safetensors
   convnext export convnext_tiny --out tiny.onnx
-  convnext hub-publish collection/          the TF-Hub collection, and more like it
-  convnext serve --model convnext_tiny      over HTTP, with a page to try it on
+  convnext hub-publish collection/          the TF-Hub collection, and new modules like it
+  convnext serve --model convnext_tiny      an HTTP server with a web page
   convnext train cifar10 --data cifar10/ --out runs/first
   convnext pretrain fcmae_cifar10 --data photos/ --out runs/encoder
   convnext verify convnextv2_tiny --picture 000000039769.jpg
 
-`convnext COMMAND --help` says more about a command.
+`convnext COMMAND --help` shows the help of a command.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with every command in it."""
+    """Build the parser with all commands."""
     parser = argparse.ArgumentParser(
         prog="convnext",
-        description="ConvNeXt V1 and V2: the published weights and what can be done with them.",
+        description="ConvNeXt V1 and V2: use, evaluate, convert, serve and train models.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -85,9 +85,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the return value is the exit code."""
+    """Run a command line and return the exit code."""
     args = build_parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names may have letters that it has not
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack characters of names
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _flush() -> None:
-    """What has nowhere to go is dropped: Python would fail to write it once more on exit."""
+    """Flush, or discard, buffered output: Python would raise again when it flushes on exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -114,8 +114,8 @@ def open_engine(  # noqa: PLR0913
     """Make a model ready to answer.
 
     Args:
-        model: The name of a published checkpoint, a weights file in any layout, weights from
-            `read_weights`, or a Keras model of ours.
+        model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
+            weights file in any layout, weights from `read_weights`, or a Keras model of ours.
         engine: One of `ENGINES`, or `"auto"` for the first that is installed.
         precision: `"auto"` is the fastest that keeps the answers on this machine.
         device: The runtime's name of a device.
@@ -151,11 +151,13 @@ def open_engine(  # noqa: PLR0913
     check_calibration(calibration, precision)
     _check_size(model, size, any_size)
     with opened_network(
-        model, size, any_size=any_size, preprocess=preprocess, architecture=architecture
+        model,
+        size,
+        any_size=any_size,
+        preprocess=preprocess,
+        architecture=architecture,
+        output_stride=output_stride,
     ) as network:
-        if output_stride is not None:
-            strides, dilations = network.architecture.dilated(output_stride)
-            network = replace(network, strides=strides, dilations=dilations)
         network.check_outputs(names)
         if calibration is not None and runtime.int8:
             options = replace(options, calibration=calibration_of(network, calibration))
@@ -208,6 +210,7 @@ def opened_network(
     any_size: bool = False,
     preprocess: Preprocess | str | None = None,
     architecture: object = None,
+    output_stride: int | None = None,
 ) -> Iterator[Network]:
     """The network that is meant, as long as its weights can be read.
 
@@ -234,7 +237,7 @@ def opened_network(
                 "A model is a published checkpoint's name, a weights file, weights from "
                 f"read_weights or a Keras model of this package, not {type(model).__name__}."
             )
-        yield replace(network, preprocess=recipe)
+        yield replace(network, preprocess=recipe).dilated(output_stride)
 
 
 def choose_runtime(engine: str, precision: str = "auto") -> Runtime:

@@ -88,6 +88,7 @@ def export(  # noqa: PLR0913
     with_preprocessing: bool | None = None,
     softmax: bool | None = None,
     output: str | None = None,
+    output_stride: int | None = None,
     drop_path_rate: float | None = None,
     random: bool = False,
     pictures: Sources | None = None,
@@ -98,8 +99,9 @@ def export(  # noqa: PLR0913
     """Write a model for another runtime, run what was written, and keep it only if it is good.
 
     Args:
-        model: The name of a published checkpoint, a weights file in any layout, or a Keras model of
-            this package; with `random`, the name of a variant.
+        model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
+            weights file in any layout, or a Keras model of this package; with `random`, the name of
+            a variant.
         path: Where to: a file, or for a SavedModel also a folder.
         format: One of `convnext.exports.FORMATS`; by default what the path ends in.
         resolution: Side of the pictures, or `"any"` for pictures of every size from 32 pixels on;
@@ -112,6 +114,8 @@ def export(  # noqa: PLR0913
             and for weights not.
         output: One of `convnext.graphs.network.OUTPUTS`; by default logits, or what is nearest to
             them where there is no classifier.
+        output_stride: 8 or 16 for feature maps of so much of each side, by dilation; by default as
+            the Keras model has it, and for weights 32.
         drop_path_rate: For formats that can be trained on; by default the Keras model's own, or 0.
         random: Whether random weights will do, which nothing is exported with otherwise.
         pictures: What to compare on; by default those of the calibration, or else a few that are
@@ -143,7 +147,7 @@ def export(  # noqa: PLR0913
     check_place(target, overwrite=overwrite, may_be_folder="" in kind.suffixes, beside=beside)
     kind.check_installed()
     on_progress("reading the weights")
-    with opened_source(model, resolution, random=random) as source:
+    with opened_source(model, resolution, random=random, output_stride=output_stride) as source:
         network = source.network
         _check_source(network.weights.path, beside)
         chosen = _checked_output(source, output)
@@ -272,6 +276,8 @@ def _check_job(job: Job) -> None:
             f"{job.network.weights.source} takes {job.network.channels} channels, and there is no "
             "recipe for their pixels. Export it without preprocessing."
         )
+    if max(job.network.dilations, default=1) > 1:
+        job.kind.check_option("output stride", "output stride: weights are the same for each")
     if job.network.sides is None:
         job.kind.check_option("any size", "pictures of any size; give a resolution")
 

@@ -16,7 +16,9 @@ from convnext.errors import ArgumentError, MissingDependencyError, UnknownNameEr
 
 __all__ = ["FORMATS", "Format", "Option", "choose_format"]
 
-Option = Literal["batch", "preprocessing", "softmax", "output", "any size", "drop path"]
+Option = Literal[
+    "batch", "preprocessing", "softmax", "output", "any size", "drop path", "output stride"
+]
 
 HALF = 1e-2
 FULL = 1e-4
@@ -97,7 +99,9 @@ class Format:
         )
 
 
-_GRAPH: frozenset[Option] = frozenset(("batch", "preprocessing", "softmax", "output", "any size"))
+_GRAPH: frozenset[Option] = frozenset(
+    ("batch", "preprocessing", "softmax", "output", "any size", "output stride")
+)
 _HALVES = MappingProxyType({"float32": FULL, "float16": HALF})
 _EIGHT = MappingProxyType({"float32": FULL, "float16": HALF, "int8": None})
 _TENSORFLOW = MappingProxyType({"tensorflow": "tensorflow", "keras": "tensorflow"})

@@ -56,7 +56,7 @@ class Source:
     def answers(self, job: Job, pictures: Array, normalised: Array) -> Array | None:
         """What the Keras model itself gives for pictures; None if there is none to ask.
 
-        Nor is one asked that computes in half precision, or for another size or other strides.
+        Nor is one asked that computes in half precision, or for another size or another geometry.
         """
         model = self.model
         if model is None or str(model.compute_dtype) in HALVES:
@@ -64,7 +64,7 @@ class Source:
         sides = model.input_shape[1:3]
         if sides not in ((None, None), normalised.shape[1:3]):
             return None
-        if job.network.strides != Network.of_model(model).strides:
+        if job.network.geometry != Network.of_model(model).geometry:
             return None
         keras = sys.modules["keras"]  # a model of it is here
         first = job.network.architecture.head == "norm_pool"
@@ -78,15 +78,20 @@ class Source:
 
 @contextmanager
 def opened_source(
-    model: Any, resolution: Resolution = None, *, random: bool = False
+    model: Any,
+    resolution: Resolution = None,
+    *,
+    random: bool = False,
+    output_stride: int | None = None,
 ) -> Iterator[Source]:
     """The network that is meant, as long as its weights can be read.
 
     Args:
-        model: The name of a published checkpoint, a weights file, or a Keras model of ours; with
-            `random`, the name of a variant.
+        model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
+            weights file, or a Keras model of ours; with `random`, the name of a variant.
         resolution: Side of the pictures, or `"any"`; by default the weights' or the model's own.
         random: Whether random weights will do.
+        output_stride: See `convnext.engines.open_engine`.
 
     Raises:
         ArgumentError: There are no weights, or pictures cannot have that size.
@@ -94,7 +99,8 @@ def opened_source(
     _check_resolution(resolution)
     if hasattr(model, "get_layer"):
         with Session.open(model) as session:
-            yield _of_model(model, session.network, resolution, random)
+            source = _of_model(model, session.network, resolution, random)
+            yield replace(source, network=source.network.dilated(output_stride))
         return
     if random and isinstance(model, str | os.PathLike):
         model = _drawn(str(model))
@@ -105,7 +111,7 @@ def opened_source(
         )
     size = resolution if isinstance(resolution, int) else None
     with Session.open(model, size=size, any_size=resolution == "any") as session:
-        yield Source(session.network)
+        yield Source(session.network.dilated(output_stride))
 
 
 def _check_resolution(resolution: Resolution) -> None:

@@ -89,6 +89,12 @@ class Network:
             {layer.name: layer for layer in model.layers},
             range(len(found.architecture.depths)),
         )
+        pool = layers.get("head_pool")
+        if found.num_classes and type(pool).__name__ != "GlobalAveragePooling2D":
+            raise ArgumentError(
+                f"The model {model.name!r} does not classify a mean over places, which is all that "
+                "engines and exports compute. Build it without pooling=, or call it itself."
+            )
         stem = [layers[name] for name in layers if name.startswith("stem_") and "conv" in name]
         downsamplings = [layers[f"downsample_{stage}_conv"] for stage in stages[1:]]
         strides = (math.prod(x.strides for x in stem), *(x.strides for x in downsamplings))
@@ -96,6 +102,17 @@ class Network:
         preprocess = weights.info.preprocess or Preprocess(size=height or Preprocess.size)
         sides = (height, width) if height and width else None
         return cls(weights, preprocess, sides, strides, tuple(dilations))
+
+    def dilated(self, output_stride: int | None) -> Network:
+        """The same with feature maps of so much of each side; None for the network as it is.
+
+        Args:
+            output_stride: See `convnext.architecture.Architecture.dilated`.
+        """
+        if output_stride is None:
+            return self
+        strides, dilations = self.architecture.dilated(output_stride)
+        return replace(self, strides=strides, dilations=dilations)
 
     @property
     def architecture(self) -> Architecture:

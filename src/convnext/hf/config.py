@@ -62,7 +62,8 @@ class ConvNextConfig:
         out_features: Stages whose maps a backbone gives, of `stage_names`.
         out_indices: The same by number; negative numbers count from the end.
         **kwargs: `num_labels`, `id2label`, `label2id`, `problem_type`, `output_hidden_states`,
-            `return_dict`, and whatever else is to be kept.
+            `return_dict`, and whatever else is to be kept; `output_stride`, which transformers has
+            not, is 8 or 16 for larger maps by dilation.
 
     Example:
         >>> config = ConvNextConfig(depths=(2, 2, 6, 2), hidden_sizes=(40, 80, 160, 320))
@@ -80,6 +81,7 @@ class ConvNextConfig:
     output_hidden_states: bool
     return_dict: bool
     architectures: list[str] | None
+    output_stride: int | None = None  # in files only where it is given
 
     def __init__(  # noqa: PLR0913
         self,

@@ -99,8 +99,14 @@ def architecture_of(config: ConvNextConfig) -> Architecture:
 
 
 def geometry_of(config: ConvNextConfig) -> Geometry:
-    """How a network moves over pictures."""
-    # Not a key of transformers: our training writes it where the strides are not the published.
+    """How a network moves over pictures.
+
+    Raises:
+        ArgumentError: It cannot have this output stride, or these strides.
+    """
+    # Not keys of transformers. Our training writes strides where they are not the published.
+    if config.output_stride is not None:
+        return architecture_of(config).dilated(config.output_stride)
     strides = getattr(config, "strides", None)
     return Geometry(
         architecture_of(config).strides if strides is None else checked_strides(strides)

@@ -13,6 +13,7 @@ from convnext.architecture import Arithmetic
 from convnext.nn.activations import kind_of
 from convnext.nn.initializers import Normal
 from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, RMSNorm
+from convnext.nn.operations import recomputed
 from convnext.nn.visible import Places, listed, mapped
 
 __all__ = ["Block", "kernel_initializer", "norm"]
@@ -48,6 +49,10 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         norm: `"layer"`, `"rms"` or `"simple"`, see `convnext.architecture.Norm`.
         epsilon: Of the norm.
         **kwargs: Those of `keras.layers.Layer`.
+
+    Attributes:
+        grad_checkpointing: Whether training computes the branch once more for its gradient instead
+            of keeping what is in between.
     """
 
     USUAL: ClassVar[dict[str, Any]] = {
@@ -73,6 +78,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         self.layer_scale_value = layer_scale
         self.drop_path_rate = drop_path
         self.activation = keras.activations.get(activation)
+        self.grad_checkpointing = False
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the sublayers for inputs `(batch, height, width, dim)`."""
@@ -114,6 +120,15 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         With `places` it maps the list of a map's places, `(batch, count, 1, dim)`, to such a list,
         as a convolution does that knows no others.
         """
+
+        def branch(x: Any) -> Any:
+            return self._branch(x, places)
+
+        again = self.grad_checkpointing and training
+        # What is dropped is drawn outside, once.
+        return x + self.drop_path.call(recomputed(branch, x) if again else branch(x), training)
+
+    def _branch(self, x: Any, places: Places | None) -> Any:
         # Sublayers are entered by `call`: this layer's own `__call__` has cast and scoped already,
         # and seven more of them cost more than a small block's arithmetic.
         if places is None:
@@ -127,7 +142,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         branch = self.pwconv2.call(branch)  # (B, H, W, dim)
         if self.layer_scale is not None:
             branch = self.layer_scale.call(branch)
-        return x + self.drop_path.call(branch, training=training)
+        return branch
 
     @property
     def arithmetic(self) -> Arithmetic:

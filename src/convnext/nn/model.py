@@ -40,6 +40,7 @@ __all__ = [
     "Block",
     "build_model",
     "classify",
+    "dense",
     "encode",
     "feature_maps",
     "normalize_pixels",
@@ -157,15 +158,22 @@ def pool(x: Any, architecture: Architecture, pooling: str | None = "avg") -> Any
     Args:
         x: The map `(batch, height, width, dim)`.
         architecture: Where the norm stands, and its kind.
-        pooling: `"avg"`, `"max"`, or None to keep the map, every position of it normed.
+        pooling: `"avg"`, `"max"`, `"avgmax"` for the mean of both, or None to keep the map, every
+            position of it normed.
     """
     dtype, epsilon = _head_dtype(), architecture.head_epsilon or architecture.epsilon
-    pools = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+
+    def pooled(x: Any, kind: str, name: str) -> Any:
+        kinds = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+        return kinds[kind](data_format="channels_last", name=name, dtype=dtype)(x)
+
     if architecture.head == "norm_pool":
         x = norm("map_norm", architecture.norm, epsilon, dtype)(x)
-    if pooling is not None:
-        pooled = pools[pooling](data_format="channels_last", name="head_pool", dtype=dtype)
-        x = pooled(x)  # (B, dim)
+    if pooling == "avgmax":
+        both = [pooled(x, kind, f"head_pool_{kind}") for kind in ("avg", "max")]
+        x = keras.layers.Average(name="head_pool", dtype=dtype)(both)  # (B, dim)
+    elif pooling is not None:
+        x = pooled(x, pooling, "head_pool")  # (B, dim)
     if architecture.head == "pool_norm":
         x = norm("head_norm", architecture.norm, epsilon, dtype)(x)
     return x
@@ -177,6 +185,7 @@ def classify(
     num_classes: int,
     activation: Any = None,
     init_scale: float = 1.0,
+    drop_rate: float = 0.0,
 ) -> Any:
     """The vector to classes, with the hidden layer in between if the architecture has one.
 
@@ -186,17 +195,19 @@ def classify(
         num_classes: Width of the classifier.
         activation: Of the classifier; None for logits.
         init_scale: Multiplies the classifier's initial weights.
+        drop_rate: Probability with which training drops each number that is classified.
     """
-
-    def dense(width: int, name: str, activation: Any, scale: float) -> keras.Layer:
-        kernel, dtype = kernel_initializer(scale), _head_dtype()
-        return keras.layers.Dense(
-            width, activation, kernel_initializer=kernel, name=name, dtype=dtype
-        )
-
     if architecture.head_hidden:
-        x = dense(architecture.head_hidden, "head_hidden", "gelu", 1.0)(x)
+        x = dense(architecture.head_hidden, "head_hidden", "gelu")(x)
+    if drop_rate:
+        x = keras.layers.Dropout(drop_rate, name="head_drop", dtype=_head_dtype())(x)
     return dense(num_classes, "head", activation, init_scale)(x)
+
+
+def dense(width: int, name: str, activation: Any, scale: float = 1.0) -> keras.Layer:
+    """A linear layer of the head, with its activation; `scale` multiplies its initial weights."""
+    kernel, dtype = kernel_initializer(scale), _head_dtype()
+    return keras.layers.Dense(width, activation, kernel_initializer=kernel, name=name, dtype=dtype)
 
 
 def build_model(  # noqa: PLR0913
@@ -212,6 +223,7 @@ def build_model(  # noqa: PLR0913
     classifier_activation: Any = "softmax",
     include_preprocessing: bool = False,
     head_init_scale: float = 1.0,
+    drop_rate: float = 0.0,
     name: str | None = None,
 ) -> keras.Model:
     """A whole model. The doors check their arguments and call this.
@@ -229,24 +241,29 @@ def build_model(  # noqa: PLR0913
         drop_path_rate=drop_path_rate,
     )[-1]
     if include_top:
-        x = pool(x, architecture)
-        x = classify(x, architecture, num_classes, classifier_activation, head_init_scale)
+        x = pool(x, architecture, pooling or "avg")
+        options = (classifier_activation, head_init_scale, drop_rate)
+        x = classify(x, architecture, num_classes, *options)
     elif pooling is not None:
         x = pool(x, architecture, pooling)
     return keras.Model(inputs, x, name=name or architecture.name)
 
 
-def feature_maps(model: keras.Model) -> keras.Model:
+def feature_maps(model: keras.Model, stages: Sequence[int] = ()) -> keras.Model:
     """The same network with the stages' feature maps as its outputs.
+
+    Args:
+        model: A model of this package.
+        stages: Which of them, counted from 0; all by default.
 
     Example:
         >>> from convnext.architecture import ARCHITECTURES
         >>> model = build_model(ARCHITECTURES["test_v2"], input_shape=(64, 64, 3))
-        >>> [m.shape for m in feature_maps(model).outputs]
-        [(None, 16, 16, 8), (None, 8, 8, 16), (None, 4, 4, 24), (None, 2, 2, 32)]
+        >>> [m.shape for m in feature_maps(model, (1, 3)).outputs]
+        [(None, 8, 8, 16), (None, 2, 2, 32)]
     """
     layers = {layer.name: layer for layer in model.layers}
-    wanted = [f"stage_{stage}" for stage in range(4 if "stage_1" in layers else 1)]
+    wanted = [f"stage_{stage}" for stage in stages or range(4 if "stage_1" in layers else 1)]
     missing = [name for name in wanted if name not in layers]
     if missing:
         raise ArgumentError(

@@ -21,6 +21,7 @@ __all__ = [
     "linear",
     "patch_conv",
     "patches_along",
+    "recomputed",
     "take_places",
 ]
 
@@ -125,6 +126,27 @@ def grn(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
     relative = norm / (ops.mean(norm, axis=-1, keepdims=True) + epsilon)
     scale = 1.0 + ops.cast(gamma, "float32") * relative
     return x * ops.cast(scale, x.dtype) + beta
+
+
+def recomputed(function: Any, x: Any) -> Any:
+    """`function(x)`, computed once more for its gradient instead of keeping what is in between.
+
+    Args:
+        function: Draws no random numbers, which would be others the second time.
+        x: A tensor.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from torch.utils.checkpoint import checkpoint
+
+        return checkpoint(function, x, use_reentrant=False, preserve_rng_state=False)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.recompute_grad(function)(x)
+    import jax
+
+    return jax.checkpoint(function)(x)
 
 
 def take_places(x: Any, places: Any) -> Any:

@@ -20,11 +20,11 @@ from convnext.architecture import (
     Architecture,
     checked_strides,
 )
-from convnext.errors import ConvNeXtError, WeightsFileError
+from convnext.errors import ConvNeXtError, WeightsFileError, WeightsMismatchError
 from convnext.images.recipe import Preprocess
 from convnext.weights.info import WeightsInfo, checked_preprocess
 
-__all__ = ["Beside", "read_beside"]
+__all__ = ["CONFIG", "Beside", "companions", "read_beside"]
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 MAX_BYTES = 16 << 20
@@ -60,10 +60,46 @@ RESAMPLING = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 @dataclass(frozen=True)
 class Beside:
-    """What files beside weights say; None where they do not."""
+    """What files beside weights say; None where they do not.
+
+    Attributes:
+        architecture: What the network is.
+        info: What else is said.
+        num_classes: Width of the classifier.
+    """
 
     architecture: Architecture | None = None
     info: WeightsInfo = field(default_factory=WeightsInfo)
+    num_classes: int | None = None
+
+    def check(self, num_classes: int) -> None:
+        """Refuse weights with a classifier of another width.
+
+        Raises:
+            WeightsMismatchError: It is another than these files say.
+        """
+        if self.num_classes and num_classes and self.num_classes != num_classes:
+            raise WeightsMismatchError(
+                f"The {CONFIG} beside the weights says {self.num_classes:,} classes, and their "
+                f"classifier has {num_classes:,}. Mend the one that is wrong, or move the file "
+                "away."
+            )
+
+
+def companions(config: Path) -> tuple[str, ...]:
+    """The other files that say something together with a config.json.
+
+    Raises:
+        WeightsFileError: It names a network and no ConvNeXt, not even as a part of it.
+    """
+    content = _read(config) or {}
+    named = content.get("architecture") or content.get("model_type")
+    if named and "convnext" not in json.dumps(content).lower():
+        raise WeightsFileError(
+            f"Its {CONFIG} is that of {named!r}, which is no ConvNeXt. `convnext list` has those "
+            "that were published."
+        )
+    return (PROCESSOR,) if "model_type" in content else ()
 
 
 def read_beside(weights: Path) -> Beside:
@@ -117,14 +153,16 @@ def _timm(config: Mapping[str, Any]) -> Beside:
     architecture = replace(known, **{k: v for k, v in traits.items() if v is not None})
     if architecture.activation not in ACTIVATIONS:
         raise ValueError(f"the activation {architecture.activation!r} is none of {ACTIVATIONS}.")
-    labels = config.get("label_names") or cfg.get("label_names")
+    labels = config.get("label_names") or cfg.get("label_names") or ()
+    words = config.get("label_descriptions") or {}  # of WordNet's ids
     return Beside(
         architecture,
         WeightsInfo(
-            labels=tuple(labels) if labels else None,
+            labels=tuple(words.get(label, label) for label in labels) or None,
             licence=cfg.get("license"),
             preprocess=_timm_recipe(cfg) if "mean" in cfg and "std" in cfg else None,
         ),
+        config.get("num_classes"),
     )
 
 
@@ -175,6 +213,7 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any] | None
             preprocess=_processor_recipe(processor) if processor else None,
             strides=checked_strides(strides) if strides else None,
         ),
+        len(names) or None,
     )
 
 

@@ -18,7 +18,16 @@ from pathlib import Path
 from convnext.errors import WeightsUnavailableError
 from convnext.weights.catalog import Checkpoint, HubFile, Source, Url
 
-__all__ = ["Fetched", "cached", "fetch"]
+__all__ = [
+    "Fetched",
+    "cached",
+    "fetch",
+    "hub_cache",
+    "hub_cached",
+    "hub_file",
+    "is_offline",
+    "status",
+]
 
 
 REFUSALS = (401, 403)  # what the Hub answers to whoever has not accepted a licence
@@ -55,8 +64,7 @@ def fetch(
     here = cache.find(checkpoint)
     if here:
         return here
-    if offline is None:
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    offline = is_offline() if offline is None else offline
     failures = []
     for source in checkpoint.sources:
         try:
@@ -75,6 +83,16 @@ def cached(checkpoint: Checkpoint, *, cache_dir: str | Path | None = None) -> Pa
     """Where the checkpoint's file is on this machine, or None; touches no network."""
     here = _Cache.at(cache_dir).find(checkpoint)
     return here.path if here else None
+
+
+def is_offline() -> bool:
+    """Whether `$HF_HUB_OFFLINE` asks to do without the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def hub_cache(cache_dir: str | Path | None = None) -> Path | None:
+    """Where the Hub's files are kept, see `fetch`; None for the Hugging Face cache."""
+    return _Cache.at(cache_dir).hub
 
 
 @dataclass(frozen=True)
@@ -100,64 +118,78 @@ class _Cache:
     def find(self, checkpoint: Checkpoint) -> Fetched | None:
         for source in checkpoint.sources:
             place = self.place(checkpoint, source)
-            path = place if place.is_file() else self._find_in_hub(source)
+            path = place if place.is_file() else None
+            if path is None and isinstance(source, HubFile):
+                path = hub_cached(source.repo, source.filename, source.revision, self.hub)
             if path:
                 return Fetched(path, source)
         return None
 
-    def _find_in_hub(self, source: Source) -> Path | None:
-        if not isinstance(source, HubFile):
-            return None
-        from huggingface_hub import try_to_load_from_cache  # slow to import
-
-        found = try_to_load_from_cache(
-            source.repo, source.filename, cache_dir=self.hub, revision=source.revision
-        )
-        return Path(found) if isinstance(found, str) else None
-
 
 def _download(checkpoint: Checkpoint, source: Source, cache: _Cache, progress: bool) -> Path:
     if isinstance(source, HubFile):
-        return _download_from_hub(source, cache, progress)
+        place = (source.repo, source.filename, source.revision, cache.hub)
+        return hub_file(*place, progress=progress)
     from convnext.weights.transfer import fetch_url  # imports the HTTP client, which is slow
 
     target = cache.place(checkpoint, source)
     return fetch_url(source.url, target, sha256=source.sha256, progress=progress)
 
 
-def _download_from_hub(source: HubFile, cache: _Cache, progress: bool) -> Path:
+def hub_cached(repo: str, name: str, revision: str | None, cache: Path | None) -> Path | None:
+    """Where a file of a repository is on this machine, or None; touches no network."""
+    from huggingface_hub import try_to_load_from_cache  # slow to import
+
+    found = try_to_load_from_cache(repo, name, cache_dir=cache, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def hub_file(
+    repo: str, name: str, revision: str | None, cache: Path | None, *, progress: bool = True
+) -> Path:
+    """Where a file of a repository is on this machine, fetched if it is not there or has changed.
+
+    Args:
+        repo: `"owner/name"`.
+        name: Path inside the repository.
+        revision: Branch, tag or commit; the main branch by default.
+        cache: Where the Hub's files are kept; None for the Hugging Face cache.
+        progress: Whether to show a bar when there is a terminal.
+
+    Raises:
+        WeightsUnavailableError: It cannot be had; says why in one phrase. See `status`.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # slow to import
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     try:
         # Where there is no network the download would try for 20 seconds, and complain. Any answer,
         # a refusal too, is for it to deal with.
         with suppress(HfHubHTTPError):
-            get_hf_file_metadata(hf_hub_url(source.repo, source.filename, revision=source.revision))
+            get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
         with _hub_progress(progress):
-            path = hf_hub_download(
-                source.repo, source.filename, revision=source.revision, cache_dir=cache.hub
-            )
+            return Path(hf_hub_download(repo, name, revision=revision, cache_dir=cache))
     # Everything, because the client went from requests to httpx to httpx2 as its versions passed,
     # and lets errors of each through.
     except Exception as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
-        if _status(error) in REFUSALS:
+        unknown = isinstance(error, RepositoryNotFoundError)
+        if status(error) in REFUSALS or unknown:
+            perhaps = "there is no such repository, or you may not see it; " if unknown else ""
             reason = (
-                f"the Hub answered {_status(error)}: if the repository is gated, its licence has "
-                f"to be accepted first, at https://huggingface.co/{source.repo}; then log in with "
-                "`hf auth login`, or set HF_TOKEN"
+                f"the Hub answered {status(error)}: {perhaps}if the repository is gated, its "
+                f"licence has to be accepted first, at https://huggingface.co/{repo}; then log in "
+                "with `hf auth login`, or set HF_TOKEN"
             )
         raise WeightsUnavailableError(reason) from error
-    return Path(path)
 
 
-def _status(error: BaseException | None) -> int | None:
+def status(error: BaseException | None) -> int | None:
     """What a server answered, if an error or one that it came from is about that."""
     while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status is not None:
-            return int(status)
+        code = getattr(getattr(error, "response", None), "status_code", None)
+        if code is not None:
+            return int(code)
         error = error.__cause__ or error.__context__
     return None
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from convnext.architecture import ARCHITECTURES, Architecture, Shape, stated
+from convnext.architecture import ARCHITECTURES, Architecture, Arithmetic, Shape, stated
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -30,7 +30,7 @@ from convnext.errors import (
     WeightsMismatchError,
 )
 from convnext.images.recipe import NORMALISATIONS, Preprocess
-from convnext.weights.beside import Beside, read_beside
+from convnext.weights.beside import CONFIG, Beside, read_beside
 from convnext.weights.bundled import BUNDLED, bundled_path
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.catalog import (
@@ -38,6 +38,7 @@ from convnext.weights.catalog import (
     get_checkpoint,
     published_normalisations,
 )
+from convnext.weights.channels import STEM, for_channels
 from convnext.weights.download import fetch
 from convnext.weights.files import LazyTensor, WeightsFile, open_weights
 from convnext.weights.fit import Fit, Head, fit
@@ -46,6 +47,7 @@ from convnext.weights.layouts import Recognised, get_layout, recognise
 from convnext.weights.layouts.keras_archive import variable_path
 from convnext.weights.layouts.moves import Array, moved
 from convnext.weights.layouts.recognition import described
+from convnext.weights.repository import fetch_repository, repository_named
 
 __all__ = [
     "CanonicalWeights",
@@ -153,8 +155,8 @@ def read_weights(
     """Open weights in any layout and give them under our names and in our axes.
 
     Args:
-        source: A file or folder on this machine, `"bundled"` for what comes with the package, or
-            else the name of a published checkpoint.
+        source: A file or folder on this machine, `"bundled"` for what comes with the package, the
+            name of a published checkpoint, or a repository on the Hugging Face Hub, `owner/name`.
         layout: Its layout; by default recognised.
         architecture: What the file does not say: the name of an architecture, an `Architecture`,
             or how it computes (see `convnext.architecture.stated`).
@@ -174,8 +176,7 @@ def read_weights(
         with _about(source):
             there = _named(file)
             beside = read_beside(path) if row is None else Beside()
-            told = told or row or stated_in(file.metadata) or beside.architecture
-            found = recognise(_shapes(there), layout, told)
+            found = _recognised(there, layout, told or row or stated_in(file.metadata), beside)
             info = info or _own_info(file, beside.info, found.num_classes)
         if info.notice:
             _announce(info.notice, restricted=forbids_commerce(info.licence))
@@ -184,6 +185,26 @@ def read_weights(
             for name, origin in found.sources.items()
         }
         yield CanonicalWeights(tensors, found, info, str(source), path)
+
+
+def _recognised(
+    there: Mapping[str, LazyTensor],
+    layout: str | None,
+    told: Architecture | Arithmetic | None,
+    beside: Beside,
+) -> Recognised:
+    """What the tensors are: as somebody said, or else as the files beside them say."""
+    try:
+        found = recognise(_shapes(there), layout, told or beside.architecture)
+    except WeightsMismatchError as error:
+        if told or beside.architecture is None:
+            raise
+        raise WeightsMismatchError(
+            f"{error} (The {CONFIG} beside them says {described(beside.architecture)}; naming the "
+            "architecture yourself goes before that.)"
+        ) from error
+    beside.check(found.num_classes)
+    return found
 
 
 @functools.cache
@@ -254,6 +275,9 @@ def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Architecture
     try:
         checkpoint = get_checkpoint(source)
     except UnknownNameError as error:
+        repository = repository_named(source)
+        if repository:
+            return fetch_repository(repository, near=error.suggestion), None, None
         raise ArgumentError(
             f"{source!r} is neither a file on this machine nor a published checkpoint. {error}"
         ) from error
@@ -355,15 +379,23 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def load_weights(
-    model: Any, source: str | Path, *, head: Head = "keep", layout: str | None = None
+    model: Any,
+    source: str | Path,
+    *,
+    head: Head = "keep",
+    layout: str | None = None,
+    adapt_channels: bool = False,
 ) -> LoadReport:
     """Fill a Keras model of ours with weights from a file or with published ones.
 
     Args:
         model: A model that `create_convnext_v1`, `create_convnext_v2` or another door made.
-        source: A file or folder on this machine, or else the name of a published checkpoint.
+        source: A file or folder on this machine, the name of a published checkpoint, or a
+            repository on the Hugging Face Hub, `owner/name`.
         head: `"new"` leaves the classifier at its initial values, to be trained on other classes.
         layout: The file's layout; by default recognised.
+        adapt_channels: Whether weights for pictures of other channels will do, see
+            `convnext.weights.channels`.
 
     Returns:
         What was loaded and what was not.
@@ -372,6 +404,9 @@ def load_weights(
         WeightsMismatchError: Something does not fit; nothing was assigned.
     """
     with read_weights(source, layout=layout) as weights:
+        variables, tensors = canonical_variables(model), weights.tensors
+        if adapt_channels and STEM in variables:
+            tensors = for_channels(tensors, variables[STEM].shape[2])
         with _about(weights.source):
-            fitted = assign(canonical_variables(model), weights.tensors, head)
+            fitted = assign(variables, tensors, head)
         return LoadReport(weights.source, weights.found, weights.info, fitted)

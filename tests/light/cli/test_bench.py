@@ -1,4 +1,4 @@
-"""The command, end to end, on a small model and real engines; peers are in tests/heavy."""
+"""The command, end to end, with a small model and real engines; peers are in tests/heavy."""
 
 import csv
 
@@ -58,7 +58,7 @@ def test_of_what_comes_with_the_package(capsys):
     assert "32 px, batch 1," in capsys.readouterr().out
 
 
-def test_nobody_finishes(capsys):
+def test_exit_code_1_if_all_contenders_fail(capsys):
     assert main([*SMALL, "--engines", "onnxruntime", "--precisions", "int8"]) == 1
     assert "onnxruntime int8: The ONNX Runtime engine does not compute in int8" in (
         capsys.readouterr().out
@@ -83,7 +83,7 @@ def test_an_interruption_keeps_the_races_before(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """Has races be won by nobody, and remembers who was to run."""
+    """Replaces races by failing ones, and records the contenders."""
     raced = []
 
     def nobody(material, contenders, batch, *_, **__):
@@ -112,8 +112,8 @@ def test_peers_that_are_not_installed_are_named(ran, monkeypatch, capsys):
         (["--engines", "abacus"], "Unknown engine: 'abacus'"),
         (["--precisions", "int9"], "Unknown precision: 'int9'. Did you mean 'int8'?"),
         (["--against", "tim"], "Unknown peer: 'tim'. Did you mean 'timm'?"),
-        (["--batches", "1,0"], "--batches takes numbers of 1 or more, such as 1,16."),
-        (["--batches", ","], "--batches takes numbers of 1 or more"),
+        (["--batches", "1,0"], "--batches must be numbers of 1 or more, such as 1,16."),
+        (["--batches", ","], "--batches must be numbers of 1 or more"),
         (["--rounds", "0"], "--rounds must be 1 or more; got 0."),
         (["--threads", "-1"], "--threads must be 1 or more; got -1."),
         (["--csv", "absent/x.csv"], "Create it first."),
@@ -147,6 +147,6 @@ def test_numbers_that_are_none(capsys):
 def test_the_help_names_every_peer(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
-    said = capsys.readouterr().out
-    assert all(f"  {name} " in said for name in PEERS)
-    assert max(map(len, said.partition("examples:")[2].splitlines())) <= 100
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output for name in PEERS)
+    assert max(map(len, output.partition("examples:")[2].splitlines())) <= 100

@@ -1,4 +1,4 @@
-"""The command, end to end, with an engine whose answers are known."""
+"""The command, end to end, with an engine of known answers."""
 
 import json
 
@@ -20,7 +20,7 @@ LOGITS = np.random.default_rng(0).normal(0, 2, (PICTURES, 4)).astype(np.float32)
 
 
 class Answers(MockEngine):
-    """Reads the answer off the picture's colour; Ctrl-C before a batch, if asked to."""
+    """An engine that classifies by colour, and raises Ctrl-C before a given batch."""
 
     interrupt_before: int | None = None
 
@@ -91,10 +91,10 @@ def test_interrupted_and_resumed(model, data, tmp_path, capsys, engine):
     engine.batch_sizes.clear()
     engine.interrupt_before = 4
     assert main([*command, "parts"]) == 130
-    assert "What is done is in parts: go on with --resume." in capsys.readouterr().err
+    assert "The results so far are in parts. Continue with --resume." in capsys.readouterr().err
     engine.interrupt_before = None
     assert main([*command, "parts"]) == 2
-    assert "results of 12 pictures. Go on with --resume" in capsys.readouterr().err
+    assert "results of 12 pictures. Continue with --resume" in capsys.readouterr().err
     assert main([*command[:-2], "4", "--out", "parts", "--resume"]) == 2
     assert "of another run (batch: 3 there, 4 now)" in capsys.readouterr().err
     assert main([*command, "parts", "--resume"]) == 0
@@ -119,7 +119,7 @@ def test_bad_pictures_are_listed_and_change_the_exit_code(model, data, tmp_path,
 def test_logits_that_are_no_numbers_change_the_exit_code(model, data, capsys, monkeypatch, engine):
     monkeypatch.setattr(engine, "run", lambda batch: (np.full((len(batch), 4), np.nan),))
     assert main(["evaluate", model, "--data", data]) == 1
-    assert "20 pictures got no finite numbers: counted as wrong." in capsys.readouterr().out
+    assert "The logits of 20 pictures are not finite: counted as wrong." in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("engine")
@@ -144,14 +144,14 @@ def test_options_reach_the_library(model, data, tmp_path, capsys):
     [
         ([], "Give a model and --data, or --table"),
         (["MODEL"], "Give a model and --data, or --table"),
-        (["MODEL", "--data", "missing"], "There is no missing"),
+        (["MODEL", "--data", "missing"], "missing does not exist"),
         (["MODEL", "--data", "data", "--layout", "flat"], "Unknown layout: 'flat'"),
         (["MODEL", "--data", "data", "--ground-truth", "x"], "ground truth x cannot be read"),
         (["MODEL", "--data", "data", "--batch", "0"], "must be 1 or more; got 0"),
-        (["bundled", "--data", "data", "--weights", "x"], "MODEL is the name of those"),
-        (["MODEL", "--table", "data"], "takes neither a model nor --data"),
-        (["--table", "missing"], "missing is no folder"),
-        (["--table"], "evaluations is no folder"),
+        (["bundled", "--data", "data", "--weights", "x"], "MODEL must be the name of"),
+        (["MODEL", "--table", "data"], "give neither a model nor --data"),
+        (["--table", "missing"], "missing is not a folder"),
+        (["--table"], "evaluations is not a folder"),
     ],
 )
 @pytest.mark.usefixtures("data", "engine")
@@ -172,4 +172,4 @@ def test_table(tmp_path, capsys):
     assert main(["evaluate", "--table", "."]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("| model | original | old Keras port | ours |")
-    assert err.startswith("Left out: report.json is no report")
+    assert err.startswith("Left out: report.json is not an evaluation report")

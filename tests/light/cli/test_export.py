@@ -1,4 +1,4 @@
-"""The command from a name or a file to a file that was compared with it."""
+"""The command, from a name or a file to a verified export."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_int8_with_a_calibration(weights, pictures, tmp_path, capsys):
     assert "on 9 pictures" in out
 
 
-def test_random_weights_are_asked_for(tmp_path, capsys):
+def test_random_weights(tmp_path, capsys):
     out = tmp_path / "a.onnx"
     assert export("test_v2", out) == 2
     assert "--random" in capsys.readouterr().err
@@ -75,7 +75,7 @@ def test_random_weights_are_asked_for(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--precision", "int9"), "Unknown precision of onnx: 'int9'"),
         (("--resolution", "4"), "4x4 is too small"),
@@ -84,9 +84,9 @@ def test_random_weights_are_asked_for(tmp_path, capsys):
         (("--drop-path", "0.1"), "onnx has no drop path"),
     ],
 )
-def test_bad_options(options, said, weights, tmp_path, capsys):
+def test_bad_options(options, message, weights, tmp_path, capsys):
     assert export(weights, tmp_path / "a.onnx", *options) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +129,7 @@ def test_hub_publish_needs_checkpoints_and_tensorflow(tmp_path, capsys, monkeypa
     assert main(["hub-publish", str(folder), "--only", *names]) == 1
     out, err = capsys.readouterr()
     assert out == f"0 of 2 modules are in {folder}.\n"
-    assert "convnext_tiny_1k_224: left out. convnext_tiny.fb_in1k is not on this machine" in err
+    assert "convnext_tiny_1k_224: left out. convnext_tiny.fb_in1k is not in the cache" in err
     assert list(folder.iterdir()) == []
     assert main(["hub-publish", str(folder), "--only", "convnext_tiny_1k_225"]) == 2
     assert "Did you mean 'convnext_tiny_1k_224'" in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_hub_publish_needs_checkpoints_and_tensorflow(tmp_path, capsys, monkeypa
     assert "publisher's name" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["hub-publish", str(tmp_path / "file")]) == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot be created" in capsys.readouterr().err
 
 
 def test_graphs_are_exported_without_any_framework(weights, tmp_path):
@@ -146,7 +146,17 @@ def test_graphs_are_exported_without_any_framework(weights, tmp_path):
         f"code = main(['export', {str(weights)!r}, '--out', {str(tmp_path / 'a.onnx')!r}])\n"
         "print(code, *{'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))"
     )
-    said = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout
-    assert said.splitlines()[-1] == "0"
+    assert message.splitlines()[-1] == "0"
+
+
+def test_an_output_stride(weights, tmp_path, capsys):
+    out = tmp_path / "a.onnx"
+    options = ("--resolution", 64, "--output", "stage_3")
+    assert export(weights, out, *options, "--output-stride", 8) == 0
+    dims = [dim.dim_value for dim in onnx.load(out).graph.output[0].type.tensor_type.shape.dim]
+    assert dims[1:3] == [8, 8]
+    assert export(weights, tmp_path / "a.safetensors", "--output-stride", 8) == 2
+    assert "safetensors has no output stride" in capsys.readouterr().err

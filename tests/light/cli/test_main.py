@@ -1,4 +1,4 @@
-"""The frame around the commands: errors, exit codes, signals, and how fast it starts."""
+"""The main command: errors, exit codes, signals, and start-up time."""
 
 import os
 import shlex
@@ -135,7 +135,7 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments", [["list", "--json"], ["list", "--size", "huge"]])
 def test_a_reader_that_goes_away_is_no_error(arguments):
-    """Whether it is noticed while printing or only when the rest is flushed."""
+    """A closed pipe is noticed while printing, or when flushing at the end."""
     with convnext(*arguments) as process:
         process.stdout.close()
         error = process.stderr.read()
@@ -157,7 +157,7 @@ def test_no_framework_is_imported(arguments):
 
 
 def test_help_imports_nothing_slow():
-    """Start-up is under 0.3 s because of this; counting modules cannot be disturbed by load."""
+    """Counting imported modules, unlike timing, does not depend on the machine's load."""
     script = f"import sys, {main.__name__}; print(*sys.modules)"
     process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

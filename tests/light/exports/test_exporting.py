@@ -38,6 +38,7 @@ from convnext.weights.random_weights import random_weights  # noqa: E402
 from convnext.weights.save import save_weights  # noqa: E402
 
 SIDE = 48
+LIGHT_NAMES = ("a.onnx", "a.xml", "a.safetensors")
 
 
 def by_onnxruntime(path, batch):
@@ -260,7 +261,7 @@ def spoilt(monkeypatch, change):
         lambda answers: answers[::-1],
     ],
 )
-@pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.safetensors"])
+@pytest.mark.parametrize("name", LIGHT_NAMES)
 def test_a_file_that_answers_otherwise_is_not_kept(change, name, weights, tmp_path, monkeypatch):
     spoilt(monkeypatch, change)
     path = tmp_path / name
@@ -288,7 +289,7 @@ def full_disk():
 
 
 @pytest.mark.usefixtures("full_disk")
-@pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.safetensors"])
+@pytest.mark.parametrize("name", LIGHT_NAMES)
 def test_a_full_disk_is_said_and_leaves_nothing(name, weights, tmp_path):
     with pytest.raises(convnext.ConvNeXtError, match=r"(?i)written|write"):
         convnext.export(weights, tmp_path / name)
@@ -307,7 +308,7 @@ convnext.export(sys.argv[1], sys.argv[2], on_progress=kill)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is killed there")
-@pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.safetensors"])
+@pytest.mark.parametrize("name", LIGHT_NAMES)
 def test_a_killed_export_leaves_only_what_the_cleaner_knows(name, weights, tmp_path):
     command = [sys.executable, "-c", KILLED, weights, tmp_path / name]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL

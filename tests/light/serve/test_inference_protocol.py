@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, by hand and by Triton's own client."""
+"""The Open Inference Protocol, with plain HTTP and with Triton's client."""
 
 import io
 import json
@@ -110,7 +110,7 @@ def test_requests_that_are_not_in_order(running, named_weights):
 
         assert post().status_code == 200
         assert "Give one input" in error(post(tensor={"name": "x"}))
-        assert "[n, 32, 32, 3], not [1, 3, 32, 32]" in error(post(tensor={"shape": [1, 3, 32, 32]}))
+        assert "[n, 32, 32, 3]; got [1, 3, 32, 32]" in error(post(tensor={"shape": [1, 3, 32, 32]}))
         assert "1 to 32 pictures" in error(post(tensor={"shape": [0, 32, 32, 3]}))
         assert "1 to 32 pictures" in error(post(tensor={"shape": [33, 32, 32, 3]}))
         assert "no output 'x'" in error(post(outputs=[{"name": "x"}]))

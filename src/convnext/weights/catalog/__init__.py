@@ -16,6 +16,7 @@ from convnext.weights.catalog.checkpoint import (
 )
 from convnext.weights.catalog.licences import TERMS, Licence, Terms, forbids_commerce
 from convnext.weights.catalog.lookup import (
+    HUB,
     default_checkpoint,
     get_checkpoint,
     licence_notice,
@@ -27,6 +28,7 @@ from convnext.weights.catalog.published import CHECKPOINTS, DEFAULT_RECIPES
 __all__ = [
     "CHECKPOINTS",
     "DEFAULT_RECIPES",
+    "HUB",
     "TASKS",
     "TERMS",
     "Checkpoint",

@@ -19,6 +19,7 @@ from convnext.weights.catalog.licences import TERMS
 from convnext.weights.catalog.published import CHECKPOINTS, DEFAULT_RECIPES
 
 __all__ = [
+    "HUB",
     "default_checkpoint",
     "get_checkpoint",
     "licence_notice",

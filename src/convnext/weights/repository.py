@@ -1,0 +1,157 @@
+"""A model of any repository on the Hugging Face Hub, by the repository's name.
+
+Fetches what makes up a model there, its JSON and its weights, into the Hub's cache, where all of it
+lies in one folder of one commit. What it holds is found out as of any other file: this knows of the
+JSON only whether it is about a ConvNeXt, so that nothing large is fetched that is none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from convnext.errors import WeightsUnavailableError
+from convnext.weights.beside import CONFIG, companions
+from convnext.weights.catalog import HUB
+from convnext.weights.download import hub_cache, hub_cached, hub_file, is_offline, status
+from convnext.weights.files.shards import FILES_OF_A_FOLDER, read_index
+
+__all__ = ["Repository", "fetch_repository", "repository_named"]
+
+NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96})(?:@([\w./-]{1,96}))?", re.ASCII)
+NOT_FOUND = 404
+FINAL = (401, 403, NOT_FOUND)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+OF_FILES = (".bin", ".ckpt", ".h5", ".keras", ".npz", ".pt", ".pth", ".safetensors", ".tar.gz")
+
+
+class Repository(NamedTuple):
+    """A repository, and which branch, tag or commit of it; None for the main branch."""
+
+    name: str
+    revision: str | None = None
+
+
+def repository_named(text: str) -> Repository | None:
+    """The repository that a text names: `owner/name`, as timm and browsers write it too.
+
+    Example:
+        >>> repository_named("hf-hub:someone/my-convnext@v2")
+        Repository(name='someone/my-convnext', revision='v2')
+        >>> repository_named("runs/best.pth") is None  # a file that is not there
+        True
+    """
+    name = text.strip().rstrip("/")
+    prefix = next((prefix for prefix in HUB if name.lower().startswith(prefix)), "")
+    name = name[len(prefix) :]
+    found = NAME.fullmatch(name)
+    if found is None or (not prefix and name.lower().endswith(OF_FILES)):
+        return None
+    return Repository(*found.groups())
+
+
+def fetch_repository(
+    repository: Repository,
+    *,
+    near: str | None = None,
+    cache_dir: str | Path | None = None,
+    offline: bool | None = None,
+    progress: bool = True,
+) -> Path:
+    """The weights of a repository on this machine, with its JSON beside them.
+
+    The Hub is asked whether there is a newer commit. Where it cannot be reached, what is in the
+    cache is taken.
+
+    Args:
+        repository: Which.
+        near: A published checkpoint with a name like it, for the error.
+        cache_dir: See `convnext.weights.download.fetch`.
+        offline: Whether to do without the network; by default as `$HF_HUB_OFFLINE` says.
+        progress: Whether to show a bar when there is a terminal.
+
+    Returns:
+        The weights' file, or the index of their shards.
+
+    Raises:
+        WeightsUnavailableError: There is no such repository, or it holds no weights; says what to
+            do.
+        WeightsFileError: Its config.json is about another kind of network.
+    """
+    offline = is_offline() if offline is None else offline
+    unreached = "it is not in the cache, and offline mode is on" if offline else ""
+    files = _Files(repository.name, repository.revision, hub_cache(cache_dir), progress, unreached)
+    try:
+        config = files.find(CONFIG)
+        for name in companions(config) if config else ():
+            files.find(name)
+        for name in FILES_OF_A_FOLDER:
+            path = files.find(name)
+            if path is not None:
+                for shard in read_index(path) if path.suffix == ".json" else ():
+                    files.need(shard.name)
+                return path
+        raise files.missing(f"one of {', '.join(FILES_OF_A_FOLDER)}")
+    except WeightsUnavailableError as error:
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise WeightsUnavailableError(
+            f"{repository.name!r} is neither a file on this machine nor a published checkpoint, "
+            f"and as a repository on the Hugging Face Hub it cannot be had: {error}.{hint} Or give "
+            "the path of a file or folder that you have."
+        ) from error
+
+
+@dataclass
+class _Files:
+    """The files of a repository, all of one commit once one of them is there.
+
+    Attributes:
+        repository: Its name.
+        revision: What is asked for: the commit, as soon as it is known.
+        cache: Where the Hub's files are kept; None for its default.
+        progress: Whether to show a bar.
+        unreached: Why the Hub is not asked, or not any more.
+    """
+
+    repository: str
+    revision: str | None
+    cache: Path | None
+    progress: bool
+    unreached: str
+
+    def find(self, name: str) -> Path | None:
+        """Where a file is on this machine, fetched if need be; None if there is none."""
+        place = (self.repository, name, self.revision, self.cache)
+        here = hub_cached(*place)
+        if self.unreached or (here and COMMIT.fullmatch(self.revision or "")):
+            return here
+        try:
+            path = hub_file(*place, progress=self.progress)
+        except WeightsUnavailableError as error:
+            if _lacks_file(error):
+                return None
+            if status(error) in FINAL:
+                raise
+            self.unreached = str(error)
+            return here
+        self.revision = path.parent.name
+        return path
+
+    def need(self, name: str) -> None:
+        """Fetch a file that has to be there."""
+        if self.find(name) is None:
+            raise self.missing(name)
+
+    def missing(self, what: str) -> WeightsUnavailableError:
+        """The error that says why there is no such file."""
+        return WeightsUnavailableError(self.unreached or f"it does not hold {what}")
+
+
+def _lacks_file(error: WeightsUnavailableError) -> bool:
+    """Whether the Hub knows the repository and no such file in it."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    unknown = isinstance(error.__cause__, RepositoryNotFoundError | RevisionNotFoundError)
+    return status(error) == NOT_FOUND and not unknown
