@@ -23,7 +23,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 from starts import compare
 
-from convnext.train import Outcome, train
+from convnext.train import RunResult, train
 
 RESULTS = Path(__file__).parent / "results" / "finetuning_helps.csv"
 EACH = 100  # pictures of a class
@@ -42,7 +42,7 @@ def main() -> None:
     data = args.out / "few.npz"
     write_few(args.data, data)
 
-    def finetune(name: str, weights: Path | str | None, seed: int) -> Outcome:
+    def finetune(name: str, weights: Path | str | None, seed: int) -> RunResult:
         return train(
             "fashion_mnist",
             data,

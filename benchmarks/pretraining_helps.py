@@ -26,7 +26,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 from starts import compare
 
 from convnext.architecture import ARCHITECTURES
-from convnext.train import Outcome, pretrain, train
+from convnext.train import RunResult, pretrain, train
 
 RESULTS = Path(__file__).parent / "results" / "pretraining_helps.csv"
 LABELS = 5000
@@ -88,7 +88,7 @@ def main() -> None:
             raise SystemExit(130)
         encoder = outcome.folder
 
-    def finetune(name: str, weights: Path | str | None, seed: int) -> Outcome:
+    def finetune(name: str, weights: Path | str | None, seed: int) -> RunResult:
         return train(
             "cifar10",
             args.data / "train.zip",

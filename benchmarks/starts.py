@@ -11,13 +11,13 @@ from pathlib import Path
 
 from records import Row, save, where
 
-from convnext.train import Outcome
+from convnext.train import RunResult
 
 
 def compare(
     starts: Mapping[str, Path | str | None],
     seeds: int,
-    finetune: Callable[[str, Path | str | None, int], Outcome],
+    finetune: Callable[[str, Path | str | None, int], RunResult],
     facts: Row,
     results: Path,
 ) -> None:

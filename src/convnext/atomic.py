@@ -1,8 +1,7 @@
-"""Atomic writes: a file or a folder is complete, or as it was. Nothing else renames into place.
+"""Atomic writes of files and folders: written whole or not at all.
 
-What is written goes into a temporary file or folder beside the target, on the same disk, which is
-flushed to the disk and then renamed. A process that is killed leaves at most something that
-`is_temporary`. Errors are the system's: who writes knows what they mean and what to do.
+Content is written to a temporary file or folder beside the target, flushed to disk, then renamed. A
+killed process leaves at most a temporary (`is_temporary`). The system's errors are passed on.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ __all__ = [
 
 @contextmanager
 def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A temporary file: it takes the file's place if all goes well, and else is removed.
+    """Yield a temporary file that replaces `path` on success, and is removed on an exception.
 
     Args:
-        path: The file.
-        durable: Whether it has to survive a loss of power, which costs a flush of the disk.
+        path: The file to replace.
+        durable: Whether to flush to disk first, so that the file survives a loss of power.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     temporary = path.with_name(temporary_name(path.name))
     try:
@@ -44,15 +43,15 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
             _flush(temporary)
         temporary.replace(path)
     finally:
-        with suppress(OSError):  # what went wrong first is what is to be known
+        with suppress(OSError):  # keep the first exception
             temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's content in one step, in UTF-8.
+    """Write a text file in UTF-8, atomically.
 
     Raises:
-        OSError: It cannot be written; the file is as it was.
+        OSError: It cannot be written; the file is unchanged.
     """
     with replaced(path) as temporary:
         temporary.write_text(text, "utf-8")
@@ -60,12 +59,12 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replaced_in(folder: Path, last: str = "") -> Iterator[Path]:
-    """A temporary folder: what is in it moves into `folder` if all goes well, and else is removed.
+    """Yield a temporary folder whose files move into `folder` on success; removed on an exception.
 
     Args:
-        folder: Where to.
-        last: Name of what moves after the others. It alone may replace a folder, for which there is
-            no single step: for a moment the old one has gone and the new one has not come.
+        folder: The target.
+        last: Name of the entry to move last. Only this one may replace a folder, which is not
+            atomic: for a moment neither the old nor the new folder exists.
 
     Raises:
         OSError: Something cannot be written.
@@ -77,11 +76,11 @@ def replaced_in(folder: Path, last: str = "") -> Iterator[Path]:
         for path in (*temporary.rglob("*"), temporary):
             _flush(path)
         for path in sorted(temporary.iterdir(), key=lambda path: (path.name == last, path.name)):
-            place = folder / path.name
-            if path.name == last and place.is_dir():
-                _replace_folder(path, place)
+            target = folder / path.name
+            if path.name == last and target.is_dir():
+                _replace_folder(path, target)
             else:
-                path.replace(place)
+                path.replace(target)
         _flush(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -89,7 +88,7 @@ def replaced_in(folder: Path, last: str = "") -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder: it takes the folder's place if all goes well, and else is removed.
+    """Yield a temporary folder that replaces `path` on success, and is removed on an exception.
 
     Raises:
         OSError: It cannot be written.
@@ -100,13 +99,13 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_temporaries(folder: Path, *, folders: bool = True) -> None:
-    """Remove what killed processes left half-written, where no other process writes.
+    """Remove temporaries that killed processes left; no other process may be writing there.
 
     Args:
-        folder: Where they wrote.
-        folders: Whether they wrote folders there, and not files alone.
+        folder: The folder to clean.
+        folders: Whether to remove temporary folders as well as files.
     """
-    with suppress(OSError):  # what cannot be removed is in nobody's way
+    with suppress(OSError):  # a remaining temporary does no harm
         for path in filter(lambda path: is_temporary(path.name), folder.iterdir()):
             if not path.is_dir():
                 path.unlink(missing_ok=True)
@@ -115,28 +114,28 @@ def remove_temporaries(folder: Path, *, folders: bool = True) -> None:
 
 
 def temporary_name(name: str) -> str:
-    """What a temporary file or folder beside `name` is called; no two are called the same."""
+    """A unique name for a temporary file or folder beside `name`."""
     return f".{secrets.token_hex(4)}.{name}.part"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether something is called so: it was left behind by a process that was killed."""
+    """Whether a name is one of `temporary_name`."""
     return re.fullmatch(r"\.[0-9a-f]{8}\..+\.part", name, re.DOTALL) is not None
 
 
-def _replace_folder(new: Path, place: Path) -> None:
-    old = new.with_name(temporary_name(place.name))
-    place.rename(old)
+def _replace_folder(new: Path, target: Path) -> None:
+    old = new.with_name(temporary_name(target.name))
+    target.rename(old)
     try:
-        new.rename(place)
+        new.rename(target)
     except OSError:
-        old.rename(place)
+        old.rename(target)
         raise
 
 
 def _flush(path: Path) -> None:
     is_folder = path.is_dir()
-    if is_folder and os.name == "nt":  # which opens no folder
+    if is_folder and os.name == "nt":  # Windows cannot open folders
         return
     descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:

@@ -1,22 +1,22 @@
-"""Every error this package raises on purpose, in one tree.
+"""The errors of this package.
 
     ConvNeXtError
-    ├── ArgumentError (ValueError)          a value that is not allowed, or a wrong combination
-    │   └── UnknownNameError                a name that is not in a table; lists it and suggests
-    ├── ArgumentTypeError (TypeError)       the wrong type of thing
-    ├── DeviceError (RuntimeError)          something asked of a device that it cannot do
-    ├── ExportError (ValueError)            an exported file that is not as good as its model
-    ├── ImageError (ValueError)             a picture that cannot be read or must not be
+    ├── ArgumentError (ValueError)          a value or combination that is not allowed
+    │   └── UnknownNameError                a name that does not exist; suggests a similar one
+    ├── ArgumentTypeError (TypeError)       an argument of the wrong type
+    ├── DeviceError (RuntimeError)          an operation that a device cannot do
+    ├── ExportError (ValueError)            an export that failed, or answers unlike its model
+    ├── ImageError (ValueError)             a picture that cannot be read, or is over a limit
     ├── MissingDependencyError (ImportError)  an extra that is not installed
-    ├── TrainingError (RuntimeError)        a run that cannot go on; what it has is kept
+    ├── TrainingError (RuntimeError)        a training run that cannot continue
     ├── WeightsError (ValueError)
-    │   ├── UnstatedError                   weights that do not say how they are computed with
-    │   ├── WeightsFileError                a file that is truncated, hostile or unknown
-    │   └── WeightsMismatchError (RuntimeError)  a readable file that does not fit the model
-    └── WeightsUnavailableError (OSError)   no source could deliver the file
+    │   ├── UnstatedError                   weights that fit several networks
+    │   ├── WeightsFileError                a file that is damaged, hostile or of unknown format
+    │   └── WeightsMismatchError (RuntimeError)  weights that do not fit the model
+    └── WeightsUnavailableError (OSError)   weights that could not be downloaded
 
-All of them can be caught as `ConvNeXtError`; each is also the built-in error a caller would expect.
-A message says what was given, what is allowed, and what to do.
+All can be caught as `ConvNeXtError`, and each as the built-in error in brackets. A message says
+what is wrong, what is allowed and what to do.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ __all__ = [
 
 
 class ConvNeXtError(Exception):
-    """Base of every error raised on purpose by this package."""
+    """Base class of the errors of this package."""
 
 
 class ArgumentError(ConvNeXtError, ValueError):
-    """A value that is not allowed, or a combination of values that makes no sense."""
+    """A value that is not allowed, or a combination of values that is not."""
 
 
 class UnknownNameError(ArgumentError):
-    """A name that is in no table of ours.
+    """A name that does not exist.
 
     Args:
-        kind: What the name should have named, such as `"V1 variant"`.
-        given: The name that was asked for.
-        allowed: Every name that would have worked.
+        kind: The kind of thing named, such as `"V1 variant"`.
+        given: The unknown name.
+        allowed: All existing names.
     """
 
     def __init__(self, kind: str, given: object, allowed: Iterable[str]) -> None:
@@ -73,23 +73,23 @@ class ArgumentTypeError(ConvNeXtError, TypeError):
 
 
 class DeviceError(ConvNeXtError, RuntimeError):
-    """Something asked of a device that it cannot do."""
+    """An operation that a device cannot do."""
 
 
 class ExportError(ConvNeXtError, ValueError):
-    """An exported file that cannot be written, or does not answer as its model."""
+    """An exported file that cannot be written, or whose outputs differ from its model's."""
 
 
 class ImageError(ConvNeXtError, ValueError):
-    """A picture that cannot be read, or is larger than the stated limits."""
+    """A picture that cannot be read, or is over a limit."""
 
 
 class MissingDependencyError(ConvNeXtError, ImportError):
-    """Something that needs an extra which is not installed.
+    """A package that is not installed.
 
     Args:
-        what: What is not installed.
-        *extras: The extras that bring it; any of them will do.
+        what: The missing package, the beginning of the message.
+        *extras: The extras that install it; any one suffices.
     """
 
     def __init__(self, what: str, *extras: str) -> None:
@@ -99,7 +99,7 @@ class MissingDependencyError(ConvNeXtError, ImportError):
 
 
 class TrainingError(ConvNeXtError, RuntimeError):
-    """A training run that cannot go on; its last checkpoint is whole."""
+    """A training run that cannot continue; its last saved state is intact."""
 
 
 class WeightsError(ConvNeXtError, ValueError):
@@ -107,16 +107,16 @@ class WeightsError(ConvNeXtError, ValueError):
 
 
 class UnstatedError(WeightsError):
-    """Weights whose names and shapes fit several networks; the message names them."""
+    """Weights that fit several networks; the message lists them."""
 
 
 class WeightsFileError(WeightsError):
-    """A weights file that is truncated, hostile, or in a format we do not read."""
+    """A weights file that is damaged, hostile, or of unknown format."""
 
 
 class WeightsMismatchError(WeightsError, RuntimeError):
-    """Weights that do not fit the model they were meant for."""
+    """Weights that do not fit the model."""
 
 
 class WeightsUnavailableError(ConvNeXtError, OSError):
-    """Weights that no source could deliver."""
+    """Weights that could not be downloaded from any source."""

@@ -1,8 +1,7 @@
-"""How many processors this process may use, and what they are.
+"""The number, name and features of the processors this process may use.
 
-In a container they may be fewer than there are: a thread more than the quota allows makes all of
-them wait for a part of every period, so whoever starts threads asks here. It knows nothing of who
-that is.
+A container's quota may allow fewer than the machine has; with more threads than that, all are
+throttled. So the number of threads is taken from here.
 """
 
 from __future__ import annotations
@@ -17,10 +16,7 @@ __all__ = ["available_processors", "processor_flags", "processor_name"]
 
 
 def available_processors(root: Path = Path("/")) -> int:
-    """Processors this process is bound to, or the whole ones of its cgroups' quota if fewer.
-
-    Args:
-        root: Where `/proc` and `/sys` are.
+    """The number of processors by CPU affinity and cgroup quota, at least 1.
 
     Example:
         >>> available_processors() >= 1
@@ -34,26 +30,17 @@ def available_processors(root: Path = Path("/")) -> int:
 
 
 def processor_name(root: Path = Path("/")) -> str:
-    """What the processor is called.
-
-    Args:
-        root: Where `/proc` is.
-    """
+    """The processor's model name."""
     return _cpuinfo(root).get("model name") or platform.processor() or platform.machine()
 
 
 def processor_flags(root: Path = Path("/")) -> frozenset[str]:
-    """What the processor can do, in Linux' words such as `"avx2"`; elsewhere nothing is known.
-
-    Args:
-        root: Where `/proc` is.
-    """
+    """The processor's features as Linux names them, such as `"avx2"`; empty on other systems."""
     facts = _cpuinfo(root)
     return frozenset(f"{facts.get('flags', '')} {facts.get('Features', '')}".split())
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:
-    """What Linux says about the first processor."""
     try:
         text = (root / "proc/cpuinfo").read_text()
     except OSError:
@@ -63,7 +50,7 @@ def _cpuinfo(root: Path) -> dict[str, str]:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Each limit that applies, in processors; cgroups of version 2 and of version 1."""
+    """The quotas that apply, in processors; from cgroups of version 1 and 2."""
     for folder in _folders(root):
         with suppress(OSError, ValueError):
             quota, period = (folder / "cpu.max").read_text().split()
@@ -76,7 +63,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """This process's cgroups that may limit processors, each with those it lies in."""
+    """The folders of this process's cgroups that may limit processors, and of their parents."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -87,7 +74,7 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
         own = mount / path.strip("/")
-        # Inside a container the path may be the host's, and the mount the container's own cgroup.
+        # In a container the path may be the host's, while the mount is the container's cgroup.
         for folder in (own, *own.parents):
             if not folder.is_relative_to(mount):
                 break

@@ -1,8 +1,6 @@
-"""A model, opened: its weights, what is done to pictures, what classes are called, its engines.
+"""An opened model: weights, preprocessing, class names and engines.
 
-Why it exists: whoever shows pictures to a model has to know all of that, and finding it out takes
-opening the weights. A session does so once and keeps the file mapped, however many engines it
-opens. It knows nothing of where pictures come from or of what becomes of answers.
+The weights file is opened once and stays mapped, however many engines the session opens.
 
     session = Session.open("convnext_tiny.fb_in1k")
     outputs = session.run(pixels, ("logits", "embedding"))
@@ -39,22 +37,24 @@ __all__ = ["Session"]
 
 
 class Session:
-    """A model that answers, made by `Session.open`. Safe to use from several threads.
+    """An opened model, made by `Session.open`; thread-safe.
 
-    Its weights can be read until it is closed or forgotten; engines that are open do not need them.
+    The weights are readable until the session is closed or garbage collected; open engines do not
+    need them.
 
     Attributes:
-        network: Weights, recipe and geometry.
-        info: What is known about the weights, such as their licence.
-        source: Where they come from, for messages.
+        network: Weights, preprocessing and geometry.
+        info: Metadata of the weights, such as their licence.
+        source: Origin of the weights, for messages.
         variant: The architecture.
-        num_classes: Width of the classifier; 0 where there is none.
-        preprocess: What is done to pictures.
+        num_classes: Width of the classifier; 0 without one, as in CLIP's image towers.
+        vector_width: Numbers in an embedding.
+        preprocess: The preprocessing of pictures.
         strides: Of the stem and the downsamplings.
-        has_names: Whether anybody said what the classes are called.
-        engine_name: What computes, as it was asked for.
-        options: What engines are opened with.
-        engines: Those that are open, by their outputs.
+        has_names: Whether the classes have names.
+        engine_name: The requested engine.
+        options: Options of the engines.
+        engines: The open engines, by their outputs.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class Session:
         self.info = network.weights.info
         self.source = network.weights.source
         self.variant = network.variant
-        self.num_classes = network.num_classes
+        self.num_classes = 0 if network.is_clip else network.num_classes
+        self.vector_width = network.width("embedding")
         self.preprocess = network.preprocess
         self.strides = network.strides
         self.has_names = labels is not None or self.info.labels is not None
@@ -100,34 +101,34 @@ class Session:
         output_stride: int | None = None,
         labels: Names | None = None,
     ) -> Session:
-        """Open a model's weights; engines, labels and a calibration follow when they are needed.
+        """Open a model's weights. Engines, labels and a calibration are made on first use.
 
         Args:
             model: The name of a published checkpoint or of a repository on the Hugging Face Hub,
                 a weights file in any layout, weights from `read_weights` or a Keras model of this
                 package.
-            engine: What computes, see `convnext.engines.open_engine`.
-            precision: What it computes in.
-            calibration: What `"int8"` needs, see `convnext.engines.open_engine`.
+            engine: See `convnext.engines.open_engine`.
+            precision: The engine's precision.
+            calibration: Required by `"int8"`, see `convnext.engines.open_engine`.
             device: The runtime's name of a device.
-            threads: How many; by default as many processors as this process may use.
-            size: Side of the pictures, if not that of the recipe.
-            any_size: Whether batches of every picture size are taken.
-            preprocess: What is done to pictures, if not what the weights say: a `Preprocess`, or
-                one of `convnext.images.recipe.NORMALISATIONS`.
-            architecture: What a file does not say of its network, see `read_weights`.
+            threads: Number of threads; by default the available processors.
+            size: Side of the pictures, instead of the recipe's.
+            any_size: Whether to accept batches of every picture size.
+            preprocess: Preprocessing instead of the weights' own: a `Preprocess`, or one of
+                `convnext.images.recipe.NORMALISATIONS`.
+            architecture: The network, if the file does not determine it, see `read_weights`.
             output_stride: See `convnext.engines.open_engine`.
-            labels: What the classes are called, if not what the weights say.
+            labels: Class names instead of the weights' own.
 
         Raises:
-            ConvNeXtError: The weights cannot be read, or an option makes no sense.
+            ConvNeXtError: The weights cannot be read, or an option is not allowed.
         """
-        # A Keras model has no place for a recipe, so it is followed before the engine.
+        # A Keras model does not normalise, so its pictures are normalised before the engine.
         kind: Any = "float32" if hasattr(model, "get_layer") else "uint8"
         options = EngineOptions((), kind, precision, device, threads)
         check_calibration(calibration, precision)
-        held = ExitStack()
-        network = held.enter_context(
+        opened = ExitStack()
+        network = opened.enter_context(
             opened_network(
                 model,
                 size,
@@ -137,7 +138,7 @@ class Session:
                 output_stride=output_stride,
             )
         )
-        return cls(network, engine, options, calibration, labels, held.close)
+        return cls(network, engine, options, calibration, labels, opened.close)
 
     def __enter__(self) -> Session:
         return self
@@ -146,32 +147,32 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let go of the weights. Engines that are open go on, and no others can be opened."""
+        """Close the weights. Open engines keep working; no others can be opened."""
         self._release()
         self.network = replace(self.network, weights=replace(self.network.weights, tensors={}))
 
     @functools.cached_property
     def digest(self) -> str | None:
-        """Which weights these are; None of weights that are in no file."""
+        """SHA-256 of the weights file; None for weights that are in no file."""
         path = self.network.weights.path
         return None if path is None else digest(path)
 
     @functools.cached_property
     def labels(self) -> Labels:
-        """What the classes are called.
+        """The class names.
 
         Raises:
-            ArgumentError: There are more or fewer names than classes.
+            ArgumentError: The number of names is not the number of classes.
         """
         return resolve_labels(self._labels, self.info.labels, self.num_classes, self.source)
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
-        """How int8 rounds: found once, however many engines there are. None for other precisions.
+        """The int8 calibration, computed once for all engines; None for other precisions.
 
         Raises:
-            ArgumentError: No picture can be read.
-            MissingDependencyError: OpenVINO, which finds it, is not installed.
+            ArgumentError: None of the calibration pictures can be read.
+            MissingDependencyError: OpenVINO, which calibrates, is not installed.
         """
         if self._calibration is None:
             return None
@@ -180,43 +181,43 @@ class Session:
 
     @functools.cached_property
     def head(self) -> Mapping[str, Array]:
-        """The parameters behind the last feature map."""
+        """The parameters after the last feature map."""
         self._check_readable()
         names = parameters(self.variant.head_steps(self.num_classes))
         return {name: np.array(self.network.values(name)) for name in names}
 
     def check_pictures(self) -> None:
-        """Refuse a network that pictures made by the recipe cannot be shown to.
+        """Refuse a network that does not take preprocessed RGB pictures.
 
         Raises:
-            ArgumentError: It takes other channels, or another size.
-            UnstatedError: It is not known how pixels are normalised.
+            ArgumentError: It takes another number of channels, or another size.
+            UnstatedError: The weights do not say how to normalise pixels.
         """
         size = self.preprocess.size
         if not self.network.recipe_known:
             self.network.weights.check_recipe()
         if self.network.channels != 3:
             raise ArgumentError(
-                f"{self.source} takes {self.network.channels} channels, and pictures have 3. "
+                f"{self.source} takes {self.network.channels} channels, but pictures have 3. "
                 "Prepare the arrays yourself and use open_engine(..., input='float32')."
             )
         if self.network.sides not in (None, (size, size)):
             raise ArgumentError(
-                f"{self.source} takes pictures of {self.network.sides}, and pictures are made "
-                f"{size} x {size}. Save its weights to a file, which runs at every size."
+                f"{self.source} takes pictures of {self.network.sides}, but its preprocessing "
+                f"makes {size} x {size}. Save its weights to a file, which runs at every size."
             )
 
     def engine(self, *outputs: str) -> Engine:
-        """What computes these outputs: opened when first asked for, with a graph of its own.
+        """The engine for these outputs, opened on first use with a graph of its own.
 
-        A graph that gave more would be fused differently and, in bfloat16, answer differently.
+        A graph with more outputs would be fused differently, and differ in bfloat16.
 
         Args:
-            outputs: Some of `convnext.graphs.network.OUTPUTS`. Each set of them that is asked for
-                holds the weights in memory once more.
+            outputs: Some of `convnext.graphs.network.OUTPUTS`. Each set of outputs holds the
+                weights in memory once more.
 
         Raises:
-            ConvNeXtError: The engine is not installed, or cannot do what is asked.
+            ConvNeXtError: The engine is not installed, or does not support the options.
         """
         if outputs not in self.engines:
             with self._lock:
@@ -225,7 +226,7 @@ class Session:
         return self.engines[outputs]
 
     def run(self, pixels: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
-        """Each output for a batch of pictures.
+        """Compute outputs for a batch of pictures.
 
         Args:
             pixels: uint8 `[n, size, size, 3]`, as `convnext.images.transform.pixels` gives them.
@@ -246,20 +247,19 @@ class Session:
         return runtime.open(self.network, options)
 
     def _check_readable(self) -> None:
-        """Refuse weights that are gone, or others in their place."""
         if not self._release.alive:
-            raise ArgumentError(f"{self.source} is closed: open it once more to read its weights.")
+            raise ArgumentError(f"{self.source} is closed: open it again to read its weights.")
         now = _stamp(self.network.weights.path)
-        # A file that was replaced is mapped as it was; one that was written over is not.
+        # The mapping of a replaced file stays valid; that of an overwritten one (same inode) not.
         if now and self._stamp and now[0] == self._stamp[0] and now != self._stamp:
             raise WeightsFileError(
-                f"{self.source} was written over since it was opened, so the weights that were "
-                "there cannot be read any more. Open it once more."
+                f"{self.source} was overwritten since it was opened, so its weights cannot be read "
+                "any more. Open it again."
             )
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    """What tells a file from itself with other content; None for folders and what is gone."""
+    """Inode, size and time of a file, to detect changes; None for folders and missing files."""
     if path is None or not path.is_file():
         return None
     found = path.stat()

@@ -11,7 +11,7 @@ import pytest
 
 from convnext.bench.material import write_calibration, write_material, write_weights
 from convnext.bench.peers import ADAPTERS
-from convnext.bench.runners import Order, open_ours
+from convnext.bench.runners import RunnerOptions, open_ours
 from convnext.graphs.agreement import agreement
 from convnext.images.generated import generated_pictures
 
@@ -55,7 +55,7 @@ def material_of(variant, folder):
 
 def answers(opener, material, name, precision="float32"):
     pytest.importorskip("openvino")
-    runner = opener(material, Order(name, precision, len(PICTURES), 2, 2))
+    runner = opener(material, RunnerOptions(name, precision, len(PICTURES), 2, 2))
     return np.asarray(runner.run(runner.ready(PICTURES)), np.float32)
 
 

@@ -58,7 +58,15 @@ def test_every_picture_as_timm(folders, tmp_path, capsys):
 
     weights = random_weights(VARIANT, 10)
     save_weights(weights, tmp_path / "w.safetensors")
-    command = ["evaluate", str(tmp_path / "w.safetensors"), "--data", str(folders), "--batch", "5"]
+    command = [
+        "evaluate",
+        "--model",
+        str(tmp_path / "w.safetensors"),
+        "--data",
+        str(folders),
+        "--batch",
+        "5",
+    ]
     assert main([*command, "--engine", "keras", "--out", str(tmp_path / "out")]) == 0
     capsys.readouterr()
     lines = (tmp_path / "out" / "journal.jsonl").read_text().splitlines()[1:]
@@ -85,7 +93,7 @@ def test_photographs_of_imagenet_as_timm(shared_data, tmp_path, capsys):
     photos = shared_data / "photos" / "imagenet"
     weights = random_weights(VARIANT, 1000)
     save_weights(weights, tmp_path / "w.safetensors")
-    command = ["evaluate", str(tmp_path / "w.safetensors"), "--data", str(photos)]
+    command = ["evaluate", "--model", str(tmp_path / "w.safetensors"), "--data", str(photos)]
     options = ["--engine", "keras", "--ground-truth", str(photos / "labels.csv")]
     assert main([*command, *options, "--out", str(tmp_path)]) == 0
     capsys.readouterr()

@@ -244,7 +244,7 @@ def test_litert_in_every_precision(photos, tmp_path):
     from convnext.int8.litert import round_linear_layers
 
     part = keras.Model(model.input, model.get_layer("stage_1").output)
-    with pytest.raises(ExportError, match="11 linear layers where the model has 4"):
+    with pytest.raises(ExportError, match="11 linear layers, but the model has 4"):
         round_linear_layers((tmp_path / "float32.tflite").read_bytes(), part)
 
 

@@ -53,7 +53,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def encoded(model):
-    """The features of visible places, from pictures and what is visible of them."""
+    """Features of the visible positions of pictures."""
     return keras.Model(model.inputs, model.get_layer("decoder_proj").input)
 
 
@@ -89,7 +89,7 @@ def test_with_nothing_hidden_it_is_the_ordinary_encoder():
 
 
 def _submanifold_block(sites, features, weights):
-    """A block over a list of places: each sees only those of the list, as a sparse engine does."""
+    """A block over listed positions, which see each other alone, as in a sparse engine."""
     where = {site: row for row, site in enumerate(sites)}
     kernel = weights["dwconv.kernel"][..., 0]
     branch = np.tile(weights["dwconv.bias"], (len(sites), 1)).astype(np.float64)
@@ -103,7 +103,7 @@ def _submanifold_block(sites, features, weights):
     branch = (branch - mean) / np.sqrt(var + 1e-6) * weights["norm.gamma"] + weights["norm.beta"]
     hidden = branch @ weights["pwconv1.kernel"] + weights["pwconv1.bias"]
     hidden = hidden * 0.5 * (1 + np.vectorize(math.erf)(hidden / math.sqrt(2)))
-    norm = np.sqrt((hidden**2).sum(0))  # over this picture's visible places alone
+    norm = np.sqrt((hidden**2).sum(0))  # over this picture's visible positions alone
     norm = norm / (norm.mean() + 1e-6)
     hidden = weights["grn.gamma"] * hidden * norm + weights["grn.beta"] + hidden
     return features + hidden @ weights["pwconv2.kernel"] + weights["pwconv2.bias"]
@@ -141,7 +141,7 @@ def test_the_loss_is_the_papers(normalise, model):
                     continue
                 patch = pictures[
                     picture, row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH
-                ].reshape(-1)  # rows, then columns, colours last
+                ].reshape(-1)  # rows, then columns, channels last
                 if normalise:
                     patch = (patch - patch.mean()) / np.sqrt(patch.var(ddof=1) + 1e-6)
                 total += ((predicted[picture, row, column] - patch) ** 2).mean()
@@ -203,7 +203,7 @@ CHANGES = [
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Waves, whose hidden parts follow from the others; lying deep."""
+    """Waves, whose hidden patches follow from the visible ones; in nested folders."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for number in range(80):
@@ -239,7 +239,7 @@ def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
     drawn = reconstruct(tmp_path / "run", pictures / "album 0", tmp_path / "grid.png")
     with Image.open(drawn) as grid:
         assert grid.width > 300
-    if keras.backend.backend() != "torch":  # what follows is the same on each
+    if keras.backend.backend() != "torch":  # the rest is the same on each
         return
     for label in ("one", "two"):
         (tmp_path / "labelled" / label).mkdir(parents=True)
@@ -264,11 +264,11 @@ def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
 
 @pytest.mark.torch_alone
 def test_bad_input(pictures, tmp_path):
-    with pytest.raises(ArgumentError, match="FCMAE pretrains V2"):
+    with pytest.raises(ArgumentError, match="FCMAE pretrains ConvNeXt V2"):
         pretrain(
             "fcmae_cifar10", pictures, tmp_path / "run", changes=["model.variant=convnext_atto"]
         )
-    with pytest.raises(ArgumentError, match="no run of `convnext pretrain`"):
+    with pytest.raises(ArgumentError, match="of a run of `convnext pretrain`"):
         reconstruct(tmp_path, pictures, tmp_path / "grid.png")
     with pytest.raises(ArgumentError, match="nowhere"):
         pretrain("fcmae_cifar10", tmp_path / "nowhere", tmp_path / "run")

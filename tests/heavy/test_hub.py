@@ -60,7 +60,7 @@ def test_a_handle_and_another_resolution(tmp_path):
 def test_bad_input(tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean"):
         hub.load("convnext_tiny_1k_256")
-    with pytest.raises(ArgumentTypeError, match="trainable is True or False"):
+    with pytest.raises(ArgumentTypeError, match="trainable must be True or False"):
         hub.load("convnext_tiny_1k_224", trainable="yes")
     with pytest.raises(WeightsMismatchError):
         hub.load("convnext_base_1k_224", weights=weights_in(tmp_path, "convnextv2_atto"))
@@ -190,7 +190,7 @@ def test_modules_are_published_with_their_pages(photos, tmp_path, monkeypatch, c
     assert out.count("compared with") == 1
     assert out.count("CC-BY-NC-4.0 (credit the authors; no commercial use)") == 1
     assert out.splitlines()[-1] == f"1 of 2 modules are in {folder}."
-    assert err == "convnext_tiny_1k_224: left out. convnext_tiny.fb_in1k is not on this machine\n"
+    assert err == "convnext_tiny_1k_224: left out. convnext_tiny.fb_in1k is not in the cache\n"
     written = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert written == {
         "convnextv2_atto_1k_224_fe.tar.gz",
@@ -211,5 +211,5 @@ def test_modules_are_published_with_their_pages(photos, tmp_path, monkeypatch, c
 
     times = {path: path.stat().st_mtime_ns for path in Path(folder).glob("*.tar.gz")}
     assert main(list(command)) == 1
-    assert capsys.readouterr().out.count("there already") == 1
+    assert capsys.readouterr().out.count("exists already") == 1
     assert times == {path: path.stat().st_mtime_ns for path in Path(folder).glob("*.tar.gz")}

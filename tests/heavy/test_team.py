@@ -1,4 +1,4 @@
-"""Several processes train as one would: real ones, over loopback, killed and interrupted."""
+"""Several real processes train like a single one, also when killed or interrupted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train import train
-from convnext.train.checkpoints import Checkpoints
+from convnext.train.checkpoints import RunStates
 from convnext.train.learner import classifier
 from convnext.train.pretraining import pretrain
 from convnext.train.recipe import load_recipe
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.skipif(
 on_torch = pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch's team")
 on_jax = pytest.mark.skipif(BACKEND != "jax", reason="of JAX's team")
 
-# 96 pictures, 6 steps an epoch, 20 in all. Every pair of pictures is mixed, gradients are averaged
-# over two parts and clipped, and weights averaged. Without stochastic depth, whose choices are the
-# host's own.
+# 96 pictures, 6 steps an epoch, 20 in all. Every pair of pictures is mixed, gradients are
+# accumulated over two parts and clipped, and weights averaged. No stochastic depth, which differs
+# between hosts.
 SIZE = ["model.variant=test_v2", "run.precision=float32", "run.batch_size=16", "run.accumulate=2"]
 CHANGES = [
     *SIZE,
@@ -43,13 +43,13 @@ CHANGES = [
     *("mixing.mixup=0.8", "mixing.cutmix=1", "mixing.probability=1"),
 ]
 STEPS = 20
-TOLERANCE = 1e-4  # of losses: sums of the same numbers in another order, over 20 steps
-LAST_WORD = 60  # seconds after which nobody may still wait for a host that is gone
+TOLERANCE = 1e-4  # of losses: the order of summation differs, over 20 steps
+LAST_WORD = 60  # seconds after which no host may still wait for a lost one
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Two classes of noise; 21 to validate with, which no batch size divides."""
+    """Two classes of noise; 21 validation pictures, which no batch size divides."""
     folder = tmp_path_factory.mktemp("colours")
     rng = np.random.default_rng(0)
     for part, counts in (("train", (48, 48)), ("val", (10, 11))):
@@ -65,13 +65,13 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(pictures, tmp_path_factory):
-    """The run of one process that all others are compared with."""
+    """The run of a single process, the reference of all others."""
     return _train(pictures, tmp_path_factory.mktemp("alone") / "run").folder
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Where JAX keeps what it compiled, so that a process that goes on need not."""
+    """Folder of JAX's compilation cache, so that resumed processes need not compile."""
     return tmp_path_factory.mktemp("compiled")
 
 
@@ -87,7 +87,7 @@ def _command(pictures, out, *options, changes=CHANGES, command=("train", "cifar1
 
 
 class Processes:
-    """Some processes, what they say, and their end."""
+    """Several processes, with their output and exit codes."""
 
     def __init__(self, folder, compiled, *commands):
         self.logs = [folder / f"host-{rank}.log" for rank in range(len(commands))]
@@ -129,7 +129,7 @@ class Processes:
         return [process.wait(max(0.1, end - time.monotonic())) for process in self.all]
 
     def wait_for_step(self, folder, after):
-        """Until there is a checkpoint of a later step."""
+        """Wait until there is a run state of a later step."""
         while not any(_step(place) > after for place in folder.glob("checkpoints/step-*[0-9]")):
             assert all(process.poll() is None for process in self.all), self.said()
             time.sleep(0.01)
@@ -200,7 +200,7 @@ def test_two_hosts_learn_what_one_does(start, tmp_path, pictures, compiled, alon
     _assert_same(out, alone)
     [*_, last] = [r for r in _records(out) if r["kind"] == "validation"]
     assert last["accuracy"] * 21 == pytest.approx(round(last["accuracy"] * 21))
-    one, other = (Checkpoints(place / "checkpoints").latest() for place in (out, alone))
+    one, other = (RunStates(place / "checkpoints").latest() for place in (out, alone))
     assert one.arrays.keys() == other.arrays.keys()
     assert json.loads((out / "run.json").read_text())["team"] == "2 hosts"
 
@@ -209,7 +209,7 @@ def test_two_hosts_learn_what_one_does(start, tmp_path, pictures, compiled, alon
 def test_a_host_that_is_killed_ends_the_others_and_any_number_goes_on(
     start, tmp_path, pictures, alone
 ):
-    """On JAX the first one is killed, which JAX itself cannot do without."""
+    """On JAX the first host is killed, on which JAX itself depends."""
     victim = 0 if BACKEND == "jax" else 1
     with start(tmp_path / "run") as hosts:
         hosts.wait_for_step(tmp_path / "run", 0)
@@ -217,11 +217,11 @@ def test_a_host_that_is_killed_ends_the_others_and_any_number_goes_on(
         killed = time.monotonic()
         code = hosts[1 - victim].wait(LAST_WORD)
         assert time.monotonic() - killed < LAST_WORD
-        time.sleep(0.5)  # on JAX the last word may be another process'
+        time.sleep(0.5)  # on JAX, the watching process may print last
         said = hosts.said(1 - victim)
     assert code != 0
     assert "start all hosts again with --resume" in said.replace("\n", " ")
-    assert Checkpoints(tmp_path / "run" / "checkpoints").latest().step < STEPS
+    assert RunStates(tmp_path / "run" / "checkpoints").latest().step < STEPS
     assert not (tmp_path / "run" / "model").exists()
     shutil.copytree(tmp_path / "run", tmp_path / "one")
     with start(tmp_path / "run", "--resume") as hosts:
@@ -244,10 +244,10 @@ def test_two_hosts_go_on_where_one_was_and_stop_together(start, tmp_path, pictur
     assert not _train(pictures, out, say=interrupt).finished
     with start(out, "--resume") as hosts:
         hosts.wait_for_step(out, 12)
-        hosts[1].send_signal(signal.SIGTERM)  # the second one is asked, and both stop
+        hosts[1].send_signal(signal.SIGTERM)  # signalling the second one stops both
         assert hosts.codes() == [130, 130], hosts.said()
-        assert "Going on after step 12 of 20." in hosts.said()
-    last = Checkpoints(out / "checkpoints").latest().step
+        assert "Resuming after step 12 of 20." in hosts.said()
+    last = RunStates(out / "checkpoints").latest().step
     assert 12 < last < STEPS
     assert f"Interrupted after step {last}" in hosts.said()
     _assert_same(out, alone, last)
@@ -287,7 +287,7 @@ for devices in (1, 2):
 
 @on_jax
 def test_two_devices_learn_what_one_does(pictures, tmp_path, compiled, monkeypatch):
-    """With stochastic depth: its choices belong to rows of the batch, wherever they are."""
+    """With stochastic depth, whose choices belong to rows of the whole batch on JAX."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
     monkeypatch.setenv("XLA_FLAGS", flags)
     changes = [*CHANGES, "model.drop_path=0.3"]
@@ -310,7 +310,7 @@ with form_team("jax", 1, f"{place},{rank},2"):
 
 @on_jax
 def test_hosts_with_unequal_devices_are_told(tmp_path, compiled):
-    """Also where `--devices` asks for as many of each: JAX exchanges through all that it sees."""
+    """Also with equal `--devices`: JAX exchanges through all devices that it sees."""
     place = f"127.0.0.1:{_free_port()}"
     commands = [["-c", UNEQUAL, place, str(rank)] for rank in range(2)]
     with Processes(tmp_path, compiled, *commands) as hosts:
@@ -350,9 +350,9 @@ def test_gpus_that_are_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     team = TorchTeam(Hosts("nowhere", 1, 0, 4), {"LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "4"})
-    with pytest.raises(ArgumentError, match=r"has 2 GPUs.*--nproc-per-node 2"), team:
+    with pytest.raises(ArgumentError, match=r"the machine 2 GPUs.*--nproc-per-node 2"), team:
         pass
-    with pytest.raises(ArgumentError, match="set by torchrun"):
+    with pytest.raises(ArgumentError, match="as torchrun sets"):
         TorchTeam(Hosts("nowhere", 1, 0, 4), {"LOCAL_RANK": "first"})
 
 
@@ -360,7 +360,9 @@ def test_gpus_that_are_not_there(monkeypatch):
 def test_devices_and_hosts_that_are_not_there(pictures, tmp_path, monkeypatch):
     from convnext.train import team_jax
 
-    with pytest.raises(ArgumentError, match=r"has 1 devices .*64 were asked for.*XLA_FLAGS"):
+    with pytest.raises(
+        ArgumentError, match=r"--devices 64 is more than this host's 1 devices.*XLA_FLAGS"
+    ):
         _train(pictures, tmp_path / "run", devices=64)
     assert not (tmp_path / "run").exists()
     with socket.socket() as taken:
@@ -373,5 +375,5 @@ def test_devices_and_hosts_that_are_not_there(pictures, tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="first host does not answer"):
         _train(pictures, tmp_path / "run", hosts=f"127.0.0.1:{port},1,2")
     keras.ops.ones(()) + 1
-    with pytest.raises(ArgumentError, match="in a process of its own"):
+    with pytest.raises(ArgumentError, match="or in a new process"):
         _train(pictures, tmp_path / "run", hosts=f"127.0.0.1:{port},0,2")

@@ -1,4 +1,4 @@
-"""Whole runs: they learn, survive whatever happens to them, and their result works everywhere."""
+"""Whole runs: they learn, survive interruptions, and their models work with every command."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from convnext.classifier import Classifier
 from convnext.cli.main import main
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.train import train
-from convnext.train.checkpoints import Checkpoints
+from convnext.train.checkpoints import RunStates
 from convnext.train.learner import Learner, classifier
 from convnext.train.recipe import load_recipe
 from convnext.weights.load import read_weights
 
-KILLS = int(os.environ.get("CONVNEXT_KILLS", "1"))  # 20 take minutes: by hand
+KILLS = int(os.environ.get("CONVNEXT_KILLS", "1"))  # 20 take minutes, and are run by hand
 CHANGES = [
     "model.variant=test_v2",
     "run.precision=float32",
@@ -43,7 +43,7 @@ CHANGES = [
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Two classes that can be told apart: red and blue noise."""
+    """Two classes that are easy to learn: red and blue noise."""
     folder = tmp_path_factory.mktemp("colours")
     rng = np.random.default_rng(0)
     for part, count in (("train", 96), ("val", 20)):
@@ -69,7 +69,7 @@ def outcome(pictures, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_test_variant_learns_real_pictures(shared_data, tmp_path):
-    # Always the same answer is right for 10 %.
+    # A constant prediction has 10 %.
     said = []
     result = train(
         "cifar10",
@@ -106,7 +106,7 @@ def test_a_run_leaves_everything_behind(outcome):
 
 
 def test_the_losses_are_those_of_timm_and_pytorch(tmp_path, importable_torchvision):
-    """The same weights, pictures and settings: what is learnt differs by rounding."""
+    """With the same weights, pictures and settings, backends differ by rounding."""
     del importable_torchvision
     import torch
     from timm.models.convnext import ConvNeXt
@@ -196,8 +196,8 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(pictures, tmp_path
         kills += 1
     last = _process(pictures, tmp_path / "killed")
     assert last.wait() == 0
-    one = Checkpoints(tmp_path / "whole" / "checkpoints").latest()
-    other = Checkpoints(tmp_path / "killed" / "checkpoints").latest()
+    one = RunStates(tmp_path / "whole" / "checkpoints").latest()
+    other = RunStates(tmp_path / "killed" / "checkpoints").latest()
     assert one.step == other.step == 48 * KILLS
     for name, value in one.arrays.items():
         np.testing.assert_array_equal(value, other.arrays[name], err_msg=name)
@@ -210,7 +210,7 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(pictures, tmp_path
 
 
 def _numbers(path):
-    """A run's records without what the clock decides."""
+    """A run's records without their times."""
     timed = ("pictures_per_second", "waiting")
     records = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in record.items() if k not in timed} for record in records]
@@ -227,11 +227,11 @@ def test_an_interrupted_run_keeps_a_checkpoint_and_says_how_to_go_on(pictures, t
 
     result = _train(pictures, tmp_path / "run", say=say)
     assert not result.finished
-    assert lines[-1].startswith("Interrupted after step 6; go on with --resume")
+    assert lines[-1].startswith("Interrupted after step 6; resume with --resume")
     assert not (tmp_path / "run" / "model").exists()
     again = _train(pictures, tmp_path / "run", resume=True, say=lines.append)
     assert again.finished
-    assert "Going on after step 6 of 12." in lines
+    assert "Resuming after step 6 of 12." in lines
 
 
 @pytest.mark.torch_alone
@@ -258,7 +258,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_checkpoint_whole(
         _train(pictures, tmp_path / "run")
     monkeypatch.undo()
     left = tmp_path / "run" / temporary_name("model")
-    left.mkdir()  # as a kill leaves it
+    left.mkdir()  # as after a kill
     assert _train(pictures, tmp_path / "run", resume=True).finished
     assert not left.exists()
 
@@ -336,7 +336,7 @@ def test_the_result_is_what_every_door_takes(outcome, pictures, tmp_path):
     with pytest.raises(ImageError):
         classifier(outcome.model / "config.json")
     out = tmp_path / "report"
-    assert main(["evaluate", str(outcome.model), "--data", str(pictures / "val"),
+    assert main(["evaluate", "--model", str(outcome.model), "--data", str(pictures / "val"),
                  "--engine", "keras", "--out", str(out)]) == 0  # fmt: skip
     assert json.loads((out / "report.json").read_text())["results"]["top1"]["percent"] == 100
     apart = outcome.model / "unaveraged.safetensors"
@@ -372,7 +372,7 @@ def test_a_run_starts_from_another(outcome, pictures, tmp_path):
 
 
 def test_validation_counts_every_picture_once(outcome):
-    """There are 20, and the batches are of 16."""
+    """20 validation pictures in batches of 16."""
     numbers = outcome.validation
     assert numbers["accuracy"] * 20 == pytest.approx(round(numbers["accuracy"] * 20))
     assert outcome.accuracy == numbers["average_accuracy"]

@@ -1,4 +1,4 @@
-"""Each mechanism of training against somebody else's numbers."""
+"""Each mechanism of training against another library's numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convnext.train.learner import classifier, initialise
 from convnext.train.muon import Muon, orthogonal
 from convnext.train.optimizer import AdamW
 from convnext.train.recipe import load_recipe
-from convnext.train.schedule import Schedule
+from convnext.train.schedule import LearningRate
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import LAYOUTS
@@ -109,7 +109,7 @@ def test_what_muon_makes_of_a_matrix_is_near_orthogonal_and_keras(shape):
 
 def test_muon_is_keras_for_matrices_and_adamw_for_the_rest():
     rng = np.random.default_rng(0)
-    shapes = [(4, 9), (9, 4), (2, 2, 3, 5), (4,), (6, 5)]  # a downsampling's kernel among them
+    shapes = [(4, 9), (9, 4), (2, 2, 3, 5), (4,), (6, 5)]  # including a downsampling's kernel
     matrices = [True, True, True, False, False]
     start = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
     gradients = [[rng.normal(size=s).astype(np.float32) for s in shapes] for _ in range(4)]
@@ -154,12 +154,12 @@ def test_a_recipe_of_muon_turns_the_matrices_of_blocks_and_downsamplings_alone()
     }
     before = learner.weights()
     adamw = classifier(load_recipe("cifar10", TINY), 10)
-    spared = sum(before[name].size for name in turned)  # no squares of matrices' gradients
+    spared = sum(before[name].size for name in turned)  # matrices have no second moment
     assert _kept(learner) == _kept(adamw) - spared
     pictures = np.random.default_rng(0).normal(size=(16, 32, 32, 3)).astype(np.float32)
     learner.step([pictures], np.eye(10, dtype=np.float32)[np.arange(16) % 10], 1e-3)
     after = learner.weights()
-    for name in turned:  # the largest singular value of a step is its rate times its size
+    for name in turned:  # the largest singular value of a step is its learning rate times its size
         step = (after[name] - before[name] * (1 - 0.05e-3)).reshape(-1, before[name].shape[-1])
         values = np.linalg.svd(step / (1e-3 * 0.2 * max(step.shape) ** 0.5), compute_uv=False)
         assert 0.7 < values.max() < 1.3, name
@@ -211,7 +211,7 @@ def test_the_schedule_is_timms(warmup, total):
         warmup_prefix=True,
         t_in_epochs=False,
     )
-    ours = Schedule(peak=0.004, final=1e-6, warmup=warmup, total=total)
+    ours = LearningRate(peak=0.004, final=1e-6, warmup=warmup, total=total)
     for update in range(total + 1):
         theirs.step_update(update)
         assert ours(update) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)

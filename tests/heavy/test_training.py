@@ -1,4 +1,4 @@
-"""A tiny model learns real pictures by heart in Keras' own `fit`."""
+"""A tiny model overfits real pictures in Keras' own `fit`."""
 
 from __future__ import annotations
 

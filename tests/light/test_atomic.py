@@ -1,4 +1,4 @@
-"""Complete or not there, whatever goes wrong meanwhile."""
+"""Files and folders are written whole or not at all, whatever fails."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ APART = {
 
 
 def renamings(tree: ast.AST) -> set[str]:
-    """What a file calls that moves files into place, or flushes them first."""
+    """Names of functions called in a file that rename or flush files."""
     found = set()
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else ""

@@ -1,4 +1,4 @@
-"""The tree of errors: what can be caught as what, and what the messages say."""
+"""The error classes: their bases, and their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The collection as data: every module, by every name, with the checkpoint that it stands for."""
+"""The collection: every module, by every name, with its checkpoint."""
 
 from __future__ import annotations
 
@@ -140,10 +140,10 @@ def test_without_keras_loading_says_what_to_install():
         "try: convnext.hub.load('convnext_tiny_1k_224')\n"
         "except convnext.MissingDependencyError as error: print(error)"
     )
-    said = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout
-    assert "pip install 'convnext[tensorflow]'" in said
+    assert "pip install 'convnext[tensorflow]'" in message
 
 
 @pytest.mark.parametrize("name", hub.MODULES)

@@ -13,7 +13,7 @@ def bound_to_eight(monkeypatch):
 
 
 def machine(root, cgroup, files):
-    """The files that Linux shows a process about its quotas."""
+    """The files with Linux' cgroup quotas."""
     for name, text in {"proc/self/cgroup": cgroup, **files}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

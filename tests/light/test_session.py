@@ -1,4 +1,4 @@
-"""A model is opened once, however much is asked of it; its file is let go of when that is over."""
+"""A session opens its weights once and closes the file."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from convnext.errors import (
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.int8.calibration import Calibration
+from convnext.serve.loading import load
+from convnext.serve.settings import ModelSpec, Settings
 from convnext.session import Session
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.load import read_weights
@@ -164,7 +166,7 @@ def test_a_file_that_was_written_over_is_read_no_more(named_weights, tmp_path):
     session.engine("logits")
     path.write_bytes(path.read_bytes()[:-4])
     for ask in (lambda: session.engine("embedding"), lambda: session.head):
-        with pytest.raises(WeightsFileError, match="was written over since it was opened"):
+        with pytest.raises(WeightsFileError, match="was overwritten since it was opened"):
             ask()
     session.run(BATCH, ("logits",))
 
@@ -175,7 +177,7 @@ def test_weights_for_other_channels_take_no_pictures(tmp_path):
         {name: np.ones(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "w.npz"
     )
     session = Session.open(tmp_path / "w.npz")
-    with pytest.raises(ArgumentError, match="takes 4 channels, and pictures have 3"):
+    with pytest.raises(ArgumentError, match="takes 4 channels, but pictures have 3"):
         session.engine("logits")
 
 
@@ -193,3 +195,13 @@ def test_weights_for_other_channels_take_no_pictures(tmp_path):
 def test_mistakes(named_weights, model, options, error, words):
     with pytest.raises(error, match=words):
         Session.open(model or named_weights, **options)
+
+
+def test_a_tower_of_clips_has_vectors_and_no_classes(write_weights, tmp_path):
+    path = write_weights(tmp_path / "tower.safetensors", 12, task="clip")
+    session = Session.open(path)
+    assert (session.num_classes, session.vector_width) == (0, 12)
+    assert Session.open(write_weights(tmp_path / "plain.safetensors", 12)).vector_width == 32
+    settings = Settings((ModelSpec("m", "m"),))
+    served = load(ModelSpec("m", str(path)), settings, None)
+    assert list(served.engines) == [("embedding",)]

@@ -1,1 +1,1 @@
-"""How fast, how large and how exact: our engines beside each other and beside our peers."""
+"""Benchmarks of speed, memory and agreement: the package's engines and other libraries."""

@@ -1,4 +1,4 @@
-"""A picture of a race: speed against agreement. Made with matplotlib, imported when it is drawn."""
+"""Draws a race: speed against agreement. matplotlib is a lazy import."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["draw_chart"]
 
 DPI = 120
 OURS, THEIRS = "#2f6db3", "#c8553d"
-BEYOND = 10.0  # decibels that a contender equal to the reference stands above the best other one
+BEYOND = 10.0  # decibels above the best other contender at which an exact one is drawn
 LONGEST_TITLE = 60
 
 
 def draw_chart(rows: Sequence[Row], path: str | Path) -> None:
-    """Draw pictures a second against decibels of agreement, one panel for each race.
+    """Draw pictures per second against decibels of agreement, with a panel for each race.
 
     Args:
-        rows: Those that failed are left out.
-        path: The PNG to write.
+        rows: The results; failed contenders are left out.
+        path: The PNG file.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -76,5 +76,5 @@ def _draw(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib does not take for mathematics."""
+    """Escape text that matplotlib would parse as mathematics."""
     return text.replace("$", r"\$")

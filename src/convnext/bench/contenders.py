@@ -1,7 +1,6 @@
-"""Who can take part in a race: our engines in their precisions, and what others offer.
+"""Names of the contenders of a race: engines in their precisions, and other libraries (peers).
 
-It only names them. What a peer does is in `peers`, which alone imports other people's frameworks,
-and only in the process of the contender that needs one.
+`peers` runs other libraries; it is imported in the process of such a contender only.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from convnext.errors import UnknownNameError
 
 __all__ = ["ALL", "PEERS", "Contender", "Peer", "choose", "peers_named"]
 
-ALL = "all"  # every peer that is installed and soon ready
+ALL = "all"  # every installed peer that loads in seconds
 
 
 @dataclass(frozen=True)
 class Peer:
-    """What others offer to run the same weights.
+    """Another library that can run the same weights.
 
     Attributes:
-        about: What it is, in a few words.
-        packages: What has to be installed.
-        precisions: What it can compute in.
+        about: A short description.
+        packages: Packages that must be installed.
+        precisions: Precisions it supports.
         layout: Layout of the weights that it reads, a key of `convnext.weights.layouts.LAYOUTS`.
-        backend: Keras's backend, where it needs one.
+        backend: Keras's backend, if it needs one.
         in_all: Whether `ALL` includes it.
     """
 
@@ -41,7 +40,7 @@ class Peer:
 
     @property
     def missing(self) -> list[str]:
-        """The packages that are not installed, found out without importing them."""
+        """Packages that are not installed, checked without importing them."""
         return [package for package in self.packages if find_spec(package) is None]
 
 
@@ -78,16 +77,16 @@ PEERS: Mapping[str, Peer] = {
         ("timm", "torch", "onnx", "onnxruntime"),
     ),
 }
-"""Every peer by its name. What stands before a colon names all that begin with it."""
+"""Every peer by its name. The part before a colon names all peers that share it."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One that takes part.
+    """A contender of a race.
 
     Attributes:
-        name: One of our engines, or of `PEERS`.
-        precision: What it is asked to compute in.
+        name: An engine of the package, or a key of `PEERS`.
+        precision: The requested precision.
     """
 
     name: str
@@ -95,7 +94,7 @@ class Contender:
 
     @property
     def peer(self) -> Peer | None:
-        """What is known of it if it is not ours."""
+        """The peer; None for an engine of the package."""
         return PEERS.get(self.name)
 
     def __str__(self) -> str:
@@ -103,10 +102,10 @@ class Contender:
 
 
 def peers_named(names: Iterable[str]) -> list[str]:
-    """The peers that are meant, in the order of the table.
+    """Expand names of peers, in the order of the table.
 
     Args:
-        names: Names of `PEERS`, what stands in them before a colon, or `ALL`.
+        names: Keys of `PEERS`, their parts before a colon, or `ALL`.
 
     Raises:
         UnknownNameError: There is no such peer.
@@ -117,13 +116,13 @@ def peers_named(names: Iterable[str]) -> list[str]:
     """
     wanted = set()
     for name in names:
-        meant = [peer for peer in PEERS if name in (peer, peer.partition(":")[0])]
+        matching = [peer for peer in PEERS if name in (peer, peer.partition(":")[0])]
         if name == ALL:
-            meant = [peer for peer, facts in PEERS.items() if facts.in_all and not facts.missing]
-        elif not meant:
+            matching = [peer for peer, facts in PEERS.items() if facts.in_all and not facts.missing]
+        elif not matching:
             groups = dict.fromkeys(peer.partition(":")[0] for peer in PEERS)
             raise UnknownNameError("peer", name, [ALL, *groups, *(p for p in PEERS if ":" in p)])
-        wanted.update(meant)
+        wanted.update(matching)
     return [peer for peer in PEERS if peer in wanted]
 
 
@@ -132,12 +131,12 @@ def choose(
     precisions: Sequence[str] = ("auto",),
     against: Iterable[str] = (),
 ) -> list[Contender]:
-    """Everyone who takes part, ours first.
+    """Choose the contenders, the package's engines first.
 
     Args:
-        engines: Names of our engines; by default all that are installed.
-        precisions: Each engine takes part once in each. A peer does in those that it has, and in
-            float32 if it has none of them.
+        engines: Names of engines; by default all that are installed.
+        precisions: Each engine runs once in each. A peer runs in those that it supports, or in
+            float32 if it supports none of them.
         against: Peers, see `peers_named`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where and when something was measured, so that a number never stands alone."""
+"""Describes the machine, versions and date of a measurement."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PACKAGES = (
     "transformers",
 )
 
-FLAGS = (  # what decides how fast a processor multiplies
+FLAGS = (  # instructions on which the speed of multiplication depends
     *("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "bf16", "sve"),
 )
@@ -35,13 +35,13 @@ FLAGS = (  # what decides how fast a processor multiplies
 
 @dataclass(frozen=True)
 class Machine:
-    """A processor, what runs on it, and the day.
+    """A processor, versions of packages, and a date.
 
     Attributes:
         processor: Its name.
         flags: Those of `FLAGS` that it has.
-        versions: Of Python and of every package that takes part.
-        date: The day, as in 2026-11-21.
+        versions: Of Python and of the packages in `PACKAGES`.
+        date: As in 2026-11-21.
     """
 
     processor: str
@@ -51,10 +51,10 @@ class Machine:
 
     @classmethod
     def this(cls, root: Path = Path("/")) -> Machine:
-        """The machine that this runs on.
+        """Describe this machine.
 
         Args:
-            root: Where `/proc` is.
+            root: The folder of `/proc`.
         """
         found = processor_flags(root)
         return cls(

@@ -1,7 +1,6 @@
-"""What every contender of a race is given: the same weights and the same pictures.
+"""The weights and pictures of a race, in a folder that the contenders' processes read.
 
-The weights are there in each layout that a contender reads. It all lies in one folder, because
-contenders are processes of their own.
+The weights are written in each layout that a contender needs.
 """
 
 from __future__ import annotations
@@ -41,19 +40,19 @@ LAYOUT_FILES = {
     "huggingface": "huggingface/model.safetensors",
     "keras_applications": "keras_applications.h5",
 }
-"""The file of each layout that a peer reads."""
+"""File name of each layout that a peer reads."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What is raced.
+    """The model of a race.
 
     Attributes:
-        name: What results call it.
+        name: Its name in results.
         variant: The architecture.
-        num_classes: Width of the classifier.
-        preprocess: What is done to pictures.
-        strides: Those that were chosen for it; None where they follow from the size of pictures.
+        num_classes: Number of classes.
+        preprocess: Preprocessing of pictures.
+        strides: Strides stored with the weights; None if the size of pictures determines them.
     """
 
     name: str
@@ -64,7 +63,7 @@ class Model:
 
     @classmethod
     def read(cls, path: Path) -> Model:
-        """The model of the weights that `write_weights` wrote."""
+        """Describe the weights that `write_weights` wrote."""
         with Session.open(path) as session:
             return cls(
                 session.info.name or path.name,
@@ -77,19 +76,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Material:
-    """A folder that a contender finds everything in.
-
-    Attributes:
-        folder: The folder.
-        model: What is raced.
-    """
+    """The folder with the weights and pictures of a race."""
 
     folder: Path
     model: Model
 
     @classmethod
     def read(cls, folder: Path) -> Material:
-        """The material in a folder that `write_material` filled."""
+        """Open a folder that `write_material` filled."""
         return cls(folder, Model.read(folder / OURS))
 
     @property
@@ -99,41 +93,41 @@ class Material:
 
     @property
     def weights(self) -> Path:
-        """The weights as we write them, with the recipe."""
+        """The weights in the package's own layout, with their preprocessing."""
         return self.folder / OURS
 
     @property
     def calibration(self) -> Path | None:
-        """How our engine rounds to int8; None if nobody is to."""
+        """The calibration of the package's int8 engine; None if no contender needs it."""
         path = self.folder / CALIBRATION
         return path if path.exists() else None
 
     @property
     def calibration_pictures(self) -> NDArray[np.uint8]:
-        """Pictures for whoever rounds to int8, and not among those that answers are compared on."""
+        """Pictures for int8 calibration, different from those of the comparison."""
         array: NDArray[np.uint8] = np.load(self.folder / "calibration.npy")
         return array
 
     @property
     def pictures(self) -> NDArray[np.uint8]:
-        """The pictures, `[n, side, side, 3]`: pixels as the model's recipe makes them."""
+        """The pictures, `[n, side, side, 3]`, resized and cropped for the model."""
         array: NDArray[np.uint8] = np.load(self.folder / "pictures.npy")
         return array
 
     def normalised(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What a model sees that does not normalise pictures itself."""
+        """Normalise pictures, for models that do not do so themselves."""
         return normalise(pictures, self.model.preprocess)
 
     def peer_weights(self, layout: str) -> Path:
-        """The weights in a layout.
+        """Path of the weights in a layout.
 
         Raises:
-            ArgumentError: It has no place for this model, or the peer could not run it.
+            ArgumentError: The layout cannot hold this model, or peers cannot run its strides.
         """
         strides = self.model.strides or adapted_strides(self.side, self.side)
         if strides != PUBLISHED_STRIDES:
             raise ArgumentError(
-                "It has the published strides only, and on pictures of "
+                "Peers have the published strides only, and on pictures of "
                 f"{self.side} pixels this model has {'-'.join(map(str, strides))}."
             )
         problem = self.folder / f"{layout}.error"
@@ -145,16 +139,16 @@ class Material:
 def write_weights(
     source: str, folder: Path, *, random: bool = False, size: int | None = None
 ) -> Model:
-    """Put a model's weights into a folder.
+    """Write a model's weights into a folder.
 
     Args:
         source: A published checkpoint, a weights file, or with `random` the name of a variant.
-        folder: Where to.
-        random: Whether to draw weights instead of reading them.
-        size: Side of the pictures; by default what the weights say.
+        folder: The folder.
+        random: Whether to use random weights.
+        size: Side of the pictures; by default that of the weights.
 
     Raises:
-        ArgumentError: The weights have no classifier, or take no RGB pictures.
+        ArgumentError: The weights have no classifier, or do not take RGB pictures.
     """
     target = folder / OURS
     if random:
@@ -167,7 +161,7 @@ def write_weights(
         if not network.num_classes or network.channels != 3:
             raise ArgumentError(
                 f"{source} cannot be raced: it has {network.num_classes or 'no'} classes and takes "
-                f"{network.channels} channels. Take a classifier of RGB pictures."
+                f"{network.channels} channels. Use a classifier of RGB pictures."
             )
         name = session.info.name or Path(source).name
         info = replace(session.info, name=name, preprocess=session.preprocess, licence=None)
@@ -178,14 +172,14 @@ def write_weights(
 def write_material(
     folder: Path, model: Model, pictures: NDArray[np.uint8], layouts: Iterable[str] = ()
 ) -> Material:
-    """Complete a folder that holds a model's weights.
+    """Add pictures, and the weights in other layouts, to a folder with a model's weights.
 
     Args:
-        folder: It holds what `write_weights` has written.
-        model: What that returned.
+        folder: The folder of `write_weights`.
+        model: The result of `write_weights`.
         pictures: `[n, side, side, 3]`.
-        layouts: Layouts to write the weights in, too. One that has no place for them is passed
-            over: `Material.peer_weights` says so to whoever needs it.
+        layouts: Other layouts of the weights. If one cannot hold them, its error is stored, and
+            `Material.peer_weights` raises it.
     """
     np.save(folder / "pictures.npy", pictures)
     for layout in dict.fromkeys(layouts):
@@ -201,17 +195,16 @@ def write_material(
 
 
 def write_calibration(material: Material, pictures: NDArray[np.uint8]) -> None:
-    """Add what contenders in int8 need: pictures to calibrate with, and our own calibration.
+    """Add calibration pictures, and the calibration of the package's int8 engine.
 
     Raises:
-        MissingDependencyError: OpenVINO, which ours needs, is not installed.
+        MissingDependencyError: OpenVINO is not installed.
     """
     np.save(material.folder / "calibration.npy", pictures)
     quantize(material.weights, pictures).save(material.folder / CALIBRATION)
 
 
 def _write_config(path: Path, model: Model) -> None:
-    """What transformers wants to find beside the weights."""
     version = "v2" if model.variant.has_grn else ""
     config = {
         "model_type": f"convnext{version}",

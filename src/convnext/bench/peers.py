@@ -1,7 +1,7 @@
-"""Others' ways to run the same weights, each as its users have it.
+"""Runners of other libraries on the same weights, called as their users call them.
 
-Every function here runs in a process of its own and imports its framework there. Pictures come
-normalised and in the memory layout that each likes best; neither is timed.
+Each runs in a process of its own and imports its framework there. Pictures are normalised and in
+the library's preferred memory layout before timing starts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from convnext.bench.contenders import PEERS
 from convnext.bench.material import Material
-from convnext.bench.runners import Order, Runner
+from convnext.bench.runners import Runner, RunnerOptions
 from convnext.errors import ArgumentError
 
 __all__ = ["ADAPTERS"]
@@ -27,16 +27,16 @@ __all__ = ["ADAPTERS"]
 Logits = NDArray[np.float32]
 
 
-def _keras_applications(material: Material, order: Order) -> Runner:
-    """`predict`, as its users call it; the backend is chosen by the environment."""
+def _keras_applications(material: Material, options: RunnerOptions) -> Runner:
+    """`predict` of the Keras model; the environment sets the backend."""
     family = "ConvNeXt" if material.model.variant.family == "v1" else "ConvNeXtV2"
     name = f"{family}{material.model.variant.size.title().replace('Xl', 'XL')}"
-    if order.name.endswith("jax"):
-        _bind(order)
+    if options.name.endswith("jax"):
+        _bind(options)
     import keras
 
     if not hasattr(keras.applications, name):
-        raise ArgumentError(f"keras.applications has no {name}.")
+        raise ArgumentError(f"keras.applications has no {name}. Leave it out for this model.")
     model = getattr(keras.applications, name)(
         weights=None,
         include_preprocessing=False,
@@ -45,43 +45,45 @@ def _keras_applications(material: Material, order: Order) -> Runner:
         classifier_activation=None,
     )
     model.load_weights(material.peer_weights("keras_applications"))
-    run = partial(model.predict, batch_size=order.batch, verbose=0)
+    run = partial(model.predict, batch_size=options.batch, verbose=0)
     return Runner(material.normalised, run, "float32")
 
 
-def _bind(order: Order) -> None:
-    """Leave this process as many processors as it may have threads: JAX takes all there are."""
+def _bind(options: RunnerOptions) -> None:
+    """Limit this process to as many processors as threads, since JAX uses all of them."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: order.use_threads])
-    elif order.threads:
-        raise ArgumentError("JAX takes every processor, and this system cannot withhold any.")
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.use_threads])
+    elif options.threads:
+        raise ArgumentError(
+            "JAX uses every processor, and this system cannot limit them. Leave out threads."
+        )
 
 
-def _timm(material: Material, order: Order, *, compiled: bool = False) -> Runner:
-    torch = _torch(order)
+def _timm(material: Material, options: RunnerOptions, *, compiled: bool = False) -> Runner:
+    torch = _torch(options)
     model = _timm_model(material)
     if compiled:
         import torch._inductor.config as inductor
 
         inductor.freezing = True
         model = torch.compile(model.to(memory_format=torch.channels_last))
-    return _torch_runner(material, order, model, lambda output: output, channels_last=compiled)
+    return _torch_runner(material, options, model, lambda output: output, channels_last=compiled)
 
 
-def _transformers(material: Material, order: Order) -> Runner:
-    _torch(order)
+def _transformers(material: Material, options: RunnerOptions) -> Runner:
+    _torch(options)
     import transformers
 
     folder = material.peer_weights("huggingface").parent
     version = "V2" if material.model.variant.has_grn else ""
     kind = getattr(transformers, f"ConvNext{version}ForImageClassification")
     model = kind.from_pretrained(folder, local_files_only=True, dtype="float32").eval()
-    return _torch_runner(material, order, model, lambda output: output.logits)
+    return _torch_runner(material, options, model, lambda output: output.logits)
 
 
 def _torch_runner(
     material: Material,
-    order: Order,
+    options: RunnerOptions,
     model: Any,
     logits: Callable[[Any], Any],
     *,
@@ -89,7 +91,7 @@ def _torch_runner(
 ) -> Runner:
     import torch
 
-    dtype = getattr(torch, order.precision)
+    dtype = getattr(torch, options.precision)
     model = model.to(dtype)
     layout = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -102,23 +104,23 @@ def _torch_runner(
             answer: Logits = logits(model(tensor)).float().numpy()
         return answer
 
-    return Runner(ready, run, order.precision)
+    return Runner(ready, run, options.precision)
 
 
-def _openvino_export(material: Material, order: Order, *, throughput: bool) -> Runner:
-    if throughput and order.batch == 1:
-        raise ArgumentError("With one picture at a time there is nothing to do in parallel.")
-    torch = _torch(order)
+def _openvino_export(material: Material, options: RunnerOptions, *, throughput: bool) -> Runner:
+    if throughput and options.batch == 1:
+        raise ArgumentError("Throughput needs a batch of 2 pictures or more.")
+    torch = _torch(options)
     import openvino as ov
 
-    pictures = 1 if throughput else order.batch
+    pictures = 1 if throughput else options.batch
     shape = [pictures, 3, material.side, material.side]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = ov.convert_model(
             _timm_model(material), example_input=torch.zeros(shape), input=shape
         )
-    rest = order.precision
+    rest = options.precision
     if rest == "int8":
         model = _rounded_by_nncf(model, material, pictures)
         able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -126,19 +128,19 @@ def _openvino_export(material: Material, order: Order, *, throughput: bool) -> R
     properties = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[rest],
         "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
-        "INFERENCE_NUM_THREADS": order.use_threads,
+        "INFERENCE_NUM_THREADS": options.use_threads,
     }
     compiled = ov.Core().compile_model(model, "CPU", properties)
-    run = _in_parallel(compiled) if throughput else _at_once(compiled)
-    return Runner(partial(_channels_first, material), run, order.precision)
+    run = _in_parallel(compiled) if throughput else _one_batch(compiled)
+    return Runner(partial(_channels_first, material), run, options.precision)
 
 
 def _rounded_by_nncf(model: Any, material: Material, batch: int) -> Any:
-    """OpenVINO's own way to eight bits, for a graph that takes so many pictures."""
+    """Round a graph of this batch size to int8 with NNCF, OpenVINO's tool."""
     try:
         nncf: Any = importlib.import_module("nncf")
     except ImportError as error:
-        raise ArgumentError("It needs NNCF for int8: pip install nncf.") from error
+        raise ArgumentError("int8 needs NNCF: pip install nncf.") from error
     pictures = _channels_first(material, material.calibration_pictures)
     return nncf.quantize(
         model,
@@ -148,7 +150,7 @@ def _rounded_by_nncf(model: Any, material: Material, batch: int) -> Any:
     )
 
 
-def _at_once(compiled: Any) -> Callable[[Any], Logits]:
+def _one_batch(compiled: Any) -> Callable[[Any], Logits]:
     request = compiled.create_infer_request()
 
     def run(pictures: Logits) -> Logits:
@@ -160,39 +162,41 @@ def _at_once(compiled: Any) -> Callable[[Any], Logits]:
 
 
 def _in_parallel(compiled: Any) -> Callable[[Any], Logits]:
-    """Pictures one by one, as many at a time as OpenVINO finds best."""
+    """Compute pictures one by one, with OpenVINO's number of parallel requests."""
     import openvino as ov
 
     queue = ov.AsyncInferQueue(compiled)
     answers: dict[int, Logits] = {}
 
-    def keep(request: Any, position: int) -> None:
-        answers[position] = request.output_tensors[0].data[0].copy()
+    def keep(request: Any, index: int) -> None:
+        answers[index] = request.output_tensors[0].data[0].copy()
 
     queue.set_callback(keep)
 
     def run(pictures: Logits) -> Logits:
-        for position in range(len(pictures)):
-            queue.start_async([pictures[position : position + 1]], position)
+        for index in range(len(pictures)):
+            queue.start_async([pictures[index : index + 1]], index)
         queue.wait_all()
-        return np.stack([answers[position] for position in range(len(pictures))])
+        return np.stack([answers[index] for index in range(len(pictures))])
 
     return run
 
 
-def _onnxruntime_export(material: Material, order: Order) -> Runner:
-    torch = _torch(order)
+def _onnxruntime_export(material: Material, options: RunnerOptions) -> Runner:
+    torch = _torch(options)
     import onnxruntime as ort
 
     model = _timm_model(material, conv_mlp=True)
-    example = torch.zeros(order.batch, 3, material.side, material.side)
+    example = torch.zeros(options.batch, 3, material.side, material.side)
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(model, (example,), file, dynamo=False, input_names=["pictures"])
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = order.use_threads
-    session = ort.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = options.use_threads
+    session = ort.InferenceSession(
+        file.getvalue(), session_options, providers=["CPUExecutionProvider"]
+    )
 
     def run(pictures: Logits) -> Logits:
         answer: Logits = session.run(None, {"pictures": pictures})[0]
@@ -202,7 +206,7 @@ def _onnxruntime_export(material: Material, order: Order) -> Runner:
 
 
 def _timm_model(material: Material, *, conv_mlp: bool | None = None) -> Any:
-    """The model of timm: with linear layers or 1x1 convolutions as there, or as asked for."""
+    """Load the weights into timm's model; without `conv_mlp`, their shapes decide it."""
     from safetensors.torch import load_file
     from timm.models.convnext import ConvNeXt
 
@@ -226,15 +230,15 @@ def _timm_model(material: Material, *, conv_mlp: bool | None = None) -> Any:
 _declared: list[object] = []
 
 
-def _torch(order: Order) -> Any:
-    """PyTorch with its threads set, and torchvision able to import beside it.
+def _torch(options: RunnerOptions) -> Any:
+    """Import PyTorch, set its threads, and make torchvision importable.
 
-    timm and transformers need only torchvision's transforms, but its import fails where its
-    compiled operators do not match PyTorch. Declaring two of them is enough.
+    timm and transformers need only torchvision's transforms, but its import fails if its compiled
+    operators do not match PyTorch. Declaring two of them is enough.
     """
     import torch
 
-    torch.set_num_threads(order.use_threads)
+    torch.set_num_threads(options.use_threads)
     try:
         importlib.import_module("torchvision")
     except ImportError:
@@ -251,7 +255,7 @@ def _channels_first(material: Material, pixels: NDArray[np.uint8]) -> Logits:
     return np.ascontiguousarray(material.normalised(pixels).transpose(0, 3, 1, 2))
 
 
-ADAPTERS: Mapping[str, Callable[[Material, Order], Runner]] = {
+ADAPTERS: Mapping[str, Callable[[Material, RunnerOptions], Runner]] = {
     **{name: _keras_applications for name in PEERS if name.startswith("keras.applications:")},
     "timm": _timm,
     "timm-compile": partial(_timm, compiled=True),
@@ -260,4 +264,4 @@ ADAPTERS: Mapping[str, Callable[[Material, Order], Runner]] = {
     "openvino-export:throughput": partial(_openvino_export, throughput=True),
     "onnxruntime-export": _onnxruntime_export,
 }
-"""What opens each of `PEERS`."""
+"""Functions that load each of `PEERS`."""

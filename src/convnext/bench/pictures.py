@@ -1,4 +1,4 @@
-"""The pictures that a race runs on, where they are the user's own."""
+"""Reads the user's pictures for a race."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MOST_PICTURES = 256
 
 
 def pictures_from(folder: str | Path, preprocess: Preprocess) -> tuple[NDArray[np.uint8], str]:
-    """The first pictures of a folder, as the model sees them, and what to say about them.
+    """Read and preprocess the first pictures of a folder; returns them with a description.
 
     Args:
         folder: A folder, archive or pattern.
-        preprocess: The model's recipe.
+        preprocess: The model's preprocessing.
 
     Raises:
-        ArgumentError: No picture in there can be read.
+        ArgumentError: None of the pictures can be read.
     """
     good: list[NDArray[np.uint8]] = []
     bad: list[str] = []
@@ -36,5 +36,5 @@ def pictures_from(folder: str | Path, preprocess: Preprocess) -> tuple[NDArray[n
     if not good:
         raise ArgumentError(f"{folder} has no picture that can be read: {bad[0]}")
     good = good[:MOST_PICTURES]
-    said = f"{len(good)} pictures of {folder}" + (f" ({len(bad)} cannot be read)" if bad else "")
-    return np.stack(good), said
+    about = f"{len(good)} pictures of {folder}" + (f" ({len(bad)} cannot be read)" if bad else "")
+    return np.stack(good), about

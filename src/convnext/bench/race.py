@@ -1,10 +1,8 @@
-"""The race: contenders in processes of their own, taking turns.
+"""Runs a race: times contenders in processes of their own, in turns.
 
-Frameworks in one process disturb each other, and a machine's speed changes while one measures. So
-each contender has a process, and turns go round (A B C A B C ...): what changes meets all of them,
-and what counts is the ratio inside one race.
-
-A contender that fails keeps its error as its result, and the race goes on.
+Frameworks in one process disturb each other, and a machine's speed varies over time. So each
+contender has a process, and turns alternate (A B C A B C ...): all are affected alike, and ratios
+within a race are comparable. If a contender fails, its result is the error, and the race continues.
 """
 
 from __future__ import annotations
@@ -26,31 +24,31 @@ from numpy.typing import NDArray
 
 from convnext.bench.contenders import Contender
 from convnext.bench.material import Material
-from convnext.bench.runners import Order
+from convnext.bench.runners import RunnerOptions
 from convnext.errors import ConvNeXtError
 from convnext.processors import available_processors
 
 __all__ = ["Result", "logits_of", "race"]
 
-TURN = 0.25  # seconds a contender calls its model for, at least once
-PAUSE = 0.02  # seconds between turns, for threads that spin before they sleep
+TURN = 0.25  # seconds of calls in a turn, one call at least
+PAUSE = 0.02  # seconds between turns, until spinning threads sleep
 
 REFERENCE = Contender("auto", "float32")
 
 
 @dataclass
 class Result:
-    """What became of one contender.
+    """The result of a contender.
 
     Attributes:
-        contender: Who.
-        batch: Pictures at once.
-        precision: What it computed in.
+        contender: The contender.
+        batch: Pictures in a batch.
+        precision: The precision it used.
         load_s: Seconds to open the model, without starting Python.
         first_call_s: Seconds of the first call, which may compile.
         turns: The seconds of each call, turn by turn.
-        peak_mib: The most memory its process had, before it answered for the comparison.
-        logits: Its answers, if it was asked for them.
+        peak_mib: Peak memory of its process during the turns.
+        logits: Its logits, for the comparison.
         error: Why it failed.
     """
 
@@ -66,14 +64,12 @@ class Result:
 
 
 class _FailedError(Exception):
-    """A contender that cannot go on."""
+    """Failure of a contender."""
 
 
 class _Process:
-    """A contender's process."""
-
-    def __init__(self, material: Material, order: Order) -> None:
-        contender = Contender(order.name, order.precision)
+    def __init__(self, material: Material, options: RunnerOptions) -> None:
+        contender = Contender(options.name, options.precision)
         missing = contender.peer.missing if contender.peer else []
         if missing:
             raise _FailedError(f"Not installed: {', '.join(missing)}.")
@@ -82,44 +78,44 @@ class _Process:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "convnext.bench.serve"),
-                *(str(material.folder), json.dumps(asdict(order))),
+                *(str(material.folder), json.dumps(asdict(options))),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             text=True,
-            env=_environment(contender, order),
+            env=_environment(contender, options),
         )
 
-    def answer(self) -> dict[str, Any]:
-        """What it says next."""
+    def reply(self) -> dict[str, Any]:
+        """Read the next reply of the process."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise _FailedError(self._end())
-        said: dict[str, Any] = json.loads(line)
-        if "error" in said:
-            raise _FailedError(said["error"])
-        return said
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise _FailedError(reply["error"])
+        return reply
 
-    def ask(self, command: str) -> dict[str, Any]:
-        """Tell it to do something."""
+    def call(self, command: str) -> dict[str, Any]:
+        """Send a command, and read the reply."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # why it ended is known best by `answer`
+        with suppress(BrokenPipeError):  # `reply` raises the reason
             self._process.stdin.write(f"{command}\n")
             self._process.stdin.flush()
-        return self.answer()
+        return self.reply()
 
     def logits(self) -> NDArray[np.float32]:
-        """Its answers for all pictures."""
+        """Compute the logits of all pictures."""
         path = self._material.folder / f"logits-{self._process.pid}.npy"
-        self.ask(f"outputs {path}")
+        self.call(f"outputs {path}")
         array: NDArray[np.float32] = np.load(path)
         path.unlink()
         return array
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._complaints):
@@ -127,19 +123,19 @@ class _Process:
                 stream.close()  # type: ignore[union-attr]
 
     def _end(self) -> str:
-        """How it ended without a word."""
+        """Error message for a process that ended unexpectedly."""
         code = self._process.wait()
         self._complaints.seek(0)
         lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
-        last = f" Its last words: {lines[-1][:200]}" if lines else ""
+        last = f" Its last message: {lines[-1][:200]}" if lines else ""
         if code == -signal.SIGKILL:
-            return "It was killed, as the system does where memory runs out."
+            return "It was killed, as the system does when memory runs out."
         return f"Its process ended with code {code}.{last}"
 
 
-def _environment(contender: Contender, order: Order) -> dict[str, str]:
-    """The user's, with as many threads for every runtime, and a backend where one is needed."""
-    threads = str(order.use_threads)
+def _environment(contender: Contender, options: RunnerOptions) -> dict[str, str]:
+    """Environment of a contender: every runtime's number of threads, and Keras's backend."""
+    threads = str(options.use_threads)
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     chosen = {**dict.fromkeys(names, threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if contender.peer and contender.peer.backend:
@@ -149,22 +145,22 @@ def _environment(contender: Contender, order: Order) -> dict[str, str]:
 
 @dataclass
 class _Entry:
-    """A contender that is in the race, and its result so far."""
+    """A contender with its process, while it runs, and its result so far."""
 
     result: Result
     process: _Process | None = None
 
-    def attempt(self, what: Callable[[_Process, Result], None]) -> None:
-        """Have it do something; if that fails, it is out."""
+    def attempt(self, action: Callable[[_Process, Result], None]) -> None:
+        """Run an action; if it fails, the contender ends with the error."""
         if self.process is None:
             return
         try:
-            what(self.process, self.result)
+            action(self.process, self.result)
         except _FailedError as error:
             self.fail(error)
 
     def fail(self, error: _FailedError) -> None:
-        """Out of the race."""
+        """Store the error, and end the process."""
         self.result.error = str(error)
         if self.process:
             self.process.close()
@@ -180,15 +176,15 @@ def race(
     threads: int | None = None,
     on_step: Callable[[str], object] = lambda _: None,
 ) -> list[Result]:
-    """Time contenders beside each other.
+    """Time contenders in turns.
 
     Args:
         material: The weights and pictures.
-        contenders: Who takes part.
-        batch: Pictures at once.
-        rounds: Turns of each.
-        threads: How many each may use; by default as many as there are processors.
-        on_step: Called before each of `2 + rounds` steps of each contender, with what comes.
+        contenders: The contenders.
+        batch: Pictures in a batch.
+        rounds: Turns of each contender.
+        threads: Threads of each; by default one for each processor.
+        on_step: Called with a message before each of `2 + rounds` steps of each contender.
 
     Returns:
         A result for each contender, in order.
@@ -214,10 +210,12 @@ def race(
 
 def _start(entry: _Entry, material: Material, batch: int, threads: int | None) -> None:
     contender = entry.result.contender
-    order = Order(contender.name, contender.precision, batch, threads, available_processors())
+    options = RunnerOptions(
+        contender.name, contender.precision, batch, threads, available_processors()
+    )
     try:
-        entry.process = _Process(material, order)
-        report = entry.process.answer()
+        entry.process = _Process(material, options)
+        report = entry.process.reply()
     except _FailedError as error:
         entry.fail(error)
         return
@@ -228,30 +226,30 @@ def _start(entry: _Entry, material: Material, batch: int, threads: int | None) -
 
 def _turn(process: _Process, result: Result) -> None:
     time.sleep(PAUSE)
-    result.turns.append(process.ask(f"turn {TURN}")["seconds"])
+    result.turns.append(process.call(f"turn {TURN}")["seconds"])
 
 
 def _finish(process: _Process, result: Result) -> None:
-    result.peak_mib = process.ask("peak")["peak_mib"]
+    result.peak_mib = process.call("peak")["peak_mib"]
     result.logits = process.logits()
 
 
 def logits_of(
     material: Material, contender: Contender = REFERENCE, batch: int = 4
 ) -> NDArray[np.float32]:
-    """A contender's answers for all pictures, by default those of our engine in float32.
+    """Compute a contender's logits of all pictures, by default the reference's.
 
     Raises:
-        ConvNeXtError: It failed.
+        ConvNeXtError: The contender failed.
     """
     entry = _Entry(Result(contender, batch))
     _start(entry, material, batch, None)
     try:
         if entry.process is None:
-            raise ConvNeXtError(f"Nothing to compare with: {entry.result.error}")
+            raise ConvNeXtError(f"The reference failed: {entry.result.error}")
         return entry.process.logits()
     except _FailedError as error:
-        raise ConvNeXtError(f"Nothing to compare with: {error}") from error
+        raise ConvNeXtError(f"The reference failed: {error}") from error
     finally:
         if entry.process:
             entry.process.close()

@@ -1,4 +1,4 @@
-"""Results as rows: of numbers that say where they come from, in a CSV file and on the screen."""
+"""Results of races as rows of a CSV file, each with its machine, versions and date."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ __all__ = ["KEY", "Row", "check_csv", "read_csv", "rows_of", "write_csv"]
 
 @dataclass(frozen=True)
 class Row:
-    """One contender's result; None for what was not measured.
+    """The result of a contender; None for values that were not measured.
 
     Attributes:
-        model: What was raced.
+        model: Name of the model.
         side: Height and width of the pictures.
-        batch: Pictures at once.
-        contender: Who.
-        precision: What it computed in.
-        threads: How many it had.
-        median_ms: Of a call, for the whole batch.
-        min_ms: The fastest call.
+        batch: Pictures in a batch.
+        contender: Name of the contender.
+        precision: The precision it used.
+        threads: Number of its threads.
+        median_ms: Median time of a call, for the whole batch.
+        min_ms: Shortest time of a call.
         ratio: Its time over that of the race's first contender: the median of the rounds' ratios.
         pictures_per_s: At the median.
         load_s: Seconds to open the model.
         first_call_s: Seconds of the first call.
-        peak_mib: The most memory of its process.
-        max_difference: Largest difference of a logit from our engine's in float32.
-        mean_difference: Mean of them.
+        peak_mib: Peak memory of its process.
+        max_difference: Largest difference of a logit from the reference, in float32.
+        mean_difference: Mean difference of the logits.
         decibels: See `convnext.graphs.agreement.Agreement`.
-        top1_agreement: Share of pictures with the same most probable class.
-        pictures: How many were compared.
-        rounds: Turns.
-        calls: Calls that were timed.
-        error: Why there is no more.
+        top1_agreement: Fraction of pictures with the same most probable class.
+        pictures: Number of compared pictures.
+        rounds: Number of turns.
+        calls: Number of timed calls.
+        error: Why the contender failed; empty if it did not.
         processor: Name of the processor.
-        flags: What it can do.
-        versions: Of everything that took part.
-        date: The day.
+        flags: Its instructions, of those in `convnext.bench.machine.FLAGS`.
+        versions: Of Python and packages.
+        date: Of the measurement.
     """
 
     model: str
@@ -84,7 +84,7 @@ class Row:
 
 COLUMNS = tuple(field.name for field in fields(Row))
 KEY = ("model", "side", "batch", "contender", "precision", "threads")
-"""Rows that are the same in these measure the same."""
+"""Columns that identify a measurement."""
 
 
 def rows_of(
@@ -94,15 +94,7 @@ def rows_of(
     threads: int,
     machine: Machine,
 ) -> list[Row]:
-    """A row for each result of one race.
-
-    Args:
-        model: What was raced.
-        results: From `convnext.bench.race.race`.
-        reference: Logits to compare with.
-        threads: How many each had.
-        machine: Where and when.
-    """
+    """Create a row for each result of a race."""
     base = next((result.turns for result in results if result.error is None), None)
     rows = []
     for result in results:
@@ -159,20 +151,20 @@ def _agreement(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> d
 
 
 def check_csv(path: Path) -> None:
-    """Refuse a file that `write_csv` could not add to, before anything is measured.
+    """Check, before measuring, that `write_csv` can add to a file.
 
     Raises:
-        ArgumentError: It holds something else, or its folder is not there.
+        ArgumentError: It holds something else, or its folder does not exist.
     """
     if path.is_dir():
         raise ArgumentError(f"{path} is a folder. Name a file to write.")
     if not path.absolute().parent.is_dir():
-        raise ArgumentError(f"The folder {path.absolute().parent} is not there. Create it first.")
+        raise ArgumentError(f"The folder {path.absolute().parent} does not exist. Create it first.")
     read_csv(path)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a file as text; none if it is not there.
+    """Read the rows of a file as text; empty if it does not exist.
 
     Raises:
         ArgumentError: It was not written by `write_csv`.
@@ -188,15 +180,13 @@ def read_csv(path: Path) -> list[dict[str, str]]:
             ours = False
         if not ours or any(None in row or None in row.values() for row in rows):
             raise ArgumentError(
-                f"{path} holds something else than results of convnext bench. Name another file."
+                f"{path} does not hold results of convnext bench. Name another file."
             )
     return rows
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows to a file, in place of earlier ones that measure the same (`KEY`).
-
-    The file is replaced as a whole: whatever happens, it is the old one or the new one.
+    """Add rows to a file atomically, replacing earlier rows of the same measurement (`KEY`).
 
     Raises:
         ConvNeXtError: It cannot be written.

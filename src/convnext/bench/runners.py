@@ -1,6 +1,6 @@
-"""What a contender is once it is loaded: a call to be timed.
+"""A loaded contender, ready to be timed, and the package's engines as contenders.
 
-It knows our engines. `peers` has everyone else's.
+`peers` loads other libraries.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from convnext.bench.material import Material
 from convnext.session import Session
 
-__all__ = ["Order", "Runner", "open_ours"]
+__all__ = ["Runner", "RunnerOptions", "open_ours"]
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a contender is to do.
+class RunnerOptions:
+    """Options of a contender.
 
     Attributes:
-        name: Who it is.
-        precision: What to compute in.
-        batch: Pictures at once.
-        threads: How many; None to choose.
-        processors: How many it may use, where there is no word for threads.
+        name: Name of the contender.
+        precision: The requested precision.
+        batch: Pictures in a batch.
+        threads: Number of threads; None for the engine's default.
+        processors: Available processors, for runtimes without a default.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Order:
 
     @property
     def use_threads(self) -> int:
-        """How many threads to ask for, where one has to say."""
+        """Number of threads, for runtimes without a default."""
         return self.threads or self.processors
 
 
@@ -47,9 +47,9 @@ class Runner:
     """A loaded model.
 
     Attributes:
-        ready: Turns pixels, `[batch, side, side, 3]`, into what `run` takes. It is not timed.
-        run: Computes the logits. It is timed.
-        precision: What it computes in.
+        ready: Converts pixels, `[batch, side, side, 3]`, to the input of `run`. Not timed.
+        run: Computes the logits. Timed.
+        precision: The precision it uses.
     """
 
     ready: Callable[[NDArray[np.uint8]], Any]
@@ -57,14 +57,14 @@ class Runner:
     precision: str
 
 
-def open_ours(material: Material, order: Order) -> Runner:
-    """One of our engines. It takes pixels and normalises them itself, inside the timed call."""
-    precision: Any = order.precision
+def open_ours(material: Material, options: RunnerOptions) -> Runner:
+    """Load an engine of the package, which normalises pixels inside the timed call."""
+    precision: Any = options.precision
     session = Session.open(
         material.weights,
-        engine=order.name,
+        engine=options.name,
         precision=precision,
-        threads=order.threads,
+        threads=options.threads,
         calibration=material.calibration if precision == "int8" else None,
     )
     engine = session.engine("logits")

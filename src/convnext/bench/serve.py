@@ -1,11 +1,11 @@
-"""A contender's process: loads one model, then does what each line on standard input says.
+"""A contender's process: loads a model, then runs a command from each line of standard input.
 
-    turn SECONDS    -> {"seconds": [...]}   as many calls as fit, one at least
-    outputs FILE    -> {"pictures": n}      the logits of all pictures, into FILE
-    peak            -> {"peak_mib": 512.0}  the most memory that the process has had
+    turn SECONDS    -> {"seconds": [...]}   times of as many calls as fit, one at least
+    outputs FILE    -> {"pictures": n}      writes the logits of all pictures to FILE
+    peak            -> {"peak_mib": 512.0}  peak memory of the process
 
-A line of JSON answers each; `{"error": "..."}` if it failed. What libraries print goes to standard
-error.
+The reply to each is a line of JSON, `{"error": "..."}` if it failed. Output of libraries goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.bench.material import Material
-from convnext.bench.runners import Order, Runner, open_ours
+from convnext.bench.runners import Runner, RunnerOptions, open_ours
 from convnext.errors import ConvNeXtError
 
 __all__ = ["main", "peak_memory"]
@@ -36,20 +36,20 @@ def main(arguments: list[str]) -> int:
     """Serve until standard input ends.
 
     Args:
-        arguments: The folder with the material, and the order as JSON.
+        arguments: The folder with the material, and the options as JSON.
     """
     with os.fdopen(os.dup(1), "w") as channel:
         os.dup2(2, 1)
         try:
-            _serve(channel, Path(arguments[0]), Order(**json.loads(arguments[1])))
-        except Exception as error:  # whatever a framework throws is this contender's result
+            _serve(channel, Path(arguments[0]), RunnerOptions(**json.loads(arguments[1])))
+        except Exception as error:  # any error is this contender's result
             _answer(channel, {"error": _described(error)})
             return 1
     return 0
 
 
-def _serve(channel: IO[str], folder: Path, order: Order) -> None:
-    server, report = _load(Material.read(folder), order)
+def _serve(channel: IO[str], folder: Path, options: RunnerOptions) -> None:
+    server, report = _load(Material.read(folder), options)
     _answer(channel, report)
     for line in sys.stdin:
         _answer(channel, server.do(*line.split(maxsplit=1)))
@@ -66,12 +66,12 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _load(material: Material, order: Order) -> tuple[_Server, dict[str, Any]]:
-    """The model, after its first calls, and how long these took."""
+def _load(material: Material, options: RunnerOptions) -> tuple[_Server, dict[str, Any]]:
+    """Load the model and warm it up; returns a server, and the times."""
     opened = time.perf_counter()
-    runner = _opener(order.name)(material, order)
+    runner = _opener(options.name)(material, options)
     pictures = material.pictures
-    ready = runner.ready(_batch(pictures, 0, order.batch))
+    ready = runner.ready(_batch(pictures, 0, options.batch))
     loaded = time.perf_counter()
     runner.run(ready)
     first = time.perf_counter()
@@ -82,10 +82,10 @@ def _load(material: Material, order: Order) -> tuple[_Server, dict[str, Any]]:
         "first_call_s": first - loaded,
         "precision": runner.precision,
     }
-    return _Server(runner, pictures, ready, order.batch), report
+    return _Server(runner, pictures, ready, options.batch), report
 
 
-def _opener(name: str) -> Callable[[Material, Order], Runner]:
+def _opener(name: str) -> Callable[[Material, RunnerOptions], Runner]:
     from convnext.bench.contenders import PEERS
 
     if name not in PEERS:
@@ -96,12 +96,12 @@ def _opener(name: str) -> Callable[[Material, Order], Runner]:
 
 
 def _batch(pictures: NDArray[np.uint8], start: int, size: int) -> NDArray[np.uint8]:
-    """So many pictures from a position on, beginning anew at the end."""
+    """Take `size` pictures from index `start` on, wrapping around at the end."""
     return np.ascontiguousarray(pictures[np.arange(start, start + size) % len(pictures)])
 
 
 class _Server:
-    """A loaded model and what it can be told to do."""
+    """Runs commands on a loaded model."""
 
     def __init__(self, runner: Runner, pictures: NDArray[np.uint8], ready: Any, batch: int) -> None:
         self._runner = runner
@@ -111,7 +111,7 @@ class _Server:
         self._usual = 0.0  # seconds of a call
 
     def do(self, command: str, argument: str = "") -> dict[str, Any]:
-        """What a line says."""
+        """Run a command, and return its reply."""
         if command == "turn":
             return {"seconds": self._turn(float(argument))}
         if command == "outputs":
@@ -120,7 +120,7 @@ class _Server:
 
     def _turn(self, budget: float) -> list[float]:
         if self._usual < budget / 2:
-            self._call()  # others have been here: what this model needs is out of the caches
+            self._call()  # not timed: other contenders have evicted this model from the caches
         seconds = [self._call()]
         while sum(seconds) + seconds[-1] < budget:
             seconds.append(self._call())
@@ -143,13 +143,12 @@ class _Server:
 
 
 def peak_memory(root: Path = Path("/")) -> float:
-    """The most memory this process has had, in bytes.
+    """Peak memory of this process, in bytes.
 
-    Linux's own account of that goes to a process by its start: `getrusage` would count what the
-    parent had.
+    On Linux it is read from `/proc`, as `getrusage` includes the parent's memory.
 
     Args:
-        root: Where `/proc` is.
+        root: The folder of `/proc`.
     """
     try:
         lines = (root / "proc/self/status").read_text().splitlines()

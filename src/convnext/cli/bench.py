@@ -1,4 +1,4 @@
-"""`convnext bench`: how fast, how large and how exact, side by side."""
+"""`convnext bench`: compare speed, memory and accuracy of engines and other libraries."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from convnext.cli.grammar import HelpWithTables, old_spelling
 from convnext.cli.table import Column, output_width, render
 from convnext.errors import ArgumentError, ConvNeXtError, UnknownNameError
 
@@ -30,26 +31,27 @@ GENERATED = 32
 EXAMPLES = """\
 examples:
   convnext bench                                   our engines, Tiny and V2 Atto, random weights
-  convnext bench convnext_tiny --precisions float32,bfloat16 --batches 1,16
-  convnext bench mine.safetensors --pictures photos/ --csv speed.csv --chart speed.png
-  convnext bench --random-weights convnextv2_nano --against timm,openvino-export
-  convnext bench --random-weights convnext_tiny --against all --rounds 9 --threads 2
+  convnext bench --model convnext_tiny --precisions float32,bfloat16 --batches 1,16
+  convnext bench --model mine.safetensors --pictures photos/ --csv speed.csv --chart speed.png
+  convnext bench --model convnextv2_nano --random-weights --against timm,openvino-export
+  convnext bench --model convnext_tiny --random-weights --against all --rounds 9 --threads 2
 
-Each contender has a process of its own, and they take turns, so that a change of the machine's
-speed meets all. All get the same weights and pictures. Our engines are given pixels, the peers
-pictures that are normalised already. Times are of a call for a whole batch.
+Each contender runs in its own process, and they take turns, so that a change of the machine's speed
+affects all. All get the same weights and pictures: our engines as pixels, the peers normalised.
+Times are of a call for a whole batch.
 
-  RATIO     its time over that of the first row that ran
-  PEAK MIB  the most memory its process had
-  DIFF      mean and largest difference of its logits from our float32 engine's
-  DB        the same as a ratio of signal to error: +20 is ten times closer
+  RATIO     time relative to the first row
+  PEAK MIB  peak memory of the process
+  DIFF      mean and largest difference of the logits from our float32 engine's
+  DB        the same as signal-to-noise ratio: +20 is ten times closer
   TOP-1     share of pictures with the same most probable class
 
-peers for --against, those before a colon also together, or all (that are installed):
+Peers for --against; the name before a colon means all of them, and all means all installed:
 {peers}
-FILE of --csv keeps earlier results, but for those that are measured again. A contender that fails,
-or cannot run this model, never stops the others: its row says why. Exit code 1: in some race,
-nobody finished.
+
+--csv keeps earlier results in FILE, except those measured again. A contender that fails, or cannot
+run this model, does not stop the others: its row has the error. Exit code 1: in some race, every
+contender failed.
 """
 
 
@@ -57,16 +59,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "bench",
-        help="time engines, and peers, beside each other",
-        description="Time our engines beside each other, and beside what others offer.",
-        formatter_class=_WithPeers,
+        help="compare the speed of engines and of other libraries",
+        description="Compare the speed of our engines with each other and with other libraries.",
+        formatter_class=HelpWithTables,
         epilog=EXAMPLES,
     )
+    parser.add_argument("old_models", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAMES",
-        help="published checkpoints or weights files; variants with --random-weights "
+        "--model",
+        nargs="+",
+        metavar="MODEL",
+        help="published checkpoints or weights files; architectures with --random-weights "
         f"(default: {' '.join(DEFAULT_VARIANTS)}, random)",
     )
     parser.add_argument(
@@ -82,31 +85,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--against", type=_listed, default=(), metavar="A,B", help="peers; default: none"
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
-    parser.add_argument("--threads", type=int, help="default: as many as there are processors")
-    parser.add_argument("--size", type=int, help="side of the pictures, if not the weights' own")
+    parser.add_argument("--threads", type=int, help="default: all available processors")
+    parser.add_argument("--size", type=int, help="side of the pictures (default: the weights')")
     parser.add_argument(
         "--pictures", metavar="DIR", help="a folder or archive (default: generated pictures)"
     )
     parser.add_argument(
-        "--random-weights", action="store_true", help="NAMES are variants; draw their weights"
+        "--random-weights", action="store_true", help="MODEL are architectures, with random weights"
     )
     parser.add_argument("--csv", metavar="FILE", type=Path, help="add the results to FILE")
     parser.add_argument("--chart", metavar="FILE", type=Path, help="draw speed against agreement")
     parser.set_defaults(run=run)
-
-
-class _WithPeers(argparse.RawDescriptionHelpFormatter):
-    """Fills in the peers when help is asked for: their table is not imported before."""
-
-    def format_help(self) -> str:
-        text = super().format_help()
-        return text.replace("{peers}", _peers()) if "{peers}" in text else text
-
-
-def _peers() -> str:
-    from convnext.bench.contenders import PEERS
-
-    return "".join(f"  {name:30}{peer.about}\n" for name, peer in PEERS.items())
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -118,13 +107,17 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Race; 0 if somebody finished in every race, else 1."""
+    """Run all races; 0 if a contender finished in each, else 1."""
     from convnext.bench.contenders import ALL, PEERS, choose
     from convnext.bench.machine import Machine
 
     _check(args)
-    random = args.random_weights or not args.names
-    names = args.names or DEFAULT_VARIANTS
+    if args.old_models:
+        listed = " ".join(args.old_models)
+        old_spelling(f"convnext bench {listed}", f"convnext bench --model {listed}")
+    names = [*(args.model or ()), *args.old_models]
+    random = args.random_weights or not names
+    names = names or [*DEFAULT_VARIANTS]
     _check_names(names, random)
     contenders = choose(args.engines, args.precisions, args.against)
     if not contenders:
@@ -150,11 +143,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse numbers and files that cannot be, before any work is done."""
+    """Check numbers and output files before any work is done."""
     from convnext.bench.results import check_csv
 
     if not args.batches or min(args.batches) < 1:
-        raise ArgumentError("--batches takes numbers of 1 or more, such as 1,16.")
+        raise ArgumentError("--batches must be numbers of 1 or more, such as 1,16.")
     for name in ("rounds", "threads", "size"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -193,7 +186,6 @@ def _races(
     contenders: Sequence[Contender],
     machine: Machine,
 ) -> Iterator[list[Row]]:
-    """The rows of one model's races, one race for each batch size."""
     from convnext.bench.race import race
     from convnext.bench.results import rows_of
     from convnext.processors import available_processors
@@ -239,11 +231,11 @@ def _pictures(folder: str | None, model: Model) -> NDArray[np.uint8]:
     from convnext.images.generated import generated_pictures
 
     if folder is None:
-        said = f"{GENERATED} generated pictures (--pictures DIR for your own)"
+        about = f"{GENERATED} generated pictures (--pictures DIR for your own)"
         pictures = generated_pictures(GENERATED, model.preprocess.size)
     else:
-        pictures, said = pictures_from(folder, model.preprocess)
-    print(f"{model.name}, {said}.", file=sys.stderr)
+        pictures, about = pictures_from(folder, model.preprocess)
+    print(f"{model.name}, {about}.", file=sys.stderr)
     return pictures
 
 
@@ -271,7 +263,7 @@ def _progress(steps: int, title: str) -> Iterator[Callable[[str], object]]:
 
 
 def _store(args: argparse.Namespace, rows: Sequence[Row], new: Sequence[Row]) -> None:
-    """At once after each race: an interruption loses the running one at most."""
+    """Write the results after each race, so that an interruption loses one race at most."""
     if args.csv:
         from convnext.bench.results import write_csv
 

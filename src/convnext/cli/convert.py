@@ -1,10 +1,11 @@
-"""`convnext convert`: weights from any layout and format into any other."""
+"""`convnext convert`: convert weights between layouts and file formats."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from convnext.cli.grammar import HelpWithTables
 from convnext.cli.pictures import add_statements, check_target
 
 __all__ = ["add_parser", "run"]
@@ -16,23 +17,12 @@ examples:
   convnext convert convnextv2_base.fcmae_ft_in1k base.safetensors --dtype float16
   convnext convert my_model.keras model.h5 --to keras_applications
 
-IN is a file, a folder or the name of a published checkpoint; its layout is recognised. What OUT
-ends in decides the format: .safetensors, .pth, .npz, or .h5, which is for the layouts
-keras_applications and kecam.
+IN is a file, a folder or the name of a published checkpoint; its layout is detected. The suffix of
+OUT decides the format: .safetensors, .pth, .npz, or, for the layouts keras_applications and kecam,
+.h5.
 
 layouts:
-  convnext             our own names
-  facebook             the authors' checkpoints
-  isotropic            the authors' isotropic checkpoints (V1)
-  fcmae                the authors' FCMAE training files (V2)
-  huggingface          transformers
-  dinov3               transformers' DINOv3ConvNext (V1 without a classifier)
-  timm                 timm
-  torchvision          torchvision (V1)
-  mmpretrain           mmpretrain, and OpenMMLab 2's backbones
-  keras_applications   keras.applications (V1)
-  kecam                keras_cv_attention_models
-  tf_hub               the TF-Hub collection (V1; read only)
+{layouts}
 """
 
 
@@ -41,32 +31,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "convert",
         help="convert weights to another library's names or another file format",
-        description="Convert weights, tensor by tensor, and check what was written.",
+        description="Convert weights, tensor by tensor, and verify the written file.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpWithTables,
     )
     parser.add_argument("source", metavar="IN", help="a file, a folder or a checkpoint's name")
     parser.add_argument("target", metavar="OUT", type=Path, help="the file to write")
-    parser.add_argument("--from", dest="from_layout", metavar="LAYOUT", help="how IN is named")
+    parser.add_argument("--from", dest="from_layout", metavar="LAYOUT", help="layout of IN")
     parser.add_argument(
         "--to",
         dest="to_layout",
         metavar="LAYOUT",
         default="convnext",
-        help="how OUT is to be named (default: convnext)",
+        help="layout of OUT (default: convnext)",
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
-        help="round to this float type (default: keep what IN has)",
+        help="round to this float type (default: that of IN)",
     )
     add_statements(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, and say what was written."""
+    """Convert, and print a report; 0."""
     check_target(args.target, overwrite=args.overwrite)
     from convnext.weights.save import convert
 

@@ -1,4 +1,4 @@
-"""What `predict`, `embed` and `evaluate` share when answers go to a folder of Parquet files."""
+"""Options and output of `predict`, `embed` and `evaluate` for folders of Parquet files."""
 
 from __future__ import annotations
 
@@ -27,63 +27,71 @@ __all__ = [
 FOLDER = "/"
 
 DATASETS = """\
-To a folder of Parquet files, for any number of pictures: --out FOLDER/ (with a slash), its URL, or
---engine-runner. Files appear as they are complete, and --resume goes on after whatever ended a run.
-PATHS may then be URLs (s3://, gs://, ...), Parquet files with a column of pictures, and WebDataset
-archives as well. `--engine-runner ray` divides the work among processes and machines; the rows are
-the same. pip install 'convnext[ray]'; docs/scale.md says more.
+For any number of pictures, output can go to a folder of Parquet files: --out FOLDER/ (with a
+slash), its URL, or --engine-runner. Files are written atomically, and --resume continues a run that
+ended early. PATHS may then also be URLs (s3://, gs://, ...), Parquet files with a column of
+pictures, and WebDataset archives. `--engine-runner ray` distributes the work over processes and
+machines, with the same rows as output: pip install 'convnext[ray]', and see docs/scale.md.
 """
 
 
 def target(text: str) -> Path | str:
-    """What `--out` names: a path, or a folder of Parquet files as the text it was given as."""
+    """Parse `--out`: a path, or as a string the path or URL of a folder of Parquet files."""
     return text if is_url(text) or text.endswith(FOLDER) else Path(text)
 
 
 def is_dataset(args: argparse.Namespace) -> bool:
-    """Whether answers go to a folder of Parquet files."""
+    """Whether the output is a folder of Parquet files."""
     return args.engine_runner is not None or isinstance(args.out, str)
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
-    """Add who computes, and where."""
+    """Add the options of workers."""
     group = parser.add_argument_group("many workers")
     group.add_argument(
         "--engine-runner",
         choices=("local", "ray"),
-        help="this process, or workers on Ray; either way to Parquet, shard by shard",
+        help="run in this process, or on Ray; both write Parquet files, shard by shard",
     )
     group.add_argument(
-        "--address", help="of a Ray cluster: host:port or auto (default: Ray is started here)"
+        "--address", help="Ray cluster: host:port or auto (default: start Ray on this machine)"
     )
     group.add_argument(
-        "--num-workers", metavar="N", type=int, help="default: one for each 4 processors"
+        "--num-workers", metavar="N", type=int, help="default: one for every 4 processors"
     )
     group.add_argument(
-        "--cpus-per-worker", metavar="N", type=int, help="default: they share what is there"
+        "--cpus-per-worker", metavar="N", type=int, help="default: all, divided by the workers"
     )
     group.add_argument(
-        "--gpus-per-worker", metavar="N", type=float, help="what each takes of a GPU (default: 0)"
+        "--gpus-per-worker", metavar="N", type=float, help="may be a fraction (default: 0)"
     )
     group.add_argument(
-        "--shard-size", metavar="N", type=int, default=1024, help="pictures in a file (1024)"
+        "--shard-size",
+        metavar="N",
+        type=int,
+        default=1024,
+        help="pictures in a file (default: 1024)",
     )
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
-    """Add what is read of Parquet files, and on what the engine runs."""
-    group = parser.add_argument_group("to and from Parquet")
-    group.add_argument("--device", default="auto", help="the runtime's name of it, such as cuda")
-    group.add_argument("--image-column", metavar="NAME", help="of Parquet files in PATHS")
-    group.add_argument("--path-column", metavar="NAME", help="what names a picture there")
-    group.add_argument("--label-column", metavar="NAME", help="what it shows; kept as `truth`")
+    """Add the columns of Parquet input, and the engine's device."""
+    group = parser.add_argument_group("Parquet input and output")
+    group.add_argument("--device", default="auto", help="the runtime's device, such as cuda")
+    group.add_argument(
+        "--image-column", metavar="NAME", help="column of the pictures, of Parquet files in PATHS"
+    )
+    group.add_argument("--path-column", metavar="NAME", help="column of the pictures' names")
+    group.add_argument(
+        "--label-column", metavar="NAME", help="column of the labels; copied to `truth`"
+    )
 
 
 def room_of(args: argparse.Namespace) -> Room | None:
-    """Where workers are and what they take; None without Ray.
+    """The cluster and the resources of workers; None without Ray.
 
     Raises:
-        ArgumentError: An option is for Ray, which was not asked for.
+        ArgumentError: An option needs `--engine-runner ray`.
     """
     given = {
         "--address": args.address,
@@ -94,7 +102,7 @@ def room_of(args: argparse.Namespace) -> Room | None:
     if args.engine_runner != "ray":
         for name, value in given.items():
             if value is not None:
-                raise ArgumentError(f"{name} is for --engine-runner ray.")
+                raise ArgumentError(f"{name} needs --engine-runner ray. Give both or neither.")
         return None
     from convnext.scale.cluster import Room
 
@@ -105,9 +113,9 @@ def room_of(args: argparse.Namespace) -> Room | None:
 def write_dataset(
     args: argparse.Namespace, task: str, *, top: int = 1, vectors: bool = False
 ) -> int:
-    """Answer into a folder of Parquet files; 0 if every picture could be read, else 1."""
+    """Write a folder of Parquet files; 0 if every picture could be read, else 1."""
     if args.out is None:
-        raise ArgumentError("--engine-runner writes a folder of Parquet files: name it with --out.")
+        raise ArgumentError("--engine-runner writes a folder of Parquet files: give its --out.")
     from convnext.scale.running import predict_dataset
     from convnext.scale.tables import TableColumns
     from convnext.session import Session
@@ -119,7 +127,7 @@ def write_dataset(
     if notice:
         print(notice, file=sys.stderr)
     if room is not None and sys.stderr.isatty():
-        print("Workers are starting.", file=sys.stderr)
+        print("Starting workers.", file=sys.stderr)
     try:
         done = predict_dataset(
             args.paths,
@@ -144,7 +152,7 @@ def write_dataset(
             progress=True,
         )
     except KeyboardInterrupt:
-        print(f"\nconvnext: to go on from {args.out}, give --resume", file=sys.stderr)
+        print(f"\nconvnext: to continue {args.out}, give --resume", file=sys.stderr)
         raise
     rate = done.computed / max(done.seconds, 1e-9)
     speed = f", {rate:,.1f} pictures/s" if done.computed else ""

@@ -1,8 +1,9 @@
-"""`convnext embed`: pictures as vectors."""
+"""`convnext embed`: compute embedding vectors of pictures."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from convnext.cli.pictures import (
     show_progress,
     unseen,
 )
-from convnext.cli.rows import Rows, as_json, held_rows
+from convnext.cli.rows import Rows, as_json, written_rows
 from convnext.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -38,14 +39,15 @@ EXAMPLES = f"""\
 examples:
   convnext embed photos/ --out photos.npz               arrays "ids" and "embeddings"
   convnext embed photos.zip --out photos.parquet        columns "id" and "embedding"
-  convnext embed photos/ --out photos.jsonl             a line for each picture, as it is ready
-  convnext embed photos/ --out photos.jsonl --resume    only what photos.jsonl does not hold yet
+  convnext embed photos/ --out photos.jsonl             a line for each picture
+  convnext embed photos/ --out photos.jsonl --resume    only pictures not yet in photos.jsonl
   convnext embed photos/ --out vectors/ --resume        Parquet files in a folder
 
-A vector is what the classifier sees: the normalised mean of the last feature map, as float32. An
-.npz or .parquet file appears when it is complete; long work that may be interrupted is for .jsonl.
-To go on with --resume, give the same options.
-A picture that cannot be read never stops the run: it is left out (of .jsonl, its line holds the
+A vector is the classifier's input: the normalised mean of the last feature map, as float32. One of
+CLIP's image towers has length 1 and can be compared with those of texts. .npz and .parquet files
+are written when all vectors are computed; for long runs that may be interrupted, use .jsonl. With
+--resume, give the same options as before.
+A picture that cannot be read does not stop the run: it is left out (in .jsonl, its line has the
 error), listed at the end, and the exit code is 1. Parquet: pip install 'convnext[parquet]'.
 
 {DATASETS}"""
@@ -55,13 +57,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "embed",
-        help="turn pictures into vectors",
-        description="Turn pictures into vectors.",
+        help="compute embedding vectors of pictures",
+        description="Compute embedding vectors of pictures.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(parser)
-    parser.add_argument("--batch", type=int, default=32, help="pictures at once (default: 32)")
+    parser.add_argument("--batch", type=int, default=32, help="batch size (default: 32)")
     parser.add_argument(
         "--out",
         metavar="FILE",
@@ -69,8 +71,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         required=True,
         help=f"ends in {', '.join(SUFFIXES)}; or a FOLDER/",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
-    parser.add_argument("--resume", action="store_true", help="go on where a .jsonl FILE ends")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted .jsonl FILE")
     add_runner_options(parser)
     add_dataset_options(parser)
     parser.set_defaults(run=run)
@@ -84,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if kind not in SUFFIXES:
         raise UnknownNameError("kind of file", args.out.name, SUFFIXES)
     if args.resume and kind != ".jsonl":
-        raise ArgumentError(f"A {kind} file cannot be gone on with: use one that ends in .jsonl.")
+        raise ArgumentError(f"--resume cannot continue a {kind} file. Use a .jsonl file.")
     check_target(args.out, overwrite=args.overwrite, resume=args.resume)
     bad = Unreadable()
     try:
@@ -94,24 +96,25 @@ def run(args: argparse.Namespace) -> int:
             _write_file(args, kind, bad)
     finally:
         code = bad.report()
+    print(f"Written to {args.out}.", file=sys.stderr)
     return code
 
 
 def _write_lines(args: argparse.Namespace, classifier: Classifier, bad: Unreadable) -> None:
-    width = classifier.variant.dims[-1]
-    held = held_rows(args.out, answer="embedding", width=width) if args.resume else {}
-    for name, error in held.items():
+    width = classifier.vector_width
+    done = written_rows(args.out, answer="embedding", width=width) if args.resume else {}
+    for name, error in done.items():
         if error is not None:
             bad.add(name, error)
-    embeddings = classifier.embed_stream(unseen(args.paths, held), args.batch)
+    embeddings = classifier.embed_stream(unseen(args.paths, done), args.batch)
     with Rows(args.out, append=args.resume) as rows:
-        for embedding in show_progress(embeddings, args, len(held)):
+        for embedding in show_progress(embeddings, args, len(done)):
             row: dict[str, Any] = {"id": embedding.id}
             if embedding.vector is None:
                 row["error"] = str(embedding.error)
                 bad.add(embedding.id, embedding.error)
             else:
-                # Nine digits give a float32 back to the bit.
+                # Nine digits represent a float32 exactly.
                 row["embedding"] = [float(f"{x:.9g}") for x in embedding.vector.tolist()]
             rows.add(f"{as_json(row)}\n")
 
@@ -130,7 +133,7 @@ def _write_file(args: argparse.Namespace, kind: str, bad: Unreadable) -> None:
 def _file(path: Path, kind: str, classifier: Classifier) -> AbstractContextManager[VectorFile]:
     from convnext.cli.vectors import npz_file, parquet_file
 
-    width = classifier.variant.dims[-1]
+    width = classifier.vector_width
     if kind == ".npz":
         return npz_file(path, width)
     info = classifier.info

@@ -1,4 +1,4 @@
-"""`convnext evaluate`: how good a model is on labelled pictures, with reports."""
+"""`convnext evaluate`: measure a model's accuracy on labelled pictures, and write reports."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnext.cli.datasets import add_runner_options, room_of
+from convnext.cli.grammar import add_model, old_spelling, resolve_model
 from convnext.cli.table import Column, render
 from convnext.errors import ArgumentError, UnknownNameError
 
@@ -22,32 +23,33 @@ __all__ = ["add_parser", "run"]
 
 EXAMPLES = """\
 examples:
-  convnext evaluate convnext_tiny --data imagenet/val
-  convnext evaluate convnext_tiny --data ILSVRC2012_img_val.tar \\
+  convnext evaluate --model convnext_tiny --data imagenet/val
+  convnext evaluate --model convnext_tiny --data ILSVRC2012_img_val.tar \\
       --ground-truth ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt
-  convnext evaluate convnext_base --data imagenet-r.tar --subset data
-  convnext evaluate pets.safetensors --data test.zip --labels pets.txt --out reports/pets
-  convnext evaluate convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
-  convnext evaluate convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
-  convnext evaluate --table                   the TF-Hub collection's table, from stored reports
+  convnext evaluate --model convnext_base --data imagenet-r.tar --subset data
+  convnext evaluate --model pets.safetensors --data test.zip --labels pets.txt --out reports/pets
+  convnext evaluate --model convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
+  convnext evaluate --model convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
+  convnext evaluate table           the TF-Hub collection's table, from the stored reports
+  convnext evaluate table reports/  from those in a folder
 
-DIR is a folder or a zip or tar archive, read in place. Classes are folders, named all by WordNet
-id, all by name or all by number from 0; or pictures lie flat and a ground truth has their labels.
+DIR is a folder, or a zip or tar archive, which is not unpacked. It has a folder for each class, all
+named by WordNet id, all by name or all by number from 0; or no class folders, with --ground-truth.
 
---ground-truth takes one label a line, in the order of the pictures' names, or a table of names and
-labels (csv, tab or space). Labels are WordNet ids, names or numbers: class numbers from 0, or the
-ids of the ImageNet challenge, for which its meta.mat or map_clsloc.txt must lie beside. Where the
-model's classes are called by numbers, such as 1 to 102, numbers are names unless said otherwise.
+--ground-truth is a file with one label per line, in the order of the pictures' names, or a table of
+names and labels (comma, tab or space). Labels are WordNet ids, names or numbers: class numbers from
+0, or ids of the ImageNet challenge, with its meta.mat or map_clsloc.txt in the same folder. If the
+names of the model's classes are numbers, such as 1 to 102, numbers are names (see --numbers).
 
 --subset model  the model chooses among all its classes (default)
---subset data   among the classes that the data has, as for the published numbers of ImageNet-A/-R
---subset FILE   among those in FILE, one a line; pictures of other classes are left out
+--subset data   among the classes of the data, as for the published numbers of ImageNet-A/-R
+--subset FILE   among those in FILE, one per line; pictures of other classes are left out
 
-Pictures are read as the authors' pipeline reads them: EXIF orientation is not applied, unlike in
-`convnext predict`. Results are kept picture by picture: --resume goes on after an interruption and
-gives the same numbers. With --engine-runner ray, workers share the pictures, and what they judge is
-kept in Parquet files beside the reports (docs/scale.md). Exit code 1: some pictures could not be
-read, or got no finite numbers.
+Pictures are decoded as in the authors' pipeline: EXIF orientation is not applied, unlike in
+`convnext predict`. Results are saved batch by batch: --resume continues an interrupted run, with
+the same results. With --engine-runner ray, workers share the pictures, and their results are saved
+in Parquet files beside the reports (docs/scale.md). Exit code 1: some pictures could not be read,
+or their logits are not finite.
 """
 
 OUT = Path("evaluations")
@@ -64,27 +66,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", nargs="?", help="a checkpoint's name, or a weights file")
+    add_model(parser, "a checkpoint's name, or a weights file")
+    parser.add_argument("reports", nargs="?", type=Path, help=argparse.SUPPRESS)
     _add_data_options(parser)
     parser.add_argument(
-        "--weights", metavar="FILE", type=Path, help="a copy of the named checkpoint, not to fetch"
+        "--weights", metavar="FILE", type=Path, help="a copy of the checkpoint, not to download it"
     )
-    parser.add_argument("--engine", default="auto", help="what computes (default: auto)")
+    parser.add_argument("--engine", default="auto", help="default: the fastest installed one")
+    parser.add_argument("--precision", default="float32", help="default: float32")
     parser.add_argument(
-        "--precision", default="float32", help="what it computes in (default: float32)"
-    )
-    parser.add_argument(
-        "--calibration",
-        metavar="FILE",
-        help="for int8: what `convnext quantize` wrote, or pictures",
+        "--calibration", metavar="FILE", help="for int8: file of `convnext quantize`, or pictures"
     )
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="default: 32")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help=f"for reports (default: {OUT}/MODEL-DATA)"
     )
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    again.add_argument("--restart", action="store_true", help="discard an earlier run's results")
+    again.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    again.add_argument("--overwrite", action="store_true", help="discard an earlier run's results")
+    again.add_argument("--restart", action="store_true", help=argparse.SUPPRESS)
     add_runner_options(parser)
     parser.add_argument(
         "--table",
@@ -92,7 +92,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="?",
         type=Path,
         const=OUT,
-        help=f"print the TF-Hub collection's table from the reports in DIR (default: {OUT})",
+        help=argparse.SUPPRESS,
     )
     parser.set_defaults(run=run)
 
@@ -115,8 +115,8 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--numbers",
         default="auto",
         metavar="KIND",
-        help="numbers in the ground truth are index (from 0), name (what classes are called), "
-        "ilsvrc (ids) or auto (default)",
+        help="meaning of numbers in the ground truth: index (from 0), name (class names), ilsvrc "
+        "(ids) or auto (default)",
     )
     parser.add_argument("--synsets", metavar="FILE", type=Path, help="meta.mat or map_clsloc.txt")
     parser.add_argument("--subset", default="model", metavar="WHICH", help="classes to choose from")
@@ -124,11 +124,17 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; 0 if every picture could be judged, else 1."""
+    """Evaluate; 0 if every picture has finite logits, else 1."""
     if args.table is not None:
+        old_spelling("convnext evaluate --table", "convnext evaluate table")
+    if args.old_model == "table" or args.table is not None:
         return _print_table(args)
-    if args.model is None or args.data is None:
-        raise ArgumentError("Give a model and --data, or --table. See convnext evaluate --help.")
+    if args.restart:
+        old_spelling("--restart", "--overwrite")
+        args.overwrite = True
+    resolve_model(args)
+    if args.data is None or args.reports is not None:
+        raise ArgumentError("Give the pictures as --data DIR. See convnext evaluate --help.")
     from convnext.evaluate.datasets import check_data, open_dataset
     from convnext.evaluate.ground_truth import read_ground_truth
     from convnext.evaluate.output import check_folder
@@ -169,8 +175,8 @@ def _check_published(model: str) -> None:
         get_checkpoint(model)
     except UnknownNameError as error:
         raise ArgumentError(
-            "With --weights, a copy of published weights, MODEL is the name of those. Give that, "
-            f"or leave out --weights and give the file as MODEL. {error}"
+            "With --weights, --model must be the checkpoint that they are a copy of. Give that, "
+            f"or leave out --weights and give the file as --model. {error}"
         ) from error
 
 
@@ -181,7 +187,7 @@ def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
     from convnext.evaluate.run import evaluate
 
     out: Path = args.out or OUT / f"{_name(subject)}-{args.data.resolve().stem}"
-    mode: Mode = "resume" if args.resume else "restart" if args.restart else "new"
+    mode: Mode = "resume" if args.resume else "restart" if args.overwrite else "new"
     print(
         f"{subject.facts['name']} (licence {subject.facts['licence'] or 'unknown'}) with "
         f"{subject.engine.name}, {subject.engine.precision}, on {len(data.entries):,} pictures.",
@@ -202,7 +208,7 @@ def _evaluate(args: argparse.Namespace, subject: Subject, data: Dataset) -> int:
                     progress=True,
                 )
     except KeyboardInterrupt:
-        print(f"What is done is in {out}: go on with --resume.", file=sys.stderr)
+        print(f"The results so far are in {out}. Continue with --resume.", file=sys.stderr)
         raise
     report = build_report(subject, data, measured, args.batch)
     files, problem = write_reports(report, out)
@@ -222,7 +228,7 @@ def _by_workers(args: argparse.Namespace, subject: Subject, data: Dataset, out: 
         batch_size=args.batch,
         shard_size=args.shard_size,
         room=room_of(args),
-        mode="resume" if args.resume else "overwrite" if args.restart else "new",
+        mode="resume" if args.resume else "overwrite" if args.overwrite else "new",
         progress=True,
     )
 
@@ -249,7 +255,9 @@ def _summary(report: Report) -> str:
         *(f"Note: {note}" for note in report["notes"]),
     ]
     if results["unanswered"]:
-        lines.append(f"{results['unanswered']:,} pictures got no finite numbers: counted as wrong.")
+        lines.append(
+            f"The logits of {results['unanswered']:,} pictures are not finite: counted as wrong."
+        )
     bad = report["bad_pictures"]
     if bad:
         lines.append(f"{len(bad):,} pictures could not be read and are not counted:")
@@ -265,10 +273,10 @@ def _printable(text: str) -> str:
 
 def _print_table(args: argparse.Namespace) -> int:
     if args.model is not None or args.data is not None:
-        raise ArgumentError("--table prints stored reports: it takes neither a model nor --data.")
+        raise ArgumentError("The table is of stored reports: give neither --model nor --data.")
     from convnext.evaluate.table import collection_table, read_reports
 
-    reports, problems = read_reports(args.table)
+    reports, problems = read_reports(args.reports or args.table or OUT)
     for problem in problems:
         print(f"Left out: {problem}", file=sys.stderr)
     print(collection_table(reports))

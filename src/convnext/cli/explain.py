@@ -1,4 +1,4 @@
-"""`convnext explain`: where in a picture a class was seen."""
+"""`convnext explain`: draw heat maps of a class over pictures (Grad-CAM)."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ examples:
   convnext explain photos/ --out heat.png                  heat-0001.png, heat-0002.png, ...
   convnext explain photos/ --out heat.png --sheet          all on one sheet (60 on each)
 
-Grad-CAM: bright is what speaks for the class more than the rest of the picture does. What is faded,
-outside the centre crop, the model has not seen. Exit code 1: a picture could not be read.
+Grad-CAM: bright regions contribute most to the class. The faded border is outside the centre crop
+that the model takes. Exit code 1: a picture could not be read.
 """
 
 
@@ -47,8 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "explain",
-        help="draw where in a picture a class was seen",
-        description="Draw where in a picture a class was seen.",
+        help="draw heat maps of a class over pictures",
+        description="Draw heat maps of a class over pictures (Grad-CAM).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -56,9 +56,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--out", metavar="FILE", type=Path, required=True, help=f"ends in {', '.join(FORMATS)}"
     )
-    parser.add_argument("--target", metavar="CLASS", help="the class (default: the best one)")
+    parser.add_argument("--target", metavar="CLASS", help="default: the most probable class")
     parser.add_argument("--sheet", action="store_true", help="draw many pictures on one sheet")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.set_defaults(run=run)
 
 
@@ -96,7 +96,7 @@ def _draw_each(args: argparse.Namespace, explanations: Iterator[Explanation]) ->
     for number, explanation in enumerate(itertools.chain(first, explanations), 1):
         path = _numbered(args.out, f"{number:04}") if many else args.out
         _save(explanation.draw(), path, args.overwrite)
-        _say(path, explanation)
+        _print_result(path, explanation)
 
 
 def _draw_sheets(args: argparse.Namespace, explanations: Iterator[Explanation]) -> None:
@@ -107,10 +107,10 @@ def _draw_sheets(args: argparse.Namespace, explanations: Iterator[Explanation]) 
         panels = []
         for explanation in itertools.islice(explanations, SHEET):
             panels.append(explanation.draw(SHEET_SIDE))
-            _say(path, explanation)
+            _print_result(path, explanation)
         if not panels:
             return
-        columns = max(1, round((len(panels) / 2) ** 0.5))  # panels are about twice as wide as high
+        columns = max(1, round((len(panels) / 2) ** 0.5))  # panels are about twice as wide as tall
         _save(contact_sheet(panels, columns), path, args.overwrite)
 
 
@@ -118,7 +118,7 @@ def _numbered(path: Path, number: str) -> Path:
     return path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def _say(path: Path, explanation: Explanation) -> None:
+def _print_result(path: Path, explanation: Explanation) -> None:
     target = explanation.target
     print(f"{path}  {explanation.id}  {target.probability:.1%} {printable(target.label)}")
 

@@ -1,4 +1,4 @@
-"""`convnext export`: a model as a file for another runtime, compared with the model first."""
+"""`convnext export`: write a model for another runtime, and compare it with the original."""
 
 from __future__ import annotations
 
@@ -10,35 +10,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from convnext.cli.grammar import HelpWithTables, add_model, resolve_model
 from convnext.errors import ArgumentError
 
 __all__ = ["add_parser", "hear_notices", "run", "steps"]
 
 EXAMPLES = """\
 examples:
-  convnext export convnext_tiny.fb_in1k --out tiny.onnx
-  convnext export convnext_tiny.fb_in1k --out tiny --format saved_model
-  convnext export convnextv2_tiny_1k_224_fe --out tiny_fe.tar.gz
-  convnext export mine.safetensors --out mine.xml --precision float16 --with-preprocessing
-  convnext export mine.safetensors --out mine.tflite --precision int8 --calibration photos/
-  convnext export convnextv2_atto --out atto.onnx --resolution any --output embedding
-  convnext export convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
-  convnext export --random convnextv2_nano --out nano.onnx
+  convnext export --model convnext_tiny.fb_in1k --out tiny.onnx
+  convnext export --model convnext_tiny.fb_in1k --out tiny --format saved_model
+  convnext export --model convnextv2_tiny_1k_224_fe --out tiny_fe.tar.gz
+  convnext export --model mine.safetensors --out mine.xml --with-preprocessing
+  convnext export --model mine.safetensors --out mine.tflite --precision int8 --calibration photos/
+  convnext export --model convnextv2_atto --out atto.onnx --resolution any --output embedding
+  convnext export --model convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
+  convnext export --model convnextv2_nano --random --out nano.onnx
 
-MODEL is a published checkpoint, a repository on the Hugging Face Hub, a name of the TF-Hub
-collection or of the new modules like it, or a weights file. What OUT ends in decides the format
-unless --format does.
+MODEL is a published checkpoint, a repository of the Hugging Face Hub, a module of `convnext
+hub-publish`, or a weights file. The suffix of OUT decides the format, unless --format is given.
 
-  saved_model  a folder or .tar.gz: TensorFlow, Keras's TFSMLayer, tensorflow_hub (also to train)
-  onnx         .onnx: standard operators only           float32, float16
-  openvino     .xml and .bin                            float32, float16, int8
-  litert       .tflite: phones and small devices        float32, float16, int8
-  keras        .keras: a whole model                    float32
-  safetensors  .safetensors: weights with their recipe  float32, float16, bfloat16
+{formats}
 
-The file takes normalised pictures (float32, channels last) and gives logits, unless options say
-otherwise. It is run in its own runtime and compared with the model; one that answers otherwise is
-not kept, and the exit code is 2.
+The exported model takes normalised pictures (float32, channels last) and computes logits, unless
+options change this. It is run in its runtime and compared with the original; if the outputs differ,
+the file is deleted, and the exit code is 2.
 """
 
 
@@ -46,36 +41,34 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "export",
-        help="write a model for another runtime, and check what was written",
-        description="Write a model for another runtime, run what was written, and keep it only if "
-        "it answers\nas the model does.",
+        help="write a model for another runtime, and verify it",
+        description="Write a model for another runtime, run it there, and keep it only if its "
+        "outputs are\nthose of the original.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpWithTables,
     )
-    parser.add_argument("model", metavar="MODEL", help="a checkpoint, a module or a weights file")
-    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="what to write")
-    parser.add_argument("--format", help="default: what OUT ends in")
+    add_model(parser, "a checkpoint, a module or a weights file")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="file to write")
+    parser.add_argument("--format", help="default: by the suffix of OUT")
     parser.add_argument(
         "--resolution",
         type=_resolution,
         metavar="N",
-        help="side of the pictures, or any (default: the weights' own)",
+        help="side of the pictures, or any (default: the weights')",
     )
     parser.add_argument(
         "--batch",
         type=_batch,
         default="dynamic",
         metavar="N",
-        help="pictures at once, or dynamic (default)",
+        help="batch size, or dynamic (default)",
     )
-    parser.add_argument("--precision", help="what to write in (default: float32)")
+    parser.add_argument("--precision", help="of the file (default: float32)")
     parser.add_argument(
-        "--with-preprocessing", action="store_true", help="take pixels in 0..255, and normalise"
+        "--with-preprocessing", action="store_true", help="take pixels in 0..255 and normalise them"
     )
-    parser.add_argument("--softmax", action="store_true", help="give probabilities, not logits")
-    parser.add_argument(
-        "--output", metavar="NAME", help="default: logits, or what is nearest to them"
-    )
+    parser.add_argument("--softmax", action="store_true", help="compute probabilities, not logits")
+    parser.add_argument("--output", metavar="NAME", help="default: logits, or the last there is")
     parser.add_argument(
         "--output-stride",
         type=int,
@@ -83,20 +76,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="8 or 16: larger feature maps, by dilation (default: 32)",
     )
     parser.add_argument(
-        "--drop-path", type=float, metavar="RATE", help="of the last block, when trained on"
+        "--drop-path", type=float, metavar="RATE", help="of the last block, for further training"
     )
-    parser.add_argument(
-        "--calibration", metavar="DIR", help="for int8: pictures such as the model will see"
-    )
+    parser.add_argument("--calibration", metavar="DIR", help="for int8: representative pictures")
     parser.add_argument(
         "--pictures",
         metavar="DIR",
-        help="what to compare on (default: those of the calibration, or generated ones)",
+        help="pictures to compare on (default: those of the calibration, or generated ones)",
     )
     parser.add_argument(
-        "--random", action="store_true", help="MODEL is a variant; draw its weights"
+        "--random", action="store_true", help="MODEL is an architecture, with random weights"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=run)
 
 
@@ -109,7 +100,8 @@ def _batch(text: str) -> int | str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and say how good it is."""
+    """Export, and print the comparison; 0."""
+    resolve_model(args)
     from convnext.exports import export
 
     hear_notices()
@@ -135,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(args: argparse.Namespace) -> dict[str, Any]:
-    """What is exported: a module's name says output and resolution too."""
+    """The model, resolution and output; a module's name determines all three."""
     from convnext.hub import MODULES
 
     options = {"model": args.model, "resolution": args.resolution, "output": args.output}
@@ -145,7 +137,7 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
     if module.feature_extractor and args.output not in (None, "embedding"):
         raise ArgumentError(
             f"{module.name} is a feature extractor, whose output is embedding, not {args.output}. "
-            f"For that, name {module.checkpoint}."
+            f"For that output, name {module.checkpoint}."
         )
     return {
         "model": module.checkpoint,
@@ -155,7 +147,7 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def hear_notices() -> None:
-    """Have the report alone say on what terms weights may be used, and not logging as well."""
+    """Silence the log of licences, as the report prints them."""
     logger = logging.getLogger("convnext")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
@@ -163,7 +155,7 @@ def hear_notices() -> None:
 
 @contextmanager
 def steps() -> Iterator[Callable[[str], object]]:
-    """Shows each step on the terminal, with the time that all have taken."""
+    """Yield a function that shows a step and the elapsed time on the terminal."""
     from tqdm import tqdm
 
     with tqdm(bar_format="{elapsed}  {desc}", disable=None, leave=False, file=sys.stderr) as bar:

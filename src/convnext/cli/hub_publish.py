@@ -20,10 +20,10 @@ examples:
   convnext hub-publish collection/ --only convnext_tiny_1k_224 convnext_tiny_1k_224_fe
   convnext hub-publish collection/ --publisher me --asset-url https://example.org/convnext
 
-Writes a SavedModel as .tar.gz for each module, compared with its model first, a page for each in
-TF-Hub's Markdown, and the collection's page with its table. Modules whose checkpoint is not on this
-machine are left out, unless --fetch is given; archives that are there are kept, unless --overwrite
-is. V2's weights may not be used commercially, and their pages say so. Needs TensorFlow. Exit code
+Writes for each module a SavedModel as .tar.gz, after comparing it with the model, and a page in
+TF-Hub's Markdown; and the collection's page with its table. Modules whose checkpoint is not in the
+cache are left out, unless --fetch is given. Existing archives are kept, unless --overwrite is
+given. V2's weights may not be used commercially, as their pages state. Needs TensorFlow. Exit code
 1: some modules were left out.
 """
 
@@ -37,22 +37,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where to")
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="these modules")
-    parser.add_argument("--publisher", default="convnext", help="as pages say (default: convnext)")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder to write")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="modules to write")
     parser.add_argument(
-        "--asset-url",
-        default="",
-        metavar="URL",
-        help="of the folder that archives will lie in, as pages say",
+        "--publisher", default="convnext", help="publisher named in the pages (default: convnext)"
     )
-    parser.add_argument("--fetch", action="store_true", help="fetch checkpoints that are missing")
-    parser.add_argument("--overwrite", action="store_true", help="write archives anew")
+    parser.add_argument(
+        "--asset-url", default="", metavar="URL", help="URL of the archives' folder in the pages"
+    )
+    parser.add_argument("--fetch", action="store_true", help="download missing checkpoints")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite existing archives")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish; 0 if every module is there, else 1."""
+    """Publish; 0 if every module has an archive, else 1."""
     from convnext.hub.publishing import publish
 
     hear_notices()
@@ -65,17 +64,17 @@ def run(args: argparse.Namespace) -> int:
             fetch=args.fetch,
             overwrite=args.overwrite,
             on_progress=on_progress,
-            on_published=_say,
+            on_published=_print_result,
         )
     there = [result for result in results if result.path is not None]
     print(f"{len(there)} of {len(results)} modules are in {args.folder}.")
     return 0 if len(there) == len(results) else 1
 
 
-def _say(result: Published) -> None:
+def _print_result(result: Published) -> None:
     if result.path is None:
         print(f"{result.module.name}: left out. {result.problem}", file=sys.stderr)
     elif result.report is None:
-        print(f"{result.path}: there already.")
+        print(f"{result.path}: exists already.")
     else:
         print(result.report)

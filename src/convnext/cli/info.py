@@ -1,4 +1,4 @@
-"""`convnext info`: all there is to know about one checkpoint, as text or as JSON."""
+"""`convnext info`: describe one checkpoint, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ EXAMPLES = """\
 examples:
   convnext info convnextv2_tiny.fcmae_ft_in22k_in1k_384
   convnext info convnext_base               the default checkpoint of an architecture
-  convnext info facebook/convnext-tiny-224  Hugging Face, TF-Hub, Keras and file names do, too
-  convnext info convnext_base_w/laion2b_s13b_b82k  and open_clip's
-  convnext info convnext_atto --json        the same facts for a program
+  convnext info facebook/convnext-tiny-224  also by its name in Hugging Face, TF-Hub, Keras, files
+  convnext info convnext_base_w/laion2b_s13b_b82k  and in open_clip
+  convnext info convnext_atto --json        as JSON
 """
 
 LABEL_WIDTH = 15
@@ -34,8 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "info",
-        help="show all about one checkpoint",
-        description="Show all about one checkpoint: sizes, accuracy, licence, input, sources.",
+        help="describe one checkpoint",
+        description="Describe one checkpoint: sizes, accuracy, licence, input, sources.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -110,7 +110,7 @@ def _wrapped(head: str, value: str, width: int | None) -> list[str]:
         max(width, 2 * len(head)),
         initial_indent=head,
         subsequent_indent=" " * len(head),
-        break_long_words=False,  # an address that is cut cannot be followed
+        break_long_words=False,  # keeps addresses usable
         break_on_hyphens=False,
     )
 
@@ -123,12 +123,12 @@ def _classifier(row: Checkpoint) -> str:
     if row.labels:
         return f"{row.num_classes:,} classes, {row.labels}"
     if row.projection:
-        return f"none; the head gives vectors of {row.projection} numbers"
+        return f"none; the head's output is a vector of {row.projection} numbers"
     return "none"
 
 
 def _licence(row: Checkpoint) -> list[str]:
-    """On what terms, whether money may be earned, and what another place says."""
+    """The licence, whether it allows commercial use, and a different licence on a model card."""
     from convnext.weights.catalog import TERMS, licence_notice
 
     commercial = TERMS[row.licence].commercial
@@ -138,8 +138,8 @@ def _licence(row: Checkpoint) -> list[str]:
     ]
     if row.card_licence:
         lines.append(
-            f"A card on the Hugging Face Hub says {row.card_licence} of them; {row.licence} is "
-            f"what {row.origin} says."
+            f"The model card on the Hugging Face Hub states {row.card_licence}; {row.licence} is "
+            f"the licence stated by {row.origin}."
         )
     return lines
 
@@ -151,14 +151,14 @@ def _accuracy(row: Checkpoint) -> list[str]:
     if row.timm_top1 is not None:
         accuracy.append(f"top-1 {row.timm_top1:.3f}, top-5 {row.timm_top5:.3f} as timm measured")
     if row.zero_shot_top1 is not None:
-        accuracy.append(f"top-1 {row.zero_shot_top1:.2f} without training, by texts")
+        accuracy.append(f"top-1 {row.zero_shot_top1:.2f} zero-shot")
     return accuracy or ["not published"]
 
 
 def _preprocessing(recipe: Preprocess) -> str:
     size = f"{recipe.size}x{recipe.size}"
     if recipe.mode == "squash":
-        resize = f"resize to {size} whatever the shape ({recipe.interpolation})"
+        resize = f"resize to {size}, ignoring the aspect ratio ({recipe.interpolation})"
     else:
         side = recipe.resized_side
         resize = (

@@ -16,18 +16,18 @@ __all__ = ["add_parser", "run"]
 
 EXAMPLES = """\
 examples:
-  convnext list                            every published checkpoint, by what it is good for
+  convnext list                            every published checkpoint, by task
   convnext list --task embedding           classification, embedding, clip or encoder
-  convnext list --commercial               whose licence allows commercial use
+  convnext list --commercial               those whose licence allows commercial use
   convnext list --licence mit --size tiny  by licence and size
   convnext list "*_384" --family v2        by shell-style pattern on the whole name, and by family
-  convnext list --size nano --json         the same facts for a program
-  convnext list --cached                   what is on this machine, and where
+  convnext list --size nano --json         as JSON
+  convnext list --cached                   the files in the cache
 
-A star marks what the bare name of an architecture means, such as convnext_tiny: begin there.
-TOP-1 is ImageNet-1k accuracy in percent as timm measured it, or else as it was published; ZERO-SHOT
-the same without training, by comparing with texts. MADDS are multiply-adds for one picture of the
-size under PX. Exit code 1: nothing matches.
+A star marks the default checkpoint of an architecture, the one that a name such as convnext_tiny
+means. TOP-1 is ImageNet-1k accuracy in percent as measured by timm, or else as published; ZERO-SHOT
+the same without training on it, by comparison with texts. MADDS are multiply-adds for one picture
+of the size under PX. Exit code 1: nothing matches.
 """
 
 
@@ -43,14 +43,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("pattern", nargs="?", default="*", help='such as "convnextv2_*" (quote it)')
     parser.add_argument("--family", choices=("v1", "v2"), help="only ConvNeXt V1 or only V2")
     parser.add_argument("--size", help="only one size, such as tiny")
-    parser.add_argument("--task", help="only what is good for this: see below")
+    parser.add_argument("--task", help="only checkpoints for this task: see below")
     parser.add_argument("--licence", metavar="NAME", help="only weights under it, such as MIT")
     parser.add_argument(
         "--commercial",
         action="store_true",
         help="only weights whose licence allows commercial use",
     )
-    parser.add_argument("--cached", action="store_true", help="only those on this machine")
+    parser.add_argument("--cached", action="store_true", help="only those in the cache")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tables(rows: list[Checkpoint], files: dict[str, Path] | None) -> str:
-    """A table for each task, under a line that says what it is; a single one stands alone."""
+    """A table for each task, with a title if there is more than one."""
     from convnext.weights.catalog import TASKS
 
     by_task = {task: [row for row in rows if row.task == task] for task in TASKS}
@@ -102,7 +102,6 @@ def _tables(rows: list[Checkpoint], files: dict[str, Path] | None) -> str:
 
 
 def _columns(rows: list[Checkpoint], files: dict[str, Path] | None) -> list[Column]:
-    """The columns of a table of one task."""
     classify, compare = rows[0].task == "classification", rows[0].task == "clip"
     columns = [
         Column("NAME", [row.name for row in rows]),
@@ -134,7 +133,6 @@ def _is_default(row: Checkpoint) -> bool:
 
 
 def _vector(row: Checkpoint) -> str:
-    """How many numbers it gives for a picture."""
     from convnext.architecture import VARIANTS
 
     return str(row.projection or VARIANTS[row.variant].dims[-1]) if row.head_norm else "-"
@@ -173,7 +171,7 @@ def _records(rows: list[Checkpoint], files: dict[str, Path] | None) -> list[dict
 
 def _nothing(args: argparse.Namespace) -> str:
     if args.cached:
-        return "No such checkpoint is on this machine; without --cached all are listed."
+        return "No such checkpoint is in the cache. List all without --cached."
     if args.pattern == "*":
-        return "No checkpoint is all of that at once; leave something out."
-    return f"No checkpoint is named {args.pattern!r}; try {f'*{args.pattern}*'!r}."
+        return "No checkpoint matches all options. Leave one out."
+    return f"No checkpoint matches {args.pattern!r}. Try {f'*{args.pattern}*'!r}."

@@ -1,6 +1,6 @@
-"""The `convnext` command: finds the subcommand, and turns errors into one line and an exit code.
+"""The `convnext` command: runs a subcommand, and turns errors into a message and an exit code.
 
-Nothing slow is imported before a subcommand runs, so `convnext --help` answers at once.
+Slow imports are left to the subcommands, so `convnext --help` is fast.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from convnext import __version__
 from convnext.cli import (
     bench,
+    completion,
     convert,
     embed,
     evaluate,
@@ -31,40 +33,42 @@ from convnext.cli import (
     train,
     verify,
 )
-from convnext.errors import ConvNeXtError
+from convnext.errors import ConvNeXtError, UnknownNameError
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (
-    *(predict, embed, explain, evaluate, bench, list_models, info, convert, quantize, export),
-    *(train, pretrain, reconstruct, hub_publish, serve, verify),
-)
+GROUPS = {
+    "use": (predict, embed, explain, evaluate, list_models, info),
+    "train": (train, pretrain, reconstruct),
+    "ship": (export, quantize, serve, convert, hub_publish),
+    "inspect": (bench, verify, completion),
+}
 
 EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
-EXIT_BROKEN_PIPE = 141  # as a shell reports a program whose reader went away
+EXIT_INTERRUPTED = 130  # shells' exit code after SIGINT
+EXIT_BROKEN_PIPE = 141  # shells' exit code after SIGPIPE
 
 EXAMPLES = """\
 examples:
-  convnext predict cat.jpg                  what a picture shows
+  convnext predict cat.jpg                  classify a picture
   convnext embed photos/ --out photos.npz   pictures as vectors
-  convnext explain cat.jpg --out heat.png   where the class was seen
-  convnext evaluate convnext_tiny --data val
-  convnext bench --against timm             how fast this machine is, and others on it
+  convnext explain cat.jpg --out heat.png   heat map of the class
+  convnext evaluate --model convnext_tiny --data val
+  convnext bench --against timm             time this package and others on this machine
   convnext list                             every published checkpoint
   convnext list "*.fcmae*" --size tiny      those of one recipe and size
   convnext info convnextv2_tiny             sizes, accuracy, licence, sources
   convnext info facebook/convnext-tiny-224  the same, by its Hugging Face name
   convnext convert model.pth model.safetensors --to huggingface
-  convnext quantize convnext_tiny photos/ --out int8.safetensors
-  convnext export convnext_tiny --out tiny.onnx
-  convnext hub-publish collection/          the TF-Hub collection, and more like it
-  convnext serve --model convnext_tiny      over HTTP, with a page to try it on
+  convnext quantize photos/ --model convnext_tiny --out int8.safetensors
+  convnext export --model convnext_tiny --out tiny.onnx
+  convnext hub-publish collection/          the TF-Hub collection, and new modules like it
+  convnext serve --model convnext_tiny      an HTTP server with a web page
   convnext train cifar10 --data cifar10/ --out runs/first
   convnext pretrain fcmae_cifar10 --data photos/ --out runs/encoder
   convnext verify convnextv2_tiny --picture 000000039769.jpg
 
-`convnext COMMAND --help` says more about a command.
+`convnext COMMAND --help` shows the help of a command.
 """
 
 
@@ -72,22 +76,61 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with every command in it."""
     parser = argparse.ArgumentParser(
         prog="convnext",
-        description="ConvNeXt V1 and V2: the published weights and what can be done with them.",
-        epilog=EXAMPLES,
+        usage="convnext [-h] [--version] [--debug] COMMAND ...",
+        description="ConvNeXt: published weights, and commands that use, train and ship them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"convnext {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    subparsers = parser.add_subparsers(
+        dest="command", prog="convnext", required=True, help=argparse.SUPPRESS
+    )
+    lines = []
+    for title, commands in GROUPS.items():
+        group = _Group(subparsers)
+        for command in commands:
+            command.add_parser(group)
+        lines += [f"{title}:", *group.lines, ""]
+    parser.set_defaults(main_parser=parser)
+    parser.epilog = "\n".join([*lines, EXAMPLES])
     return parser
+
+
+class _Group:
+    """Collects the help of commands, which argparse would list without groups."""
+
+    def __init__(self, subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+        self.subparsers = subparsers
+        self.lines: list[str] = []
+
+    def add_parser(self, name: str, *, help: str, **options: Any) -> argparse.ArgumentParser:
+        """Add a command as `add_parser` of the parser does."""
+        self.lines.append(f"  {name:14}{help}")
+        return self.subparsers.add_parser(name, help=help, **options)
+
+
+def _check_command(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Suggest the nearest command if the first word is none.
+
+    Raises:
+        UnknownNameError: It is none.
+    """
+    [action] = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    first = next((word for word in argv if not word.startswith("-")), None)
+    if first is not None and first not in action.choices:
+        raise UnknownNameError("command", first, action.choices)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the return value is the exit code."""
-    args = build_parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names may have letters that it has not
+    parser = build_parser()
+    try:
+        _check_command(parser, sys.argv[1:] if argv is None else argv)
+    except UnknownNameError as error:
+        print(f"convnext: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack characters of names
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
@@ -109,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _flush() -> None:
-    """What has nowhere to go is dropped: Python would fail to write it once more on exit."""
+    """Flush, or discard, buffered output: Python would raise again when it flushes on exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""Files that commands write: complete or not there, and one line where that cannot be."""
+"""Atomic writes of commands' output files, with errors as `ConvNeXtError`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cannot_write(path: Path, error: OSError) -> ConvNeXtError:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A file beside it that takes its place if all goes well, and else is removed."""
+    """Yield a temporary file that replaces `path` on success, and is removed on an exception."""
     try:
         with atomic.replaced(path) as temporary:
             yield temporary

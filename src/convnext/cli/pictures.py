@@ -1,4 +1,4 @@
-"""What commands that show pictures to a model share: options, opening, progress, bad pictures."""
+"""Common parts of commands that run a model on pictures: options, progress, unreadable pictures."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = [
 DEFAULT_MODEL = "convnext_nano.in12k_ft_in1k"
 """Small (16 M parameters), 82.3 % top-1 on ImageNet-1k, and free for any use (Apache-2.0)."""
 
-LISTED = 1000  # bad pictures that are remembered, to be listed at the end
+LISTED = 1000  # most unreadable pictures to list
 
 Item = TypeVar("Item")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the pictures and the options of the model that is shown them."""
+    """Add the pictures and the options of the model."""
     parser.add_argument(
         "paths",
         nargs="+",
@@ -53,37 +53,35 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", metavar="FILE", help="names of the classes, or a set such as imagenet-1k"
     )
-    parser.add_argument("--engine", default="auto", help="what computes (default: what is there)")
-    parser.add_argument("--precision", default="auto", help="what to compute in (default: auto)")
+    parser.add_argument("--engine", default="auto", help="default: the fastest installed one")
+    parser.add_argument("--precision", default="auto", help="default: auto")
     parser.add_argument(
-        "--calibration",
-        metavar="FILE",
-        help="for int8: what `convnext quantize` wrote, or pictures",
+        "--calibration", metavar="FILE", help="for int8: file of `convnext quantize`, or pictures"
     )
     add_statements(parser)
 
 
 def add_statements(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say of a model what its file does not."""
+    """Add the options for facts that a weights file may lack."""
     parser.add_argument(
         "--arch",
         metavar="NAME",
-        help="what a file does not say of its network: an architecture such as convnext_xxlarge, "
-        "or how it computes, such as epsilon=1e-5,activation=gelu_tanh",
+        help="the network, if a file does not determine it: an architecture such as "
+        "convnext_xxlarge, or traits such as epsilon=1e-5,activation=gelu_tanh",
     )
     parser.add_argument(
         "--mean-std",
         metavar="NAME",
-        help="how pixels are normalised, where a file does not say so: imagenet, clip or half",
+        help="normalisation of pixels, if a file does not state it: imagenet, clip or half",
     )
 
 
 def open_classifier(args: argparse.Namespace) -> Classifier:
-    """The classifier that the options ask for; says on what terms its weights may be used."""
+    """Open the classifier of the options, and print the licence of its weights."""
     from convnext.classifier import Classifier
 
     logger = logging.getLogger("convnext")
-    if not logger.handlers:  # logging would say those terms once more, and only some of them
+    if not logger.handlers:  # else a part of the licence would be logged as well
         logger.addHandler(logging.NullHandler())
     classifier = Classifier(
         args.model,
@@ -100,29 +98,29 @@ def open_classifier(args: argparse.Namespace) -> Classifier:
 
 
 def check_target(path: Path, *, overwrite: bool, resume: bool = False) -> None:
-    """Refuse an output that could not be written, before any work is done.
+    """Check that an output file can be written, before any work is done.
 
     Raises:
-        ArgumentError: It is there already, or its folder is not.
-        ConvNeXtError: No file can be called so.
+        ArgumentError: The file exists already, or its folder does not.
+        ConvNeXtError: The name is not possible.
     """
     try:
-        is_folder, is_there = path.is_dir(), path.exists()
+        is_folder, exists = path.is_dir(), path.exists()
     except OSError as error:  # such as a name that is too long
         raise cannot_write(path, error) from error
     if is_folder:
         raise ArgumentError(f"{path} is a folder. Name a file to write.")
     if not path.absolute().parent.is_dir():
-        raise ArgumentError(f"The folder {path.absolute().parent} is not there. Create it first.")
-    if is_there and not overwrite and not resume:
-        raise ArgumentError(f"{path} is there already. Allow --overwrite, or name another.")
+        raise ArgumentError(f"The folder {path.absolute().parent} does not exist. Create it first.")
+    if exists and not overwrite and not resume:
+        raise ArgumentError(f"{path} exists already. Give --overwrite, or another name.")
 
 
-def unseen(paths: Sequence[str], held: Iterable[str] = ()) -> Iterator[Named]:
-    """Every picture that the paths stand for, by a printable name, but for those that are held."""
+def unseen(paths: Sequence[str], done: Iterable[str] = ()) -> Iterator[Named]:
+    """Every picture of the paths, with a printable name, except those already done."""
     from convnext.images.sources import Named, iterate
 
-    skipped = frozenset(held)
+    skipped = frozenset(done)
     for name, source in iterate(paths):
         if printable(name) not in skipped:
             yield Named(printable(name), source)
@@ -131,20 +129,20 @@ def unseen(paths: Sequence[str], held: Iterable[str] = ()) -> Iterator[Named]:
 def show_progress(
     items: Iterable[Item], args: argparse.Namespace, done: int = 0, hidden: bool = False
 ) -> Iterator[Item]:
-    """Count what passes in a bar on the terminal, once that takes longer than a moment.
+    """Show a progress bar on the terminal, after a second.
 
     Args:
         items: One for each picture.
-        args: The options, for the number of pictures where it is plain.
-        done: How many there were before.
-        hidden: Whether the terminal is needed for something else.
+        args: The options, for the total number of pictures.
+        done: Number of pictures done by an earlier run.
+        hidden: Whether to show no bar, because results go to the terminal.
     """
     from tqdm import tqdm
 
     from convnext.images.sources import ARCHIVE_SUFFIXES
 
     plain = all(
-        os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for what no file can be called)
+        os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for impossible names)
         and not path.lower().endswith(ARCHIVE_SUFFIXES)
         for path in args.paths
     )
@@ -160,21 +158,21 @@ def show_progress(
 
 
 class Unreadable:
-    """Pictures that could not be read: listed at the end, and never a reason to stop."""
+    """Collects pictures that could not be read, and lists them at the end."""
 
     def __init__(self) -> None:
         self.count = 0
         self._listed: list[str] = []
 
     def add(self, name: str, reason: object) -> None:
-        """Remember one."""
+        """Add a picture."""
         self.count += 1
         text = printable(str(reason))
         if len(self._listed) < LISTED:
             self._listed.append(text if name in text else f"{name}: {text}")
 
     def report(self) -> int:
-        """List them on standard error; the exit code."""
+        """List the pictures on standard error, and return the exit code."""
         if not self.count:
             return 0
         noun = "picture" if self.count == 1 else "pictures"

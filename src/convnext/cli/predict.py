@@ -1,4 +1,4 @@
-"""`convnext predict`: what pictures show."""
+"""`convnext predict`: classify pictures."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from convnext.cli.rows import (
     Format,
     Rows,
     csv_format,
-    held_rows,
     json_format,
     jsonl_format,
     table_format,
+    written_rows,
 )
 from convnext.errors import ArgumentError
 
@@ -40,23 +40,23 @@ __all__ = ["add_parser", "run"]
 
 FORMATS = ("json", "jsonl", "csv")
 RESUMABLE = ("jsonl", "csv")
-PARQUET = ".parquet"  # such a name becomes a folder, as with everything that writes in shards
+PARQUET = ".parquet"  # a folder of Parquet files with this suffix
 
 EXAMPLES = f"""\
 examples:
   convnext predict cat.jpg                              the five most probable classes
   convnext predict photos/ --top 1                      every picture below a folder
-  convnext predict photos.zip --csv > photos.csv        an archive, read in place
-  convnext predict photos/ --out photos.jsonl           a row for each picture, as it is ready
-  convnext predict photos/ --out photos.jsonl --resume  only what photos.jsonl does not hold yet
+  convnext predict photos.zip --csv > photos.csv        an archive, without unpacking it
+  convnext predict photos/ --out photos.jsonl           a row for each picture
+  convnext predict photos/ --out photos.jsonl --resume  only pictures not yet in photos.jsonl
   convnext predict x.png --model convnextv2_tiny        another checkpoint: see `convnext list`
   convnext predict x.png --model mine.safetensors --labels names.txt
   convnext predict photos/ --out answers/               Parquet files in a folder
   convnext predict s3://b/train.tar --out s3://b/out --engine-runner ray --address head:6379
 
-Pictures are turned upright as their EXIF data says. What FILE ends in decides its format, unless
-one is given. A picture that cannot be read never stops the run: its row holds the error, it is
-listed at the end, and the exit code is 1. To go on with --resume, give the same options.
+Pictures are turned upright by their EXIF orientation. The suffix of FILE decides its format, unless
+one is given. A picture that cannot be read does not stop the run: its row has the error, it is
+listed at the end, and the exit code is 1. With --resume, give the same options as before.
 
 {DATASETS}"""
 
@@ -65,14 +65,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "predict",
-        help="say what pictures show",
-        description="Say what pictures show.",
+        help="classify pictures",
+        description="Classify pictures.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(parser)
-    parser.add_argument("--top", type=int, default=5, help="how many classes (default: 5)")
-    parser.add_argument("--batch", type=int, default=32, help="pictures at once (default: 32)")
+    parser.add_argument("--top", type=int, default=5, help="number of classes (default: 5)")
+    parser.add_argument("--batch", type=int, default=32, help="batch size (default: 32)")
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", dest="format", action="store_const", const="json")
     formats.add_argument("--jsonl", dest="format", action="store_const", const="jsonl")
@@ -80,10 +80,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--out", metavar="FILE", type=target, help="write to a file, or to a FOLDER/"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
-    parser.add_argument("--resume", action="store_true", help="go on where FILE ends")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted FILE")
     parser.add_argument(
-        "--vectors", action="store_true", help="into Parquet files: vectors, beside the classes"
+        "--vectors", action="store_true", help="for Parquet files: add the embedding vectors"
     )
     add_runner_options(parser)
     add_dataset_options(parser)
@@ -94,45 +94,53 @@ def run(args: argparse.Namespace) -> int:
     """Predict; 0 if every picture could be read, else 1."""
     if is_dataset(args) or (args.out and args.out.suffix.lower() == PARQUET):
         if args.format:
-            raise ArgumentError(f"A folder holds Parquet files: leave out --{args.format}.")
+            raise ArgumentError(
+                f"The files of a folder are Parquet: leave out --{args.format}, or name a file."
+            )
         return write_dataset(args, "predict", top=args.top, vectors=args.vectors)
     if args.vectors:
-        raise ArgumentError("--vectors is for a folder of Parquet files: --out FOLDER/.")
+        raise ArgumentError("--vectors needs a folder of Parquet files: give --out FOLDER/.")
     kind = _kind(args)
     if args.out:
         check_target(args.out, overwrite=args.overwrite, resume=args.resume)
     classifier = open_classifier(args)
-    if len(classifier.labels) and not classifier.has_names:
-        print(
-            "convnext: nobody said what the classes are called. Give --labels FILE, or "
-            "--labels imagenet-1k if they are ImageNet's.",
-            file=sys.stderr,
-        )
+    _check_names(classifier)
     form = _format(kind, args.top, classifier)
-    held = held_rows(args.out, form.start or None) if args.resume else {}
+    done = written_rows(args.out, form.start or None) if args.resume else {}
     bad = Unreadable()
-    for name, error in held.items():
+    for name, error in done.items():
         if error is not None:
             bad.add(name, error)
     try:
-        _write(args, classifier, form, held, bad)
+        _write(args, classifier, form, done, bad)
     except KeyboardInterrupt:
         if args.out and kind in RESUMABLE:
-            print(f"\nconvnext: to go on from {args.out}, give --resume", file=sys.stderr)
+            print(f"\nconvnext: to continue {args.out}, give --resume", file=sys.stderr)
         raise
     finally:
         code = bad.report()
+    if args.out:
+        print(f"Written to {args.out}.", file=sys.stderr)
     return code
+
+
+def _check_names(classifier: Classifier) -> None:
+    if len(classifier.labels) and not classifier.has_names:
+        print(
+            "convnext: the classes have no names. Give --labels FILE, or --labels imagenet-1k if "
+            "they are ImageNet's.",
+            file=sys.stderr,
+        )
 
 
 def _kind(args: argparse.Namespace) -> str:
     suffix = args.out.suffix.lower().removeprefix(".") if args.out else ""
     kind: str = args.format or (suffix if suffix in FORMATS else "table")
     if args.resume and not args.out:
-        raise ArgumentError("--resume goes on where a file ends: name it with --out.")
+        raise ArgumentError("--resume continues a file: give its --out.")
     if args.resume and kind not in RESUMABLE:
-        what = "A JSON array" if kind == "json" else "A table"
-        raise ArgumentError(f"{what} cannot be gone on with: use --jsonl or --csv.")
+        what = "a JSON array" if kind == "json" else "a table"
+        raise ArgumentError(f"--resume cannot continue {what}. Use --jsonl or --csv.")
     return kind
 
 
@@ -147,15 +155,15 @@ def _write(
     args: argparse.Namespace,
     classifier: Classifier,
     form: Format,
-    held: dict[str, str | None],
+    done: dict[str, str | None],
     bad: Unreadable,
 ) -> None:
-    predictions = classifier.stream(unseen(args.paths, held), args.top, args.batch)
+    predictions = classifier.stream(unseen(args.paths, done), args.top, args.batch)
     on_screen = args.out is None and sys.stdout.isatty()
     with Rows(
         args.out, start=form.start, between=form.between, end=form.end, append=args.resume
     ) as rows:
-        for prediction in show_progress(predictions, args, len(held), hidden=on_screen):
+        for prediction in show_progress(predictions, args, len(done), hidden=on_screen):
             rows.add(form.row(prediction))
             if prediction.error is not None:
                 bad.add(prediction.id, prediction.error)

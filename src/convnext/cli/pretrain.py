@@ -1,4 +1,4 @@
-"""`convnext pretrain`: pictures without labels to an encoder, to be fine-tuned."""
+"""`convnext pretrain`: pretrain an encoder on pictures without labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from convnext.cli.train import add_run_options, missing, recipes_listed, settings_listed
+from convnext.cli.train import add_run_options, listing, missing
 
 __all__ = ["add_parser", "run"]
 
@@ -17,17 +17,17 @@ examples:
       --set model.variant=convnextv2_tiny --set run.accumulate=32
   convnext pretrain fcmae_cifar10 --data photos/ --out runs/encoder --resume
   KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext pretrain fcmae_cifar10 ...
-  convnext reconstruct runs/encoder cat.jpg dog.jpg --out grid.png
+  convnext reconstruct cat.jpg dog.jpg --model runs/encoder --out grid.png
   convnext train cifar10 --data cifar10/ --out runs/tuned --init runs/encoder \\
       --set model.strides=[2,2,1,1]         as in pretraining
-  convnext pretrain --list                  the recipes that come along
-  convnext pretrain --settings              everything a recipe can say
+  convnext pretrain list                    the recipes in the package
+  convnext pretrain settings                all settings of a recipe
 
-Any folder of pictures will do, however deep they lie; labels are never read. A tenth of them, 5,000
-at most, is held out to validate with. RUN/reconstructions shows what the model thinks of what was
-hidden from it; how good that looks says little about how good the encoder is.
+DATA is any folder of pictures, with any subfolders; labels are not read. A tenth of the pictures,
+5,000 at most, is held out for validation. RUN/reconstructions has reconstructions of masked
+pictures; their look tells little about the quality of the encoder.
 
-The encoder is in RUN/model, as the authors publish theirs. For their training layout, with decoder:
+RUN/model has the encoder without decoder. For the authors' training layout with decoder:
   convnext convert runs/encoder/model/pretraining.safetensors fcmae.pth --to fcmae
 """
 
@@ -46,14 +46,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pretrain; 0 if the run came to its end, 130 if it was interrupted."""
+    """Pretrain; 0 if the run finished, 130 if it was interrupted."""
     from convnext.train.recipe import PretrainingRecipe
 
-    if args.list:
-        print(recipes_listed(PretrainingRecipe))
-        return 0
-    if args.settings:
-        print(settings_listed(PretrainingRecipe))
+    if (text := listing(args, PretrainingRecipe)) is not None:
+        print(text)
         return 0
     if (lacking := missing(args, "recipe", "data", "out")) is not None:
         print(f"{lacking} is missing; `convnext pretrain --help` shows examples.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`convnext quantize`: how a model is rounded to eight bits, and what that does to its answers."""
+"""`convnext quantize`: calibrate a model for int8, and measure the effect on its outputs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext.cli.grammar import add_model, resolve_model
 from convnext.cli.pictures import add_statements, check_target
 from convnext.errors import ArgumentError
 
@@ -17,16 +18,15 @@ __all__ = ["add_parser", "run"]
 
 EXAMPLES = """\
 examples:
-  convnext quantize convnext_tiny.fb_in1k photos/ --out tiny-int8.safetensors
+  convnext quantize photos/ --model convnext_tiny.fb_in1k --out tiny-int8.safetensors
   convnext predict cat.jpg --model convnext_tiny.fb_in1k --precision int8 \\
       --calibration tiny-int8.safetensors
 
-Pictures should be such as the model will see; a hundred or two are enough. OUT is small and holds
-no weights: give it with the same model wherever --precision int8 is asked for. It needs the engine
-openvino.
+Pictures should be representative; one or two hundred are enough. FILE is small and has no weights:
+give it as --calibration with the same model and --precision int8. Needs the engine openvino.
 """
 
-SHAKIEST = 3  # layers that are named
+WORST = 3  # layers to name
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,28 +34,29 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "quantize",
         help="prepare a model for int8, from some pictures",
-        description="Find how a model is rounded to eight bits, and say how well it then agrees "
-        "with float32.",
+        description="Calibrate a model for int8, and print how well its outputs then agree with "
+        "float32.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="a published checkpoint or a weights file")
+    add_model(parser, "a published checkpoint or a weights file", was_positional=False)
     parser.add_argument(
         "pictures", nargs="+", metavar="PICTURES", help="pictures, folders, archives or patterns"
     )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help="a .safetensors file to write"
     )
-    parser.add_argument("--size", type=int, help="side of the pictures, if not the weights' own")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    parser.add_argument("--size", type=int, help="side of the pictures (default: the weights')")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     add_statements(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrate, write, and say how good it is."""
+    """Calibrate, write the file, and print the agreement with float32; 0."""
     if args.size is not None and args.size < 1:
-        raise ArgumentError(f"--size is 1 or more, not {args.size}.")
+        raise ArgumentError(f"--size must be 1 or more; got {args.size}.")
+    resolve_model(args, "pictures")
     check_target(args.out, overwrite=args.overwrite)
     from tqdm import tqdm
 
@@ -86,12 +87,12 @@ def run(args: argparse.Namespace) -> int:
 def _report(calibration: Calibration) -> str:
     agreed = calibration.agreement
     assert agreed is not None
-    shakiest = sorted(calibration.layers.items(), key=lambda item: item[1].decibels)[:SHAKIEST]
-    named = ", ".join(f"{name} ({levels.decibels:.0f} dB)" for name, levels in shakiest)
+    worst = sorted(calibration.layers.items(), key=lambda item: item[1].decibels)[:WORST]
+    named = ", ".join(f"{name} ({levels.decibels:.0f} dB)" for name, levels in worst)
     return (
         f"{len(calibration.layers)} linear layers, from {calibration.pictures} pictures.\n"
-        f"Against float32 on these pictures: the same strongest output for {agreed.top1:.1%}, "
+        f"Against float32 on these pictures: the same largest output for {agreed.top1:.1%}, "
         f"outputs differ by {agreed.mean_difference:.2g} on average and "
         f"{agreed.max_difference:.2g} at most (noise {agreed.decibels:.0f} dB below the signal).\n"
-        f"Layers that suffer most: {named}."
+        f"Layers with the largest errors: {named}."
     )

@@ -1,19 +1,21 @@
-"""`convnext reconstruct`: what a pretrained model thinks of the hidden parts of pictures."""
+"""`convnext reconstruct`: draw a pretrained model's reconstruction of masked pictures."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from convnext.cli.grammar import add_model, resolve_model
+
 __all__ = ["add_parser", "run"]
 
 EXAMPLES = """\
 examples:
-  convnext reconstruct runs/encoder cat.jpg dog.jpg --out grid.png
-  convnext reconstruct runs/encoder photos/ --out grid.png --seed 3
+  convnext reconstruct cat.jpg dog.jpg --model runs/encoder --out grid.png
+  convnext reconstruct photos/ --model runs/encoder --out grid.png --seed 3
 
-Of each picture you see the original, what the encoder saw of it, and what the decoder thought of
-the rest. After training on normalised patches, each patch has the original's brightness and
+For each picture: the original, the part visible to the encoder, and the decoder's reconstruction of
+the rest. If the run trained on normalised patches, each patch gets the original's brightness and
 contrast.
 """
 
@@ -22,25 +24,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "reconstruct",
-        help="draw what a pretrained model thinks of hidden parts",
-        description="Hide parts of pictures, and draw what a run of `convnext pretrain` thinks of "
-        "them.",
+        help="draw a pretrained model's reconstruction of masked pictures",
+        description="Mask parts of pictures, and draw their reconstruction by a model of "
+        "`convnext pretrain`.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="RUN", type=Path, help="folder of the run")
+    add_model(parser, "folder of the run", was_positional=False)
     parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="files, folders, archives")
-    parser.add_argument("--out", metavar="PNG", type=Path, required=True, help="what to write")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="which parts are hidden")
+    parser.add_argument("--out", metavar="PNG", type=Path, required=True, help="file to write")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the masks")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw."""
+    """Draw the reconstructions; 0."""
+    resolve_model(args, "pictures")
     from convnext.engines.keras import choose_backend
 
     choose_backend()
     from convnext.train.pretraining import reconstruct
 
-    print(reconstruct(args.model, args.pictures, args.out, seed=args.seed))
+    print(reconstruct(Path(args.model), args.pictures, args.out, seed=args.seed))
     return 0

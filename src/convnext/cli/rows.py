@@ -1,7 +1,7 @@
-"""Rows of text that are written as they come, and found again when the work goes on later.
+"""Write results as rows of text, one by one, and read them back to resume a run.
 
-Every row is written out at once and as a whole, so that whatever ends a run, at most the last row
-of the file is torn, and `held_rows` cuts it off.
+Each row is flushed, so an interrupted run leaves at most its last row incomplete, which
+`written_rows` removes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = [
     "Rows",
     "as_json",
     "csv_format",
-    "held_rows",
     "json_format",
     "jsonl_format",
     "printable",
     "table_format",
+    "written_rows",
 ]
 
 ROW_START = b'{"id": "'  # of every row in JSON lines
@@ -42,13 +42,13 @@ CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 @dataclass(frozen=True)
 class Format:
-    """How predictions are written.
+    """A text format for predictions.
 
     Attributes:
-        row: One prediction as text.
-        start: What stands before the first row.
-        between: What stands between rows.
-        end: What stands behind the last.
+        row: Formats one prediction.
+        start: Text before the first row.
+        between: Text between rows.
+        end: Text after the last row.
     """
 
     row: Callable[[Prediction], str]
@@ -58,9 +58,7 @@ class Format:
 
 
 def printable(text: str) -> str:
-    r"""The text in one line of UTF-8, with escapes for what would not be.
-
-    File names may hold any bytes, and those that move a terminal's cursor are among them.
+    r"""Escape control characters and lone surrogates, which file names may contain.
 
     Example:
         >>> print(printable("cat\n.jpg"))
@@ -70,7 +68,7 @@ def printable(text: str) -> str:
 
 
 def as_json(row: dict[str, Any]) -> str:
-    """One row as one line of JSON, without the line's end; id and error are made printable."""
+    """Encode a row as one line of JSON, without newline, with id and error made printable."""
     plain = {name: printable(row[name]) for name in ("id", "error") if name in row}
     return json.dumps({**row, **plain}, ensure_ascii=False)
 
@@ -96,17 +94,17 @@ def _digits(probability: float) -> float:
 
 
 def json_format() -> Format:
-    """One JSON array."""
+    """A JSON array."""
     return Format(_record, start="[\n", between=",\n", end="\n]\n")
 
 
 def jsonl_format() -> Format:
-    """One JSON object a line."""
+    """JSON lines: one object per line."""
     return Format(lambda prediction: f"{_record(prediction)}\n")
 
 
 def csv_format(top: int, has_wnids: bool) -> Format:
-    """One line a picture, with columns for each of its `top` classes."""
+    """CSV: one line per picture, with columns for each of its `top` classes."""
     fields = ("label", *(["wnid"] if has_wnids else []), "index", "probability")
     names = [f"{field}_{rank}" for rank in range(1, top + 1) for field in fields]
 
@@ -127,7 +125,7 @@ def _csv_line(cells: list[Any]) -> str:
 
 
 def table_format() -> Format:
-    """For people: each picture above its classes. Pictures with an error are left out."""
+    """Plain text: each picture's name above its classes. Pictures with an error are left out."""
 
     def row(prediction: Prediction) -> str:
         if prediction.error is not None:
@@ -140,7 +138,7 @@ def table_format() -> Format:
 
 def _open(path: Path | None) -> IO[str]:
     if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a label may have letters that it has not
+        if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack characters of labels
             sys.stdout.reconfigure(errors="backslashreplace")
         return sys.stdout
     try:
@@ -150,16 +148,17 @@ def _open(path: Path | None) -> IO[str]:
 
 
 class Rows:
-    """Text to a file or to standard output, each piece as soon as it is there.
+    """Writes rows to a file or to standard output, flushing each.
 
-    A file that was there is replaced by the first row: until then, a path may turn out mistyped.
+    An existing file is replaced when the first row is written, so that a mistake in the options
+    does not delete it.
 
     Args:
         path: The file; None for standard output.
-        start: What stands before the first row of a new file.
-        between: What stands between rows.
-        end: What stands behind the last, also when something went wrong.
-        append: Whether rows that the file holds stay.
+        start: Text before the first row of a new file.
+        between: Text between rows.
+        end: Text after the last row, also written after an exception.
+        append: Whether to keep existing rows of the file.
     """
 
     def __init__(
@@ -176,9 +175,9 @@ class Rows:
         self._between = between
         self._end = end
         self._stream = _open(path)
-        held = 0 if path is None else path.stat().st_size
-        self._start = "" if held and append else start
-        self._replaces = held > 0 and not append
+        size = 0 if path is None else path.stat().st_size
+        self._start = "" if size and append else start
+        self._replaces = size > 0 and not append
 
     def add(self, row: str) -> None:
         """Write one row."""
@@ -197,8 +196,8 @@ class Rows:
             self._stream.flush()
         except OSError as error:
             if self._path is None:
-                raise  # a reader that went away is for the caller to know
-            kept = f" The {self.count} rows before are kept; --resume goes on from there."
+                raise  # the caller handles a closed pipe
+            kept = f" The {self.count} rows before are kept; continue with --resume."
             raise ConvNeXtError(f"{cannot_write(self._path, error)}{kept}") from error
 
     def __enter__(self) -> Rows:
@@ -211,7 +210,7 @@ class Rows:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            # What went wrong first is what is to be known.
+            # Keep the first exception.
             with suppress(OSError, ConvNeXtError) if error else nullcontext():
                 if not error or not self._start:
                     self._write(self._end)
@@ -220,34 +219,34 @@ class Rows:
 
     def _close(self) -> None:
         if self._path is not None:
-            with suppress(OSError):  # each row was written out, or it is known that it was not
+            with suppress(OSError):  # every row was flushed, or its error raised
                 self._stream.close()
 
 
-def held_rows(
+def written_rows(
     path: Path, header: str | None = None, *, answer: str = "classes", width: int | None = None
 ) -> dict[str, str | None]:
-    """What an earlier run has written: each picture's id, and its error if it had one.
+    """Read the rows of an earlier run: the id of each picture, and its error or None.
 
-    A last row that is not complete is cut off the file.
+    Removes an incomplete last row from the file.
 
     Args:
-        path: The file; it need not be there.
-        header: The first line of a CSV file; None for lines of JSON.
-        answer: What such a line holds of a picture that could be read.
-        width: How long that is; None for any length.
+        path: The file, which may be missing.
+        header: The first line of a CSV file; None for JSON lines.
+        answer: The member of a JSON row with the result.
+        width: Length of the result; None for any.
 
     Raises:
-        ArgumentError: The file holds something else.
+        ArgumentError: The file was not written by this command with these options.
     """
     if not path.exists():
         return {}
-    held: dict[str, str | None] = {}
+    found: dict[str, str | None] = {}
     complete = 0
     begins = ROW_START if header is None else header.encode()
     with path.open("rb") as stream:
         for number, record in enumerate(stream):
-            if not record.endswith(b"\n"):  # `printable` leaves no other line's end in a row
+            if not record.endswith(b"\n"):  # rows contain no newlines, see `printable`
                 _check_torn(path, record, begins)
                 break
             complete += len(record)
@@ -256,28 +255,28 @@ def held_rows(
                 if text != header:
                     raise ArgumentError(
                         f"{path} has other columns than this run would write: it was made with "
-                        "other options. Give the same ones, or name another file."
+                        "other options. Give the same ones, or another file."
                     )
-                begins = b""  # a row of CSV begins with any name
+                begins = b""  # a CSV row may begin with any name
                 continue
             try:
                 name, error = _csv_row(text) if header else _json_row(text, answer, width)
             except (ValueError, LookupError, TypeError, RecursionError, csv.Error) as problem:
                 raise ArgumentError(
-                    f"{path} was not written by this command with this model: its row "
-                    f"{number + 1} cannot be understood. Name another file."
+                    f"{path} was not written by this command with this model: row {number + 1} is "
+                    "invalid. Give another file."
                 ) from problem
-            held[name] = error
+            found[name] = error
     os.truncate(path, complete)
-    return held
+    return found
 
 
 def _check_torn(path: Path, record: bytes, begins: bytes) -> None:
-    """Only what a run of ours may have left half written is to be cut off."""
+    """Refuse to remove an incomplete last line that is not one of our rows."""
     if not record.startswith(begins) and not begins.startswith(record):
         raise ArgumentError(
-            f"{path} was not written by this command: it ends in something else than one of its "
-            "rows. Name another file."
+            f"{path} was not written by this command: its last line is not one of its rows. Give "
+            "another file."
         )
 
 
@@ -285,9 +284,9 @@ def _json_row(text: str, answer: str, width: int | None) -> tuple[str, str | Non
     row = json.loads(text)
     name, error = row["id"], row.get("error")
     if not isinstance(name, str):
-        raise TypeError("an id is text")
+        raise TypeError("the id must be a string")
     if error is None and width not in (None, len(row[answer])):
-        raise ValueError("an answer of another model")
+        raise ValueError("the result is of another model")
     return name, error
 
 

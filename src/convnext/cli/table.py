@@ -1,4 +1,4 @@
-"""Rows of text in aligned columns, no wider than they may be."""
+"""Tables of aligned columns for the terminal."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Column:
     """One column of a table.
 
     Attributes:
-        title: Stands above it.
+        title: Its header.
         cells: One for each row.
-        numeric: Whether it is aligned to the right.
-        rank: Columns of higher rank are left out first where there is too little width; those of
-            rank 0 never are.
+        numeric: Whether to align to the right.
+        rank: If the table is too wide, columns of higher rank are left out first; those of rank 0
+            never.
     """
 
     title: str
@@ -36,13 +36,13 @@ class Column:
         return max(len(text) for text in (self.title, *self.cells))
 
     def lines(self) -> list[str]:
-        """The title and the cells, all of one width."""
+        """The title and the cells, padded to the same width."""
         align = ">" if self.numeric else "<"
         return [f"{text:{align}{self.width}}" for text in (self.title, *self.cells)]
 
 
 def render(columns: Sequence[Column], width: int | None = None) -> str:
-    """The table as lines of text; with a width, without the columns that do not fit.
+    """Format a table as text; with a width, without the columns that do not fit.
 
     Example:
         >>> print(render([Column("NAME", ["a", "bb"]), Column("MB", ["9", "10"], numeric=True)]))
@@ -62,7 +62,7 @@ def render(columns: Sequence[Column], width: int | None = None) -> str:
 
 
 def output_width() -> int | None:
-    """Width of the terminal that is written to, or `$COLUMNS`; None where there is no limit."""
+    """Width of the terminal, or `$COLUMNS`; None if output is not a terminal."""
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
         return shutil.get_terminal_size().columns
     return None

@@ -1,4 +1,4 @@
-"""`convnext train`: a recipe and pictures to a model, through any interruption."""
+"""`convnext train`: train or fine-tune a classifier on labelled pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_parser", "add_run_options", "missing", "recipes_listed", "run", "settings_listed"]
+from convnext.cli.grammar import old_spelling
+
+__all__ = ["add_parser", "add_run_options", "listing", "missing", "run"]
 
 EXAMPLES = """\
 examples:
@@ -21,27 +23,27 @@ examples:
   KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,0,2     on the first of two
   KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,1,2     on the second
   KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext train my.toml ...
-  convnext train cifar10 --data cifar10/ --show-batch batch.png     what the model will see
-  convnext train --list                                             the recipes that come along
-  convnext train --settings                                         everything a recipe can say
+  convnext train cifar10 --data cifar10/ --show-batch batch.png     draw an augmented batch
+  convnext train list                                               the recipes in the package
+  convnext train settings                                           all settings of a recipe
 
 then:
   convnext predict cat.jpg --model runs/flowers/model
-  convnext evaluate runs/flowers/model --data flowers-test/
+  convnext evaluate --model runs/flowers/model --data flowers-test/
 
-DATA is a folder with a folder for each class, a zip or tar archive of such, a folder with train/
-and val/ in it (or train.zip and test.zip), ImageNet as it comes, arrays (.npz, MNIST's files), or a
-CSV of paths and labels. Without a part to validate with, a tenth of the pictures is held out.
+DATA is a folder with a folder for each class, a zip or tar archive of it, a folder with train/ and
+val/ (or train.zip and test.zip), ImageNet's original files, arrays (.npz, MNIST's files), or a CSV
+of paths and labels. Without validation data, a tenth of the pictures is held out.
 
-A run can be stopped at any moment, even by kill -9: with --resume it goes on from its last
-checkpoint, and ends with the same numbers, bit for bit, as if nothing had happened. Ctrl-C stops
-after the step, with a checkpoint; a second Ctrl-C stops at once.
+A run can be stopped at any moment, even by kill -9: with --resume it continues from its last saved
+state, with the same results, bit for bit, as without interruption. Ctrl-C stops after the current
+step and saves the state; a second Ctrl-C stops at once.
 
-KERAS_BACKEND says what computes: torch, jax or tensorflow. On a CPU torch is the fastest.
+KERAS_BACKEND selects the backend: torch, jax or tensorflow. On a CPU torch is the fastest.
 
-Several devices and hosts share every batch: run.batch_size is that of all together. RUN is a folder
-that all hosts see, and pictures are the same on each. A run may go on with another number of them.
-On tensorflow a run has one device; docs/scale_training.md has Slurm and Kubernetes.
+Several devices and hosts share every batch: run.batch_size is the total. All hosts need the same
+pictures, and RUN on a shared file system. A run can be resumed with another number of hosts. On
+tensorflow a run has one device. docs/scale_training.md describes Slurm and Kubernetes.
 """
 
 
@@ -51,26 +53,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "train",
         help="train or fine-tune a classifier on labelled pictures",
         description="Train a classifier from random or published weights. The result is a folder "
-        "that every\nother command takes.",
+        "for use in all\nother commands.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_options(parser, example="optimizer.learning_rate=1e-3")
-    parser.add_argument("--validation", metavar="DATA", type=Path, help="others to validate with")
+    parser.add_argument("--validation", metavar="DATA", type=Path, help="validation pictures")
     parser.add_argument(
-        "--show-batch", metavar="PNG", type=Path, help="draw what the model will see, and stop"
+        "--show-batch", metavar="PNG", type=Path, help="draw an augmented batch, and stop"
     )
     parser.set_defaults(run=run)
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
-    """Add what all runs of recipes have.
+    """Add the options common to `train` and `pretrain`.
 
     Args:
         parser: The command's.
-        example: Of a setting that is changed.
+        example: An example of `--set`.
     """
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or a file")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="one of `list`, or a file")
     parser.add_argument("--data", metavar="DATA", type=Path, help="pictures: see below")
     parser.add_argument("--out", metavar="RUN", type=Path, help="folder of the run")
     parser.add_argument(
@@ -79,14 +81,14 @@ def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
         action="append",
         default=[],
         dest="changes",
-        help=f"another value for a setting: {example}",
+        help=f"change a setting of the recipe: {example}",
     )
     parser.add_argument(
-        "--init", metavar="WEIGHTS", help="start from a checkpoint's name, a file or a run"
+        "--init", metavar="WEIGHTS", help="initial weights: a checkpoint's name, a file or a run"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     parser.add_argument(
-        "--workers", metavar="N", type=int, help="processes that read (default: one a processor)"
+        "--workers", metavar="N", type=int, help="reading processes (default: one per processor)"
     )
     parser.add_argument(
         "--devices",
@@ -97,22 +99,19 @@ def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
     parser.add_argument(
         "--hosts",
         metavar="HOST:PORT,RANK,COUNT",
-        help="where the first host listens, which one this is from 0, and how many there are",
+        help="address of the first host, rank of this one from 0, and number of hosts",
     )
-    parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard as well")
-    parser.add_argument("--list", action="store_true", help="list the recipes that come along")
-    parser.add_argument("--settings", action="store_true", help="list all settings of a recipe")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs as well")
+    for mode in MODES:
+        parser.add_argument(f"--{mode}", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 0 if the run came to its end, 130 if it was interrupted."""
+    """Train; 0 if the run finished, 130 if it was interrupted."""
     from convnext.train.recipe import Recipe
 
-    if args.list:
-        print(recipes_listed(Recipe))
-        return 0
-    if args.settings:
-        print(settings_listed(Recipe))
+    if (text := listing(args, Recipe)) is not None:
+        print(text)
         return 0
     lacking = missing(args, "recipe", "data", *(() if args.show_batch else ("out",)))
     if lacking is not None:
@@ -170,20 +169,35 @@ def _show_batch(args: argparse.Namespace) -> int:
         args.show_batch,
         balanced=recipe.data.balanced,
     )
-    print(f"{args.show_batch}: pictures as the model will see them.")
+    print(f"{args.show_batch}: an augmented batch.")
     return 0
 
 
 def missing(args: argparse.Namespace, *names: str) -> str | None:
-    """The first of these arguments that was not given, as the command line calls it."""
+    """The name of the first missing argument, as on the command line; None if all are given."""
     for name in names:
         if getattr(args, name) is None:
             return name.upper() if name == "recipe" else f"--{name}"
     return None
 
 
-def recipes_listed(kind: type[Any]) -> str:
-    """The recipes of a kind that come with the package, each with its header."""
+def listing(args: argparse.Namespace, kind: type[Any]) -> str | None:
+    """The text of `list` or `settings`, if it is requested instead of a run.
+
+    Args:
+        args: The command's arguments.
+        kind: The recipes to list.
+    """
+    for mode, listed in MODES.items():
+        if getattr(args, mode):
+            old_spelling(f"convnext {args.command} --{mode}", f"convnext {args.command} {mode}")
+        if getattr(args, mode) or args.recipe == mode:
+            return listed(kind)
+    return None
+
+
+def _recipes(kind: type[Any]) -> str:
+    """The package's recipes of a kind, each with its header comment."""
     from convnext.train.recipe import published_recipes, recipe_header
 
     parts = []
@@ -193,7 +207,7 @@ def recipes_listed(kind: type[Any]) -> str:
     return "\n\n".join(parts)
 
 
-def settings_listed(kind: type[Any]) -> str:
+def _settings(kind: type[Any]) -> str:
     """Every setting of a kind of recipe, with its default and meaning."""
     from convnext.train.settings import describe
 
@@ -201,3 +215,6 @@ def settings_listed(kind: type[Any]) -> str:
     width = max(len(row.name) for row in rows)
     defaults = max(len(row.default) for row in rows)
     return "\n".join(f"{r.name:{width}}  {r.default:{defaults}}  {r.about}" for r in rows)
+
+
+MODES = {"list": _recipes, "settings": _settings}

@@ -1,7 +1,4 @@
-"""Many named vectors into one file, in memory that does not grow with their number.
-
-The file gets its name when it is complete; one that was there before stays until then.
-"""
+"""Write many named vectors to a file, in constant memory and atomically."""
 
 from __future__ import annotations
 
@@ -25,25 +22,20 @@ from convnext.errors import MissingDependencyError
 __all__ = ["VectorFile", "npz_file", "parquet_file"]
 
 Vector = NDArray[np.float32]
-ROW_GROUP = 4096  # vectors that are held in memory
+ROW_GROUP = 4096  # most vectors in memory
 
 
 class VectorFile(ABC):
-    """A file that is being written."""
+    """A file of vectors that is being written."""
 
     @abstractmethod
     def add(self, name: str, vector: Vector) -> None:
-        """Write one vector."""
+        """Add one vector."""
 
 
 @contextmanager
 def npz_file(path: Path, width: int) -> Iterator[VectorFile]:
-    """A NumPy archive with `ids` and `embeddings` `[n, width]`; both wait on the disk.
-
-    Args:
-        path: The file.
-        width: Numbers in a vector.
-    """
+    """Write a NumPy archive with the arrays `ids` and `embeddings` `[n, width]`."""
     with replaced(path) as temporary, _spool(path) as names, _spool(path) as vectors:
         spooled = _Spooled(names, vectors)
         yield spooled
@@ -52,12 +44,7 @@ def npz_file(path: Path, width: int) -> Iterator[VectorFile]:
 
 @contextmanager
 def parquet_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[VectorFile]:
-    """A Parquet file with the columns `id` and `embedding`, a list of fixed length.
-
-    Args:
-        path: The file.
-        width: Numbers in a vector.
-        facts: What else is known, to be kept in the file.
+    """Write a Parquet file with the columns `id` and `embedding`, and `facts` as its metadata.
 
     Raises:
         MissingDependencyError: pyarrow is not installed.
@@ -83,7 +70,7 @@ def _pyarrow() -> Any:
 
 
 def _spool(path: Path) -> IO[bytes]:
-    """A nameless file on the same disk, which is gone when this process is."""
+    """A temporary file on the same disk, deleted when closed."""
     try:
         return tempfile.TemporaryFile(dir=path.absolute().parent)
     except OSError as error:
@@ -91,7 +78,7 @@ def _spool(path: Path) -> IO[bytes]:
 
 
 class _Spooled(VectorFile):
-    """Waits until all are there: an array says its length first."""
+    """Buffers vectors on disk, as an array file begins with the length."""
 
     def __init__(self, names: IO[bytes], vectors: IO[bytes]) -> None:
         self._names = names
@@ -106,7 +93,6 @@ class _Spooled(VectorFile):
         self._longest = max(self._longest, len(name))
 
     def pack(self, path: Path, width: int) -> None:
-        """Write the archive."""
         with zipfile.ZipFile(path, "w") as archive:
             with archive.open("ids.npy", "w", force_zip64=True) as member:
                 text = np.dtype(f"<U{self._longest}")
@@ -130,7 +116,7 @@ def _write_header(stream: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...
 
 
 class _RowGroups(VectorFile):
-    """Gathers vectors until there are enough for a row group."""
+    """Buffers vectors in memory, and writes them in row groups."""
 
     def __init__(self, arrow: Any, writer: Any, schema: Any, width: int) -> None:
         self._arrow = arrow
@@ -146,7 +132,6 @@ class _RowGroups(VectorFile):
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been gathered."""
         if not self._names:
             return
         rows = self._vectors[: len(self._names)]

@@ -1,4 +1,4 @@
-"""`convnext verify`: does a published checkpoint answer here as it was published to?"""
+"""`convnext verify`: compare a checkpoint's logits for one picture with the published ones."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ examples:
   convnext verify convnextv2_tiny --picture 000000039769.jpg
   convnext verify convnextv2_atto --picture cats.png --weights convnextv2_atto_1k_224_ema.pt
 
-The picture is number 000000039769 of COCO's val2017 set, two cats: as the JPEG of that set, or as a
-PNG made of it. Weights are taken from the cache or fetched, unless a file is given. Needs Keras;
-KERAS_BACKEND chooses what computes. Exit code 1: the logits are not those that were published.
+The picture is number 000000039769 of COCO's val2017 set, two cats: the JPEG of that set, or a PNG
+made of it. Weights come from the cache or are downloaded, unless a file is given. Needs Keras;
+KERAS_BACKEND selects the backend. Exit code 1: the logits differ from the published ones.
 """
 
 
@@ -39,9 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help="any name the checkpoint is known by")
-    parser.add_argument("--picture", metavar="PATH", required=True, help="the two cats")
+    parser.add_argument("--picture", metavar="PATH", required=True, help="COCO's picture")
     parser.add_argument(
-        "--weights", metavar="FILE", type=Path, help="a weights file in any layout, not to fetch"
+        "--weights", metavar="FILE", type=Path, help="a weights file, instead of downloading"
     )
     parser.set_defaults(run=run)
 
@@ -87,14 +87,13 @@ def _check_picture(picture: Image.Image, path: str) -> None:
     tiles = np.asarray(picture.resize(expected.shape[1::-1], Resampling.BOX)).astype(int)
     if picture.size != PICTURE_SIZE or np.abs(tiles - expected).max() > 1:
         raise ImageError(
-            f"{path} is another picture ({picture.width} x {picture.height} pixels). The published "
-            f"logits are those of {PICTURE}, {PICTURE_SIZE[0]} x {PICTURE_SIZE[1]} pixels, as COCO "
-            "distributes it: neither resized nor recompressed."
+            f"{path} is another picture ({picture.width} x {picture.height} pixels). Give "
+            f"{PICTURE}, {PICTURE_SIZE[0]} x {PICTURE_SIZE[1]} pixels, as COCO distributes it: "
+            "neither resized nor recompressed."
         )
 
 
 def _logits(checkpoint: Checkpoint, weights: Path, picture: Image.Image) -> list[float]:
-    """What our model answers to a picture, with the checkpoint's own preprocessing."""
     import convnext
     from convnext.images.transform import normalise, pixels
 

@@ -202,7 +202,7 @@ def _product(precision: str, calibration: Calibration | None) -> Product:
     if calibration is None:
         raise ArgumentError(
             "int8 needs a calibration: give calibration= a folder of pictures such as the model "
-            "will see, or the file that `convnext quantize MODEL PICTURES` makes of them."
+            "will see, or the file that `convnext quantize PICTURES --model MODEL` makes of them."
         )
     return rounded(calibration)
 

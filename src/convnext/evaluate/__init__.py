@@ -1,4 +1,4 @@
-"""How good is a model? Labelled pictures in, reports out.
+"""Evaluate the accuracy of a model on labelled pictures, and write reports.
 
 subject = open_subject("convnext_tiny.fb_in1k")
 data = open_dataset("imagenet/val", subject.classes)

@@ -1,9 +1,7 @@
-"""From logits and labels to the numbers that a model is known by.
+"""Accuracy, log-loss and calibration from logits and labels.
 
-Why it exists: a published accuracy is a definition as much as a number. Each one is defined here
-once, exactly: sums are rounded once at the end, so no number depends on the order of pictures or on
-how they were batched, and ties have a rule.
-It knows nothing of pictures, files or engines.
+Sums are exact and rounded once, so results do not depend on the order of pictures or on batches.
+Ties between logits have a defined order.
 """
 
 from __future__ import annotations
@@ -32,15 +30,15 @@ __all__ = [
 
 TOP_K = 5
 BINS = 15
-_Z = 1.959963984540054  # of the normal distribution, 95 % lie within so many deviations
+_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 class Judgement(NamedTuple):
-    """What a model said of one picture whose class is known; all None if it said no numbers.
+    """The evaluation of the logits of one picture; all None if they are not finite.
 
     Attributes:
         prediction: The class with the largest logit; of equal ones, the first.
-        rank: How many classes come before the right one: 0 if the prediction is right.
+        rank: Number of classes before the right one: 0 if the prediction is right.
         log_probability: Natural logarithm of the right class's probability.
         confidence: Probability of the prediction.
     """
@@ -54,16 +52,15 @@ class Judgement(NamedTuple):
 def judge(
     logits: NDArray[Any], labels: Sequence[int], competing: Sequence[int] | None = None
 ) -> list[Judgement]:
-    """Judge the model's answers to some pictures.
+    """Evaluate the logits of some pictures.
 
-    Classes come in order of their logits, equal logits in order of their numbers; so a model that
-    says the same for every class is right about class 0 only. A row with a logit that is not a
-    finite number is no answer.
+    Classes are ranked by logit, equal logits by class number; so constant logits predict class 0.
+    Logits that are not all finite give an empty judgement.
 
     Args:
         logits: `[pictures, classes]`.
         labels: The right class of each picture.
-        competing: The classes to choose from, sorted; all by default. Probabilities are among
+        competing: The classes to choose from, sorted; by default all. Probabilities are among
             these.
 
     Example:
@@ -97,9 +94,9 @@ class Bin:
     Attributes:
         low: Lower end, not included.
         high: Upper end, included.
-        pictures: How many.
+        pictures: Number of pictures.
         confidence: Their mean confidence; None without pictures.
-        accuracy: How many of them are right; None without pictures.
+        accuracy: Their share of right predictions; None without pictures.
     """
 
     low: float
@@ -111,7 +108,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """How the pictures of one class fared."""
+    """Counts of right predictions for the pictures of one class."""
 
     index: int
     pictures: int
@@ -121,7 +118,7 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often one class was taken for another."""
+    """Number of pictures of class `label` that were predicted as class `prediction`."""
 
     label: int
     prediction: int
@@ -130,21 +127,21 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What was measured.
+    """The results over all pictures.
 
     Attributes:
-        pictures: How many were judged.
-        unanswered: How many of them got logits that are not finite. They count as wrong in top-1
+        pictures: Number of pictures.
+        unanswered: Number of pictures whose logits are not finite. They count as wrong in top-1
             and top-5, and are left out of log-loss and calibration.
-        correct: How many are right.
-        within_5: For how many the right class is among the first five; None where five classes or
-            fewer compete.
+        correct: Number of right predictions.
+        within_5: Number of pictures whose right class is among the first five; None with five or
+            fewer competing classes.
         log_loss: Mean of the negative natural logarithm of the right class's probability.
         ece: Expected calibration error: mean over pictures of |accuracy - mean confidence| of their
             bin, of 15 bins of equal width (Guo et al. 2017, arXiv 1706.04599).
         bins: Those bins.
-        classes: Every class of which there were pictures, in order.
-        confusions: Every confusion, most frequent first; equal ones in order of their classes.
+        classes: Every class with pictures, in order.
+        confusions: Every confusion, most frequent first, then by class.
     """
 
     pictures: int
@@ -159,10 +156,10 @@ class Accuracy:
 
 
 class Tally:
-    """Collects judgements, 28 bytes each.
+    """Accumulates judgements, in 28 bytes each.
 
     Args:
-        competing: How many classes the model chooses from.
+        competing: Number of classes the model chooses from.
     """
 
     def __init__(self, competing: int) -> None:
@@ -172,7 +169,7 @@ class Tally:
         self._unanswered: Counter[int] = Counter()
 
     def add(self, label: int, judgement: Judgement) -> None:
-        """Count one picture."""
+        """Add one picture."""
         prediction, rank, log_probability, confidence = judgement
         if prediction is None or rank is None or log_probability is None or confidence is None:
             self._unanswered[label] += 1
@@ -184,7 +181,7 @@ class Tally:
         self._confidences.append(confidence)
 
     def accuracy(self) -> Accuracy:
-        """The numbers so far."""
+        """The results over all pictures added so far."""
         labels, ranks = np.array(self._labels), np.array(self._ranks)
         predictions = np.array(self._predictions)
         answered, unanswered = len(labels), self._unanswered.total()
@@ -215,14 +212,14 @@ class Tally:
     def _bins(self, correct: NDArray[np.bool_]) -> tuple[Bin, ...]:
         edges = np.arange(BINS + 1) / BINS
         confidences = np.array(self._confidences)
-        places = np.searchsorted(edges[1:], confidences)
+        numbers = np.searchsorted(edges[1:], confidences)
         bins = []
-        for place in range(BINS):
-            members = places == place
+        for number in range(BINS):
+            members = numbers == number
             count = int(members.sum())
             mean = math.fsum(confidences[members]) / count if count else None
             share = int(correct[members].sum()) / count if count else None
-            bins.append(Bin(float(edges[place]), float(edges[place + 1]), count, mean, share))
+            bins.append(Bin(float(edges[number]), float(edges[number + 1]), count, mean, share))
         return tuple(bins)
 
     def _classes(self, labels: NDArray[Any], ranks: NDArray[Any]) -> tuple[ClassAccuracy, ...]:
@@ -236,7 +233,7 @@ class Tally:
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score, which is right for shares near 0 and 1 too.
+    """The 95 % confidence interval of a share (Wilson's score), valid for shares near 0 and 1 too.
 
     Example:
         >>> low, high = wilson(41_033, 50_000)  # 82.066 %

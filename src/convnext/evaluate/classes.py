@@ -1,8 +1,7 @@
-"""Whatever a class is called in a data set, to its number in the model.
+"""Match the class names of a data set to the classes of a model.
 
-Why it exists: the folders and label files of data sets name classes by WordNet id, by number or by
-words, and a class that is mistaken for another spoils every measurement without a sign. So all
-names of a data set are understood in one and the same way, or refused in one error.
+Data sets name classes by WordNet id, number or words. All names of a data set are interpreted in
+the same way, or refused in one error, since a wrong match would silently falsify every result.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ LISTED = 10  # unknown names in an error
 
 @dataclass(frozen=True)
 class Naming:
-    """How the names of a data set were understood.
+    """The classes of the names in a data set.
 
     Attributes:
-        by: Whether they are WordNet ids, words or numbers.
+        by: Whether the names are WordNet ids, words or numbers.
         numbers: The class of each name.
-        unknown: Names of no class, where these were allowed.
+        unknown: Names that match no class, if these are allowed.
     """
 
     by: Scheme
@@ -44,8 +43,8 @@ def _fold(text: str) -> str:
     return re.sub(r"[\s_-]+", " ", text).strip().casefold()
 
 
-class _Names:
-    """The classes that have a name, spelled like this or nearly so."""
+class _NameIndex:
+    """An index of classes by name, exact or ignoring case, hyphens and underscores."""
 
     def __init__(self) -> None:
         self.spelled: defaultdict[str, set[int]] = defaultdict(set)
@@ -66,8 +65,8 @@ class Classes:
 
     Attributes:
         count: Width of its classifier.
-        labels: Their names, if anybody said.
-        origin: Who said, for reports.
+        labels: Their names, if known.
+        origin: Source of the names, for reports.
 
     Example:
         >>> pets = Classes(2, Labels(("cat, house cat", "dog")))
@@ -77,17 +76,17 @@ class Classes:
 
     count: int
     labels: Labels | None = None
-    origin: str = "nobody: classes are numbers"
+    origin: str = "none: classes are numbers"
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != self.count:
             raise ArgumentError(
-                f"The model has {self.count:,} classes, and {len(self.labels):,} are named "
-                f"({self.origin}). Give a file that names each of the model's, in its order."
+                f"The model has {self.count:,} classes, but {len(self.labels):,} names were given "
+                f"({self.origin}). Give a file with one name for each class, in order."
             )
 
     def name(self, index: int) -> str:
-        """The first of a class's names, or else its number."""
+        """The first of a class's names, or its number."""
         return self.labels.short(index) if self.labels else str(index)
 
     def wnid(self, index: int) -> str | None:
@@ -104,23 +103,23 @@ class Classes:
     ) -> Naming:
         """Find the class of every name: all by WordNet id, else all by words, else all by number.
 
-        Words are any one of a class's names, or all of them as the model's labels list them. What
-        is the first name of one class and another name of a second means the first. Letter case,
-        hyphens and underscores matter only where names differ in nothing else. Numbers count from
-        0; where classes are called by numbers, such as 1 to 102, these are words.
+        Words are any of a class's names, or all of them as in the model's labels. A class's first
+        name has precedence over other names of other classes. Case, hyphens and underscores matter
+        only between names that differ in nothing else. Numbers count from 0, unless the model's
+        labels are numbers (such as 1 to 102), which are words.
 
         Args:
             texts: The names.
-            what: What bears them, for the error.
-            partial: Whether names that are understood in no way are given back, not refused.
-            by: How they are meant, if somebody said.
+            what: Kind of the names, for the error.
+            partial: Whether to return unknown names instead of raising an error.
+            by: Kind of the names, if known.
 
         Raises:
-            ArgumentError: A name is that of no class, or of more than one. Lists all such names.
+            ArgumentError: A name matches no class, or more than one. Lists all such names.
         """
         if by and by not in self._finders:
             raise ArgumentError(
-                "Nobody says what the model's classes are called: give their names with --labels."
+                "The names of the model's classes are unknown. Give them with --labels."
             )
         finders = {by: self._finders[by]} if by else self._finders
         attempts = {way: {text: find(text) for text in texts} for way, find in finders.items()}
@@ -128,7 +127,7 @@ class Classes:
             way: sum(len(hits) == 1 for hits in found.values()) for way, found in attempts.items()
         }
         likely = None if any(known.values()) else _likely(texts)
-        way = max(known, key=lambda way: (known[way], way == likely))  # of equals the first
+        way = max(known, key=lambda way: (known[way], way == likely))  # the first of equals
         found = attempts[way]
         unknown = sorted(text for text, hits in found.items() if len(hits) != 1)
         if len(unknown) == len(found) or (unknown and not partial):
@@ -151,12 +150,9 @@ class Classes:
         return next((hits for names in self._names if (hits := names.find(text))), set())
 
     @cached_property
-    def _names(self) -> tuple[_Names, _Names]:
-        """First and whole names, and then the others.
-
-        A harmonica is called a harp, too, but what is called a harp first is one.
-        """
-        first, others = _Names(), _Names()
+    def _names(self) -> tuple[_NameIndex, _NameIndex]:
+        """Indexes of first and full names, and of the other names, which are tried second."""
+        first, others = _NameIndex(), _NameIndex()
         for index, whole in enumerate(self.labels.names if self.labels else ()):
             name, *synonyms = whole.split(", ")
             first.add(index, whole, name)
@@ -177,9 +173,9 @@ class Classes:
         }
         allowed = ", or all ".join(ways[scheme] for scheme in self._finders)
         return (
-            f"{len(unknown):,} {what} name{'s are' if len(unknown) > 1 else ' is'} no class of the "
-            f"model: {', '.join(listed)}{more}. Classes may be named all {allowed}. The model's "
-            f"own names come from {self.origin}; give others with --labels."
+            f"{len(unknown):,} {what} name{'s match' if len(unknown) > 1 else ' matches'} no class "
+            f"of the model: {', '.join(listed)}{more}. Classes may be named all {allowed}. The "
+            f"source of the model's names: {self.origin}; give others with --labels."
         )
 
     def _suggest(self, by: Scheme, text: str, hits: set[int]) -> str:
@@ -193,7 +189,7 @@ class Classes:
 
 
 def _likely(texts: Collection[str]) -> Scheme:
-    """What names look like, for the error where none of them is known."""
+    """The probable kind of unknown names, for the error."""
     if all(re.fullmatch(r"n\d{8}", text) for text in texts):
         return "wnid"
     return "index" if all(text.isdecimal() for text in texts) else "name"

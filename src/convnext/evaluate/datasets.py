@@ -1,8 +1,6 @@
-"""A folder or archive of pictures, and which class each of them shows.
+"""Find the pictures of a folder or archive and their classes, before any picture is decoded.
 
-Why it exists: before the first picture is decoded, every picture's class has to be known, or the
-error be told; a run of hours must not end because of a folder's name.
-It knows nothing of what is measured. Pictures come from `convnext.images.sources`, in its order.
+All errors in the labels are reported at once. Pictures have the order of `convnext.images.sources`.
 """
 
 from __future__ import annotations
@@ -22,20 +20,20 @@ from convnext.images.labels import Labels
 from convnext.images.read import Limits
 from convnext.images.sources import ARCHIVE_SUFFIXES, SUFFIXES, Named, Sources, iterate
 
-__all__ = ["Dataset", "Entry", "Layout", "check_data", "open_dataset"]
+__all__ = ["Dataset", "LabelledPicture", "Layout", "check_data", "open_dataset"]
 
 Layout = Literal["auto", "folder", "imagenet-val", "zip", "tar"]
 
-_NAMES_ONLY = Limits(bytes=0)  # of an archive's members, one byte is read
+_NAMES_ONLY = Limits(bytes=0)  # reads one byte of an archive's members
 _LISTED = 5
 
 
-class Entry(NamedTuple):
-    """One picture.
+class LabelledPicture(NamedTuple):
+    """A picture's name and class.
 
     Attributes:
         id: Its path below the data folder or in the archive.
-        label: The class it shows.
+        label: Its class.
     """
 
     id: str
@@ -48,33 +46,33 @@ class Dataset:
 
     Attributes:
         path: The folder or archive.
-        layout: How labels were found, for reports.
+        layout: Description of how labels were found, for reports.
         classes: The model's classes.
         entries: The pictures to evaluate, in order.
-        competing: The classes among which the model has to choose, sorted; None for all.
-        notes: What whoever reads the result should know.
+        competing: The classes the model chooses among, sorted; None for all.
+        notes: Warnings for the reader of a report.
     """
 
     path: Path
     layout: str
     classes: Classes
-    entries: tuple[Entry, ...]
+    entries: tuple[LabelledPicture, ...]
     competing: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        """A digest of names, labels and competing classes; the pictures are not read for it."""
+        """A digest of names, labels and competing classes, but not of the pictures' content."""
         digest = hashlib.sha256(repr(self.competing).encode())
         for name, label in self.entries:
             digest.update(f"{name}\0{label}\0".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def pictures(self, start: int = 0) -> Iterator[tuple[Named, int]]:
-        """Each picture and its label, from the one at `start` on.
+        """Yield each picture and its label, beginning with number `start`.
 
         Raises:
-            ArgumentError: Files have come or gone since the data set was opened.
+            ArgumentError: Files were added or removed since the data set was opened.
         """
         position = 0
         for named in iterate(_sources(self.path)):
@@ -87,30 +85,29 @@ class Dataset:
             if position == len(self.entries):
                 return
         raise ArgumentError(
-            f"{self.entries[position].id!r} is no longer in {self.path}, or no longer at its "
-            "place: the data must not change during an evaluation."
+            f"{self.entries[position].id!r} was moved or removed from {self.path}: the data must "
+            "not change during an evaluation."
         )
 
 
 def check_data(path: str | Path, layout: str = "auto") -> None:
-    """Refuse at once what cannot be evaluated; `open_dataset` has a closer look.
+    """Quickly check path and layout; `open_dataset` checks the content.
 
     Raises:
-        ArgumentError: There is no such folder or archive, or no such layout.
+        ArgumentError: There is no such folder, archive or layout.
     """
     path = Path(path)
     if layout not in get_args(Layout):
         raise UnknownNameError("layout", layout, get_args(Layout))
     if not path.exists():
-        raise ArgumentError(f"There is no {path}. Give a folder of pictures, or an archive.")
+        raise ArgumentError(f"{path} does not exist. Give a folder of pictures, or an archive.")
     suffixes = {"zip": (".zip",), "tar": ARCHIVE_SUFFIXES[1:]}.get(layout, ARCHIVE_SUFFIXES)
     is_archive = path.is_file() and path.name.lower().endswith(suffixes)
     archive_only = layout in ("zip", "tar")
     if not is_archive and (archive_only or not path.is_dir()):
         raise ArgumentError(
-            f"{path} is not what the layout {layout!r} means: "
-            f"{'' if archive_only else 'a folder, or '}an archive that ends in "
-            f"{' or '.join(suffixes)}."
+            f"The layout {layout!r} needs {'' if archive_only else 'a folder or '}an archive that "
+            f"ends in {' or '.join(suffixes)}, which {path} is not."
         )
 
 
@@ -124,33 +121,33 @@ def open_dataset(
     subset: str | Path = "model",
     limit: int | None = None,
 ) -> Dataset:
-    """Find all pictures and their classes, reading none.
+    """Find all pictures and their classes, without decoding any.
 
     Args:
-        path: A folder, or a zip or tar archive, which is read in place.
+        path: A folder, or a zip or tar archive, which is not unpacked.
         classes: The model's classes.
-        layout: `"folder"`, `"zip"` and `"tar"`: a folder for each class, which may lie in folders
-            that all have in common; folders below a class folder belong to it. `"imagenet-val"`:
-            labels come from `ground_truth`, or else from WordNet ids in the file names, as in
-            `ILSVRC2012_val_00000001_n01751748.JPEG`. `"auto"` takes the former where there are
-            folders and no ground truth.
+        layout: `"folder"`, `"zip"` and `"tar"`: a folder for each class, possibly inside common
+            parent folders; folders below a class folder belong to it. `"imagenet-val"`: labels
+            come from `ground_truth`, or from WordNet ids in the file names, such as
+            `ILSVRC2012_val_00000001_n01751748.JPEG`. `"auto"`: class folders if there are folders
+            and no ground truth, else as `"imagenet-val"`.
         ground_truth: From `read_ground_truth`.
-        sort_folders: Whether class folders, sorted by name, are the model's classes in order, as
-            torchvision's `ImageFolder` and Keras take them.
-        subset: Among which classes the model has to choose. `"model"`: among all it has.
-            `"data"`: among those that the data has, as the published numbers of ImageNet-A and
-            ImageNet-R (200 classes) are measured. A text file with one class a line: among these,
-            and pictures of others are left out.
-        limit: How many pictures at most, spread evenly over the data.
+        sort_folders: Whether class folders, sorted by name, are the model's classes in order, as in
+            torchvision's `ImageFolder` and Keras.
+        subset: The classes the model chooses among. `"model"`: all its classes. `"data"`: the
+            classes of the data, as for published numbers of ImageNet-A and ImageNet-R (200
+            classes). The path of a text file with one class per line: these, leaving out pictures
+            of others.
+        limit: Largest number of pictures, spread evenly over the data.
 
     Raises:
-        ArgumentError: There is no such data, a folder or label means no class of the model, or an
-            option does not go with the data.
+        ArgumentError: There is no such data, a folder or label is not a class of the model, or an
+            option does not fit the data.
     """
     path = Path(path)
     check_data(path, layout)
     if limit is not None and limit < 1:
-        raise ArgumentError(f"The limit is a number of pictures, 1 or more; got {limit}.")
+        raise ArgumentError(f"limit must be 1 or more; got {limit}.")
     names = _survey(path)
     flat = not any("/" in name for name in names)
     numbers: Mapping[str, int] = {}
@@ -158,7 +155,10 @@ def open_dataset(
         form, texts = _labels_of_files(names, ground_truth)
         what = "label"
     elif ground_truth:
-        raise ArgumentError(f"With the layout {layout!r} folders are the labels: no ground truth.")
+        raise ArgumentError(
+            f"With the layout {layout!r}, labels are the folders: give no ground truth, or the "
+            "layout 'imagenet-val'."
+        )
     else:
         form, texts, what = "class folders", _class_folders(names), "folder"
         if sort_folders:
@@ -175,7 +175,7 @@ def open_dataset(
 
 
 def _sources(path: Path) -> Sources:
-    """The data; its folders one by one where some are links, which are not followed otherwise."""
+    """The data to iterate; as a list of its children if some are links, to follow these."""
     if not path.is_dir():
         return path
     with os.scandir(path) as found:
@@ -195,11 +195,10 @@ def _below(path: Path, name: str) -> str:
 
 
 def _survey(path: Path) -> list[str]:
-    """The names of all pictures."""
     names = []
     for name, source in iterate(_sources(path), _NAMES_ONLY):
         if isinstance(source, ImageError) and Path(name).suffix.lower() not in SUFFIXES:
-            raise ArgumentError(f"The data cannot be read as a whole. {source}")
+            raise ArgumentError(f"Not all of the data can be read. {source}")
         names.append(_below(path, name))
     return names
 
@@ -212,14 +211,14 @@ def _labels_of_files(
     labels = labels_in_names(names)
     if labels is None:
         raise ArgumentError(
-            f"{names[0]!r} and the other pictures lie in no class folders, and their names hold no "
-            "WordNet ids: give the file with their labels as --ground-truth."
+            f"The pictures, such as {names[0]!r}, are not in class folders, and their names have "
+            "no WordNet ids. Give a file of labels as --ground-truth."
         )
     return "labels in file names", labels
 
 
 def _class_folders(names: Sequence[str]) -> list[str]:
-    """The class folder of each picture: the first that not all pictures have in common."""
+    """The class folder of each picture: the first below the common parents of all pictures."""
     parents = [PurePosixPath(name).parent.parts for name in names]
     level = _common(parents)
     if level == min(map(len, parents)):  # one class folder, or pictures outside any
@@ -227,15 +226,14 @@ def _class_folders(names: Sequence[str]) -> list[str]:
     if level < 0:
         outside = [name for name, parts in zip(names, parents, strict=True) if not parts]
         raise ArgumentError(
-            f"{len(outside):,} of {len(names):,} pictures lie in no class folder, such as "
-            f"{', '.join(map(repr, outside[:_LISTED]))}. Move them, or give a label file as "
+            f"{len(outside):,} of {len(names):,} pictures are not in a class folder, such as "
+            f"{', '.join(map(repr, outside[:_LISTED]))}. Move them, or give a file of labels as "
             "--ground-truth."
         )
     return [parts[level] for parts in parents]
 
 
 def _common(paths: Sequence[tuple[str, ...]]) -> int:
-    """How many folders at the beginning all paths share."""
     first, last = min(paths), max(paths)
     shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     return len(list(shared))
@@ -243,9 +241,9 @@ def _common(paths: Sequence[tuple[str, ...]]) -> int:
 
 def _entries(
     names: Sequence[str], texts: Sequence[str], numbers: Mapping[str, int]
-) -> tuple[Entry, ...]:
+) -> tuple[LabelledPicture, ...]:
     pairs = zip(names, texts, strict=True)
-    return tuple(Entry(name, numbers[text]) for name, text in pairs if text in numbers)
+    return tuple(LabelledPicture(name, numbers[text]) for name, text in pairs if text in numbers)
 
 
 def _read_subset(path: Path, classes: Classes) -> tuple[int, ...]:
@@ -253,11 +251,12 @@ def _read_subset(path: Path, classes: Classes) -> tuple[int, ...]:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise ArgumentError(
-            f"The subset is 'model', 'data' or a file of classes. {path} cannot be read: {error}"
+            "The subset must be 'model', 'data' or a file of classes, and "
+            f"{path} cannot be read: {error}"
         ) from error
     texts = {line.strip() for line in lines if line.strip()}
     if not texts:
-        raise ArgumentError(f"{path} names no class: one a line.")
+        raise ArgumentError(f"{path} names no class. Give one per line.")
     return tuple(sorted(set(classes.understand(texts, what="subset").numbers.values())))
 
 
@@ -268,9 +267,11 @@ def _restricted(
     if chosen is not None:
         kept = tuple(entry for entry in data.entries if entry.label in set(chosen))
         if not kept:
-            raise ArgumentError(f"No picture in {data.path} shows a class of the subset {subset}.")
+            raise ArgumentError(
+                f"No picture in {data.path} is of a class in {subset}. Give another subset."
+            )
         left_out = found - len(kept)
-        note = f"Left out: {left_out:,} pictures of classes that are not in the subset."
+        note = f"{left_out:,} pictures of classes outside the subset were left out."
         return replace(
             data, entries=kept, competing=tuple(chosen), notes=(note,) if left_out else ()
         )
@@ -280,8 +281,8 @@ def _restricted(
         return data
     note = (
         f"The data has {len(present):,} of the model's {data.classes.count:,} classes, and the "
-        "model had to choose among all it has. What is published for sets of fewer classes, such "
-        "as ImageNet-A and ImageNet-R, is measured among the data's: --subset data."
+        "model chose among all of its own. Published numbers for sets with fewer classes, such as "
+        "ImageNet-A and ImageNet-R, are measured among the data's classes: use --subset data."
     )
     return replace(data, notes=(note,))
 

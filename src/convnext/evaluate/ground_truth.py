@@ -1,8 +1,6 @@
-"""Files that say which class each picture of a flat folder shows.
+"""Read label files for pictures that are not in class folders, such as ImageNet's validation set.
 
-Why it exists: the ImageNet validation set is one folder of 50,000 pictures and a file of labels, of
-which a dozen forms are about. Each is read here for what it is, and where a file can be read in two
-ways, the user is asked.
+A dozen forms of ImageNet's label file are in use; one that is ambiguous is refused.
 """
 
 from __future__ import annotations
@@ -32,14 +30,14 @@ _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})(?!\d)")
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What a label file says.
+    """The labels of a label file.
 
     Attributes:
-        form: What it was taken for, for reports.
-        lines: One label for each picture in order, if the file names no pictures.
-        table: Labels by the names of pictures, if it does.
+        form: The detected form, for reports.
+        lines: One label for each picture in order, if the file does not name the pictures.
+        table: Labels by picture name, if it does.
         source: The file, for messages.
-        by: How labels are meant, if somebody said.
+        by: Kind of the labels, if known.
     """
 
     form: str
@@ -55,25 +53,25 @@ class GroundTruth:
             names: Paths of the pictures below the data folder.
 
         Raises:
-            ArgumentError: A picture has no label, or it is not clear which one.
+            ArgumentError: A picture has no label, or more than one.
         """
         return self._by_name(names) if self.table else self._by_line(names)
 
     def _by_line(self, names: Sequence[str]) -> list[str]:
         matches = [_VALIDATION_NAME.search(PurePosixPath(name).name) for name in names]
         numbers = [int(match[1]) for match in matches if match]
-        if len(numbers) == len(names):  # the name says which line: pictures may be missing
+        if len(numbers) == len(names):  # names have the line number, so pictures may be missing
             if not 1 <= min(numbers) <= max(numbers) <= len(self.lines):
                 raise ArgumentError(
-                    f"{self.source} has {len(self.lines):,} lines, but there are pictures "
-                    f"numbered {min(numbers):,} to {max(numbers):,}. Give the file of this set."
+                    f"{self.source} has {len(self.lines):,} lines, but pictures are numbered "
+                    f"{min(numbers):,} to {max(numbers):,}. Give the label file of these pictures."
                 )
             return [self.lines[number - 1] for number in numbers]
         if len(self.lines) != len(names):
             raise ArgumentError(
-                f"{self.source} has {len(self.lines):,} labels for {len(names):,} pictures. A "
-                "file without names needs one label for each picture, in the order of their "
-                "names; else give a table of names and labels."
+                f"{self.source} has {len(self.lines):,} labels for {len(names):,} pictures. Give "
+                "one label for each picture in the order of their names, or a table of names and "
+                "labels."
             )
         order = sorted(range(len(names)), key=lambda position: names[position])
         labels = [""] * len(names)
@@ -109,20 +107,19 @@ def read_ground_truth(
     """Read a label file.
 
     Args:
-        path: One label a line, in the order of the pictures' names (of pictures that are named as
-            ImageNet's validation set, each has the line of its number); or a table separated by
-            commas, tabs or spaces, with a line for each picture, its name in the first column and
-            its label in the second. A label is a WordNet id, a class name or a number.
-        numbers: What numbers are: `"index"` counts the model's classes from 0; `"name"` is what
-            they are called, such as 1 to 102; `"ilsvrc"` is the id that the ImageNet challenge gave
-            a class, from 1, in an order of its own. `"auto"` tells the last by the numbers 0, which
-            it has not, and 1000.
-        synsets: Which class has which ILSVRC id: the `meta.mat` of the challenge's development kit,
-            or a text file of ids and WordNet ids (`map_clsloc.txt`). By default looked for beside
+        path: A file with one label per line, in the order of the pictures' names (pictures named
+            like ImageNet's validation set have the line of their number); or a table separated by
+            commas, tabs or spaces with a picture's name in the first column and its label in the
+            second. A label is a WordNet id, a class name or a number.
+        numbers: Meaning of numbers: `"index"` for the model's classes from 0; `"name"` for class
+            names, such as 1 to 102; `"ilsvrc"` for the ids of the ImageNet challenge, which begin
+            at 1 and have another order. `"auto"` detects the latter if 1000 occurs and 0 does not.
+        synsets: File of the ILSVRC ids: the `meta.mat` of the challenge's development kit, or a
+            text file of ids and WordNet ids (`map_clsloc.txt`). By default one of these beside
             `path`.
 
     Raises:
-        ArgumentError: The file cannot be read, contradicts itself, or can be read in two ways.
+        ArgumentError: The file cannot be read, contradicts itself, or is ambiguous.
     """
     path = Path(path)
     if numbers not in get_args(Numbers):
@@ -134,13 +131,13 @@ def read_ground_truth(
     with_blanks = [line.strip() for line in text.splitlines()]
     lines = [line for line in with_blanks if line]
     if not lines:
-        raise ArgumentError(f"The ground truth {path} is empty: one label for each picture.")
+        raise ArgumentError(f"The ground truth {path} is empty. Give a label for each picture.")
     table = _table(with_blanks, path)
     labels = list(table.values()) or lines
     form = "table of names and labels" if table else "list of labels"
     if _are_ilsvrc_ids(labels, numbers, path):
         wnids = _wnid_of_ilsvrc_id(path, synsets)
-        translated = [wnids.get(label, label) for label in labels]  # a table's header stays
+        translated = [wnids.get(label, label) for label in labels]  # keeps a table's header
         table = dict(zip(table, translated, strict=True)) if table else {}
         lines, form = translated, f"{form}, ILSVRC ids"
     meant = numbers if numbers in ("index", "name") and _numbers_of(labels) else None
@@ -148,7 +145,7 @@ def read_ground_truth(
 
 
 def labels_in_names(names: Sequence[str]) -> list[str] | None:
-    """The WordNet id that every one of these file names holds, as Hugging Face's copy does."""
+    """The WordNet id in each file name, as in Hugging Face's copy; None if not all have one."""
     found = [_WNID_IN_NAME.findall(PurePosixPath(name).name) for name in names]
     return [hits[0] for hits in found] if all(len(hits) == 1 for hits in found) else None
 
@@ -156,10 +153,10 @@ def labels_in_names(names: Sequence[str]) -> list[str] | None:
 def csv_rows(lines: Sequence[str], separator: str, path: Path) -> list[list[str]]:
     """The cells of each line that is not blank.
 
-    Lines are parsed one by one: a quote that is not closed would swallow the rows behind it.
+    Lines are parsed one by one, as an unclosed quote would include the lines after it.
 
     Raises:
-        ArgumentError: A line is not in order.
+        ArgumentError: A line is invalid.
     """
     rows: list[list[str]] = []
     for number, line in enumerate(lines, 1):
@@ -167,14 +164,13 @@ def csv_rows(lines: Sequence[str], separator: str, path: Path) -> list[list[str]
             rows += csv.reader([line] if line.strip() else [], delimiter=separator, strict=True)
         except csv.Error as error:
             raise ArgumentError(
-                f"{path}, line {number}: {error}. A row is one line, and a quote that is opened "
-                "must be closed in the same line."
+                f"{path}, line {number}: {error}. A row must be one line, with all quotes closed."
             ) from error
     return rows
 
 
 def _table(lines: Sequence[str], path: Path) -> dict[str, str]:
-    """Labels by name; none if the lines are labels alone."""
+    """Labels by picture name; empty if the lines have labels only."""
     first = next(line for line in lines if line)
     separated = next((character for character in "\t," if character in first), None)
     if separated:
@@ -188,10 +184,12 @@ def _table(lines: Sequence[str], path: Path) -> dict[str, str]:
         if len(row) < 2 or not row[1].strip():
             raise ArgumentError(f"{path}: the row {' '.join(row)!r} has no label in column 2.")
         name, label = PurePosixPath(row[0].strip()).as_posix(), row[1].strip()
-        wnid = _WNID.match(label)  # Kaggle's label has boxes behind it
+        wnid = _WNID.match(label)  # Kaggle's labels are followed by bounding boxes
         label = wnid[0] if wnid else label
         if table.setdefault(name, label) != label:
-            raise ArgumentError(f"{path} says of {name!r} both {table[name]!r} and {label!r}.")
+            raise ArgumentError(
+                f"{path} has two labels for {name!r}: {table[name]!r} and {label!r}. Keep one."
+            )
     return table
 
 
@@ -210,9 +208,9 @@ def _are_ilsvrc_ids(labels: Sequence[str], numbers: Numbers, path: Path) -> bool
     if min(values) == 0:
         return False
     raise ArgumentError(
-        f"{path} holds the numbers {min(values)} to {max(values)}: say whether they count the "
-        "model's classes from 0 (--numbers index), are what these are called (--numbers name), or "
-        "are the ids of the ImageNet challenge, which has an order of its own (--numbers ilsvrc)."
+        f"The numbers {min(values)} to {max(values)} in {path} are ambiguous. Say whether they "
+        "count the model's classes from 0 (--numbers index), are class names (--numbers name), or "
+        "are ids of the ImageNet challenge, which have another order (--numbers ilsvrc)."
     )
 
 
@@ -221,8 +219,8 @@ def _wnid_of_ilsvrc_id(path: Path, given: str | Path | None) -> Mapping[str, str
     found = Path(given) if given else next((file for file in beside if file.is_file()), None)
     if found is None:
         raise ArgumentError(
-            f"{path} holds ids of the ImageNet challenge (1 to 1000), whose order is not that of "
+            f"{path} has ids of the ImageNet challenge (1 to 1000), whose order is not that of "
             f"the classes. Put the development kit's {' or '.join(SYNSET_FILES)} beside it, or "
-            "name one with --synsets. (If the numbers count classes from 0, say --numbers index.)"
+            "give one with --synsets. (If the numbers count classes from 0, use --numbers index.)"
         )
     return {str(number): wnid for number, wnid in read_synsets(found).items()}

@@ -1,11 +1,9 @@
-"""What became of each picture, written down as it happens.
+"""The journal of an evaluation: the result of each picture, to resume an interrupted run.
 
-Why it exists: 50,000 pictures take hours on a small machine. A run that was interrupted goes on
-from its last whole batch, and because batches are then the same as without interruption, so are the
-results, to the last bit. Whatever would make them differ is written at the head, and a journal of
-another run is refused.
+A run resumes after its last complete batch, with the same batches and so the same results. The
+header has everything that results depend on, and a journal of another run is refused.
 
-A line of JSON each: the head; every picture; and, behind each batch, how long it took.
+Each line is JSON: the header; every picture; and, after each batch, its seconds.
 """
 
 from __future__ import annotations
@@ -22,15 +20,15 @@ from filelock import FileLock, Timeout
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.evaluate.accuracy import Judgement
 
-__all__ = ["Journal", "Mode", "Record", "disk_errors", "open_journal"]
+__all__ = ["EvaluationRecord", "Journal", "Mode", "disk_errors", "open_journal"]
 
 Mode = Literal["new", "resume", "restart"]
 
 FORMAT = 1
 
 
-class Record(NamedTuple):
-    """One picture: the model's judgement, or why it could not be read."""
+class EvaluationRecord(NamedTuple):
+    """The judgement of one picture, or the error of reading it."""
 
     id: str
     label: int
@@ -38,13 +36,13 @@ class Record(NamedTuple):
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As a line of the journal."""
+        """Convert to a line of the journal."""
         rest = self.judgement._asdict() if self.judgement else {"error": self.error}
         return {"id": self.id, "label": self.label} | rest
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> Record:
-        """From a line of the journal."""
+    def from_json(cls, line: Mapping[str, Any]) -> EvaluationRecord:
+        """Parse a line of the journal."""
         if "error" in line:
             return cls(line["id"], line["label"], None, line["error"])
         judgement = Judgement(*(line[field] for field in Judgement._fields))
@@ -55,20 +53,20 @@ class Journal:
     """An open journal.
 
     Attributes:
-        records: Every picture of the batches that were there when it was opened.
-        seconds: What these took.
+        records: The pictures it had when it was opened.
+        seconds: Their running time.
     """
 
     def __init__(
-        self, path: Path, file: IO[bytes], records: Sequence[Record], seconds: float
+        self, path: Path, file: IO[bytes], records: Sequence[EvaluationRecord], seconds: float
     ) -> None:
         self.records = records
         self.seconds = seconds
         self._path = path
         self._file = file
 
-    def append(self, records: Sequence[Record], seconds: float) -> None:
-        """Write down a batch, in one go."""
+    def append(self, records: Sequence[EvaluationRecord], seconds: float) -> None:
+        """Append a batch, in one write."""
         lines = [*(record.to_json() for record in records), {"seconds": seconds}]
         with disk_errors(self._path):
             self._file.write(_encoded(*lines))
@@ -77,31 +75,31 @@ class Journal:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say what to do when a disk does not take a file."""
+    """Convert errors of writing a file to `ConvNeXtError`s with advice."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise ConvNeXtError(
-            f"{path} cannot be written: {reason}. Mend this and go on with --resume, which takes "
-            "up what is there; or give another --out."
+            f"{path} cannot be written: {reason}. Fix this and continue with --resume, or give "
+            "another --out."
         ) from error
 
 
 @contextmanager
 def open_journal(path: Path, run: Mapping[str, Any], mode: Mode = "new") -> Iterator[Journal]:
-    """Begin a journal, or go on with one.
+    """Create or resume a journal.
 
     Args:
         path: The file.
         run: Everything that results depend on.
-        mode: `"new"` refuses a journal with results; `"resume"` goes on behind its last whole
-            batch, if there is one; `"restart"` discards it.
+        mode: `"new"` refuses a journal with results; `"resume"` continues after its last complete
+            batch; `"restart"` discards it.
 
     Raises:
-        ArgumentError: There are results already, of another run or not asked for; the journal is
-            damaged; or another process is writing it.
-        ConvNeXtError: It cannot be written.
+        ArgumentError: The journal has results of another run, or unexpected ones; it is damaged; or
+            another process is writing it.
+        ConvNeXtError: The journal cannot be written.
     """
     head = {"convnext_evaluation": FORMAT, "run": json.loads(json.dumps(run))}
     with _locked(path), _opened(path) as file:
@@ -138,7 +136,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         yield file
     finally:
-        with disk_errors(path):  # what could not be written is tried once more
+        with disk_errors(path):  # closing writes the buffer, which may fail
             file.close()
 
 
@@ -148,9 +146,9 @@ def _encoded(*lines: Mapping[str, Any]) -> bytes:
 
 def _read(
     path: Path, file: IO[bytes], head: Mapping[str, Any], mode: Mode
-) -> tuple[list[Record], float, int]:
-    """The records of whole batches, their time, and where they end in the file."""
-    records: list[Record] = []
+) -> tuple[list[EvaluationRecord], float, int]:
+    """The records of complete batches, their seconds, and the offset of their end."""
+    records: list[EvaluationRecord] = []
     seconds, end = 0.0, 0
     file.seek(0)
     first = file.readline()
@@ -168,29 +166,29 @@ def _read(
 
 def _batches(
     path: Path, file: IO[bytes], position: int
-) -> Iterator[tuple[list[Record], float, int]]:
-    """Each whole batch, its time, and where it ends. What is torn at the end is passed over."""
-    batch: list[Record] = []
+) -> Iterator[tuple[list[EvaluationRecord], float, int]]:
+    """Each complete batch, its seconds, and the offset of its end. Ignores a truncated end."""
+    batch: list[EvaluationRecord] = []
     damaged = None
     for number, text in enumerate(file, 2):
         position += len(text)
         line = _parsed(text)
         if line is None:
             damaged = damaged or number
-        elif isinstance(line, Record):
+        elif isinstance(line, EvaluationRecord):
             batch.append(line)
         elif damaged:
-            raise ArgumentError(f"{path} is damaged in line {damaged}. Begin anew: --restart.")
+            raise ArgumentError(f"{path} is damaged in line {damaged}. Start over: --overwrite.")
         else:
             yield batch, line, position
             batch = []
 
 
-def _parsed(text: bytes) -> Record | float | None:
-    """A picture, the seconds of a batch, or None for what is neither."""
+def _parsed(text: bytes) -> EvaluationRecord | float | None:
+    """A picture, the seconds of a batch, or None for an invalid line."""
     try:
         line: Any = json.loads(text) if text.endswith(b"\n") else None
-        return float(line["seconds"]) if "seconds" in line else Record.from_json(line)
+        return float(line["seconds"]) if "seconds" in line else EvaluationRecord.from_json(line)
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -206,19 +204,19 @@ def _check_head(
     except (ValueError, TypeError, KeyError, AttributeError):
         known = False
     if not known:
-        raise ArgumentError(f"{path} is no journal of this version. Give another --out.")
+        raise ArgumentError(f"{path} is not a journal of this version. Give another --out.")
     if other:
         differences = "; ".join(
             f"{key}: {_shown(theirs.get(key))} there, {_shown(ours.get(key))} now" for key in other
         )
         raise ArgumentError(
-            f"{path} holds {pictures:,} pictures of another run ({differences}). Give another "
-            "--out, or discard them with --restart."
+            f"{path} has {pictures:,} pictures of another run ({differences}). Give another "
+            "--out, or discard them with --overwrite."
         )
     if mode == "new":
         raise ArgumentError(
-            f"{path} holds the results of {pictures:,} pictures. Go on with --resume, discard them "
-            "with --restart, or give another --out."
+            f"{path} has the results of {pictures:,} pictures. Continue with --resume, discard "
+            "them with --overwrite, or give another --out."
         )
 
 

@@ -1,4 +1,4 @@
-"""A report to be read: made of the JSON alone."""
+"""A report as Markdown."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from convnext.evaluate.report import Report
 
 __all__ = ["markdown", "summary_rows", "table"]
 
-LISTED = 20  # rows of a long table; report.json has them all
+LISTED = 20  # most rows of a table; report.json has all
 
-Row = tuple[str, str, str, str, str]
+SummaryRow = tuple[str, str, str, str, str]
 
 
-def summary_rows(report: Report) -> list[Row]:
-    """The main numbers: measure, value, 95 % interval, published, difference with its interval."""
+def summary_rows(report: Report) -> list[SummaryRow]:
+    """The main results: measure, value, 95 % interval, published value, difference."""
     results, published = report["results"], report["published"] or {}
     rows = []
     for name, title in (("top1", "top-1"), ("top5", "top-5")):
@@ -38,13 +38,13 @@ def summary_rows(report: Report) -> list[Row]:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Write a Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
 
 def markdown(report: Report) -> str:
-    """The whole report as a page."""
+    """Write the whole report as a page."""
     return "\n\n".join(_parts(report)) + "\n"
 
 
@@ -59,11 +59,11 @@ def _parts(report: Report) -> Iterator[str]:
     yield table(titles, summary_rows(report))
     if report["published"]:
         yield (
-            f"Published is what {report['published']['measured_by']} measured; it is taken as it "
-            "stands, so the interval of the difference is that of the measured number (Wilson)."
+            f"The published numbers were measured by {report['published']['measured_by']} and are "
+            "taken as exact, so a difference has the interval of the measured number (Wilson)."
         )
     if results["unanswered"]:
-        yield f"**{results['unanswered']:,} pictures got logits that are not finite numbers.**"
+        yield f"**The logits of {results['unanswered']:,} pictures are not finite numbers.**"
     if results["bad_pictures"]:
         yield f"**{results['bad_pictures']:,} pictures could not be read; they are listed below.**"
     yield from (f"Note: {_line(note)}" for note in report["notes"])
@@ -78,7 +78,7 @@ def _parts(report: Report) -> Iterator[str]:
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     model, engine, session = report["model"], report["engine"], report["session"]
-    yield "checkpoint", model["checkpoint"] or "not a published one"
+    yield "checkpoint", model["checkpoint"] or "none of the published"
     yield "architecture", model["architecture"]
     weights = model["weights"]
     yield "weights", f"{weights['file']} (layout {weights['layout']}), sha256 {weights['sha256']}"
@@ -134,7 +134,7 @@ def _listing(values: Mapping[str, Any]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Text that neither ends a cell nor a line, and that every encoding can hold."""
+    """Escape text for a table cell: one line, no bars, no lone surrogates."""
     return _line(value).replace("|", "\\|")
 
 

@@ -1,4 +1,4 @@
-"""The files of a report, in one folder."""
+"""Write the files of a report into a folder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ JOURNAL = "journal.jsonl"
 
 
 def check_folder(folder: str | Path) -> None:
-    """Refuse at once a folder that can be neither written into nor made; makes none.
+    """Check that a folder is writable, or can be created, without creating it.
 
     Raises:
-        ArgumentError: It, or the first above it that is there, is no such folder.
+        ArgumentError: The folder, or its nearest existing parent, is not a writable folder.
     """
     folder = Path(folder).absolute()
-    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not os.access(existing, os.W_OK | os.X_OK) or not existing.is_dir():
         raise ArgumentError(
-            f"{there} is no folder that may be written into, so no reports can be in {folder}. "
-            "Give another --out."
+            f"Reports cannot be written to {folder}: {existing} is not a writable folder. Give "
+            "another --out."
         )
 
 
@@ -37,10 +37,10 @@ def write_reports(report: Report, folder: str | Path) -> tuple[list[Path], str |
     """Write `report.json`, `report.md` and, where matplotlib is installed, the two plots.
 
     Returns:
-        The files, and why there are no plots if there are none.
+        The files, and why plots were not written, or None.
 
     Raises:
-        ConvNeXtError: One cannot be written; those before are whole.
+        ConvNeXtError: A file cannot be written; those before it are complete.
     """
     folder = Path(folder)
     with disk_errors(folder):
@@ -53,8 +53,8 @@ def write_reports(report: Report, folder: str | Path) -> tuple[list[Path], str |
     try:
         for draw, name in ((draw_reliability, "reliability"), (draw_confusion, "confusion")):
             file = folder / f"{name}.png"
-            with disk_errors(file), replaced(file) as place:
-                draw(report, place)
+            with disk_errors(file), replaced(file) as temporary:
+                draw(report, temporary)
             files.append(file)
     except MissingDependencyError as error:
         return files, str(error)

@@ -1,6 +1,6 @@
-"""Two pictures of a report: is the model as sure as it is right, and what does it mistake for what?
+"""Plots of a report: reliability (accuracy against confidence) and the confusion matrix.
 
-Made of the report alone, with matplotlib, which is imported when a plot is drawn.
+matplotlib is imported when a plot is drawn.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ LONGEST_NAME = 24
 
 
 def draw_reliability(report: Report, path: str | Path) -> None:
-    """Draw accuracy against confidence, and how many pictures have which confidence.
-
-    Args:
-        report: From `build_report` or `read_report`.
-        path: The PNG to write.
+    """Draw accuracy against confidence, and a histogram of confidence, as PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -53,11 +49,7 @@ def draw_reliability(report: Report, path: str | Path) -> None:
 
 
 def draw_confusion(report: Report, path: str | Path) -> None:
-    """Draw what the worst classes were taken for.
-
-    Args:
-        report: From `build_report` or `read_report`.
-        path: The PNG to write.
+    """Draw the confusion matrix of the least accurate classes, as PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -92,7 +84,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: str | Path) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in other scripts: boxes do
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # other scripts are drawn as boxes
         figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
@@ -102,5 +94,5 @@ def _short(cls: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib takes neither for mathematics nor for damaged."""
+    """Escape text for matplotlib: no mathematics, no lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")

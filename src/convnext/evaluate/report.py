@@ -1,7 +1,7 @@
-"""What was measured, with everything needed to measure it again, as one JSON file.
+"""The report of an evaluation, as JSON: results, and everything needed to reproduce them.
 
-It is the record: Markdown, plots and the table of the TF-Hub collection are made of it alone. All
-of it but its section `session` is the same to the last bit however often a run was interrupted.
+Markdown, plots and the TF-Hub collection's table are made from it alone. Except for its section
+`session`, it does not depend on interruptions of the run.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ SECTIONS = ("model", "engine", "data", "results", "session")
 VALIDATION_PICTURES, VALIDATION_CLASSES = 50_000, 1000
 READING = {"exif_orientation": "not applied", "transparency": "dropped"}
 OTHER_PICTURES = (
-    f"What is published was measured on all {VALIDATION_PICTURES:,} pictures of ImageNet's "
-    f"validation set, among its {VALIDATION_CLASSES:,} classes: not on these pictures."
+    f"The published numbers were measured on all {VALIDATION_PICTURES:,} pictures of ImageNet's "
+    f"validation set, among its {VALIDATION_CLASSES:,} classes, not on these pictures."
 )
 
 
 def settings(subject: Subject, data: Dataset, batch_size: int) -> dict[str, Any]:
-    """Everything that results depend on, for the head of a journal."""
+    """Everything that results depend on, for the header of a journal."""
     return {
         "weights": subject.facts["weights"]["sha256"],
         "classes": subject.classes.count,
@@ -63,14 +63,7 @@ def settings(subject: Subject, data: Dataset, batch_size: int) -> dict[str, Any]
 
 
 def build_report(subject: Subject, data: Dataset, measured: Measured, batch_size: int) -> Report:
-    """Everything there is to say of an evaluation; values are plain JSON.
-
-    Args:
-        subject: The model.
-        data: The pictures.
-        measured: What `evaluate` gave.
-        batch_size: With how many pictures at once.
-    """
+    """Build the report of an evaluation; values are plain JSON."""
     accuracy, classes = measured.accuracy, data.classes
     results = _results(accuracy, len(measured.bad))
     published = _published(subject, results)
@@ -108,23 +101,23 @@ def build_report(subject: Subject, data: Dataset, measured: Measured, batch_size
 
 
 def read_report(path: Path) -> Report:
-    """A report from its file.
+    """Read a report from its file.
 
     Raises:
-        ArgumentError: It cannot be read, or is something else.
+        ArgumentError: The file cannot be read, or is not a report.
     """
     try:
         report = json.loads(path.read_text("utf-8"))
         known = report["convnext_report"] == FORMAT and report.keys() >= set(SECTIONS)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArgumentError(f"{path} is no report of an evaluation: {error!r}") from error
+        raise ArgumentError(f"{path} is not an evaluation report: {error!r}") from error
     if not known:
-        raise ArgumentError(f"{path} is a report of another version. Evaluate anew.")
+        raise ArgumentError(f"{path} is a report of another version. Evaluate again.")
     return dict(report)
 
 
 def _plain(report: Mapping[str, Any]) -> Report:
-    """As it will be read from its file: with lists for tuples, and no number that JSON lacks."""
+    """Convert to plain JSON types; refuse NaN and infinity."""
     plain: Report = json.loads(json.dumps(report, allow_nan=False, default=dict))
     return plain
 
@@ -153,7 +146,7 @@ def _results(accuracy: Accuracy, bad: int) -> dict[str, Any]:
 
 
 def _share(count: int | None, pictures: int) -> dict[str, Any] | None:
-    """In percent, with its 95 % interval; None where it means nothing."""
+    """A count in percent, with its 95 % interval; None without pictures."""
     if count is None or not pictures:
         return None
     low, high = wilson(count, pictures)
@@ -162,10 +155,9 @@ def _share(count: int | None, pictures: int) -> dict[str, Any] | None:
 
 
 def _published(subject: Subject, results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the catalogue says, timm's number before the authors' rounder one, and how far off.
+    """The published accuracies and their differences; preferably timm's, which are more exact.
 
-    The interval of the difference is that of the measured number: the published one is taken as it
-    stands.
+    The interval of a difference is that of the measured number; the published one counts as exact.
     """
     row = subject.checkpoint
     if row is None or row.labels != "imagenet-1k" or not (row.timm_top1 or row.top1):
@@ -184,7 +176,7 @@ def _published(subject: Subject, results: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def _is_validation_set(data: Dataset, bad: int) -> bool:
-    """Whether it can be ImageNet's: so many pictures of so many classes, nothing left out."""
+    """Whether the data has the counts of ImageNet's validation set, with nothing left out."""
     pictures = Counter(entry.label for entry in data.entries)
     return (
         not bad
@@ -195,14 +187,14 @@ def _is_validation_set(data: Dataset, bad: int) -> bool:
 
 
 def _worst_classes(accuracy: Accuracy, classes: Classes) -> dict[str, Any]:
-    """The classes that fared worst, with how often they were taken for which, themselves included.
+    """The part of the confusion matrix with the least accurate classes.
 
-    The columns are these classes and what each of them is most often taken for.
+    Rows are these classes; columns are these and the class each is most often confused with.
     """
     ranked = sorted(accuracy.classes, key=lambda row: (row.correct / row.pictures, row.index))
     rows = sorted(row.index for row in ranked[:WORST_CLASSES])
     mostly: dict[int, int] = {}
-    for pair in accuracy.confusions:  # the most frequent first
+    for pair in accuracy.confusions:  # sorted by frequency
         mostly.setdefault(pair.label, pair.prediction)
     columns = sorted({*rows, *(mostly[row] for row in rows if row in mostly)})
     taken = {(pair.label, pair.prediction): pair.pictures for pair in accuracy.confusions}
@@ -225,7 +217,6 @@ def _session(measured: Measured, pictures: int, engine: str) -> dict[str, Any]:
 
 
 def _versions(engine: str) -> dict[str, str]:
-    """Of this package, what prepares pictures, and what computes."""
     versions = {"convnext": __version__, "numpy": np.__version__, "pillow": PIL.__version__}
     for runtime in engine.split("-"):
         version = getattr(sys.modules.get(runtime), "__version__", None)

@@ -1,8 +1,7 @@
-"""The evaluation itself: pictures through the model, one batch after the other.
+"""Run a model over labelled pictures, batch by batch.
 
-Pictures are read as the authors' pipeline reads them, so that numbers can be compared with theirs:
-EXIF orientation is not applied, and transparency is dropped. (`convnext predict` turns pictures
-upright.)
+Pictures are decoded as in the authors' pipeline: EXIF orientation is ignored and transparency
+dropped. (`convnext predict` applies EXIF orientation.)
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from convnext.engines import Engine
 from convnext.errors import ArgumentError, ImageError
 from convnext.evaluate.accuracy import Accuracy, Tally, judge
 from convnext.evaluate.datasets import Dataset
-from convnext.evaluate.journal import Journal, Record
-from convnext.images.batches import Batch, batches
+from convnext.evaluate.journal import EvaluationRecord, Journal
+from convnext.images.batches import DecodedBatch, batches
 from convnext.images.decode import decode
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Named
@@ -32,12 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["READ", "BadPicture", "Measured", "evaluate"]
 
 READ = functools.partial(decode, orientation=False, background=None)
-"""How pictures are read: as Pillow's `convert("RGB")` does it, which the authors call."""
+"""Decodes pictures like Pillow's `convert("RGB")`, which the authors use."""
 
 
 @dataclass(frozen=True)
 class BadPicture:
-    """A picture that could not be read, and why. It counts in no number."""
+    """A picture that could not be read, and the error; it is left out of all results."""
 
     id: str
     error: str
@@ -45,12 +44,12 @@ class BadPicture:
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation gave.
+    """The result of an evaluation.
 
     Attributes:
-        accuracy: The numbers.
+        accuracy: The results over all pictures.
         bad: Pictures that could not be read.
-        seconds: Time from file to answer, of all sessions if there were interruptions.
+        seconds: Running time, added up over interruptions.
     """
 
     accuracy: Accuracy
@@ -70,13 +69,13 @@ def evaluate(
     """Measure a model on labelled pictures.
 
     Args:
-        engine: Takes uint8 pixels and gives logits first.
+        engine: Takes uint8 pixels; its first output is the logits.
         preprocess: The model's recipe.
         data: From `open_dataset`.
-        batch_size: Pictures at once. Runtimes may round otherwise for another size.
-        journal: From `open_journal`: pictures that it holds are not evaluated again, others are
-            added batch by batch.
-        progress: Whether to show a bar when there is a terminal.
+        batch_size: Pictures in a batch. Runtimes may round differently for another size.
+        journal: From `open_journal`: its pictures are not evaluated again, others are added to it
+            batch by batch.
+        progress: Whether to show a progress bar on a terminal.
 
     Raises:
         ArgumentError: The model's classes are not those of the data, or the data changed.
@@ -110,7 +109,7 @@ def evaluate(
 
 def _judged(
     engine: Engine, preprocess: Preprocess, data: Dataset, start: int, batch_size: int
-) -> Iterator[list[Record]]:
+) -> Iterator[list[EvaluationRecord]]:
     labels: deque[int] = deque()
 
     def sources() -> Iterator[Named]:
@@ -122,25 +121,27 @@ def _judged(
         yield _judge_batch(engine, data, batch, [labels.popleft() for _ in batch.ids])
 
 
-def _judge_batch(engine: Engine, data: Dataset, batch: Batch, labels: list[int]) -> list[Record]:
+def _judge_batch(
+    engine: Engine, data: Dataset, batch: DecodedBatch, labels: list[int]
+) -> list[EvaluationRecord]:
     count = data.classes.count
     logits = engine.predict(batch.pixels) if len(batch.pixels) else np.zeros((0, count))
     if logits.shape[1:] != (count,):
         raise ArgumentError(
-            f"The engine gives {logits.shape[1:]} numbers for a picture, but there are {count:,} "
-            "classes. Open it with outputs='logits', and the data with the model's classes."
+            f"The engine's outputs have shape {logits.shape[1:]}, but there are {count:,} classes. "
+            "Open it with outputs='logits', and the data with the model's classes."
         )
-    good = [label for place, label in enumerate(labels) if place not in batch.errors]
+    good = [label for position, label in enumerate(labels) if position not in batch.errors]
     outcomes = batch.outcomes(judge(logits, good, data.competing))
     return [
-        Record(name, label, None, str(outcome))
+        EvaluationRecord(name, label, None, str(outcome))
         if isinstance(outcome, ImageError)
-        else Record(name, label, outcome)
+        else EvaluationRecord(name, label, outcome)
         for (name, outcome), label in zip(outcomes, labels, strict=True)
     ]
 
 
-def _take(records: Sequence[Record], tally: Tally, bad: list[BadPicture]) -> None:
+def _take(records: Sequence[EvaluationRecord], tally: Tally, bad: list[BadPicture]) -> None:
     for record in records:
         if record.judgement is None:
             bad.append(BadPicture(record.id, record.error or ""))

@@ -1,7 +1,6 @@
-"""The model that is evaluated: opened, and with everything a report has to say of it.
+"""Open a model for evaluation, with the facts about it that a report contains.
 
-Why it exists: a number without the exact weights, recipe and precision behind it cannot be had
-again. A weights file often knows none of these: the catalogue does, if told what the file is.
+A weights file often has no metadata; for a copy of a published checkpoint, the catalogue has it.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ __all__ = ["Subject", "open_subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, ready to answer.
+    """A model under evaluation.
 
     Attributes:
-        engine: Runs it.
-        preprocess: What is done to pictures.
-        classes: What its outputs mean.
-        checkpoint: The published weights that these are, if they are.
-        facts: What else a report says of it; values are plain JSON.
-        notes: What whoever reads the result should know.
-        calibration: How int8 rounds, for workers: all have to round alike.
+        engine: Computes its logits.
+        preprocess: Its preprocessing.
+        classes: Its classes.
+        checkpoint: The published checkpoint that its weights are; None for others.
+        facts: Further JSON members of a report.
+        notes: Warnings for the reader of a report.
+        calibration: The int8 calibration, so that all workers round equally.
     """
 
     engine: Engine
@@ -62,12 +61,12 @@ def open_subject(
 
     Args:
         model: The name of a published checkpoint, or a weights file.
-        engine: What `open_engine` takes.
-        weights: A file to take instead of fetching the checkpoint: a copy of it, in any layout.
+        engine: See `open_engine`.
+        weights: A local copy of the checkpoint `model`, in any layout, instead of downloading it.
         labels: A file with the names of the model's classes, or one of `IMAGENET_SETS`.
-        precision: What `open_engine` takes. Not `"auto"` by default, as other precisions change the
-            numbers, if little.
-        calibration: What `"int8"` needs, see `open_engine`.
+        precision: See `open_engine`. The default is not `"auto"`, as other precisions slightly
+            change the results.
+        calibration: Required by `"int8"`, see `open_engine`.
 
     Raises:
         ConvNeXtError: The model cannot be found, read or run, or the labels do not fit it.
@@ -90,9 +89,9 @@ def open_subject(
         classes, notes = _classes(session, labels or info.labels)
         if info.preprocess is None:
             notes += (
-                "The weights do not say what is done to pictures first: taken for granted are "
+                "The weights do not state their preprocessing: assumed are "
                 f"{Preprocess.size} pixels after a crop of {Preprocess.crop_fraction:g}. If they "
-                "are a copy of a published checkpoint, name that one and give them as --weights.",
+                "are a copy of a published checkpoint, name it and give the file as --weights.",
             )
         file = session.network.weights.path
         assert file is not None  # they were read from one
@@ -122,22 +121,22 @@ def open_subject(
 
 
 def _check_copy(session: Session, checkpoint: Checkpoint) -> None:
-    found = (session.variant.name, session.num_classes)
+    found = (session.variant.name, session.network.num_classes)
     wanted = (checkpoint.variant, checkpoint.head_width)
     if found != wanted:
         raise WeightsMismatchError(
-            f"{session.source} is no copy of {checkpoint.name}: it is {found[0]} with "
-            f"{found[1]:,} classes, not {wanted[0]} with {wanted[1]:,}."
+            f"{session.source} is not a copy of {checkpoint.name}: it is {found[0]} with "
+            f"{found[1]:,} classes, not {wanted[0]} with {wanted[1]:,}. Name its own checkpoint."
         )
 
 
 def _classes(session: Session, named: Any) -> tuple[Classes, tuple[str, ...]]:
-    """The classes, by what names them, and what is to be said of that."""
+    """The classes, named by `named`, and notes about the names."""
     count = session.num_classes
     if not count:
         raise ArgumentError(
-            f"{session.source} has no classifier, so there is nothing to evaluate. Checkpoints "
-            "that have one are listed with their accuracies by `convnext list`."
+            f"{session.source} has no classifier, so it cannot be evaluated. `convnext list` shows "
+            "checkpoints with one, and their accuracies."
         )
     if named:
         file = "the weights file" if isinstance(named, tuple) else f"the file {Path(named).name}"
@@ -145,8 +144,8 @@ def _classes(session: Session, named: Any) -> tuple[Classes, tuple[str, ...]]:
     for name, size in IMAGENET_SETS.items():
         if size == count:
             note = (
-                f"The weights do not name their classes: as there are {count:,}, {name} is taken "
-                "for granted. Give others with --labels."
+                f"The weights do not name their classes; as there are {count:,}, {name} is assumed."
+                "Give other names with --labels."
             )
             return Classes(count, labels_for(name), f"{name}, by their number"), (note,)
     return Classes(count), ()

@@ -1,8 +1,7 @@
-"""Which class has which number in the ImageNet challenge.
+"""Read the class numbers of the ImageNet challenge (ILSVRC ids).
 
-Why it exists: the challenge's label file counts classes from 1 in an order that only its own
-development kit holds, as a MATLAB file. Of such files just what is needed is read here, rather than
-asking for SciPy.
+The challenge's labels are numbers from 1 in an order that only its development kit has, in a MATLAB
+file. A small reader for it here avoids a dependency on SciPy.
 
 Reference: MAT-File Format, The MathWorks, "Level 5 MAT-File Format".
 """
@@ -23,7 +22,7 @@ __all__ = ["SYNSET_FILES", "read_synsets"]
 
 SYNSET_FILES = ("meta.mat", "map_clsloc.txt")
 CLASSES = 1000
-MAX_BYTES = 2**26  # unpacked; the kit's file has less than a megabyte
+MAX_BYTES = 2**26  # uncompressed; the kit's file has less than a megabyte
 
 _HEADER = 128  # bytes
 _MATRIX, _COMPRESSED = 14, 15
@@ -36,14 +35,14 @@ Element = tuple[int, bytes]
 
 
 def read_synsets(path: str | Path) -> Mapping[int, str]:
-    """The WordNet id of each ILSVRC id from 1 to 1000.
+    """Read the WordNet id of each ILSVRC id from 1 to 1000.
 
     Args:
         path: The kit's `meta.mat`, or a text file with a WordNet id and a number in each line, in
             either order, such as `map_clsloc.txt`.
 
     Raises:
-        ArgumentError: The file cannot be read, or does not hold exactly these.
+        ArgumentError: The file cannot be read, or does not have exactly these ids.
     """
     path = Path(path)
     try:
@@ -55,8 +54,8 @@ def read_synsets(path: str | Path) -> Mapping[int, str]:
     synsets = {number: wnid for number, wnid in pairs if 1 <= number <= CLASSES}
     if len(synsets) != CLASSES or len(set(synsets.values())) != CLASSES:
         raise ArgumentError(
-            f"{path} must give each ILSVRC id from 1 to {CLASSES} a WordNet id of its own; "
-            f"it does so for {len(set(synsets.values())):,}."
+            f"{path} must have a different WordNet id for each ILSVRC id from 1 to {CLASSES}; it "
+            f"has {len(set(synsets.values())):,}."
         )
     return synsets
 
@@ -70,7 +69,7 @@ def _text(data: bytes) -> Iterator[tuple[int, str]]:
 
 def _matlab(data: bytes) -> Iterator[tuple[int, str]]:
     if data[126:128] != b"IM":
-        raise ValueError("it is no little-endian MATLAB file of level 5")
+        raise ValueError("it is not a little-endian MATLAB file of level 5")
     for kind, content in _elements(data[_HEADER:]):
         if kind == _COMPRESSED:
             content = zlib.decompressobj().decompress(content, MAX_BYTES)
@@ -84,7 +83,6 @@ def _is_struct(matrix: bytes) -> bool:
 
 
 def _records(matrix: bytes) -> Iterator[tuple[int, str]]:
-    """The two fields that matter, of each record of a struct array."""
     _flags, _shape, _name, (_, length), (_, names), *values = _elements(matrix)
     width = int.from_bytes(length[:4], "little")
     fields = [
@@ -98,7 +96,7 @@ def _records(matrix: bytes) -> Iterator[tuple[int, str]]:
 
 
 def _value(matrix: bytes) -> Element:
-    """The numbers or characters of a matrix: behind its flags, shape and name."""
+    """The content of a matrix, after its flags, shape and name."""
     _flags, _shape, _name, value = _elements(matrix)
     return value
 
@@ -113,7 +111,7 @@ def _elements(data: bytes) -> Iterator[Element]:
             continue
         content = data[position + 8 : position + 8 + size]
         if len(content) < size:
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         yield kind, content
         position += 8 + size
         if kind != _COMPRESSED:

@@ -1,8 +1,7 @@
-"""The TF-Hub collection's table, with a column for us.
+"""The TF-Hub collection's table of accuracies, with a column for this package's reports.
 
-Why it exists: the collection's Keras models lost up to 0.8 points of top-1 to another resize. The
-table shows, checkpoint by checkpoint, what the authors published, what that port measured, and
-what stored reports of this package say.
+Each checkpoint has the authors' number, that of the collection's Keras models, which lost up to 0.8
+points of top-1 to a different resize, and that of a stored report.
 
 Reference: the results in the README of github.com/sayakpaul/ConvNeXt-TF.
 """
@@ -36,19 +35,19 @@ COLLECTION = {
     "convnext_large_21k_224": None,
     "convnext_xlarge_21k_224": None,
 }
-"""The collection's classifiers and the top-1 of that Keras port; the last three have 21841 classes,
-for which nobody published an accuracy."""
+"""The collection's classifiers with the top-1 of its Keras models; the last three, with 21841
+classes, have no published accuracy."""
 
 
 def read_reports(folder: str | Path) -> tuple[list[Report], list[str]]:
-    """Every `report.json` below a folder, and why others that are called so are none.
+    """Read every `report.json` below a folder; also returns the errors of invalid ones.
 
     Raises:
         ArgumentError: There is no such folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ArgumentError(f"{folder} is no folder. Give the one that holds the reports.")
+        raise ArgumentError(f"{folder} is not a folder. Give the one with the reports.")
     reports, problems = [], []
     for path in sorted(folder.rglob(FILE)):
         try:
@@ -59,9 +58,9 @@ def read_reports(folder: str | Path) -> tuple[list[Report], list[str]]:
 
 
 def collection_table(reports: Iterable[Report]) -> str:
-    """The table in Markdown; what was not measured is "-".
+    """Write the table in Markdown.
 
-    Of the reports, those on the whole ImageNet validation set count; the newest of several.
+    Reports on the whole ImageNet validation set count, the newest for each checkpoint.
     """
     ours: dict[str, Report] = {}
     for report in sorted(reports, key=lambda report: str(report["session"]["date"])):

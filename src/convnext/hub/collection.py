@@ -1,8 +1,7 @@
-"""The modules, as data: those of the TF-Hub collection, and new ones that are named like them.
+"""The modules of the TF-Hub collection, and new ones named like them, as data.
 
-A name says architecture, what it was trained on and the side of its pictures:
-`convnext_base_21k_1k_384` was trained on 21841 classes and fine-tuned on ImageNet-1k at 384 pixels.
-It knows the catalogue's checkpoints and nothing of Keras.
+A name consists of architecture, training data and size of the pictures: `convnext_base_21k_1k_384`
+was trained on 21841 classes and fine-tuned on ImageNet-1k at 384 pixels.
 
 References:
     The collection: https://tfhub.dev/sayakpaul/collections/convnext/1
@@ -35,13 +34,13 @@ SUGGESTED = 5
 
 @dataclass(frozen=True)
 class HubModule:
-    """One member of the collection.
+    """A module of the collection.
 
     Attributes:
         name: Such as `"convnext_tiny_1k_224"`; feature extractors end in `_fe`.
         checkpoint: The catalogue's name of its weights.
-        feature_extractor: Whether it gives a vector and not logits.
-        in_collection: Whether the TF-Hub collection has it; the others are new.
+        feature_extractor: Whether its output is a vector instead of logits.
+        in_collection: Whether it is in the TF-Hub collection, not new.
         keras_top1: ImageNet-1k accuracy in percent that the collection publishes for its Keras
             model, whose pictures were resized differently from the authors'.
     """
@@ -79,13 +78,13 @@ class HubModule:
 
     @property
     def handle(self) -> str | None:
-        """Its address on TF-Hub; None for new ones, which TF-Hub does not have."""
+        """Its address on TF-Hub; None for new modules."""
         return (
             f"https://tfhub.dev/{PUBLISHER}/{self.name}/{VERSION}" if self.in_collection else None
         )
 
 
-# In the collection's spelling: the checkpoints' recipe, and the sizes that it lacks.
+# New modules: name pattern, training recipe of the checkpoint, sizes.
 NEW_V1 = (
     ("convnext_{size}_21k_224", "fb_in22k", ("tiny", "small")),
     ("convnext_{size}_21k_1k_224", "fb_in22k_ft_in1k", ("tiny", "small")),
@@ -151,11 +150,11 @@ def get_module(name: str) -> HubModule:
     """The module of this name or handle.
 
     Args:
-        name: Such as `"convnext_tiny_1k_224"`, `"sayakpaul/convnext_tiny_1k_224/1"` or the same as
-            an address on tfhub.dev.
+        name: Such as `"convnext_tiny_1k_224"`, `"sayakpaul/convnext_tiny_1k_224/1"`, or the
+            latter's address on tfhub.dev.
 
     Raises:
-        UnknownNameError: There is no such module; names near ones.
+        UnknownNameError: There is no such module; suggests similar names.
 
     Example:
         >>> get_module("https://tfhub.dev/sayakpaul/convnext_base_21k_1k_384_fe/1").checkpoint
@@ -163,7 +162,7 @@ def get_module(name: str) -> HubModule:
     """
     if not isinstance(name, str):
         raise ArgumentTypeError(
-            f"A module is named by a string such as 'convnext_tiny_1k_224', not "
+            f"A module's name must be a string such as 'convnext_tiny_1k_224', not "
             f"{type(name).__name__}: {name!r}."
         )
     wanted = name.strip().lower()
@@ -171,19 +170,18 @@ def get_module(name: str) -> HubModule:
         wanted = match["name"]
         if match["publisher"] != PUBLISHER:
             raise ArgumentError(
-                f"{name!r} is a handle of {match['publisher']!r}, whose modules are not ours to "
-                f"load. Allowed: names such as 'convnext_tiny_1k_224', and handles of "
-                f"{PUBLISHER!r}."
+                f"{name!r} is a handle of {match['publisher']!r}. Allowed: names such as "
+                f"'convnext_tiny_1k_224', and handles of {PUBLISHER!r}."
             )
         if int(match["version"]) != VERSION and wanted in MODULES:
-            raise ArgumentError(f"{name!r}: there is version {VERSION} only.")
+            raise ArgumentError(f"{name!r}: there is version {VERSION} only. Give that.")
     if wanted not in MODULES:
         raise UnknownNameError("module of the TF-Hub collection", name, _near(wanted))
     return MODULES[wanted]
 
 
 def _near(wanted: str) -> list[str]:
-    """The names to show for one that does not exist: those like it, or the classifiers."""
+    """Names to suggest for one that does not exist: similar ones, or all classifiers."""
     name = wanted.rstrip("/").rpartition("/")[2] or wanted
     close = difflib.get_close_matches(name, MODULES, n=SUGGESTED, cutoff=0.6)
     return close or list_modules(feature_extractors=False)

@@ -1,7 +1,4 @@
-"""A module as a Keras model: the collection's contract on our architecture.
-
-It knows the collection and the doors, and nothing of files.
-"""
+"""Load a module of the collection as a Keras model."""
 
 from __future__ import annotations
 
@@ -20,21 +17,21 @@ __all__ = ["load"]
 
 
 def load(name: str, trainable: bool = False, *, weights: str | Path | None = None) -> keras.Model:
-    """A module of the TF-Hub collection, or a new one like them, as a Keras model.
+    """Load a module of the collection, or a new one, as a Keras model.
 
     Args:
         name: Its name or handle, see `get_module`.
-        trainable: Whether its variables are trained, as of `tensorflow_hub.KerasLayer`.
-        weights: A file that holds the weights, in any layout, such as the collection's own archive;
-            by default the published checkpoint is taken from the cache or fetched.
+        trainable: Whether its variables are trainable, as in `tensorflow_hub.KerasLayer`.
+        weights: A weights file in any layout, such as the collection's own archive; by default the
+            published checkpoint, from the cache or downloaded.
 
     Returns:
-        A model from normalised pictures `(batch, side, side, 3)` to logits, or as a feature
-        extractor to the layer-normalised mean of the last feature map.
+        A model from normalised pictures `(batch, side, side, 3)` to logits or, for a feature
+        extractor, to the layer-normalised mean of the last feature map.
 
     Raises:
-        UnknownNameError: There is no such module; names near ones.
-        WeightsMismatchError: The file holds another model.
+        UnknownNameError: There is no such module; suggests similar names.
+        WeightsMismatchError: The file has the weights of another model.
 
     Example:
         backbone = hub.load("convnext_tiny_1k_224_fe", trainable=True)
@@ -42,7 +39,7 @@ def load(name: str, trainable: bool = False, *, weights: str | Path | None = Non
     """
     module = get_module(name)
     if not isinstance(trainable, bool):
-        raise ArgumentTypeError(f"trainable is True or False, not {trainable!r}.")
+        raise ArgumentTypeError(f"trainable must be True or False, not {trainable!r}.")
     variant = VARIANTS[module.architecture]
     create = getattr(convnext, f"create_convnext_{variant.family}")
     model: keras.Model = create(

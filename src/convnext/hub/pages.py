@@ -1,7 +1,7 @@
-"""The pages that describe modules and their collection, in the Markdown that TF-Hub reads.
+"""The documentation pages of modules and of the collection, in TF-Hub's Markdown.
 
-A page begins with `# Module publisher/name/version`, says in one sentence what it is, and gives its
-properties as comments. It knows the collection and nothing of files.
+A page begins with `# Module publisher/name/version`, a sentence of description, and properties in
+comments.
 
 Reference: https://www.tensorflow.org/hub/writing_documentation
 """
@@ -34,13 +34,7 @@ PAPERS = {
 
 
 def module_page(module: HubModule, publisher: str, asset_path: str) -> str:
-    """The page of one module.
-
-    Args:
-        module: The module.
-        publisher: Who publishes it.
-        asset_path: Where its archive is.
-    """
+    """The page of one module, whose archive is at the path or URL `asset_path`."""
     variant = VARIANTS[module.architecture]
     row = module.row
     title = f"ConvNeXt {variant.family.upper()} {variant.size.capitalize()}"

@@ -1,11 +1,11 @@
-"""The whole collection as files: an archive for each module, its page, and the collection's page.
+"""Write the collection: an archive and a page for each module, and a page for the collection.
 
     DIR/convnext_tiny_1k_224.tar.gz
     DIR/docs/PUBLISHER/models/convnext_tiny_1k_224/1.md
     DIR/docs/PUBLISHER/collections/convnext/1.md
 
-Archives that are there are kept, so a run that was interrupted goes on. Modules whose checkpoint is
-not on this machine are left out and named; nothing is fetched unless asked.
+Existing archives are kept, so an interrupted run can be resumed. Modules whose checkpoint is not in
+the cache are skipped, unless downloading is requested.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ OWN_PUBLISHER = "convnext"
 
 @dataclass(frozen=True)
 class Published:
-    """What became of one module.
+    """The result for one module.
 
     Attributes:
         module: The module.
-        path: Its archive; None if there is none.
-        report: How it was exported; None if it was there already, or is not.
-        problem: Why there is none; empty if there is.
+        path: Its archive; None if it was not written.
+        report: The export report; None if the archive existed already or was not written.
+        problem: Why the archive was not written, or an empty string.
     """
 
     module: HubModule
@@ -57,28 +57,27 @@ def publish(  # noqa: PLR0913
     """Write the collection into a folder.
 
     Args:
-        folder: Where to; made if it is not there.
+        folder: The folder; created if missing.
         only: Names of modules; by default all.
-        publisher: Who publishes them, as the pages say.
-        asset_url: Address of the folder that the archives will lie in, as the pages say; by default
-            their names alone.
-        fetch: Whether to fetch checkpoints that are not on this machine.
-        overwrite: Whether to write archives anew that are there.
-        on_progress: Called with each step before it begins.
-        on_published: Called with what became of each module.
+        publisher: Name of the publisher in the pages.
+        asset_url: URL of the archives' folder in the pages; by default file names only.
+        fetch: Whether to download checkpoints that are not in the cache.
+        overwrite: Whether to overwrite existing archives.
+        on_progress: Called with a message before each step.
+        on_published: Called with the result for each module.
 
     Returns:
-        What became of each module, in order.
+        The result for each module, in order.
 
     Raises:
-        UnknownNameError: One of the names is no module's.
-        ArgumentError: The folder cannot be made.
+        UnknownNameError: A name is not that of a module.
+        ArgumentError: The folder cannot be created.
         MissingDependencyError: TensorFlow is not installed.
     """
     modules = [get_module(name) for name in only] or list(MODULES.values())
     if not publisher.replace("-", "").replace("_", "").isalnum():
         raise ArgumentError(
-            f"A publisher's name has letters, digits, '-' and '_' only, not {publisher!r}."
+            f"A publisher's name may have letters, digits, '-' and '_' only; got {publisher!r}."
         )
     FORMATS["saved_model"].check_installed()
     folder = _made(Path(folder))
@@ -103,7 +102,9 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArgumentError(f"{folder} cannot be made: {error.strerror}.") from error
+        raise ArgumentError(
+            f"The folder {folder} cannot be created: {error.strerror}. Give another."
+        ) from error
     return folder
 
 
@@ -122,7 +123,7 @@ def _published(
     if path.exists() and not overwrite:
         return Published(module, path)
     if not fetch and cached(module.row) is None:
-        return Published(module, None, problem=f"{module.checkpoint} is not on this machine")
+        return Published(module, None, problem=f"{module.checkpoint} is not in the cache")
     try:
         report = export(
             module.checkpoint,

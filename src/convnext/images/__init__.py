@@ -1,1 +1,1 @@
-"""Pictures: how they are read and what is done to them before a model sees them."""
+"""Reading pictures, and their preprocessing."""

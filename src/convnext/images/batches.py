@@ -1,9 +1,7 @@
-"""Pictures read and resized ahead of the model, in order, as batches.
+"""Decode and preprocess pictures in threads, ahead of the model, in order, as batches.
 
-Why it exists: a model that waits for JPEG decoding wastes most of its time, and a run over many
-pictures must neither stop at a damaged one, nor lose its place, nor fill the memory.
-Threads do the work: Pillow lets go of the interpreter while it decodes and resizes, and nothing has
-to be copied between processes. It knows nothing of models.
+Damaged pictures become errors in their batch, and the look-ahead is bounded. Threads suffice:
+Pillow releases Python's lock while it decodes and resizes.
 """
 
 from __future__ import annotations
@@ -25,35 +23,37 @@ from convnext.images.sources import Named, Sources, iterate
 from convnext.images.transform import pixels
 from convnext.processors import available_processors
 
-__all__ = ["Batch", "batches"]
+__all__ = ["DecodedBatch", "batches"]
 
-Row = TypeVar("Row")
+Result = TypeVar("Result")
 _Prepared = NDArray[np.uint8] | ImageError
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """Some consecutive pictures.
+class DecodedBatch:
+    """Consecutive pictures, preprocessed.
 
     Attributes:
-        ids: Names of all of them, in order, whether they could be read or not.
-        pixels: `[n, size, size, 3]`, uint8: those that could be read, in order.
-        errors: Why the others could not, by position in `ids`.
+        ids: Names of all pictures, in order.
+        pixels: uint8 `[n, size, size, 3]` of the pictures that could be read, in order.
+        errors: The errors of the others, by position in `ids`.
     """
 
     ids: tuple[str, ...]
     pixels: NDArray[np.uint8]
     errors: Mapping[int, ImageError]
 
-    def outcomes(self, rows: Sequence[Row]) -> Iterator[tuple[str, Row | ImageError]]:
-        """Pair every id with its picture's row of `rows`, or with its error.
+    def outcomes(self, results: Sequence[Result]) -> Iterator[tuple[str, Result | ImageError]]:
+        """Pair every id with its picture's result, or with its error.
 
         Args:
-            rows: One for each of `pixels`, such as the model's logits.
+            results: One for each of `pixels`, such as the model's logits.
         """
-        if len(rows) != len(self.pixels):
-            raise ArgumentError(f"Got {len(rows)} rows for {len(self.pixels)} pictures.")
-        following = iter(rows)
+        if len(results) != len(self.pixels):
+            raise ArgumentError(
+                f"Got {len(results)} results for {len(self.pixels)} pictures; give one for each."
+            )
+        following = iter(results)
         for position, name in enumerate(self.ids):
             yield name, self.errors[position] if position in self.errors else next(following)
 
@@ -65,27 +65,26 @@ def batches(
     *,
     read: Callable[[Source], Image.Image] = decode,
     workers: int | None = None,
-) -> Iterator[Batch]:
-    """Read, resize and crop pictures in threads while the caller works on the batch before.
+) -> Iterator[DecodedBatch]:
+    """Read, resize and crop pictures in threads while the caller processes the previous batch.
 
-    Ending early needs nothing special: when the loop over the batches is left, however it is left,
-    no further picture is begun and the threads end.
+    The threads stop when the caller leaves the loop over the batches, in whatever way.
 
     Args:
-        sources: What `convnext.images.sources.iterate` takes. It is advanced in the caller's
-            thread, up to the end of the next batch and `2 * workers` pictures at least.
+        sources: What `convnext.images.sources.iterate` takes. It is iterated in the caller's
+            thread, one batch ahead and at least `2 * workers` pictures.
         preprocess: The checkpoint's recipe.
         batch_size: Pictures in a batch; the last may have fewer.
-        read: Makes an RGB picture of a source, or raises an `ImageError`. To read otherwise, give
-            `functools.partial(decode, orientation=False)`, say.
-        workers: Threads; one for each processor by default.
+        read: Decodes a source to an RGB picture, or raises an `ImageError`; for example
+            `functools.partial(decode, orientation=False)`.
+        workers: Threads; by default one for each processor.
 
     Yields:
         Batches, with the pictures in the order of `sources`.
 
     Raises:
         ArgumentError: A number is too small.
-        ArgumentTypeError: One of the sources is nothing that could hold a picture.
+        ArgumentTypeError: A source has the wrong type.
 
     Example:
         >>> [batch] = batches([np.zeros((9, 9), np.uint8), b"oops"], Preprocess(size=4))
@@ -106,7 +105,7 @@ def _run(
     batch_size: int,
     read: Callable[[Source], Image.Image],
     workers: int,
-) -> Iterator[Batch]:
+) -> Iterator[DecodedBatch]:
     lookahead = max(batch_size, 2 * workers)
     pending: deque[tuple[str, Future[_Prepared]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="convnext-images")
@@ -129,10 +128,12 @@ def _prepare(
     try:
         return pixels(read(source), preprocess)
     except ImageError as error:
-        return ImageError(str(error))  # without a traceback, which holds on to the picture
+        return ImageError(str(error))  # without the traceback, which references the picture
 
 
-def _collect(pending: deque[tuple[str, Future[_Prepared]]], batch_size: int, size: int) -> Batch:
+def _collect(
+    pending: deque[tuple[str, Future[_Prepared]]], batch_size: int, size: int
+) -> DecodedBatch:
     ids: list[str] = []
     good: list[NDArray[np.uint8]] = []
     errors: dict[int, ImageError] = {}
@@ -144,4 +145,4 @@ def _collect(pending: deque[tuple[str, Future[_Prepared]]], batch_size: int, siz
             errors[position] = prepared
         else:
             good.append(prepared)
-    return Batch(tuple(ids), np.array(good, np.uint8).reshape(-1, size, size, 3), errors)
+    return DecodedBatch(tuple(ids), np.array(good, np.uint8).reshape(-1, size, size, 3), errors)

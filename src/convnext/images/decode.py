@@ -1,9 +1,6 @@
-"""Any one picture, whatever it comes as, to RGB.
+"""Decode one picture of any supported source and colour mode to RGB, within limits.
 
-Why it exists: a picture from outside can be in any colour mode, turned on its side, transparent,
-cut short, or built to exhaust memory, and a model must see either the right pixels or an error.
 Colour profiles are not applied: the authors and timm apply none.
-It knows nothing of what happens to the picture afterwards.
 """
 
 from __future__ import annotations
@@ -34,18 +31,18 @@ Source = Location | Image.Image | NDArray[Any]
 
 WHITE: Color = (255, 255, 255)
 
-# Formats outside this list stay closed: some start other programs (EPS), most are rare and little
-# tested. HEIF is there only where a plug-in such as pillow-heif has been registered.
+# Other formats are refused: some start programs (EPS), most are rare and little tested. HEIF works
+# only where a plug-in such as pillow-heif is registered.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF")
 
-_SIXTEEN_BIT = ("PNG", "PPM")  # what Pillow opens in its 32-bit mode "I" holds 16 bits in these
+_SIXTEEN_BIT = ("PNG", "PPM")  # in these formats, Pillow's 32-bit mode "I" holds 16-bit values
 
-_MAX_PASSES = 20  # over as many pixels as are allowed; ordinary progressive JPEG files need 10
-_LEAST_PASS = 2**20  # pixels that a pass counts for at least: starting one takes time as well
-_PYTHON_PASSES = 2**8  # what one pass of a decoder that Pillow has in Python only counts for
+_MAX_PASSES = 20  # over the allowed number of pixels; ordinary progressive JPEG files need 10
+_LEAST_PASS = 2**20  # a pass counts as at least this many pixels, as starting it takes time
+_PYTHON_PASSES = 2**8  # a pass of one of Pillow's pure Python decoders counts as this many
 
 _JPEG_SCAN = b"\xff\xda"
-# A marker that begins a segment: no stuffed byte, no filler, no restart marker.
+# A marker that begins a segment: not a stuffed byte, filler or restart marker.
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -68,29 +65,28 @@ def decode(
     value_range: tuple[float, float] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
-    """Read one picture as RGB; of an animation, the first frame.
+    """Decode one picture to RGB; of an animation, the first frame.
 
     Args:
         source: A path, an http(s) URL, the encoded bytes, a binary file object, a PIL image, or an
             array `[height, width]` or `[height, width, 1, 3 or 4]`.
         orientation: Turn the picture upright as its EXIF data says. The published accuracies were
-            measured without. (A TIFF file is always turned: Pillow does so itself.)
-        background: What shows through transparent parts. White by default, as transparent pictures
-            are drawn for white pages and what hides under their transparency is mostly black or
-            random. `None` drops transparency as timm and torchvision do.
-        value_range: The numbers that mean black and white, such as `(0, 1)`. Needed for numbers
-            other than uint8, which alone say what they mean: whether floats were divided by 255
-            is never guessed. They are rounded to 8 bits.
-        limits: What the picture may cost.
+            measured without. (Pillow always turns TIFF files.)
+        background: Colour behind transparent parts. White by default, as most transparent pictures
+            are made for white pages and their hidden pixels are black or random. `None` drops
+            transparency, as timm and torchvision do.
+        value_range: The values of black and white, such as `(0, 1)`. Required for arrays that are
+            not uint8, as their range is never guessed. Values are rounded to 8 bits.
+        limits: Limits on bytes, pixels and time.
 
     Returns:
-        A loaded picture in mode `"RGB"`: the given one itself where nothing had to be done. Given
-        to `decode` again, or to a classifier, it stays as it is.
+        A loaded picture in mode `"RGB"`; the given one itself if nothing had to be done. Decoding
+        it again does not change it.
 
     Raises:
         ImageError: The picture cannot be read, or is over a limit.
-        ArgumentError: The background is no colour, or the value range has not two ends.
-        ArgumentTypeError: The source is nothing that could hold a picture.
+        ArgumentError: `background` is not a colour, or `value_range` not two numbers.
+        ArgumentTypeError: The source has the wrong type.
 
     Example:
         >>> decode(np.zeros((2, 3), np.uint8)).size
@@ -114,12 +110,16 @@ def _check_arguments(background: Color | None, value_range: tuple[float, float] 
     if background is not None and not (
         _are_numbers(background, 3, Integral) and all(0 <= channel <= 255 for channel in background)
     ):
-        raise ArgumentError(f"background is (red, green, blue), 0 to 255 each; got {background}.")
+        raise ArgumentError(
+            f"background must be (red, green, blue), 0 to 255 each; got {background}."
+        )
     if value_range is not None and not (
         _are_numbers(value_range, 2, Real)
         and -math.inf < value_range[0] < value_range[1] < math.inf
     ):
-        raise ArgumentError(f"value_range is (black, white), black < white; got {value_range}.")
+        raise ArgumentError(
+            f"value_range must be (black, white), black < white; got {value_range}."
+        )
 
 
 def _are_numbers(given: object, count: int, kind: type) -> bool:
@@ -132,7 +132,6 @@ def _are_numbers(given: object, count: int, kind: type) -> bool:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """The formats of our list that this Pillow can read."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
@@ -145,27 +144,27 @@ def _only_image_errors(name: str) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name} is no picture in a format that is read here ({', '.join(_formats())}), or its "
+            f"{name} is not a picture in a supported format ({', '.join(_formats())}), or its "
             "header is damaged."
         ) from error
-    except Exception as error:  # damaged files make decoders raise nearly anything
+    except Exception as error:  # damaged files make decoders raise many kinds of errors
         raise ImageError(f"{name} cannot be decoded: {type(error).__name__}: {error}") from error
 
 
 def _open(data: bytes, name: str, limits: Limits) -> Image.Image:
-    """Read the header, and refuse small files that would keep the decoder busy for minutes."""
+    """Read the header, and refuse files that would take the decoder minutes."""
     image = Image.open(io.BytesIO(data), formats=_formats())
     _check_size(name, image.width, image.height, limits)
     passes, pixels = 1, image.width * image.height
     if image.tile and image.tile[0][0] in Image.DECODERS:
         passes = _PYTHON_PASSES
     elif image.format in ("JPEG", "MPO") and data.count(_JPEG_SCAN) > _MAX_PASSES:
-        passes = _jpeg_scans(data)  # fewer than counted, where pictures hold others or a film
+        passes = _jpeg_scans(data)  # less than the count, which includes embedded pictures
     allowed = _MAX_PASSES * max(limits.pixels, DEFAULT_LIMITS.pixels)
     if passes * max(pixels, _LEAST_PASS) > allowed:
         raise ImageError(
-            f"{name} is built so that decoding it takes {passes} passes over "
-            f"{image.width} x {image.height} pixels ({image.format}). Save it anew."
+            f"{name} needs too many decoding passes: {passes} over {image.width} x "
+            f"{image.height} pixels ({image.format}). Save it again with an image editor."
         )
     return image
 
@@ -189,7 +188,7 @@ def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
 def _turn_upright(image: Image.Image) -> Image.Transpose | None:
     try:
         return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data leaves the picture itself readable
+    except Exception:  # with damaged EXIF data, the picture itself is readable
         return None
 
 
@@ -198,7 +197,7 @@ def _to_rgb(
 ) -> Image.Image:
     clear = image.info.get("transparency")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT):
-        # Pillow's own conversion clips at 255. The high byte is what it takes of 16-bit colour.
+        # Pillow's own conversion clips at 255; of 16-bit colour it takes the high byte.
         values = np.asarray(image)
         image = Image.fromarray((values >> 8).astype(np.uint8))
         if clear is not None:
@@ -206,7 +205,7 @@ def _to_rgb(
     elif image.mode in ("I", "F"):
         image = Image.fromarray(_to_uint8(np.asarray(image), value_range))
     elif image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
-        # Of 16-bit colour Pillow keeps the high bytes, but of the transparent one it keeps all.
+        # Pillow reduces 16-bit pixels to their high bytes, but not the transparent colour.
         image = image.copy()
         image.info["transparency"] = tuple(channel >> 8 for channel in clear)
     if image.has_transparency_data and background is not None:
@@ -218,7 +217,7 @@ def _to_rgb(
 
 
 def _settled(rgb: Image.Image) -> Image.Image:
-    """Without what would have it turned or composited by whoever reads it next."""
+    """Drop metadata that would make the next reader turn or composite the picture again."""
     if _turn_upright(rgb) is None and not rgb.has_transparency_data:
         return rgb
     settled = rgb.copy()
@@ -245,8 +244,8 @@ def _to_uint8(array: NDArray[Any], value_range: tuple[float, float] | None) -> N
         return array
     if value_range is None:
         raise ImageError(
-            f"The given picture holds {array.dtype} numbers, which do not say what is white. State "
-            "it, as in value_range=(0, 1), or give uint8 from 0 to 255."
+            f"The given picture holds {array.dtype} numbers of unknown range. Give their range, as "
+            "in value_range=(0, 1), or uint8 from 0 to 255."
         )
     if array.dtype.kind not in "biuf":
         raise ImageError(f"The given picture holds {array.dtype}; numbers are needed.")
@@ -254,17 +253,17 @@ def _to_uint8(array: NDArray[Any], value_range: tuple[float, float] | None) -> N
     if not (low <= array.min() and array.max() <= high):  # true for NaN as well
         raise ImageError(
             f"The given picture holds numbers from {array.min()} to {array.max()}, outside "
-            f"value_range={value_range}. Was it divided by 255 once too often, or not at all?"
+            f"value_range={value_range}. Give the range of the numbers."
         )
     scaled: NDArray[np.float32] = (array.astype(np.float32) - low) * (255 / (high - low))
     return np.rint(scaled).astype(np.uint8)
 
 
 class _PillowQuiet:
-    """Ignores Pillow's warnings while any thread is inside.
+    """A thread-safe context that ignores Pillow's warnings.
 
-    `warnings.catch_warnings` puts back a copy of all filters when it ends, so that threads which
-    overlap lose or keep each other's. This only ever adds and removes the one rule that is ours.
+    `warnings.catch_warnings` restores all filters when it ends, so overlapping threads would undo
+    each other's changes. This adds and removes one filter only.
     """
 
     _RULE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -283,7 +282,7 @@ class _PillowQuiet:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                with contextlib.suppress(ValueError):  # gone with filters that were put back
+                with contextlib.suppress(ValueError):  # others may have reset the filters
                     cast("list[object]", warnings.filters).remove(self._RULE)
 
 

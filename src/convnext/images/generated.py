@@ -1,7 +1,4 @@
-"""Pictures where there are none: generated ones, in which neighbours are alike as in photographs.
-
-Networks are timed and compared on them; random pixels would look like nothing they were made for.
-"""
+"""Generated pictures for timing and comparing networks, correlated in space like photographs."""
 
 from __future__ import annotations
 
@@ -11,16 +8,16 @@ from PIL import Image
 
 __all__ = ["generated_pictures"]
 
-GRAIN = (2, 4, 8, 16, 32, 64)  # cells on a side, each half as strong as the coarser one
+GRAIN = (2, 4, 8, 16, 32, 64)  # cells per side of each layer; each has half the contrast
 
 
 def generated_pictures(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Pictures of clouds: large forms strong and small ones weak, as in photographs.
+    """Pictures of cloud noise: strong low and weak high frequencies, as in photographs.
 
     Args:
-        count: How many.
+        count: Number of pictures.
         side: Height and width.
-        seed: The same seed, the same pictures.
+        seed: Of the random numbers.
 
     Returns:
         `[count, side, side, 3]`.

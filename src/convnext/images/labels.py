@@ -1,8 +1,4 @@
-"""What a model's classes are called, and which one a name means.
-
-Why it exists: a class is a number to the model and a name to everybody else. ImageNet's names are
-built in; those of fine-tuned models come from a file.
-"""
+"""Class names: ImageNet's, which are built in, or from a file; and the class of a name."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ __all__ = [
 ]
 
 IMAGENET_SETS = {"imagenet-1k": 1000, "imagenet-12k": 11821, "imagenet-22k": 21841}
-MAX_DIGITS = 9  # what is longer numbers nothing, and Python refuses to read thousands of digits
+MAX_DIGITS = 9  # longer texts are not class numbers; Python refuses thousands of digits
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,8 @@ class Labels:
     """The names of all classes, in the order of the model's outputs.
 
     Attributes:
-        names: One for each class. Not always different: ImageNet has two kinds of crane.
-        wnids: WordNet ids, which are different; empty if the classes have none.
+        names: One for each class. Not always unique: ImageNet has two classes "crane".
+        wnids: WordNet ids, which are unique; empty if the classes have none.
     """
 
     names: tuple[str, ...]
@@ -60,11 +56,11 @@ class Labels:
 
 
 Names = Labels | Sequence[str] | str | os.PathLike[str]
-"""What class names are taken from, see `resolve_labels`."""
+"""Types of a `labels` argument, see `resolve_labels`."""
 
 
 def class_number(text: str) -> int | None:
-    """The number that a class is called by, if that is one.
+    """Parse a class number; None if the text is not one.
 
     Example:
         >>> class_number("007"), class_number("007 spies")
@@ -76,7 +72,7 @@ def class_number(text: str) -> int | None:
 
 @functools.cache
 def labels_for(dataset: str) -> Labels:
-    """The classes of one of `IMAGENET_SETS`, named by WordNet's words.
+    """The classes of one of `IMAGENET_SETS`, with WordNet's names.
 
     Example:
         >>> labels_for("imagenet-1k").names[0]
@@ -101,7 +97,7 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
             `[wnid, name]`, or a transformers `config.json`.
 
     Raises:
-        ArgumentError: The file cannot be read or names not each class from 0 up exactly once.
+        ArgumentError: The file cannot be read, or does not name each class from 0 up exactly once.
     """
     path = Path(path)
     try:
@@ -119,7 +115,7 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
 
 
 def _in_order(content: Any, path: Path) -> list[Any]:
-    """The names as a list, whichever way round a JSON object gives them."""
+    """The names as a list, from a list or an object in either direction."""
     pairs = content.get("id2label", content) if isinstance(content, dict) else None
     if isinstance(pairs, dict):
         inverse = all(isinstance(value, int) for value in pairs.values())
@@ -135,26 +131,26 @@ def _in_order(content: Any, path: Path) -> list[Any]:
 
 def _name(value: Any, path: Path) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ArgumentError(f"{path} names a class {value!r}; a name is text that is not empty.")
+        raise ArgumentError(f"{path} names a class {value!r}; a name must be a non-empty string.")
     return value.strip()
 
 
 def resolve_labels(
     given: Names | None, stored: str | tuple[str, ...] | None, num_classes: int, source: object
 ) -> Labels:
-    """What the classes of some weights are called; "class 0" and so on if nobody says.
+    """The class names of some weights; "class 0" and so on if none are known.
 
     Args:
-        given: What a user says, which goes before anything else: names, a file of them, or one of
+        given: The user's choice, which has precedence: names, a file of names, or one of
             `IMAGENET_SETS`.
-        stored: What the weights say: names, or one of `IMAGENET_SETS`. It is never taken for a
-            path: a file must not make its reader open another.
-        num_classes: Width of the classifier; 0 where there is none.
-        source: Where the weights come from, for the error.
+        stored: The names in the weights file, or one of `IMAGENET_SETS`. Never a path, so that a
+            weights file cannot make the reader open other files.
+        num_classes: Width of the classifier; 0 without one.
+        source: Origin of the weights, for the error.
 
     Raises:
-        ArgumentError: There are more or fewer names than classes, a text is neither a file nor one
-            of the sets, or the file is wrong.
+        ArgumentError: The number of names is not the number of classes, or `given` is neither a
+            valid file nor one of the sets.
     """
     if given is not None:
         labels = _chosen(given)
@@ -164,8 +160,8 @@ def resolve_labels(
         labels = Labels(stored or tuple(f"class {index}" for index in range(num_classes)))
     if num_classes and len(labels) != num_classes:
         raise ArgumentError(
-            f"{source} has {num_classes:,} classes, and there are {len(labels):,} names for them. "
-            "Give one name for each class, in order."
+            f"{source} has {num_classes:,} classes, but {len(labels):,} names were given. Give one "
+            "name for each class, in order."
         )
     return labels
 
@@ -186,20 +182,24 @@ def _chosen(names: Names) -> Labels:
 
 
 def find_class(target: int | str, labels: Labels) -> int:
-    """The number of a class that is given by its number, its WordNet id or any of its names.
+    """The number of the class with this number, WordNet id or name.
 
     Raises:
-        ArgumentError: There is no such class, or more than one.
+        ArgumentError: No class matches, or more than one.
 
     Example:
         >>> find_class("Cat", Labels(("dog, hound", "cat, feline")))
         1
     """
     if isinstance(target, bool) or not isinstance(target, int | str):
-        raise ArgumentTypeError(f"A class is a number or a name, not {type(target).__name__}.")
+        raise ArgumentTypeError(
+            f"A class must be given by number or name, not {type(target).__name__}."
+        )
     if isinstance(target, int):
         if not 0 <= target < len(labels):
-            raise ArgumentError(f"There is no class {target}: they go from 0 to {len(labels) - 1}.")
+            raise ArgumentError(
+                f"There is no class {target}. Give one from 0 to {len(labels) - 1}."
+            )
         return target
     wanted = target.strip().casefold()
     whole = [name.casefold() for name in labels.names]
@@ -214,7 +214,9 @@ def find_class(target: int | str, labels: Labels) -> int:
             return found[0]
         if found:
             listed = "; ".join(f"{index} ({labels.names[index]})" for index in found)
-            raise ArgumentError(f"More than one class is called {target!r}. Give one of: {listed}.")
+            raise ArgumentError(
+                f"More than one class is called {target!r}. Give the number: {listed}."
+            )
     if (number := class_number(wanted)) is not None:
         return find_class(number, labels)
     close = difflib.get_close_matches(wanted, itertools.chain(*synonyms), n=3)

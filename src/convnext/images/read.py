@@ -1,9 +1,4 @@
-"""The bytes of one picture, from wherever they are, within limits.
-
-Why it exists: paths, URLs and file objects can each deliver too much, too slowly or nothing, and
-every one of these ways has to end in the same kind of error.
-It knows nothing of image formats.
-"""
+"""Read the encoded bytes of a picture from a path, URL, file object or bytes, within limits."""
 
 from __future__ import annotations
 
@@ -26,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_LIMITS", "Limits", "Location", "Readable", "is_url", "read_bytes"]
 
-_CHUNK = 2**20  # file objects may allocate at once whatever they are asked for
+_CHUNK = 2**20  # file objects may allocate the whole requested size at once
 _MAX_REDIRECTS = 5
 _NEXT_SCHEMES = {"http": ("http", "https"), "https": ("https",)}  # a redirect never drops TLS
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -34,17 +29,17 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Limits:
-    """What one picture may cost at most.
+    """Limits on a picture.
 
     Attributes:
-        pixels: Width times height, checked before anything is decoded. Decoding takes up to 16
-            bytes of memory a pixel. Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`, an error at
-            twice its value) holds as well.
-        bytes: Size of the encoded picture. Hostile files can take about 0.3 seconds a megabyte.
-        seconds: For a URL, the whole time from the first look-up to the last byte.
+        pixels: Width times height, checked before decoding. Decoding takes up to 16 bytes of memory
+            per pixel. Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`, an error at twice its
+            value) applies as well.
+        bytes: Size of the encoded picture. Hostile files can take about 0.3 seconds per megabyte.
+        seconds: For a URL, the time from resolving its name to the last byte.
     """
 
-    pixels: int = 8192 * 6144  # what phones with 50 megapixels deliver
+    pixels: int = 8192 * 6144  # the size of a phone's 50-megapixel photo
     bytes: int = 2**26
     seconds: float = 20.0
 
@@ -64,19 +59,18 @@ Location = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable
 
 
 def is_url(text: str) -> bool:
-    """Whether a string names a URL of any scheme, and not a path."""
+    """Whether a string is a URL of any scheme, not a path."""
     return _URL.match(text) is not None
 
 
 def read_bytes(source: Location, limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """The encoded picture behind a path, a URL, a file object or bytes themselves.
+    """Read an encoded picture from a path, a URL, a binary file object or bytes.
 
-    A URL is asked for whatever host it names: whether strangers may make this machine call an
-    address inside your own network is for the caller to decide.
+    URLs of any host are downloaded, also of private networks: do not pass untrusted URLs.
 
     Raises:
-        ImageError: It is missing, empty, no file, over a limit, or cannot be read.
-        ArgumentTypeError: It is none of the above, or a file object that delivers text.
+        ImageError: It is missing, empty, not a file, over a limit, or cannot be read.
+        ArgumentTypeError: The source is none of these, or a text file object.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         name, data = "The given data", bytes(source)
@@ -93,11 +87,11 @@ def read_bytes(source: Location, limits: Limits = DEFAULT_LIMITS) -> bytes:
         )
     if len(data) > limits.bytes:
         raise ImageError(
-            f"{name} holds more than the allowed {limits.bytes:,} bytes. If you trust it, allow "
+            f"{name} has more than the allowed {limits.bytes:,} bytes. If you trust it, allow "
             "more with Limits(bytes=...)."
         )
     if not data:
-        raise ImageError(f"{name} is empty: it holds 0 bytes.")
+        raise ImageError(f"{name} is empty: it has 0 bytes.")
     return data
 
 
@@ -106,7 +100,7 @@ def _read_path(path: Path, limits: Limits) -> bytes:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
             raise ImageError(f"{path} is a folder, not a picture.")
-        if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device may never end
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe or device may never end
             raise ImageError(f"{path} is not a regular file.")
         with path.open("rb") as stream:
             return stream.read(min(found.st_size, limits.bytes) + 1)
@@ -121,13 +115,13 @@ def _read_stream(stream: Readable, limits: Limits) -> bytes:
     while len(data) <= limits.bytes:
         try:
             chunk = stream.read(min(_CHUNK, limits.bytes + 1 - len(data)))
-        except Exception as error:  # a member of a damaged archive raises nearly anything
+        except Exception as error:  # a member of a damaged archive raises many kinds of errors
             raise ImageError(
                 f"The given file object cannot be read: {type(error).__name__}: {error}"
             ) from error
         if not isinstance(chunk, bytes):
             raise ArgumentTypeError(
-                f"The given file object delivers {type(chunk).__name__}; open it in mode 'rb'."
+                f"The given file object returns {type(chunk).__name__}; open it in mode 'rb'."
             )
         if not chunk:
             break
@@ -136,10 +130,10 @@ def _read_stream(stream: Readable, limits: Limits) -> bytes:
 
 
 def _read_url(url: str, limits: Limits) -> bytes:
-    """Download in a thread of its own, so that nothing can outlast the limit.
+    """Download in a separate thread, so that the time limit always holds.
 
-    The time-outs of a socket hold for one wait each: neither a name server that does not answer
-    nor a server that sends a byte now and then would be stopped by them.
+    Socket time-outs apply to single operations: they stop neither a slow name server nor a server
+    that sends a byte now and then.
     """
     import httpx
 
@@ -173,12 +167,13 @@ def _trusted_certificates() -> ssl.SSLContext:
 
 
 def _download(client: httpx.Client, url: str, limits: Limits) -> bytes:
-    # Compressed transfer would let a small answer grow beyond any limit, and pictures gain nothing.
+    # Without compression, under which a small response could grow beyond any limit.
     request = client.build_request("GET", url, headers={"Accept-Encoding": "identity"})
     allowed = _NEXT_SCHEMES["http"]
     for _ in range(_MAX_REDIRECTS + 1):
         if request.url.scheme not in allowed:
-            raise ImageError(f"{url}: only {' and '.join(allowed)} may be used, not {request.url}.")
+            schemes = " and ".join(allowed)
+            raise ImageError(f"{url}: only {schemes} URLs are allowed, not {request.url}.")
         with contextlib.closing(client.send(request, stream=True)) as response:
             if response.next_request is None:
                 return _body(response, url, limits)
@@ -191,7 +186,7 @@ def _body(response: httpx.Response, url: str, limits: Limits) -> bytes:
     if response.status_code != 200:
         raise ImageError(f"{url} answered with status {response.status_code}, not a picture.")
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise ImageError(f"{url} sends compressed data although it was asked not to.")
+        raise ImageError(f"{url} sends compressed data, which is not supported.")
     data = bytearray()
     for chunk in response.iter_raw():
         data += chunk

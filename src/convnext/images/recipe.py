@@ -1,7 +1,6 @@
-"""What is done to a picture before a checkpoint sees it, as data.
+"""The preprocessing of a checkpoint's pictures, as data; `images.transform` applies it.
 
-The published Keras ports lose up to 0.8 points of top-1 to a resize that differs from the authors',
-so every checkpoint carries its recipe, and one piece of code (`images.transform`) follows it.
+Each checkpoint has its own: a resize unlike the authors' costs up to 0.8 points of top-1.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ NORMALISATIONS: Mapping[str, tuple[Triple, Triple]] = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""Mean and standard deviation that pixels are normalised with, by the names people know."""
+"""Mean and standard deviation of each named normalisation."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """One checkpoint's way from a decoded RGB picture to the numbers its model takes.
+    """The preprocessing of a checkpoint, from a decoded RGB picture to the model's input.
 
     Attributes:
-        size: Side of the square picture that the model sees.
+        size: Side of the model's square input.
         crop_fraction: In mode `"crop"`, the short side is resized to `int(size / crop_fraction)`.
         mode: `"crop"` keeps the aspect ratio and crops the centre; `"squash"` warps to the square.
         interpolation: Resampling filter, always antialiased.
         mean: Subtracted from each channel, after rescaling.
-        std: Each channel is divided by it.
-        rescale: The uint8 pixels are multiplied by it first.
+        std: Divides each channel, after subtracting `mean`.
+        rescale: Factor of the uint8 pixels, applied first.
 
     Example:
         >>> Preprocess(size=224).resized_side
@@ -66,11 +65,11 @@ class Preprocess:
 
 
 def stated_recipe(given: object, base: Preprocess | None = None) -> Preprocess:
-    """A recipe as a user states it: a whole one, or the name of how pixels are normalised.
+    """Resolve a `preprocess` argument.
 
     Args:
         given: A `Preprocess`, or one of `NORMALISATIONS`.
-        base: What the rest is taken from, for a name.
+        base: The recipe to change if `given` is a normalisation.
 
     Raises:
         ArgumentError: It is neither.
@@ -83,7 +82,7 @@ def stated_recipe(given: object, base: Preprocess | None = None) -> Preprocess:
         return given
     if not isinstance(given, str):
         raise ArgumentTypeError(
-            "preprocess is a convnext.images.recipe.Preprocess or one of "
+            "preprocess must be a convnext.images.recipe.Preprocess or one of "
             f"{', '.join(NORMALISATIONS)}, not {type(given).__name__}."
         )
     if given not in NORMALISATIONS:

@@ -1,9 +1,6 @@
-"""Many pictures, one after the other, from whatever holds them.
+"""Lists, folders, patterns, archives and generators as one lazy stream of named pictures.
 
-Why it exists: lists, folders, patterns, archives and generators all become one stream of named
-pictures, read as they are asked for. Only names are held together, those of one folder, pattern or
-zip archive, so that a million pictures take no more memory than ten.
-It knows nothing of image formats beyond their file names.
+Only the names of one folder, pattern or zip archive are in memory at once, not their pictures.
 """
 
 from __future__ import annotations
@@ -33,18 +30,21 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 _LONGEST_HEADER = 2**20  # of a member of a tar archive, in bytes
 _LINK = (
-    "is a link inside the archive, which is not followed: what it leads to may have passed. Pack "
-    "with tar --dereference --hard-dereference."
+    "is a link inside the archive, and links are not followed. Pack with tar --dereference "
+    "--hard-dereference."
 )
+
+
+_NO_PICTURE = f"has no picture: no file name ends in {', '.join(sorted(SUFFIXES))}."
 
 
 class Named(NamedTuple):
     """One picture of many.
 
     Attributes:
-        id: Names it in results: its path or URL, the archive's path and its name in there joined
-            by a slash, or `"#3"` for the fourth of a list or generator if it has no name.
-        source: What `decode` takes, or the error that came up on the way to it.
+        id: Its name in results: its path or URL; in an archive, the archive's path, a slash and the
+            member's name; or `"#3"` for the fourth of a list or generator without names.
+        source: What `decode` takes, or the error of reading it.
     """
 
     id: str
@@ -61,17 +61,17 @@ def iterate(sources: Sources, limits: Limits = DEFAULT_LIMITS) -> Iterator[Named
         sources: One picture, or an iterable of pictures. Among them may be folders, patterns such
             as `"photos/**/*.png"`, and archives (`ARCHIVE_SUFFIXES`). A folder stands for the files
             below it that have one of `SUFFIXES`, sorted by the parts of their paths; hidden files
-            are left out, links to folders are not followed. A pattern yields no file twice; one
-            that ends with `**` stands for the folders before it. An archive is read in place, in
-            its own order; nothing is ever unpacked to disk, and links in there are errors. To name
-            a picture, give `Named(id, source)`.
-        limits: Of an archive's member, no more than `limits.bytes` (and one) are read.
+            are left out, links to folders are not followed. A pattern yields each file once; one
+            that ends with `**` stands for the folders before it. An archive is read in its own
+            order, without unpacking to disk; links inside it are errors. To name a picture, give
+            `Named(id, source)`.
+        limits: At most `limits.bytes + 1` bytes of an archive's member are read.
 
     Yields:
-        Pictures. Where a file, folder or archive fails, one item holds the error instead.
+        Pictures; the error instead for a file, folder or archive that fails.
 
     Raises:
-        ArgumentTypeError: Something is neither a picture nor an iterable.
+        ArgumentTypeError: An element is neither a picture nor an iterable.
     """
     return _expand(sources, "#0", limits)
 
@@ -99,22 +99,21 @@ def _expand(sources: Sources, name: str, limits: Limits) -> Iterator[Named]:
 def _expand_path(path: Path, limits: Limits, may_match: bool = True) -> Iterator[Named]:
     try:
         is_folder, exists = path.is_dir(), path.exists()
-    except OSError as error:  # a name that is too long, a folder that may not be entered
+    except OSError as error:  # such as a name that is too long, or no permission
         yield Named(path.as_posix(), ImageError(f"{path} cannot be read: {error}"))
         return
     if is_folder:
-        yield from _or_error(path, _walk(path), "holds no file that is named like a picture.")
+        yield from _or_error(path, _walk(path), _NO_PICTURE)
     elif may_match and not exists and glob.has_magic(str(path)):
-        yield from _or_error(path, _match(path, limits), "matches nothing.")
+        yield from _or_error(path, _match(path, limits), "matches no file.")
     elif exists and path.name.lower().endswith(ARCHIVE_SUFFIXES):
         members = _zip(path, limits) if path.suffix.lower() == ".zip" else _tar(path, limits)
-        yield from _or_error(path, members, "holds no file that is named like a picture.")
+        yield from _or_error(path, members, _NO_PICTURE)
     else:
         yield Named(path.as_posix(), path)
 
 
 def _or_error(path: Path, found: Iterator[Named], problem: str) -> Iterator[Named]:
-    """What was found, or one error if that is nothing."""
     empty = True
     for named in found:
         empty = False
@@ -151,7 +150,7 @@ def _match(pattern: Path, limits: Limits) -> Iterator[Named]:
     seen: set[Path] = set()
     for name in sorted(glob.glob(text, recursive=True)):  # noqa: PTH207 (absolute ones too)
         for named in _expand_path(Path(name), limits, may_match=False):
-            # `**` matches a folder as well as what is in it.
+            # `**` matches both a folder and the files in it.
             if not isinstance(named.source, Path):
                 yield named
             elif named.source not in seen:
@@ -167,15 +166,15 @@ def _zip(path: Path, limits: Limits) -> Iterator[Named]:
                     yield Named(
                         f"{path.as_posix()}/{member.filename}", _unzip(archive, member, limits)
                     )
-    except Exception as error:  # damaged archives raise nearly anything, as damaged pictures do
+    except Exception as error:  # damaged archives raise many kinds of errors
         yield Named(path.as_posix(), _damaged(path, error))
 
 
 def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits) -> bytes | ImageError:
     try:
         with archive.open(member) as stream:
-            return stream.read(limits.bytes + 1)  # the one too many makes decode() refuse it
-    except Exception as error:  # a password or a wrong checksum concerns this member only
+            return stream.read(limits.bytes + 1)  # one too many makes decode() refuse it
+    except Exception as error:  # a password or a wrong checksum affects this member only
         return _damaged(member.filename, error)
 
 
@@ -183,7 +182,7 @@ def _tar(path: Path, limits: Limits) -> Iterator[Named]:
     try:
         with _uncompressed(path) as stream, _open_tar(stream, limits) as archive:
             while (member := archive.next()) is not None:
-                # tarfile remembers every member it has passed, in a list it does not document.
+                # tarfile keeps every member it has read, in an undocumented list.
                 archive.members.clear()  # type: ignore[attr-defined]
                 name = member.name.removeprefix("./")  # as `tar -C folder .` writes them
                 if not _is_picture(name):
@@ -194,7 +193,7 @@ def _tar(path: Path, limits: Limits) -> Iterator[Named]:
                     yield Named(f"{path.as_posix()}/{name}", data)
                 elif member.issym() or member.islnk():
                     yield Named(f"{path.as_posix()}/{name}", ImageError(f"{name} {_LINK}"))
-    except Exception as error:  # damaged archives raise nearly anything, as damaged pictures do
+    except Exception as error:  # damaged archives raise many kinds of errors
         yield Named(path.as_posix(), _damaged(path, error))
 
 
@@ -210,7 +209,7 @@ def _open_tar(stream: IO[bytes], limits: Limits) -> tarfile.TarFile:
 
 
 class _ShortReads:
-    """A stream for tarfile, which reads a header of whatever size a file claims into memory."""
+    """A stream that limits reads: tarfile would read headers of any claimed size into memory."""
 
     def __init__(self, stream: IO[bytes], longest: int) -> None:
         self._stream = stream

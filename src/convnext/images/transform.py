@@ -1,9 +1,8 @@
-"""From a decoded picture to the pixels a model sees, and from those to the numbers it takes.
+"""Resize, crop and normalise decoded pictures exactly as the authors' pipeline does.
 
-Why it exists: a resize that differs a little from the authors' costs up to 0.8 points of top-1, so
-every step here reproduces theirs to the bit: the sizes torchvision computes, Pillow's antialiased
-filters on 8-bit pixels, torchvision's centre crop, and float32 arithmetic in torchvision's order.
-It knows nothing of files, models or frameworks.
+A resize that differs a little costs up to 0.8 points of top-1, so every step is equal to the bit:
+torchvision's sizes, Pillow's antialiased filters on 8-bit pixels, torchvision's centre crop, and
+float32 arithmetic in torchvision's order.
 
 Reference: `build_transform` in the authors' datasets.py, github.com/facebookresearch/ConvNeXt.
 """
@@ -30,7 +29,7 @@ __all__ = [
     "resized_size",
 ]
 
-MAX_ASPECT_RATIO = 256  # resizing costs memory in proportion, and the crop shows little of it
+MAX_ASPECT_RATIO = 256  # the memory for resizing grows with it
 
 Rounding = Literal["half_even", "down"]
 
@@ -38,7 +37,7 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 
 def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """The width and height of a picture whose short side is brought to `short_side`.
+    """The width and height after resizing the short side to `short_side`.
 
     Example:
         >>> resized_size(500, 375, 256)
@@ -50,7 +49,7 @@ def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def check_proportions(image: Image.Image) -> None:
-    """Refuse a picture whose short side cannot be resized within a sensible amount of memory.
+    """Refuse a picture so elongated that resizing it would take too much memory.
 
     Raises:
         ImageError: One side is more than `MAX_ASPECT_RATIO` times the other.
@@ -58,7 +57,7 @@ def check_proportions(image: Image.Image) -> None:
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise ImageError(
             f"The picture has {image.width} x {image.height} pixels: one side may be at most "
-            f"{MAX_ASPECT_RATIO} times the other. Cut it into parts first."
+            f"{MAX_ASPECT_RATIO} times the other. Crop it first."
         )
 
 
@@ -68,7 +67,7 @@ def resize(
     height: int,
     interpolation: Literal["bicubic", "bilinear"] = "bicubic",
 ) -> Image.Image:
-    """Resize to exactly `width` x `height`, antialiased; a picture of that size is left alone.
+    """Resize to exactly `width` x `height`, antialiased; a picture of that size is unchanged.
 
     Raises:
         ImageError: One side is more than `MAX_ASPECT_RATIO` times the other.
@@ -80,14 +79,14 @@ def resize(
 def center_crop(
     image: Image.Image, width: int, height: int, rounding: Rounding = "half_even"
 ) -> Image.Image:
-    """Cut `width` x `height` out of the centre; what lies outside the picture becomes zero.
+    """Crop `width` x `height` at the centre; pixels outside the picture are zero.
 
     Args:
         image: A picture in any mode.
         width: Width of the result.
         height: Height of the result.
-        rounding: Where an odd remainder puts the window. `"half_even"` is torchvision's rule, and
-            so the authors' and timm's; `"down"` is that of transformers' image processors.
+        rounding: How to round half a pixel of offset: `"half_even"` as torchvision, and so the
+            authors and timm; `"down"` as transformers' image processors.
     """
     left = _offset(image.width, width, rounding)
     top = _offset(image.height, height, rounding)
@@ -95,7 +94,6 @@ def center_crop(
 
 
 def _offset(length: int, window: int, rounding: Rounding) -> int:
-    """Where the window begins, counted from the picture's first row or column."""
     if rounding == "down":
         return (length - window) // 2
     if length < window:
@@ -106,7 +104,7 @@ def _offset(length: int, window: int, rounding: Rounding) -> int:
 def pixels(
     image: Image.Image, preprocess: Preprocess, rounding: Rounding = "half_even"
 ) -> NDArray[np.uint8]:
-    """The 8-bit pixels that the model sees of a picture.
+    """Resize and crop a picture to the model's input size.
 
     Args:
         image: An RGB picture, as `convnext.images.decode.decode` returns it.
@@ -117,7 +115,7 @@ def pixels(
         `[size, size, 3]`, uint8.
 
     Raises:
-        ImageError: The picture is too long for its width, or the other way round.
+        ImageError: One side is more than `MAX_ASPECT_RATIO` times the other.
 
     Example:
         >>> pixels(Image.new("RGB", (500, 375)), Preprocess(size=224)).shape
@@ -125,7 +123,7 @@ def pixels(
     """
     if image.mode != "RGB":
         raise ArgumentError(
-            f"Got a picture in mode {image.mode!r}; it must be 'RGB'. Read it with decode()."
+            f"The picture must be in mode 'RGB', not {image.mode!r}. Read it with decode()."
         )
     size = preprocess.size
     if preprocess.mode == "squash":
@@ -136,12 +134,12 @@ def pixels(
 
 
 def normalise(pixels: NDArray[Any], preprocess: Preprocess) -> NDArray[np.float32]:
-    """The numbers that the model takes: `(pixels * rescale - mean) / std`.
+    """Compute the model's input: `(pixels * rescale - mean) / std`.
 
     Equal to the bit to torchvision's `ToTensor` and `Normalize` for a rescale of 1/255.
 
     Args:
-        pixels: `[..., 3]`, uint8. Floats are refused: they may have been rescaled before.
+        pixels: `[..., 3]`, uint8. Floats are refused, as they may already be rescaled.
         preprocess: The checkpoint's recipe.
 
     Returns:
@@ -154,12 +152,12 @@ def normalise(pixels: NDArray[Any], preprocess: Preprocess) -> NDArray[np.float3
     """
     if pixels.dtype != np.uint8 or pixels.shape[-1:] != (3,):
         raise ArgumentError(
-            f"Got {pixels.dtype} of shape {pixels.shape}; normalise takes uint8 pixels [..., 3]. "
-            "Numbers that are rescaled already must not be rescaled again."
+            f"Pixels must be uint8 [..., 3]; got {pixels.dtype} of shape {pixels.shape}. "
+            "Pixels that are rescaled already must not be rescaled again."
         )
     values = np.empty(pixels.shape, np.float32)
     np.multiply(pixels, preprocess.rescale, out=values, dtype=np.float64, casting="unsafe")
-    row = pixels.shape[-2:]  # whole rows of means: an inner loop over three numbers is slow
+    row = pixels.shape[-2:]  # NumPy is slow in inner loops over three numbers: use whole rows
     values -= np.full(row, preprocess.mean, np.float32)
     values /= np.full(row, preprocess.std, np.float32)
     return values

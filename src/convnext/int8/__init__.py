@@ -1,6 +1,5 @@
-"""Eight-bit inference without training: what is rounded, and how the best rounding is found.
+"""Post-training quantisation to int8, for OpenVINO and LiteRT.
 
-`rounding` is what both runtimes have in common. `levels` and `calibration` are OpenVINO's, found
-once and kept in a file, and `openvino` builds with them; `litert` changes model and file. All but
-`litert` is light.
+`rounding` is common to both. `levels`, `calibration` and `openvino` are for OpenVINO; `litert`,
+which alone imports a framework, quantises a Keras model's LiteRT file.
 """

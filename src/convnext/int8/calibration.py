@@ -1,7 +1,7 @@
-"""A calibration: how every linear layer of one set of weights is rounded, and its file.
+"""The int8 calibration of a network's weights, and its file.
 
-It is small: two numbers for each input channel and one for each output channel. The rounded kernels
-follow from it and the weights. It knows no runtime.
+It has two numbers for each input channel of a linear layer and one for each output channel; the
+rounded kernels follow from these and the weights.
 """
 
 from __future__ import annotations
@@ -26,34 +26,32 @@ __all__ = ["Calibration", "check_name", "names_calibration"]
 FORMAT = "convnext calibration, version 2"
 SUFFIX = ".safetensors"
 DAMAGES = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
-"""What reading a calibration raises that is not as it was written."""
+"""Exceptions of reading a damaged calibration."""
 
 
 def names_calibration(given: object) -> TypeGuard[str | os.PathLike[str]]:
-    """Whether what a caller gave is the name of a calibration's file, and not pictures."""
+    """Whether a `calibration` argument is the path of a calibration file, not pictures."""
     return isinstance(given, str | os.PathLike) and str(given).lower().endswith(SUFFIX)
 
 
 def check_name(path: str | Path) -> None:
-    """Refuse a file's name that no reader would know for a calibration's.
+    """Refuse a path that is not the path of a calibration file.
 
     Raises:
-        ArgumentError: It ends in something else.
+        ArgumentError: It does not end in `SUFFIX`.
     """
     if not names_calibration(path):
-        raise ArgumentError(
-            f"{path} would be taken for pictures. Name a file that ends in {SUFFIX}."
-        )
+        raise ArgumentError(f"A calibration file must end in {SUFFIX}, not be called {path}.")
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How every linear layer of one set of weights is rounded.
+    """The rounding of every linear layer of one set of weights.
 
     Attributes:
-        layers: By a layer's name, `stage_0_block_1.pwconv1`.
-        pictures: How many it was found with.
-        agreement: Of the rounded network's answers with those in float32, on these pictures.
+        layers: By the layer's name, such as `stage_0_block_1.pwconv1`.
+        pictures: Number of pictures it was computed from.
+        agreement: Of the rounded network's outputs with those in float32, on these pictures.
     """
 
     layers: Mapping[str, Levels]
@@ -61,10 +59,10 @@ class Calibration:
     agreement: Agreement | None = None
 
     def levels(self, name: str, linear: Linear) -> Levels:
-        """Those of a layer.
+        """The rounding of a layer.
 
         Raises:
-            ArgumentError: They were found for other weights.
+            ArgumentError: The calibration is of other weights.
         """
         levels = self.layers.get(name)
         if levels is None or not levels.fit(linear):
@@ -75,10 +73,10 @@ class Calibration:
         return levels
 
     def save(self, path: str | Path) -> None:
-        """Write it to a .safetensors file.
+        """Write a .safetensors file.
 
         Raises:
-            ArgumentError: Its name ends in something else.
+            ArgumentError: The name does not end in `SUFFIX`.
             WeightsError: The file cannot be written.
         """
         check_name(path)
@@ -97,16 +95,16 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            WeightsError: The file is missing, damaged or something else.
+            WeightsError: The file is missing, damaged or not a calibration.
         """
         with open_weights(path) as file:
             if file.metadata.get("format") != FORMAT:
                 raise WeightsFileError(
-                    f"{path} holds no calibration. `convnext quantize` makes one, from a model "
-                    "and some pictures."
+                    f"{path} is not a calibration. Create one from a model and pictures with "
+                    "`convnext quantize`."
                 )
             try:
                 facts = json.loads(file.metadata["calibration"])
@@ -125,7 +123,7 @@ def _levels(file: WeightsFile, name: str, facts: Mapping[str, Any]) -> Levels:
     )
     for array in (low, step, correction):
         if array.ndim != 1 or array.dtype != np.float32 or not np.isfinite(array).all():
-            raise ValueError(f"{name} has something else than rows of finite float32")
+            raise ValueError(f"{name} must have vectors of finite float32")
     if low.shape != step.shape or (step <= 0).any():
-        raise ValueError(f"{name} has not one positive step for each input")
+        raise ValueError(f"{name} must have one positive step for each input")
     return Levels(low, step, correction, int(facts["kernel"]), float(facts["decibels"]))

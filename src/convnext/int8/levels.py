@@ -1,10 +1,8 @@
-"""How OpenVINO rounds a linear layer, and how good rounding is found.
+"""The quantisation levels of a linear layer in OpenVINO, and how the best are found.
 
-- A layer's inputs become whole numbers in 0..255. What becomes 0 goes, through the kernel, into the
-  bias, so that no zero point is left for the arithmetic.
-- Every input channel has a step of its own, fixed before any picture comes.
-
-It knows no runtime: what OpenVINO is to do with it is in `openvino`.
+Inputs become integers in 0..255, with a step and a zero level for each input channel, fixed by
+calibration. The kernel times the zero levels goes into the bias, so that the integer arithmetic
+needs no zero points.
 """
 
 from __future__ import annotations
@@ -19,21 +17,21 @@ from numpy.typing import NDArray
 from convnext.graphs.fold import Linear
 from convnext.int8.rounding import HIGHEST_INPUT, NARROWEST, Array, best_balance, round_kernel
 
-__all__ = ["Levels", "Seen", "find_levels", "seen_in_all"]
+__all__ = ["InputStatistics", "Levels", "find_levels", "merged_statistics"]
 
 HEADROOM = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """How one linear layer is rounded.
+    """The quantisation levels of one linear layer.
 
     Attributes:
         low: `(in,)`: the input that becomes 0.
-        step: `(in,)`: what one more is worth.
+        step: `(in,)`: the difference between two levels.
         correction: `(out,)`: added to the bias.
-        kernel: Checksum of the kernel they were found for.
-        decibels: How much stronger the layer's output is than what rounding does to it.
+        kernel: Checksum of the kernel they were computed for.
+        decibels: Signal-to-noise ratio of the layer's rounded output.
     """
 
     low: Array
@@ -43,72 +41,74 @@ class Levels:
     decibels: float
 
     def fit(self, linear: Linear) -> bool:
-        """Whether they were found for this layer."""
+        """Whether the levels were computed for this layer's kernel."""
         sizes = (*self.step.shape, *self.correction.shape)
         return sizes == linear.kernel.shape and self.kernel == checksum(linear.kernel)
 
     def round_inputs(self, inputs: Array) -> Array:
-        """What inputs `(places, in)` become: whole numbers in 0..255."""
+        """Quantise inputs `(positions, in)` to integers in 0..255."""
         whole: Array = np.clip(np.rint((inputs - self.low) / self.step), 0, HIGHEST_INPUT)
         return whole
 
     def round_kernel(self, kernel: Array) -> tuple[NDArray[np.int8], Array]:
-        """What a kernel `(in, out)` becomes, and the step `(out,)` of each output channel."""
+        """Quantise a kernel `(in, out)`; its integers and the steps `(out,)` of its outputs."""
         return round_kernel(kernel * self.step[:, None], in_pairs=True)
 
     def bias(self, linear: Linear) -> Array:
-        """The bias `(out,)` that goes with rounded inputs."""
+        """The bias `(out,)` for quantised inputs."""
         return linear.bias + self.low @ linear.kernel + self.correction
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What was seen of a layer's inputs, in one picture or more.
+class InputStatistics:
+    """Ranges and samples of a layer's inputs, from one picture or more.
 
     Attributes:
-        low: `(in,)`: the least that an input channel is to be able to hold.
+        low: `(in,)`: the least value to represent in each input channel.
         high: `(in,)`: the greatest.
-        rows: `(places, in)`: some of the inputs as they were.
+        samples: `(positions, in)`: inputs at some positions.
     """
 
     low: Array
     high: Array
-    rows: Array
+    samples: Array
 
 
-def seen_in_all(pictures: Sequence[Seen]) -> Seen:
-    """What was seen in several pictures, with room for others.
+def merged_statistics(pictures: Sequence[InputStatistics]) -> InputStatistics:
+    """Merge the statistics of several pictures, with headroom for others.
 
-    A channel that now and then is far greater than usual will one day be greater than in any
-    picture seen, and cutting that off costs far more than wider steps. So its range goes on beyond
-    the greatest for half as far as from there to the upper quartile of what the pictures had.
+    A channel with rare large values will exceed its calibrated range in other pictures, and
+    clipping costs far more than wider steps. So the range is extended beyond the maximum by half
+    the distance from the upper quartile of the pictures' maxima to their maximum; likewise below.
     """
     lows = np.stack([picture.low for picture in pictures])
     highs = np.stack([picture.high for picture in pictures])
     low, high = lows.min(axis=0), highs.max(axis=0)
     below = HEADROOM * (np.quantile(lows, 0.25, axis=0) - low)
     above = HEADROOM * (high - np.quantile(highs, 0.75, axis=0))
-    rows = np.concatenate([picture.rows for picture in pictures])
-    return Seen((low - below).astype(np.float32), (high + above).astype(np.float32), rows)
+    samples = np.concatenate([picture.samples for picture in pictures])
+    return InputStatistics(
+        (low - below).astype(np.float32), (high + above).astype(np.float32), samples
+    )
 
 
-def find_levels(seen: Seen, linear: Linear) -> Levels:
-    """The rounding under which a layer's outputs stay closest to what they were."""
-    exact = seen.rows @ linear.kernel
+def find_levels(inputs: InputStatistics, linear: Linear) -> Levels:
+    """Find the levels that change a layer's outputs least."""
+    exact = inputs.samples @ linear.kernel
     power = float(np.square(exact - exact.mean(axis=0)).mean())
-    ranges = np.maximum(seen.high - seen.low, NARROWEST)
+    ranges = np.maximum(inputs.high - inputs.low, NARROWEST)
     known = checksum(linear.kernel)
 
     def levels(balance: float) -> Levels:
         widths = ranges**balance * ranges.max() ** (1 - balance)
         step = (widths / HIGHEST_INPUT).astype(np.float32)
-        return Levels(seen.low, step, np.zeros_like(linear.bias), known, 0)
+        return Levels(inputs.low, step, np.zeros_like(linear.bias), known, 0)
 
     def rounded(balance: float) -> Array:
         tried = levels(balance)
         kernel, steps = tried.round_kernel(linear.kernel)
-        products: Array = tried.round_inputs(seen.rows) @ kernel.astype(np.float32) * steps
-        return products + seen.low @ linear.kernel
+        products: Array = tried.round_inputs(inputs.samples) @ kernel.astype(np.float32) * steps
+        return products + inputs.low @ linear.kernel
 
     best = best_balance(exact, rounded)
     decibels = 10 * np.log10(power / best.noise) if best.noise and power else np.inf
@@ -116,5 +116,5 @@ def find_levels(seen: Seen, linear: Linear) -> Levels:
 
 
 def checksum(kernel: Array) -> int:
-    """A number that another kernel hardly has."""
+    """CRC-32 of a kernel."""
     return zlib.crc32(np.ascontiguousarray(kernel).data)

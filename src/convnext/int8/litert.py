@@ -1,17 +1,13 @@
-"""Eight bits in LiteRT: a model is readied so that it loses least by them, and its file rounded.
+"""Quantise a model for LiteRT: adapt its parameters, then round the linear layers of its file.
 
-A kernel is stored with a step for each output channel. The interpreter finds the step of what goes
-in while it runs, one for each place of each picture, so nothing that flows between layers has a
-fixed range. LiteRT's own choice, to round everything with one range a tensor, loses the answer of
-V2, and rounding the convolutions too costs trained weights 13 dB (docs/export.md has the numbers).
+A kernel is stored with a step for each output channel; the interpreter computes the step of the
+inputs at run time, for each position. Other choices lose accuracy: one range for each tensor, as
+LiteRT does by itself, breaks V2, and rounding the convolutions costs trained weights 13 dB
+(docs/export.md). From calibration pictures two things are found for each rounded layer:
 
-Pictures tell two things about each rounded layer:
-
-- how much smaller to make its greatest input channels, which set the step for all: the norm or GRN
-  before it takes the factors, and the kernel makes up for them
-- by how much rounding shifts its outputs on average, which the bias takes back
-
-It knows LiteRT's files and the model's layers, and nothing of jobs.
+- factors that shrink its largest input channels, which set the step of all: the norm or GRN before
+  it is divided by them, and the kernel multiplied
+- the mean shift of its outputs by rounding, which is subtracted from the bias
 """
 
 from __future__ import annotations
@@ -35,7 +31,7 @@ from convnext.int8.rounding import (
     NARROWEST,
     Array,
     best_balance,
-    chosen_places,
+    chosen_positions,
     is_rounded,
     round_kernel,
 )
@@ -44,33 +40,33 @@ from convnext.nn.operations import SMALLEST_SQUARED_NORM
 
 __all__ = ["prepare", "round_linear_layers"]
 
-OLDEST_OPERATOR = 12  # version of the linear operator that has a step for each output channel
-OLDEST_RUNTIME = b"2.17.0"  # the first runtime that has it
-ALIGNMENT = 16  # of constants, as the format's schema asks
+OLDEST_OPERATOR = 12  # first version of the linear operator with a step for each output channel
+OLDEST_RUNTIME = b"2.17.0"  # the first runtime with it
+ALIGNMENT = 16  # of constants, required by the format's schema
 
 
 def prepare(model: Any, batches: Iterable[Array]) -> None:
-    """Change parameters so that the rounded file answers closest to what the model answers now.
+    """Change a model's parameters so that rounding its file changes its outputs least.
 
     Args:
-        model: A Keras model of ours, on TensorFlow.
-        batches: What it takes, such as it will see; a hundred or two pictures are enough.
+        model: A Keras model of this package, on TensorFlow.
+        batches: Representative inputs; one or two hundred pictures are enough.
     """
     blocks = [block for block in _blocks(model) if is_rounded(block.name)]
     every = [np.asarray(batch, np.float32) for batch in batches]
-    places = chosen_places(sum(map(len, every)))
+    positions = chosen_positions(sum(map(len, every)))
     linear = [layer for block in blocks for layer in (block.pwconv1, block.pwconv2)]
     with ExitStack() as watching:
-        seen = [watching.enter_context(_inputs_of(layer, places)) for layer in linear]
+        samples = [watching.enter_context(_inputs_of(layer, positions)) for layer in linear]
         for batch in every:
             model(tf.constant(batch), training=False)
     for block in blocks:
-        factors = _ready(block.pwconv1, np.concatenate(seen.pop(0)), BALANCES)
+        factors = _balance(block.pwconv1, np.concatenate(samples.pop(0)), BALANCES)
         block.norm.gamma.assign(block.norm.gamma.numpy() / factors)
         block.norm.beta.assign(block.norm.beta.numpy() / factors)
-        # Before V1's second layer there is nothing that could take factors at no cost.
+        # In V1 no layer before the second linear layer could be divided without extra cost.
         balances = (0.0,) if block.grn is None else BALANCES
-        factors = _ready(block.pwconv2, np.concatenate(seen.pop(0)), balances)
+        factors = _balance(block.pwconv2, np.concatenate(samples.pop(0)), balances)
         if block.grn is not None:
             block.grn = _DividedGRN(block.grn, factors)
 
@@ -80,17 +76,17 @@ def _blocks(model: Any) -> list[Any]:
 
 
 @contextmanager
-def _inputs_of(linear: Any, places: Callable[[int], Any]) -> Iterator[list[Array]]:
-    """Some of what a layer of a block is given, `(places, in)` a picture, as long as it is watched.
+def _inputs_of(linear: Any, positions: Callable[[int], Any]) -> Iterator[list[Array]]:
+    """Record samples of a layer's inputs, `(positions, in)` for each picture.
 
-    A block enters its layers by `call`, so that is what is watched.
+    A block calls its layers by `call`, so that is wrapped.
     """
     rows: list[Array] = []
     call = linear.call
 
     def watched(x: Any) -> Any:
         for picture in x.numpy().reshape(len(x), -1, x.shape[-1]):
-            rows.append(picture[places(len(picture))])
+            rows.append(picture[positions(len(picture))])
         return call(x)
 
     linear.call = watched
@@ -100,8 +96,8 @@ def _inputs_of(linear: Any, places: Callable[[int], Any]) -> Iterator[list[Array
         del linear.call
 
 
-def _ready(linear: Any, rows: Array, balances: tuple[float, ...]) -> Array:
-    """Balance and correct a linear layer; what its inputs `(in,)` are to be divided by."""
+def _balance(linear: Any, rows: Array, balances: tuple[float, ...]) -> Array:
+    """Balance and correct a linear layer; returns the divisors `(in,)` of its inputs."""
     kernel: Array = linear.kernel.numpy()
     ranges = np.maximum(np.ptp(rows, axis=0), NARROWEST)
     ranges /= np.exp(np.log(ranges).mean())
@@ -120,9 +116,9 @@ def _ready(linear: Any, rows: Array, balances: tuple[float, ...]) -> Array:
 
 
 def _round_inputs(rows: Array) -> Array:
-    """What the interpreter makes of inputs: eight bits, and for each row a step and a zero point.
+    """Quantise and restore inputs as the interpreter does: a step and zero point for each row.
 
-    The range always holds zero, so that zero stays zero.
+    The range always includes zero, so that zero stays exact.
     """
     low = np.minimum(rows.min(axis=1, keepdims=True), 0)
     high = np.maximum(rows.max(axis=1, keepdims=True), 0)
@@ -133,12 +129,7 @@ def _round_inputs(rows: Array) -> Array:
 
 
 class _DividedGRN:
-    """Global response normalisation whose results are divided by a factor for each channel.
-
-    Args:
-        grn: The layer.
-        factors: One for each channel.
-    """
+    """Global response normalisation with outputs divided by a factor for each channel."""
 
     def __init__(self, grn: Any, factors: Array) -> None:
         self.one = 1 / factors
@@ -155,14 +146,14 @@ class _DividedGRN:
 
 
 def round_linear_layers(content: bytes, model: Any) -> bytes:
-    """A LiteRT file of a model in float32, with its blocks' kernels in eight bits.
+    """Quantise the kernels of the blocks in a float32 LiteRT file.
 
     Args:
         content: The file.
-        model: What it was converted from, readied by `prepare`.
+        model: The model it was converted from, after `prepare`.
 
     Raises:
-        ExportError: The file holds other layers than the model.
+        ExportError: The layers of the file are not those of the model.
     """
     file = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     [graph] = file.subgraphs
@@ -173,9 +164,9 @@ def round_linear_layers(content: bytes, model: Any) -> bytes:
     has_head = any(layer.name == "head" for layer in model.layers)
     if len(found) != 2 * len(blocks) + has_head:
         raise ExportError(
-            f"LiteRT's file has {len(found)} linear layers where the model has "
-            f"{2 * len(blocks) + has_head}, so eight bits do not know their place. Please report "
-            "this, with the version of TensorFlow."
+            f"The LiteRT file has {len(found)} linear layers, but the model has "
+            f"{2 * len(blocks) + has_head}, so it cannot be quantised. Please report this with the "
+            "version of TensorFlow."
         )
     rounded = np.repeat([is_rounded(block.name) for block in blocks], 2)
     for operator in itertools.compress(found, rounded):
@@ -212,12 +203,12 @@ def _state_oldest_runtime(file: Any) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Constant:
-    """A buffer that is packed where the schema wants it, which the generated one is not."""
+    """A buffer packed with the alignment of the schema, unlike the generated class."""
 
     data: NDArray[np.uint8] | None
 
     def Pack(self, builder: Any) -> int:  # noqa: N802
-        """Write it; the name is the generated classes'."""
+        """Write the buffer; the generated classes call this method."""
         data = None
         if self.data is not None and len(self.data):
             builder.Prep(ALIGNMENT, len(self.data))

@@ -1,9 +1,7 @@
-"""A network watched at work, and built rounded: eight bits in OpenVINO.
+"""Calibrate a network, and build its int8 OpenVINO graph.
 
-`levels` says how rounding is found; this says what OpenVINO is to do.
-
-    calibration = calibrate(network, pixels)
-    model = build(network, product=rounded(calibration))
+calibration = calibrate(network, pixels)
+model = build(network, product=rounded(calibration))
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ from convnext.graphs.network import Network
 from convnext.graphs.openvino import Product, build, product
 from convnext.graphs.untracked_openvino import core, op, ov
 from convnext.int8.calibration import Calibration
-from convnext.int8.levels import Seen, find_levels, seen_in_all
-from convnext.int8.rounding import HIGHEST_INPUT, chosen_places, is_rounded
+from convnext.int8.levels import InputStatistics, find_levels, merged_statistics
+from convnext.int8.rounding import HIGHEST_INPUT, chosen_positions, is_rounded
 from convnext.processors import available_processors
 
 __all__ = ["calibrate", "rounded"]
@@ -35,19 +33,19 @@ def calibrate(
     *,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Calibration:
-    """Find how a network is rounded best.
+    """Find the best rounding of a network's linear layers.
 
     Args:
-        network: What is to be rounded.
-        pixels: Pictures such as it will see, `(pictures, height, width, channels)`: pixels, or
-            normalised already if they are float32. A hundred or two are enough.
-        on_progress: Called before each of `len(pixels)` pictures and each linear layer.
+        network: The network to quantise.
+        pixels: Representative pictures `(pictures, height, width, channels)`: uint8 pixels, or
+            normalised float32. One or two hundred are enough.
+        on_progress: Called with a message before each picture and each linear layer.
 
     Raises:
         ArgumentError: There is no picture.
     """
     if not len(pixels):
-        raise ArgumentError("Calibration needs pictures; a hundred or two are enough.")
+        raise ArgumentError("Calibration needs pictures; give one or two hundred.")
     watched: dict[str, tuple[Node, Linear]] = {}
 
     def watch(x: Node, linear: Linear, name: str) -> Node:
@@ -58,37 +56,36 @@ def calibrate(
     kind: Literal["uint8", "float32"] = "uint8" if pixels.dtype == np.uint8 else "float32"
     model = build(network, (network.default_output,), input=kind, batch=1, product=watch)
     model.add_outputs([x.output(0) for x, _ in watched.values()])
-    seen = _watch(model, list(watched), pixels, on_progress)
+    statistics = _statistics(model, list(watched), pixels, on_progress)
     layers = {}
     for name, (_, linear) in watched.items():
         on_progress(f"rounding {name}")
-        layers[name] = find_levels(seen.pop(name), linear)
+        layers[name] = find_levels(statistics.pop(name), linear)
     return Calibration(layers, len(pixels))
 
 
-def _watch(
+def _statistics(
     model: ov.Model, names: list[str], pixels: NDArray[Any], on_progress: Callable[[str], object]
-) -> dict[str, Seen]:
-    """Run the pictures and keep what came by each layer."""
+) -> dict[str, InputStatistics]:
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": available_processors(),
     }
     compiled = core().compile_model(model, "CPU", settings)
-    places = chosen_places(len(pixels))
-    found: dict[str, list[Seen]] = {name: [] for name in names}
+    positions = chosen_positions(len(pixels))
+    found: dict[str, list[InputStatistics]] = {name: [] for name in names}
     for number, picture in enumerate(pixels):
         on_progress(f"picture {number + 1}")
         results = compiled([picture[None]], share_inputs=True, share_outputs=True)
         for index, name in enumerate(names, start=1):
-            inputs = results[index].reshape(results[index].shape[1], -1)  # (in, places)
-            rows = np.ascontiguousarray(inputs[:, places(inputs.shape[1])].T)
-            found[name].append(Seen(inputs.min(axis=1), inputs.max(axis=1), rows))
-    return {name: seen_in_all(parts) for name, parts in found.items()}
+            inputs = results[index].reshape(results[index].shape[1], -1)  # (in, positions)
+            samples = np.ascontiguousarray(inputs[:, positions(inputs.shape[1])].T)
+            found[name].append(InputStatistics(inputs.min(axis=1), inputs.max(axis=1), samples))
+    return {name: merged_statistics(parts) for name, parts in found.items()}
 
 
 def rounded(calibration: Calibration) -> Product:
-    """A block's linear layers in eight bits, for `build`."""
+    """The function that builds linear layers in int8, for `build`."""
 
     def rounded_product(x: Node, linear: Linear, name: str) -> Node:
         if not is_rounded(name):

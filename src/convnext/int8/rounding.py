@@ -1,13 +1,12 @@
-"""What every runtime's eight bits have in common: which layers, which kernels, which balance.
+"""The int8 rounding common to all runtimes: which layers, how kernels, and the best balance.
 
-A block's two linear layers do nearly all the arithmetic, and they are what is rounded. The stem,
-downsamplings, depthwise convolutions, norms, GRN, skip connections and the head keep the precision
-of the rest, and so does the whole first block: what it gets wrong, every later one sees, and on
-trained weights rounding it cost 5 dB of the first stage's output (docs/engines.md).
+The two linear layers of a block, nearly all of the arithmetic, are rounded; all other layers are
+not. Nor is the first block, whose errors would reach all others: rounding it costs trained weights
+5 dB of the first stage's output (docs/engines.md).
 
-Inputs of a layer have a step for each channel, which goes into the kernel. How far the steps may
-differ is found for each layer: inputs are rounded better for it and the kernel worse. What rounding
-shifts an output by on average is taken back in the bias. It knows no runtime, and NumPy alone.
+Each input channel has a step, which is multiplied into the kernel. The more the steps differ, the
+better the inputs are rounded and the worse the kernel: the best balance is searched for each layer.
+The mean shift of each output by rounding is corrected in the bias.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = [
     "Array",
     "Balanced",
     "best_balance",
-    "chosen_places",
+    "chosen_positions",
     "is_rounded",
     "round_kernel",
 ]
@@ -34,19 +33,19 @@ Array = NDArray[np.float32]
 
 HIGHEST_INPUT = 255
 HIGHEST_KERNEL = 127
-ROWS = 1024  # places, over all pictures, at which a layer's inputs are kept
-NARROWEST = np.float32(1e-12)  # range or step: nothing is divided by 0
+SAMPLES = 1024  # of a layer's inputs, over all pictures
+NARROWEST = np.float32(1e-12)  # lower bound of a range or step, against division by 0
 BALANCES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Powers of a channel's own range in its step: 0 gives all channels one step, 1 each its own."""
+"""Exponents of a channel's range in its step: 0 gives all channels one step, 1 each its own."""
 
 
 class Balanced(NamedTuple):
-    """How far the steps of a layer's inputs differ, and what is left of the answers then.
+    """The best balance of a layer.
 
     Attributes:
         balance: One of `BALANCES`.
         correction: `(out,)`: added to the bias.
-        noise: Mean square of what rounding does to the outputs.
+        noise: Mean square error of the outputs.
     """
 
     balance: float
@@ -55,24 +54,24 @@ class Balanced(NamedTuple):
 
 
 def is_rounded(name: str) -> bool:
-    """Whether a block, or a layer of a block, is one that is rounded."""
+    """Whether the linear layers of this block, or of this layer's block, are rounded."""
     return name.partition(".")[0] != "stage_0_block_0"
 
 
-def chosen_places(pictures: int) -> Callable[[int], NDArray[np.int64]]:
-    """Which of so many places of a picture are kept: at random, and the same ones in every run."""
+def chosen_positions(pictures: int) -> Callable[[int], NDArray[np.int64]]:
+    """A function that draws random positions to sample from a picture; the same in every run."""
     random = np.random.default_rng(0)
-    each = -(-ROWS // pictures)
-    return lambda places: random.integers(places, size=each)
+    each = -(-SAMPLES // pictures)
+    return lambda positions: random.integers(positions, size=each)
 
 
 def round_kernel(kernel: Array, *, in_pairs: bool) -> tuple[NDArray[np.int8], Array]:
-    """What a kernel `(in, out)` becomes, and the step `(out,)` of each output channel.
+    """Quantise a kernel `(in, out)`; returns it and the step `(out,)` of each output channel.
 
     Args:
         kernel: In float32.
-        in_pairs: Whether the products of any two neighbouring inputs have to fit into 16 bits
-            together: processors without VNNI add them there, and cut off what does not fit.
+        in_pairs: Whether the sum of the products of two neighbouring inputs must fit into 16 bits,
+            as processors without VNNI saturate it there.
     """
     highest = np.abs(kernel).max(axis=0)
     if in_pairs:
@@ -85,7 +84,7 @@ def round_kernel(kernel: Array, *, in_pairs: bool) -> tuple[NDArray[np.int8], Ar
 def _greatest_pair(kernel: Array) -> Array:
     """The greatest sum `(out,)` of two neighbouring inputs' weights of one sign.
 
-    Where it becomes 127, rounding makes it 128 at most, and 128 * 255 fits into 16 bits.
+    If it is scaled to 127, rounding makes it at most 128, and 128 * 255 fits into 16 bits.
     """
     pairs = np.pad(kernel, ((0, len(kernel) % 2), (0, 0))).reshape(-1, 2, kernel.shape[1])
     sums = [np.maximum(sign * pairs, 0).sum(axis=1).max(axis=0) for sign in (1, -1)]
@@ -96,12 +95,12 @@ def _greatest_pair(kernel: Array) -> Array:
 def best_balance(
     exact: Array, rounded: Callable[[float], Any], balances: Sequence[float] = BALANCES
 ) -> Balanced:
-    """The balance under which a layer's outputs stay closest to what they were.
+    """The balance that changes a layer's outputs least.
 
     Args:
-        exact: Its outputs `(rows, out)` without their bias.
-        rounded: From a balance to what rounding makes of them.
-        balances: Those to try.
+        exact: The outputs `(samples, out)` without bias.
+        rounded: Computes the rounded outputs for a balance.
+        balances: The balances to try.
     """
     tried = []
     for balance in balances:

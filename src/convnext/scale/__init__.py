@@ -1,4 +1,4 @@
-"""More pictures than one run or one machine takes, as Parquet files in a folder, shard by shard.
+"""Classes or vectors of large data sets, in shards, as Parquet files: `predict_dataset`.
 
 done = predict_dataset("photos/", "convnext_tiny.fb_in1k", "answers", resume=True)
 done = predict_dataset("s3://bucket/train-{000..119}.tar", "tiny.safetensors", "s3://bucket/answers",

@@ -1,9 +1,8 @@
-"""Zip and tar archives: which pictures are in there and where, and the labels that lie beside them.
+"""Lists and reads the pictures of zip and tar archives, with their labels.
 
-Why it exists: workers share an archive, so each has to find its part without reading the rest. In
-a tar archive, files whose names agree up to the first dot belong together (WebDataset): `0042.jpg`
-is labelled by `0042.cls`, `0042.json` or `0042.txt`. Nothing is ever unpacked; names that lead out
-of a folder, links and devices are names like any other, or are passed over.
+Workers share an archive, so each needs the locations of its pictures. In a tar archive, files whose
+names agree up to the first dot belong together (WebDataset): `0042.jpg` is labelled by `0042.cls`,
+`0042.json` or `0042.txt`. Archives are never unpacked to disk; links and devices are skipped.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from convnext.images.read import DEFAULT_LIMITS, Limits
 from convnext.scale.finding import is_picture
 from convnext.scale.places import open_file, open_stream
 
-__all__ = ["Place", "Streamed", "stream_tar", "tar_places", "zip_places"]
+__all__ = ["Location", "Streamed", "stream_tar", "tar_locations", "zip_members"]
 
 _END = bytes(tarfile.BLOCKSIZE)
-_LONGEST_HEADER = 2**20  # of a member of a tar archive, in bytes
-_LONGEST_LABEL = 2**16
-_MOST_TOGETHER = 16  # pictures of one name that wait for their label
-_LABELS = ("cls", "json", "txt")  # the first one counts
+_LONGEST_HEADER = 2**20  # bytes, of a member of a tar archive
+_LONGEST_LABEL = 2**16  # bytes
+_MOST_TOGETHER = 16  # pictures of one name in memory until their label is read
+_LABELS = ("cls", "json", "txt")  # in the order of preference
 _JSON_LABELS = ("label", "cls", "class")
 
 
-class Place(NamedTuple):
-    """Where a picture lies in a tar archive, or what is wrong with the rest of it.
+class Location(NamedTuple):
+    """Location of a picture in a tar archive, or an error about the rest of the archive.
 
     Attributes:
         name: Its name in the archive; empty for an error.
-        start: Of its bytes.
-        stop: Behind them.
-        label: What lies beside it.
-        error: Why nothing from here on can be read.
+        start: Offset of its first byte.
+        stop: Offset after its last byte.
+        label: Its label, if the archive has one.
+        error: Why the rest of the archive cannot be read.
     """
 
     name: str
@@ -49,12 +48,12 @@ class Place(NamedTuple):
 
 
 class Streamed(NamedTuple):
-    """A picture of an archive that is read from its beginning.
+    """A picture of an archive that is read as a stream.
 
     Attributes:
         name: Its name in the archive; empty for an error about the archive itself.
-        source: The encoded picture, or what is wrong.
-        label: What lies beside it.
+        source: The encoded picture, or an error.
+        label: Its label, if the archive has one.
     """
 
     name: str
@@ -62,10 +61,8 @@ class Streamed(NamedTuple):
     label: str | None = None
 
 
-def zip_places(path: str) -> Iterator[tuple[int, str]]:
-    """The pictures in a zip archive, in its own order: the number and name of each member.
-
-    Two members may have one name.
+def zip_members(path: str) -> Iterator[tuple[int, str]]:
+    """List the index and name of each picture in a zip archive; names may occur twice.
 
     Raises:
         ImageError: It is no zip archive, or damaged.
@@ -75,11 +72,11 @@ def zip_places(path: str) -> Iterator[tuple[int, str]]:
             names = [item.filename for item in archive.infolist()]
     except Exception as error:  # damaged archives raise nearly anything
         raise damaged(path, error) from error
-    yield from ((place, name) for place, name in enumerate(names) if is_picture(name))
+    yield from ((index, name) for index, name in enumerate(names) if is_picture(name))
 
 
-def tar_places(path: str) -> Iterator[Place]:
-    """Where each picture of a tar archive lies; only headers and labels are read."""
+def tar_locations(path: str) -> Iterator[Location]:
+    """Find the location of each picture of a tar archive; reads only headers and labels."""
     group = _Group[tuple[str, int, int]]()
     try:
         with open_file(path) as stream:
@@ -88,24 +85,19 @@ def tar_places(path: str) -> Iterator[Place]:
             for member, name in _members(archive, short):
                 content = (name, member.offset_data, member.offset_data + member.size)
                 whole = not member.issparse()
-                for place, label in group.add(
+                for item, label in group.add(
                     name, content if whole else None, _reader(archive, member)
                 ):
-                    yield Place(*place, label)
+                    yield Location(*item, label)
     except Exception as error:  # damaged archives raise nearly anything
-        yield from (Place(*place, label) for place, label in group.end())
-        yield Place("", error=str(damaged(path, error)))
+        yield from (Location(*item, label) for item, label in group.end())
+        yield Location("", error=str(damaged(path, error)))
         return
-    yield from (Place(*place, label) for place, label in group.end())
+    yield from (Location(*item, label) for item, label in group.end())
 
 
 def stream_tar(path: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[Streamed]:
-    """Every picture of a tar archive, compressed or not, read once from its beginning to its end.
-
-    Args:
-        path: The path or URL.
-        limits: Of a picture, no more than `limits.bytes` (and one) are read.
-    """
+    """Read every picture of a tar archive, compressed or not, up to the limit of bytes and one."""
     group = _Group[tuple[str, bytes]]()
     try:
         with open_stream(path) as stream:
@@ -126,7 +118,7 @@ def stream_tar(path: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[Streamed]
 
 
 def damaged(what: str, error: Exception) -> ImageError:
-    """The error about an archive."""
+    """Create the error of an unreadable archive."""
     return ImageError(f"{what} cannot be read: {type(error).__name__}: {error}")
 
 
@@ -134,7 +126,7 @@ Content = TypeVar("Content")
 
 
 class _Group(Generic[Content]):
-    """Pictures of one name until their label is known: what follows has another name."""
+    """Collects pictures of one name until their label is known: when another name follows."""
 
     def __init__(self) -> None:
         self._key = ""
@@ -144,7 +136,7 @@ class _Group(Generic[Content]):
     def add(
         self, name: str, content: Content | None, read: Callable[[int], bytes]
     ) -> list[tuple[Content, str | None]]:
-        """Take a member; the pictures before it, if they were of another name."""
+        """Add a member; returns earlier pictures with their label, if they have another name."""
         folder, slash, base = name.rpartition("/")
         stem, _, ending = base.partition(".")
         key = f"{folder}{slash}{stem}"
@@ -160,7 +152,7 @@ class _Group(Generic[Content]):
         return done
 
     def end(self) -> list[tuple[Content, str | None]]:
-        """The pictures that wait, with their label."""
+        """Return and forget the collected pictures, with their label."""
         label = next((self._labels[kind] for kind in _LABELS if kind in self._labels), None)
         done = [(picture, label) for picture in self._pictures]
         self._pictures, self._labels = [], {}
@@ -191,12 +183,12 @@ def _members(
     archive: tarfile.TarFile, stream: _Short | _Forward
 ) -> Iterator[tuple[tarfile.TarInfo, str]]:
     while (member := archive.next()) is not None:
-        # tarfile remembers every member it has passed, in a list it does not document.
+        # Undocumented list in which tarfile keeps every member: it would fill memory.
         archive.members.clear()  # type: ignore[attr-defined]
         if member.isreg():
             yield member, member.name.removeprefix("./")  # as `tar -C folder .` writes them
-    if stream.block != _END:  # tarfile takes a header that is cut off or damaged for the end
-        raise tarfile.ReadError("it is cut off or damaged. Was it copied as a whole?")
+    if stream.block != _END:  # tarfile takes a truncated or damaged header for the end
+        raise tarfile.ReadError("it is truncated or damaged. Copy it again")
 
 
 def _reader(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[int], bytes]:
@@ -208,14 +200,14 @@ def _reader(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[int]
 
 
 class _Short:
-    """A stream for tarfile, which reads a header of whatever size a file claims into memory."""
+    """A stream for tarfile with a limit on header sizes, which tarfile reads into memory."""
 
     def __init__(self, stream: IO[bytes], longest: int = _LONGEST_HEADER) -> None:
         self._stream = stream
         self._longest = longest
         self.seek = stream.seek
         self.tell = stream.tell
-        self.block = b""  # what was read last: where an archive ends, its mark
+        self.block = b""  # the bytes of the last read; of a complete archive, its end marker
 
     def read(self, size: int) -> bytes:
         if size > self._longest:
@@ -225,13 +217,13 @@ class _Short:
 
 
 class _Forward:
-    """The same for a stream that only goes on; tarfile steps back by one byte at most."""
+    """The same for a stream without seeking; tarfile steps back by one byte at most."""
 
     def __init__(self, stream: IO[bytes], longest: int) -> None:
         self._stream = stream
         self._longest = max(longest, _LONGEST_HEADER)
         self._position = 0
-        self._last = b""  # the byte before, and whether it is to be read once more
+        self._last = b""  # the last byte, and whether the next read returns it again
         self._again = False
         self.block = b""
 
@@ -244,7 +236,7 @@ class _Forward:
             return position
         self._again = False
         if position < self._position:
-            raise tarfile.ReadError("one of its headers leads back")
+            raise tarfile.ReadError("one of its headers points backwards")
         while self._position < position:
             if not self._take(min(position - self._position, 2**20)):
                 break

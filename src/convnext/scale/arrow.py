@@ -1,7 +1,4 @@
-"""What this room needs and not every user has: pyarrow and Ray, imported when they are used.
-
-It knows nothing of what they are used for.
-"""
+"""Lazy imports of pyarrow and Ray, which are optional."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ __all__ = ["pyarrow", "ray"]
 
 
 def pyarrow() -> Any:
-    """pyarrow, with its file systems and Parquet.
+    """Import pyarrow, with its file systems and Parquet.
 
     Raises:
         MissingDependencyError: It is not installed.
@@ -29,7 +26,7 @@ def pyarrow() -> Any:
 
 
 def ray() -> Any:
-    """Ray, told to send nothing home, to leave GPUs as they are, and what we say ourselves to us.
+    """Import Ray, without telemetry, changes of GPU visibility, or logs that the driver repeats.
 
     Raises:
         MissingDependencyError: It is not installed.

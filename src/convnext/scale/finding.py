@@ -1,7 +1,6 @@
-"""From what a user names to the files that hold pictures, in an order that is always the same.
+"""Expands sources (folders, patterns, archives, tables; paths or URLs) to a sorted list of files.
 
-Why it exists: folders, patterns, archives and tables, here or behind URLs, become one list, which
-decides what is done and says later whether it is still the same. Nothing is opened.
+Files are listed, not opened. The order is reproducible, as shards and resuming depend on it.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ __all__ = ["PLAN", "Found", "Kind", "Sources", "find", "is_picture"]
 Kind = Literal["file", "zip", "tar", "stream", "table"]
 Sources = str | os.PathLike[str] | Iterable["str | os.PathLike[str]"]
 
-PLAN = "_plan.json"  # a folder that holds it is answers, and none of them a source
+PLAN = "_plan.json"  # marks a folder of output, which is no source
 
-_MOST_EXPANDED = 1_000_000  # names that one pair of braces may stand for
+_MOST_EXPANDED = 1_000_000  # names from a pair of braces
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _PLAIN_WEB = ("http://", "https://")
 
 
 class Found(NamedTuple):
-    """A file with one picture or many.
+    """A file with one or several pictures.
 
     Attributes:
-        kind: How it is read: a picture; a zip archive; a tar archive in which one can go to any
-            place; one that has to be read from its beginning; a Parquet file.
+        kind: `"file"` for a picture, `"zip"`, `"tar"` for a tar archive with random access,
+            `"stream"` for one without, `"table"` for Parquet.
         path: The path or URL.
-        size: In bytes; 0 for a picture on the web, which nobody asks for twice.
+        size: In bytes; 0 for a picture on the web, to save a request.
     """
 
     kind: Kind
@@ -48,19 +47,19 @@ class Found(NamedTuple):
 
 
 def find(sources: Sources) -> Iterator[Found]:
-    """Every file that the sources stand for, in order.
+    """Find every file of the sources, in order.
 
     Args:
         sources: One or several: pictures, archives (.zip, .tar, .tar.gz, .tgz), Parquet files
             (.parquet), folders, patterns such as `"*.tar"` or `"**/*.png"`, or numbered names such
             as `"part-{000..119}.tar"`; paths or URLs. A folder stands for the pictures below it,
-            or for the archives and Parquet files below it; hidden files and folders with answers of
-            ours are left out, and links to folders are not followed.
+            or for the archives and Parquet files below it, without hidden files and output of
+            earlier runs; links to folders are not followed.
 
     Raises:
-        ArgumentError: There is no such thing, a folder or pattern has nothing for us, or a folder
-            holds pictures as well as archives.
-        ArgumentTypeError: Something is neither a path nor a URL.
+        ArgumentError: A source does not exist, a folder or pattern has no pictures, or a folder
+            has both pictures and archives.
+        ArgumentTypeError: A source is neither a path nor a URL.
     """
     for text in _texts(sources):
         for name in _expanded(text):
@@ -68,7 +67,7 @@ def find(sources: Sources) -> Iterator[Found]:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file in an archive or folder is named like a picture, and not hidden."""
+    """Whether a file in an archive or folder has a picture's suffix and is not hidden."""
     parts = name.split("/")
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
     return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES  # noqa: PTH122 (fast)
@@ -82,14 +81,14 @@ def _texts(sources: Sources) -> Iterator[str]:
     for source in sources:
         if not isinstance(source, str | os.PathLike):
             raise ArgumentTypeError(
-                f"A source is a path or a URL, not {type(source).__name__}. Pictures in memory are "
-                "for convnext.Classifier."
+                f"A source is a path or a URL, not {type(source).__name__}. For pictures in memory "
+                "use convnext.Classifier."
             )
         yield os.fspath(source)
 
 
 def _expanded(text: str) -> Iterator[str]:
-    """The names that `{000..119}` stands for."""
+    """Expand `{000..119}` to numbered names."""
     match = _BRACES.search(text)
     here = local_path(text)
     if match is None or (here is not None and here.exists()):
@@ -97,7 +96,9 @@ def _expanded(text: str) -> Iterator[str]:
         return
     first, last = int(match[1]), int(match[2])
     if not first <= last < first + _MOST_EXPANDED:
-        raise ArgumentError(f"{text}: {match[0]} counts up, through at most {_MOST_EXPANDED:,}.")
+        raise ArgumentError(
+            f"{text}: {match[0]} must count upwards, over {_MOST_EXPANDED:,} numbers at most."
+        )
     for number in range(first, last + 1):
         name = f"{number:0{len(match[1])}}"
         yield from _expanded(text[: match.start()] + name + text[match.end() :])
@@ -123,7 +124,7 @@ def _here(path: Path) -> Iterator[Found]:
     elif not path.exists() and glob.has_magic(str(path)):
         names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (absolute ones too)
         if not names:
-            raise ArgumentError(f"{path} matches nothing.")
+            raise ArgumentError(f"{path} matches no file. Check the pattern.")
         for name in names:
             if not Path(name).is_dir():
                 yield _of(Stat(Path(name).as_posix(), Path(name).stat().st_size))
@@ -139,7 +140,7 @@ def _there(text: str) -> Iterator[Found]:
         pattern = text.split("/")
         names = [item for item in listed(root) if _matches(item.path.split("/"), pattern)]
         if not names:
-            raise ArgumentError(f"{text} matches nothing.")
+            raise ArgumentError(f"{text} matches no file. Check the pattern.")
         yield from map(_of, names)
         return
     found = stat(text)
@@ -150,7 +151,7 @@ def _there(text: str) -> Iterator[Found]:
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:
-    """As `glob` has it: `**` is any folders, or at the end all that is in them; the rest is one."""
+    """Match like `glob`: `**` is any number of folders, or at the end everything below."""
     if not pattern:
         return not parts
     first, rest = pattern[0], pattern[1:]
@@ -179,7 +180,7 @@ def _without_answers(files: Sequence[Stat]) -> Iterator[Stat]:
 
 
 def _all_alike(folder: str, files: Iterable[Stat]) -> Iterator[Found]:
-    """The pictures or else the archives and tables among a folder's files."""
+    """Select the pictures, or the archives and tables, among a folder's files."""
     known = (_of(file) for file in files if is_picture(file.path) or _kind(file.path) != "file")
     first = next(known, None)
     if first is None:
@@ -188,8 +189,8 @@ def _all_alike(folder: str, files: Iterable[Stat]) -> Iterator[Found]:
         if (found.kind == "file") != (first.kind == "file"):
             raise ArgumentError(
                 f"{folder} holds pictures as well as archives or Parquet files, such as "
-                f"{file_name(first.path)} and {file_name(found.path)}, and they may hold the same "
-                f"pictures. Say which are meant, with a pattern such as {folder}/*.tar."
+                f"{file_name(first.path)} and {file_name(found.path)}, which may have the same "
+                f"pictures. Choose with a pattern such as {folder}/*.tar."
             )
         yield found
 
@@ -197,7 +198,7 @@ def _all_alike(folder: str, files: Iterable[Stat]) -> Iterator[Found]:
 def _of(file: Stat) -> Found:
     kind = _kind(file.path)
     if kind == "tar" and is_url(file.path) and local_path(file.path) is None:
-        kind = "stream"  # a request for each of its headers would take longer than all of it
+        kind = "stream"  # a request for each header would take longer than reading all
     return Found(kind, file.path, file.size)
 
 

@@ -1,7 +1,6 @@
-"""What every shard holds: single pictures, parts of tables, whole archives.
+"""The inputs of every shard: pictures, rows of tables, whole archives.
 
-Why it exists: a worker looks its shard up, in a table that is written once and may have more rows
-than fit in memory. It knows nothing of what is done with pictures.
+They are written once, as a Parquet table that may exceed memory; a worker reads its shard's rows.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
 from convnext.errors import ImageError
-from convnext.scale.archives import tar_places, zip_places
+from convnext.scale.archives import tar_locations, zip_members
 from convnext.scale.arrow import pyarrow
 from convnext.scale.finding import Found
 from convnext.scale.places import Folder
@@ -18,21 +17,21 @@ from convnext.scale.tables import TableColumns, row_ranges
 
 __all__ = ["INPUTS", "Item", "items_of", "printable", "read_items", "write_inputs"]
 
-INPUTS = "_inputs"  # without a suffix: patterns such as *.parquet are for the answers
+INPUTS = "_inputs"  # without a suffix, so that *.parquet matches the output alone
 _ROW_GROUP = 2**16
 
 
 class Item(NamedTuple):
-    """A part of a shard: one picture, or many that lie together.
+    """An input of a shard: a picture, rows of a table, or a whole archive.
 
     Attributes:
-        kind: `"file"`, `"zip"` and `"tar"` are one picture; `"stream"` is a whole archive and
-            `"table"` some rows; `"error"` takes the place of what could not be found out.
+        kind: `"file"`, `"zip"` and `"tar"` are a picture, `"stream"` is a whole archive, `"table"`
+            are rows, `"error"` is an input that cannot be listed.
         path: Of the file.
         name: In the archive.
-        start: Of the picture's bytes; or the first row; or which member of a zip archive it is.
-        stop: Behind the last.
-        label: What the picture shows, if something said so.
+        start: First byte of the picture, first row, or index of the member of a zip archive.
+        stop: The byte or row after the last.
+        label: Of the picture, if there is one.
         error: Why it cannot be read.
     """
 
@@ -46,7 +45,7 @@ class Item(NamedTuple):
 
     @property
     def pictures(self) -> int | None:
-        """How many; None if that is not known before they are read."""
+        """Number of pictures; None if it is unknown before reading."""
         if self.kind == "stream":
             return None
         if self.kind == "table":
@@ -55,17 +54,17 @@ class Item(NamedTuple):
 
 
 def printable(text: str) -> str:
-    """The text in UTF-8, whatever bytes a file's name was made of."""
+    """Convert a file's name, which may have any bytes, to valid UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def items_of(
     found: Iterable[Found], shard_size: int, columns: TableColumns
 ) -> Iterator[list[Item]]:
-    """The shards that files make: of so many pictures where pictures can be picked.
+    """Divide files into shards of a number of pictures.
 
-    A Parquet file gives shards of its own, of about that size. An archive that has to be read from
-    its beginning is one shard.
+    Parquet files have shards of their own, of about that size. An archive without random access is
+    one shard.
     """
     pending: list[Item] = []
     for file in found:
@@ -99,18 +98,18 @@ def _pictures(file: Found) -> Iterator[Item]:
     empty = True
     if file.kind == "zip":
         try:
-            for place, name in zip_places(file.path):
+            for index, name in zip_members(file.path):
                 empty = False
-                yield Item("zip", file.path, name, place)
+                yield Item("zip", file.path, name, index)
         except ImageError as error:
             empty = False
             yield Item("error", file.path, error=str(error))
     else:
-        for found in tar_places(file.path):
+        for found in tar_locations(file.path):
             empty = False
             kind = "error" if found.error else "tar"
-            where = found.name or None
-            yield Item(kind, file.path, where, found.start, found.stop, found.label, found.error)
+            member = found.name or None
+            yield Item(kind, file.path, member, found.start, found.stop, found.label, found.error)
     if empty:
         problem = f"{file.path} holds no file that is named like a picture."
         yield Item("error", file.path, error=problem)
@@ -135,12 +134,12 @@ def _schema() -> Any:
 def write_inputs(
     folder: Folder, shards: Iterable[list[Item]], before: Callable[[int], object] = lambda _: None
 ) -> tuple[int, int | None]:
-    """Write what every shard holds; how many shards, and how many pictures.
+    """Write the inputs of every shard; returns the numbers of shards and of pictures, if known.
 
     Args:
-        folder: Where to.
-        shards: The items of each.
-        before: Called with the number of shards when all is written, and not in its place yet.
+        folder: Of the output.
+        shards: The inputs of each shard.
+        before: Called with the number of shards before the file is moved into place.
     """
     count, pictures = 0, 0
     unknown = False
@@ -183,7 +182,7 @@ def _table(arrow: Any, schema: Any, rows: list[tuple[Any, ...]]) -> Any:
 
 
 def read_items(folder: Folder, shard: int) -> list[Item]:
-    """What a shard holds."""
+    """Read the inputs of a shard."""
     with folder.open(INPUTS) as stream:
         table = pyarrow().parquet.read_table(stream, filters=[("shard", "==", shard)])
     return [

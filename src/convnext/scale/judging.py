@@ -1,8 +1,7 @@
-"""An evaluation by many workers: pictures are judged in shards, sums are taken at the end.
+"""Evaluates a model with several workers: `evaluate_dataset`.
 
-Why it exists: every number of a report is defined over single pictures, so it does not matter who
-judged them. Judgements go to Parquet files, a row for each picture and none twice, and come back in
-the order of the data, into the very sums of `convnext.evaluate.evaluate`.
+Workers write a judgement of each picture to Parquet shards. They are read back in the order of the
+data into the same sums as in `convnext.evaluate.evaluate`, so the numbers are the same.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from convnext.evaluate.datasets import Dataset
 from convnext.evaluate.run import BadPicture, Measured
 from convnext.evaluate.subject import Subject
 from convnext.images.labels import Labels
-from convnext.scale.archives import tar_places, zip_places
+from convnext.scale.archives import tar_locations, zip_members
 from convnext.scale.arrow import pyarrow
 from convnext.scale.cluster import Room
 from convnext.scale.finding import Found
 from convnext.scale.inputs import Item
-from convnext.scale.job import Job
 from convnext.scale.places import Folder
 from convnext.scale.plan import Mode, part_name
+from convnext.scale.run_options import RunOptions
 from convnext.scale.running import RunnerName, work_through
 
 __all__ = ["JUDGEMENTS", "evaluate_dataset"]
@@ -46,29 +45,29 @@ def evaluate_dataset(  # noqa: PLR0913
     mode: Mode = "new",
     progress: bool = False,
 ) -> Measured:
-    """Measure a model on labelled pictures, by as many workers as there are.
+    """Measure a model on labelled pictures with several workers.
 
     Args:
         subject: The model, from `convnext.evaluate.open_subject`; workers open the same engine in
             the same precision.
-        model: Where workers get it: a published checkpoint's name, or a weights file.
+        model: A published checkpoint's name or a weights file, which workers open.
         data: From `convnext.evaluate.open_dataset`.
         out: A folder for the judgements.
-        batch_size: Pictures at once.
-        shard_size: Pictures in a file; of more than a batch, a multiple of it.
-        runner: Who computes.
-        room: For Ray.
-        mode: What becomes of judgements that are there.
-        progress: Whether to show a bar when there is a terminal.
+        batch_size: Pictures in a batch.
+        shard_size: Pictures in a shard; if larger than a batch, a multiple of it.
+        runner: `"local"` or `"ray"`.
+        room: Resources on Ray.
+        mode: Handling of an earlier run's judgements, see `open_plan`.
+        progress: Whether to show a bar if there is a terminal.
 
     Returns:
-        What `convnext.evaluate.evaluate` gives; its time is that of this session.
+        The same as `convnext.evaluate.evaluate`; its time is that of this session.
 
     Raises:
-        ArgumentError: The data is an archive in which one cannot go to any place, or changed.
+        ArgumentError: The data is an archive without random access, or has changed.
         ConvNeXtError: See `predict_dataset`.
     """
-    job = Job(
+    options = RunOptions(
         task="evaluate",
         model=Path(model).absolute() if Path(model).exists() else model,
         preprocess=subject.preprocess,
@@ -83,12 +82,14 @@ def evaluate_dataset(  # noqa: PLR0913
         digest=subject.facts["weights"]["sha256"],
     )
     if batch_size < 1 or shard_size < 1:
-        raise ArgumentError(f"batch and shard must be 1 or more; got {batch_size}, {shard_size}.")
-    # Names, labels and competing classes, in place of the files.
+        raise ArgumentError(
+            f"batch_size and shard_size must be 1 or more; got {batch_size} and {shard_size}."
+        )
+    # The fingerprint covers names, labels and competing classes.
     found = [Found("file", f"{data.path.absolute()} {data.fingerprint}", _size(data.path))]
     items = _shards(_items(data), shard_size)
     done = work_through(
-        job,
+        options,
         str(out),
         found,
         items,
@@ -111,7 +112,6 @@ def _shards(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _items(data: Dataset) -> Iterator[Item]:
-    """Each picture with its label, in the order of the data."""
     path = data.path.as_posix()
     name = data.path.name.lower()
     if data.path.is_dir():
@@ -119,20 +119,22 @@ def _items(data: Dataset) -> Iterator[Item]:
             yield Item("file", f"{path}/{entry.id}", label=str(entry.label))
         return
     if name.endswith(".zip"):
-        members = (Item("zip", path, member, place) for place, member in zip_places(path))
+        members = (Item("zip", path, member, index) for index, member in zip_members(path))
     elif name.endswith(".tar"):
         members = (
-            Item("tar", path, place.name, place.start, place.stop) for place in tar_places(path)
+            Item("tar", path, found.name, found.start, found.stop) for found in tar_locations(path)
         )
     else:
         raise ArgumentError(
-            f"Workers cannot share {path}: a compressed tar archive is read from its beginning. "
-            "Unpack it, or evaluate it without --engine-runner."
+            f"Workers cannot share {path}: a compressed tar archive has no random access. Unpack "
+            "it, or evaluate it without --engine-runner."
         )
     for entry in data.entries:
         item = next((item for item in members if item.name == entry.id), None)
         if item is None:
-            raise ArgumentError(f"{entry.id!r} is no longer in {path}, or no longer at its place.")
+            raise ArgumentError(
+                f"{entry.id!r} is no longer in {path}, or in another order. Restore the archive."
+            )
         yield item._replace(label=str(entry.label))
 
 
@@ -143,7 +145,8 @@ def _sums(data: Dataset, folder: Folder, shards: int, seconds: float) -> Measure
     for entry, (truth, judgement, error) in zip(data.entries, rows, strict=True):
         if truth != entry.label:
             raise ArgumentError(
-                f"{folder.text} does not belong to this data: {entry.id!r} is labelled otherwise."
+                f"{folder.text} belongs to other data: the label of {entry.id!r} differs. Name "
+                "another folder."
             )
         if error is not None:
             bad.append(BadPicture(entry.id, error))

@@ -1,11 +1,6 @@
-"""Files and folders, on this machine or behind a URL.
+"""Lists, reads and atomically writes files, on this machine or by URL.
 
-Why it exists: pictures and answers lie on disks and in object stores, and whatever reads and writes
-them should see no difference. What is written appears as a whole or not at all, wherever it is.
-It knows nothing of pictures or Parquet.
-
-`s3://`, `gs://`, `abfs://` and `hdfs://` are opened by pyarrow; any other scheme by fsspec, if it
-knows it. `file://` is a path.
+pyarrow opens `s3://`, `gs://`, `abfs://` and `hdfs://`, fsspec other schemes; `file://` is a path.
 """
 
 from __future__ import annotations
@@ -37,20 +32,20 @@ __all__ = [
 ]
 
 _BY_ARROW = frozenset(("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs"))
-_WHOLE_PUTS = frozenset(("s3", "gs", "gcs", "abfs", "abfss"))  # nothing is seen before it is closed
-_AHEAD = 2**22  # bytes of a stream from elsewhere that are read at once
-_IN_MEMORY = 2**26  # of a file that is being written, before it goes to a temporary one
+_WHOLE_PUTS = frozenset(("s3", "gs", "gcs", "abfs", "abfss"))  # a file appears once it is closed
+_AHEAD = 2**22  # bytes, buffer of a remote stream
+_IN_MEMORY = 2**26  # bytes of a remote file in memory, before a temporary file is used
 
 
 class Stat(NamedTuple):
-    """A file, and how large it is."""
+    """Path and size of a file."""
 
     path: str
     size: int
 
 
 def local_path(text: str) -> Path | None:
-    """The path that a text names; None for a URL."""
+    """Convert to a path of this machine; None for other URLs."""
     if not is_url(text):
         return Path(text)
     parts = urlsplit(text)
@@ -65,27 +60,27 @@ def file_name(text: str) -> str:
 
 
 def open_file(text: str) -> IO[bytes]:
-    """Open a file to be read at any place.
+    """Open a file with random access.
 
     Raises:
         OSError: It cannot be opened.
-        ConvNeXtError: Nothing here opens such URLs.
+        ConvNeXtError: The URL's scheme is not supported.
     """
     path = local_path(text)
     if path is not None:
         if not path.is_file():  # reading a pipe or a device may never end
-            raise FileNotFoundError(f"{path} is no regular file that is there")
+            raise FileNotFoundError(f"There is no regular file {path}")
         return path.open("rb")
     system, inner = _system(text)
     return cast("IO[bytes]", system.open_input_file(inner))
 
 
 def open_stream(text: str) -> IO[bytes]:
-    """Open a file to be read from its beginning to its end.
+    """Open a file for reading from beginning to end.
 
     Raises:
         OSError: It cannot be opened.
-        ConvNeXtError: Nothing here opens such URLs.
+        ConvNeXtError: The URL's scheme is not supported.
     """
     if local_path(text) is not None:
         return open_file(text)
@@ -94,11 +89,11 @@ def open_stream(text: str) -> IO[bytes]:
 
 
 def stat(text: str) -> Stat | None:
-    """A file's size; None for a folder.
+    """Path and size of a file; None for a folder.
 
     Raises:
-        OSError: There is nothing, or it cannot be looked at.
-        ConvNeXtError: Nothing here opens such URLs.
+        OSError: It does not exist, or cannot be accessed.
+        ConvNeXtError: The URL's scheme is not supported.
     """
     path = local_path(text)
     if path is not None:
@@ -112,7 +107,7 @@ def stat(text: str) -> Stat | None:
 
 
 def listed(text: str) -> list[Stat]:
-    """Every file below a URL's folder, sorted by the parts of their paths; hidden ones left out.
+    """List every file below a URL's folder except hidden ones, sorted by path components.
 
     Raises:
         OSError: It cannot be listed.
@@ -130,11 +125,7 @@ def listed(text: str) -> list[Stat]:
 
 
 class Folder:
-    """A folder that files are put into, each of them complete.
-
-    Args:
-        text: A path or URL; it is made if it is not there.
-    """
+    """A folder, by path or URL, whose files are written atomically."""
 
     def __init__(self, text: str) -> None:
         path = local_path(text)
@@ -142,10 +133,10 @@ class Folder:
         self._path = path
 
     def make(self) -> None:
-        """Make it.
+        """Create the folder if it does not exist.
 
         Raises:
-            ConvNeXtError: It cannot be made.
+            ConvNeXtError: It cannot be created.
         """
         with self._named(self.text):
             if self._path is not None:
@@ -155,7 +146,7 @@ class Folder:
                 system.create_dir(inner, recursive=True)
 
     def names(self) -> set[str]:
-        """Of all files directly in it; none if it is not there.
+        """Names of the files directly in it; empty if it does not exist.
 
         Raises:
             ConvNeXtError: It cannot be listed.
@@ -181,14 +172,14 @@ class Folder:
             return open_file(self._below(name))
 
     def put(self, name: str, write: Callable[[IO[bytes]], None]) -> None:
-        """Write a file, which is there as a whole afterwards, or as it was before.
+        """Write a file atomically.
 
         Args:
             name: Of the file.
             write: Called with a stream.
 
         Raises:
-            ConvNeXtError: It cannot be written, for want of room say.
+            ConvNeXtError: It cannot be written, for example as the disk is full.
         """
         with self._named(f"{self.text}/{name}"):
             if self._path is not None:
@@ -197,12 +188,12 @@ class Folder:
                 _put_there(*_system(self._below(name)), _scheme(self.text), write)
 
     def sweep(self) -> None:
-        """Remove what was being written when a worker or an earlier run was killed."""
+        """Remove temporary files of killed workers and runs."""
         if self._path is not None:
             remove_temporaries(self._path, folders=False)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         with self._named(f"{self.text}/{name}", "removed"):
             if self._path is not None:
                 (self._path / name).unlink(missing_ok=True)
@@ -213,7 +204,7 @@ class Folder:
 
     @property
     def path(self) -> Path | None:
-        """Where it is on this machine; None if it is elsewhere."""
+        """Path on this machine; None for a remote folder."""
         return self._path
 
     def _below(self, name: str) -> str:
@@ -246,9 +237,9 @@ def _put_there(system: Any, inner: str, scheme: str, write: Callable[[IO[bytes]]
             with system.open_output_stream(temporary) as stream:
                 while chunk := spool.read(io.DEFAULT_BUFFER_SIZE * 128):
                     stream.write(chunk)
-            if not whole:  # `atomic` knows this machine's disks alone
+            if not whole:
                 system.move(temporary, inner)
-        except BaseException:  # leaving the block closed it, and a store takes that for the end
+        except BaseException:  # closing the stream has made a partial file
             with suppress(Exception):
                 system.delete_file(temporary)
             raise
@@ -259,7 +250,7 @@ def _scheme(text: str) -> str:
 
 
 def _system(text: str) -> tuple[Any, str]:
-    """The file system behind a URL, and the path in there."""
+    """File system of a URL, and the path in it."""
     scheme, _, rest = text.partition("://")
     if scheme.lower() in _BY_ARROW:
         host, _, inner = rest.partition("/")
@@ -285,8 +276,8 @@ def _by_fsspec(text: str) -> tuple[Any, str]:
         system, inner = fsspec.core.url_to_fs(text)
     except (ImportError, ValueError) as error:
         raise ArgumentError(
-            f"{text} cannot be opened: {error}. Paths, {', '.join(sorted(_BY_ARROW))} and whatever "
-            f"fsspec has a package for can be."
+            f"{text} cannot be opened: {error}. Use a path or a URL with "
+            f"{', '.join(sorted(_BY_ARROW))}, or install fsspec's package for this scheme."
         ) from error
     fs = pyarrow().fs
     return fs.PyFileSystem(fs.FSSpecHandler(system)), inner

@@ -1,11 +1,10 @@
-"""What is to be done, cut into shards and written down once, before anything is computed.
+"""The plan of a run: its division into shards and its settings, written before computing.
 
-Why it exists: if the cut is fixed, a shard is the same whoever computes it and whenever, so nothing
-is lost or repeated when a worker or the whole run is killed. A shard is done when its file is
-there. A run that goes on compares what it was asked with what is written here, and refuses to mix.
+With a fixed division, a shard is the same on any worker, so a killed run neither loses nor repeats
+shards. A shard is done if its file exists. A resumed run must have the settings of the plan.
 
-The folder then holds `_plan.json`, `_inputs` with the pictures of every shard, and
-`part-00000-of-00040.parquet` and so on. Readers of Parquet folders pass over names with a `_`.
+The folder holds `_plan.json`, `_inputs` with the inputs of every shard, and
+`part-00000-of-00040.parquet` and so on. Readers of Parquet folders skip names that begin with `_`.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ _PART = re.compile(r"part-\d{5,}-of-\d{5,}\.parquet")
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that is written down.
+    """A stored plan.
 
     Attributes:
-        folder: Where the answers go.
-        settings: Everything that they depend on, but for the pictures.
-        shards: How many.
-        pictures: How many in all; None if that is not known before they are read.
+        folder: Of the output.
+        settings: Settings on which the output depends.
+        shards: Number of shards.
+        pictures: Number of pictures; None if it is unknown before reading.
         fingerprint: Of the inputs' names and sizes.
     """
 
@@ -51,17 +50,17 @@ class Plan:
     fingerprint: str
 
     def part(self, shard: int) -> str:
-        """The name of a shard's file."""
+        """Name of a shard's file."""
         return part_name(shard, self.shards)
 
     def done(self) -> list[int]:
-        """The shards whose files are there."""
+        """Numbers of the shards whose files exist."""
         names = self.folder.names()
         return [shard for shard in range(self.shards) if self.part(shard) in names]
 
 
 def part_name(shard: int, shards: int) -> str:
-    """The name of a shard's file.
+    """Name of a shard's file.
 
     Example:
         >>> part_name(3, 40)
@@ -77,44 +76,43 @@ def open_plan(
     settings: Mapping[str, Any],
     mode: Mode = "new",
 ) -> Plan:
-    """Write a plan, or take up the one that is there.
+    """Write a plan, or resume an existing one.
 
     Args:
-        folder: Where the answers go.
-        found: Every input, in order.
-        items: The items of each shard, if not those of `found`.
-        settings: Everything that answers depend on; plain JSON.
-        mode: `"new"` refuses a folder with a plan; `"resume"` goes on with it, if it is the same;
-            `"overwrite"` removes it with what was computed, once all inputs have been looked at.
+        folder: Of the output.
+        found: Every input file, in order.
+        items: The inputs of each shard, if they are not made from `found`.
+        settings: Settings on which the output depends, as plain JSON.
+        mode: `"new"` refuses a folder with a plan; `"resume"` resumes it if it is the same;
+            `"overwrite"` removes it and its output, once all inputs are listed.
 
     Raises:
-        ArgumentError: The folder holds something else, the plan is another, or an input cannot be
-            read.
+        ArgumentError: The folder holds other files, the plan differs, or an input cannot be read.
     """
     settings = json.loads(json.dumps(settings))
     names = folder.names()
-    told = _Told(found)
+    inputs = _Fingerprinted(found)
     if PLAN in names and mode == "resume":
-        return _taken_up(folder, settings, told.fingerprint())
+        return _resumed(folder, settings, inputs.fingerprint())
     if PLAN in names and mode == "new":
         raise ArgumentError(
-            f"{folder.text} holds {_progress(folder)}. Go on with --resume (resume=True), discard "
-            "them with --overwrite (overwrite=True), or name another folder."
+            f"{folder.text} holds {_progress(folder)}. Resume it with --resume (resume=True), "
+            "discard it with --overwrite (overwrite=True), or name another folder."
         )
-    earlier = _ours(folder, names)
+    earlier = _earlier_files(folder, names)
 
-    def make_way(shards: int) -> None:
-        told.fingerprint()
+    def remove_earlier(shards: int) -> None:
+        inputs.fingerprint()
         if not shards:
-            raise ArgumentError(f"There are no pictures: {told.problem()}.")
+            raise ArgumentError(f"There are no pictures: {inputs.problem()}.")
         for name in earlier:
             folder.remove(name)
 
     shard_size, columns = settings["shard_size"], TableColumns(**settings["columns"])
     shards, pictures = write_inputs(
-        folder, items or items_of(told, shard_size, columns), before=make_way
+        folder, items or items_of(inputs, shard_size, columns), before=remove_earlier
     )
-    plan = Plan(folder, settings, shards, pictures, told.fingerprint())
+    plan = Plan(folder, settings, shards, pictures, inputs.fingerprint())
     facts = {
         "convnext_plan": FORMAT,
         "shards": shards,
@@ -126,23 +124,21 @@ def open_plan(
     return plan
 
 
-def _ours(folder: Folder, names: set[str]) -> list[str]:
-    """What an earlier run left, as it is to be removed: parts without a plan would be nobody's."""
+def _earlier_files(folder: Folder, names: set[str]) -> list[str]:
+    """Files of an earlier run, in order of removal: parts first, as the plan marks them."""
     parts = sorted(name for name in names if _PART.fullmatch(name))
-    ours = [*parts, *(name for name in (PLAN, INPUTS) if name in names)]
-    strange = sorted(name for name in names.difference(ours) if not name.startswith("."))
+    earlier = [*parts, *(name for name in (PLAN, INPUTS) if name in names)]
+    strange = sorted(name for name in names.difference(earlier) if not name.startswith("."))
     if strange or (parts and PLAN not in names):
         example = (strange or parts)[0]
         raise ArgumentError(
-            f"{folder.text} holds files that are not ours, such as {example}. Name an empty folder "
-            "or one that is not there."
+            f"{folder.text} holds other files, such as {example}. Name a folder that is new or "
+            "empty."
         )
-    return ours
+    return earlier
 
 
-class _Told:
-    """The inputs as they pass by, and what they were."""
-
+class _Fingerprinted:
     def __init__(self, found: Iterable[Found]) -> None:
         self._found = iter(found)
         self._digest = hashlib.sha256()
@@ -156,14 +152,14 @@ class _Told:
             yield item
 
     def fingerprint(self) -> str:
-        """Of all inputs, also of those that have not passed by yet."""
+        """Fingerprint of all inputs; iterates over those that are left."""
         for _ in self:
             pass
         return self._digest.hexdigest()
 
     def problem(self) -> str:
-        """Why there is no picture among them."""
-        return "what was given holds none" if self._count else "no source was given"
+        """Explain why there are no pictures."""
+        return "the sources hold none" if self._count else "name a source"
 
 
 def _write(stream: IO[bytes], facts: Mapping[str, Any]) -> None:
@@ -179,7 +175,7 @@ def _read(folder: Folder) -> dict[str, Any]:
             known = False
     if not known:
         raise ArgumentError(
-            f"{folder.text}/{PLAN} is no plan of this version. Name another folder."
+            f"{folder.text}/{PLAN} is not a plan of this version. Name another folder."
         )
     return facts
 
@@ -190,7 +186,7 @@ def _progress(folder: Folder) -> str:
     return f"{len(plan.done()):,} of {plan.shards:,} shards of an earlier run"
 
 
-def _taken_up(folder: Folder, settings: Mapping[str, Any], fingerprint: str) -> Plan:
+def _resumed(folder: Folder, settings: Mapping[str, Any], fingerprint: str) -> Plan:
     facts = _read(folder)
     theirs = facts["settings"]
     other = [key for key in settings | theirs if theirs.get(key) != settings.get(key)]
@@ -200,14 +196,14 @@ def _taken_up(folder: Folder, settings: Mapping[str, Any], fingerprint: str) -> 
             for key in other
         )
         raise ArgumentError(
-            f"{folder.text} holds {_progress(folder)} with other settings ({differences}). Give "
-            "the same, or another folder, or discard it with --overwrite (overwrite=True)."
+            f"{folder.text} holds {_progress(folder)} with other settings ({differences}). Use "
+            "the same ones, name another folder, or discard it with --overwrite (overwrite=True)."
         )
     if facts["fingerprint"] != fingerprint:
         raise ArgumentError(
-            f"{folder.text} holds {_progress(folder)} on other pictures: files have come, gone or "
-            "changed since. Restore them, or name another folder, or discard what is there with "
-            "--overwrite (overwrite=True)."
+            f"{folder.text} holds {_progress(folder)} on other pictures: files were added, removed "
+            "or changed since. Restore them, name another folder, or discard it with --overwrite "
+            "(overwrite=True)."
         )
     return Plan(folder, theirs, facts["shards"], facts["pictures"], fingerprint)
 

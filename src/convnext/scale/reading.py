@@ -1,8 +1,7 @@
-"""The pictures of a shard, one after the other, wherever they lie.
+"""Iterates over the pictures of a shard as sources for decoding.
 
-Why it exists: whatever reads pictures ahead of the model wants one stream of named sources. What
-lies in an archive or elsewhere is opened where it is decoded, in the threads that do so, because
-there many of them wait at once. It knows nothing of models.
+Archive members and remote files are opened lazily, in the decoding threads, so that waiting for
+them overlaps.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ _PLAIN_WEB = ("http://", "https://")
 
 
 class Picture(NamedTuple):
-    """One picture of a shard.
+    """A picture of a shard.
 
     Attributes:
-        path: What names it in the answers.
-        source: What `decode` takes, or what came up on the way to it.
-        label: What it shows, if something said so.
+        path: Its path in the output.
+        source: A source for `decode`, or an error.
+        label: Its label, if there is one.
     """
 
     path: str
@@ -42,15 +41,15 @@ class Picture(NamedTuple):
     label: str | None
 
 
-class _Late:
-    """A file object that is opened when it is first read, in whatever thread that is."""
+class _LazyFile:
+    """A file object that is opened by the thread that reads it first."""
 
     def __init__(self, opened: Callable[[], IO[bytes]]) -> None:
         self._opened: Callable[[], IO[bytes]] | None = opened
         self._stream: IO[bytes] | None = None
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read; close at the end."""
+        """Read, and close at the end."""
         if self._opened is None:
             return b""
         try:
@@ -64,8 +63,8 @@ class _Late:
         return bytes(data)
 
 
-class _Part:
-    """Some bytes of a file that several threads read from."""
+class _FileSlice:
+    """A range of bytes of a file that several threads read."""
 
     def __init__(self, stream: IO[bytes], lock: threading.Lock, start: int, stop: int) -> None:
         self._stream = stream
@@ -74,7 +73,7 @@ class _Part:
         self._stop = min(stop, start + DEFAULT_LIMITS.bytes + 1)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read on."""
+        """Read the next bytes."""
         most = self._stop - self._position
         with self._lock:
             self._stream.seek(self._position, os.SEEK_SET)
@@ -84,7 +83,7 @@ class _Part:
 
 
 class Archives:
-    """Archives that are open, each once, until the block ends."""
+    """A context manager that opens each archive once."""
 
     def __init__(self) -> None:
         self._opened = contextlib.ExitStack()
@@ -97,8 +96,8 @@ class Archives:
     def __exit__(self, *exception: object) -> None:
         self._opened.close()
 
-    def zip_member(self, path: str, name: str, place: int) -> Source | ImageError:
-        """A picture in a zip archive, which may have another of the same name."""
+    def zip_member(self, path: str, name: str, index: int) -> Source | ImageError:
+        """Source of a member of a zip archive, by index, as names may occur twice."""
         if path not in self._zips:
             try:
                 stream = self._opened.enter_context(open_file(path))
@@ -108,10 +107,10 @@ class Archives:
         archive = self._zips[path]
         if isinstance(archive, ImageError):
             return archive
-        return _Late(lambda: _member(archive, name, place))
+        return _LazyFile(lambda: _member(archive, name, index))
 
     def part(self, path: str, start: int, stop: int) -> Source | ImageError:
-        """Some bytes of a file."""
+        """Source of a range of bytes of a file."""
         if path not in self._files:
             try:
                 stream = self._opened.enter_context(open_file(path))
@@ -119,26 +118,26 @@ class Archives:
             except OSError as error:
                 self._files[path] = damaged(path, error)
         opened = self._files[path]
-        return opened if isinstance(opened, ImageError) else _Part(*opened, start, stop)
+        return opened if isinstance(opened, ImageError) else _FileSlice(*opened, start, stop)
 
 
 def pictures(
     items: Iterable[Item], columns: TableColumns, root: str, archives: Archives
 ) -> Iterator[Picture]:
-    """Every picture, in order.
+    """Iterate over the pictures of a shard, in order.
 
     Args:
-        items: Of the shard.
-        columns: Which columns of Parquet files are meant.
-        root: The folder that paths are relative to.
-        archives: To be open until the last picture has been decoded.
+        items: The shard's inputs.
+        columns: Columns of Parquet inputs.
+        root: The folder of relative paths.
+        archives: Must stay open until the last picture is decoded.
     """
     for item in items:
         yield from _of(item, columns, root, archives)
 
 
 def elsewhere(items: Iterable[Item]) -> bool:
-    """Whether reading means waiting for another machine."""
+    """Whether any input is on another machine."""
     return any(local_path(item.path) is None for item in items)
 
 
@@ -170,15 +169,15 @@ def _of(item: Item, columns: TableColumns, root: str, archives: Archives) -> Ite
             yield Picture(named, row.source, row.label)
 
 
-def _member(archive: zipfile.ZipFile, name: str, place: int) -> IO[bytes]:
+def _member(archive: zipfile.ZipFile, name: str, index: int) -> IO[bytes]:
     members = archive.infolist()
-    if place >= len(members) or members[place].filename != name:
-        raise KeyError(f"{name} is no longer at its place")
-    return archive.open(members[place])
+    if index >= len(members) or members[index].filename != name:
+        raise KeyError(f"{name} is no longer member {index}: the archive has changed")
+    return archive.open(members[index])
 
 
 def _file(path: str) -> Source:
     here = local_path(path)
     if here is not None:
         return here
-    return path if path.lower().startswith(_PLAIN_WEB) else _Late(lambda: open_stream(path))
+    return path if path.lower().startswith(_PLAIN_WEB) else _LazyFile(lambda: open_stream(path))

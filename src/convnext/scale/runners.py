@@ -1,4 +1,4 @@
-"""Who computes the shards: what a runner is, and the one that does it here, one after the other."""
+"""The interface of runners, which compute shards, and the runner of this process."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from convnext.scale.job import Job
 from convnext.scale.plan import Plan
-from convnext.scale.worker import Done, Worker
+from convnext.scale.run_options import RunOptions
+from convnext.scale.worker import ShardDone, Worker
 
 __all__ = ["Local", "Runner"]
 
@@ -16,7 +16,7 @@ Advance = Callable[[int], object]
 
 
 class Runner(Protocol):
-    """Computes shards, inside a `with` block."""
+    """Interface of runners, used as context managers."""
 
     def __enter__(self) -> Self: ...
 
@@ -28,30 +28,26 @@ class Runner(Protocol):
     ) -> None: ...
 
     def facts(self) -> dict[str, Any]:
-        """What only a worker can tell, see `Worker.facts`."""
+        """Facts of the workers, see `Worker.facts`."""
 
-    def run(self, plan: Plan, shards: Sequence[int], advance: Advance) -> Iterator[Done]:
+    def run(self, plan: Plan, shards: Sequence[int], advance: Advance) -> Iterator[ShardDone]:
         """Compute shards in any order.
 
         Args:
-            plan: What is to be done.
-            shards: Which of it.
-            advance: Called with numbers of pictures, as they are answered.
+            plan: Of the run.
+            shards: Numbers of the shards.
+            advance: Called with the number of pictures in each computed batch.
 
         Raises:
-            ConvNeXtError: A shard cannot be computed. Those that are done stay.
+            ConvNeXtError: A shard cannot be computed. Those that are done are kept.
         """
 
 
 class Local:
-    """One worker with all processors, in this process.
+    """A single worker with all processors, in this process."""
 
-    Args:
-        job: What is asked.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._worker = Worker(job)
+    def __init__(self, options: RunOptions) -> None:
+        self._worker = Worker(options)
 
     def __enter__(self) -> Self:
         return self
@@ -60,9 +56,9 @@ class Local:
         pass
 
     def facts(self) -> dict[str, Any]:
-        """What the worker found."""
+        """Facts of the worker."""
         return self._worker.facts()
 
-    def run(self, plan: Plan, shards: Sequence[int], advance: Advance) -> Iterator[Done]:
+    def run(self, plan: Plan, shards: Sequence[int], advance: Advance) -> Iterator[ShardDone]:
         """Compute shards in order."""
         return (self._worker.compute(plan, shard, advance) for shard in shards)

@@ -1,7 +1,6 @@
-"""`predict_dataset`: more pictures than fit one run or one machine, to a folder of Parquet files.
+"""`predict_dataset`: computes classes or vectors of a large data set, as Parquet files.
 
-It joins what others do: a plan says what is to be done, a runner does it, a bar shows how far it
-is. It knows nothing of pictures or models.
+It writes the plan, has a runner compute the shards, and shows progress.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from convnext.scale.arrow import pyarrow
 from convnext.scale.cluster import Cluster, Room
 from convnext.scale.finding import Found, Sources, find
 from convnext.scale.inputs import Item
-from convnext.scale.job import Job, settings
 from convnext.scale.places import Folder
 from convnext.scale.plan import Mode, Plan, open_plan
+from convnext.scale.run_options import RunOptions, settings
 from convnext.scale.runners import Local, Runner
 from convnext.scale.tables import TableColumns
-from convnext.scale.worker import LISTED, Done
+from convnext.scale.worker import LISTED, ShardDone
 from convnext.session import Session
 
 if TYPE_CHECKING:
@@ -56,16 +55,16 @@ _READERS = 16  # files at once
 
 @dataclass(frozen=True)
 class Summary:
-    """What was done.
+    """Summary of a run.
 
     Attributes:
-        folder: Where the answers are.
-        shards: How many files there are.
-        pictures: How many rows.
-        bad: How many of them hold an error.
-        listed: Some of these: path and error.
-        computed: Pictures that were answered now, and not before.
-        seconds: How long that took, once there was a worker.
+        folder: Of the output.
+        shards: Number of files.
+        pictures: Number of rows.
+        bad: Number of rows with an error.
+        listed: Path and error of some of these.
+        computed: Pictures computed in this run, without those of earlier ones.
+        seconds: Duration, from the start of the first worker.
     """
 
     folder: str
@@ -102,45 +101,44 @@ def predict_dataset(  # noqa: PLR0913
     overwrite: bool = False,
     progress: bool = False,
 ) -> Summary:
-    """Classes or vectors of any number of pictures, as Parquet files in a folder.
+    """Compute classes or vectors of any number of pictures, as Parquet files in a folder.
 
-    Each file is a shard that appears when it is complete, so a run that was killed loses no more
-    than the shards it was at. The rows are the same whoever computes them.
+    Each file is a shard and is written atomically, so a killed run loses only unfinished shards.
+    Rows do not depend on the worker.
 
     Args:
         sources: Paths or URLs of pictures, folders, patterns, archives and Parquet files, see
             `convnext.scale.finding.find`.
         model: A published checkpoint's name, or a weights file that every worker can read.
-        out: A folder, or its URL. It is made if it is not there.
-        task: `"predict"` answers classes, `"embed"` vectors.
-        top: How many classes; of more than one, all are in columns of lists as well.
-        vectors: Whether `"predict"` answers vectors too.
-        engine: What computes, see `convnext.engines.open_engine`.
-        precision: In what.
+        out: Path or URL of a folder, which is created if it does not exist.
+        task: `"predict"` computes classes, `"embed"` vectors.
+        top: Number of classes; if more than one, all are also in columns of lists.
+        vectors: Whether `"predict"` computes vectors too.
+        engine: Name of the engine, see `convnext.engines.open_engine`.
+        precision: Of the engine.
         device: The runtime's name of a device.
-        calibration: What `"int8"` needs, see `open_engine`.
-        labels: What the classes are called, as for `Classifier`.
+        calibration: For `"int8"`, see `open_engine`.
+        labels: Class names, as for `Classifier`.
         size: Side of the pictures, if not that of the weights.
-        preprocess: What is done to pictures, as for `Classifier`.
-        architecture: What a file does not say of its network, as for `Classifier`.
-        batch_size: Pictures at once.
-        shard_size: Pictures in a file: work for some seconds at least, better minutes.
-        columns: Which columns of Parquet files are meant, if that is not plain.
-        runner: `"local"` is this process; `"ray"` is a cluster, here or elsewhere.
-        room: For Ray: where the workers are and what they take.
-        resume: Whether to go on with an earlier run, if there is one. It must have been asked the
-            same of the same pictures.
+        preprocess: Preprocessing, as for `Classifier`.
+        architecture: The network, if the file does not describe it, as for `Classifier`.
+        batch_size: Pictures in a batch.
+        shard_size: Pictures in a shard, which should take some seconds at least, better minutes.
+        columns: Columns of Parquet inputs, if they are ambiguous.
+        runner: `"local"` for this process, `"ray"` for a cluster.
+        room: Resources on Ray.
+        resume: Whether to resume an earlier run, if there is one, of the same options and pictures.
         overwrite: Whether to discard an earlier run.
-        progress: Whether to show a bar when there is a terminal.
+        progress: Whether to show a bar if there is a terminal.
 
     Returns:
-        What was done.
+        A summary of the run.
 
     Raises:
-        ArgumentError: An option makes no sense, a source is not there, or the folder holds
-            something else.
+        ArgumentError: An option is not allowed, a source does not exist, or the folder holds other
+            files.
         MissingDependencyError: pyarrow or Ray is not installed.
-        ConvNeXtError: A shard could not be computed or written. The others stay.
+        ConvNeXtError: A shard could not be computed or written. The others are kept.
 
     Example:
         done = predict_dataset("photos/", "convnext_tiny.fb_in1k", "answers", top=5)
@@ -149,7 +147,7 @@ def predict_dataset(  # noqa: PLR0913
     numbers = {"batch_size": batch_size, "shard_size": shard_size, "top": top, "size": size}
     _check(model, task, numbers)
     if resume and overwrite:
-        raise ArgumentError("resume goes on with an earlier run, overwrite discards it: not both.")
+        raise ArgumentError("resume keeps an earlier run, overwrite discards it. Choose one.")
     with Session.open(
         model,
         engine=engine,
@@ -161,7 +159,7 @@ def predict_dataset(  # noqa: PLR0913
         architecture=architecture,
         labels=labels,
     ) as session:
-        job = Job.of(
+        options = RunOptions.of(
             session,
             model,
             task,
@@ -171,7 +169,7 @@ def predict_dataset(  # noqa: PLR0913
             columns=columns,
         )
     return work_through(
-        job,
+        options,
         os.fspath(out),
         find(sources),
         shard_size=shard_size,
@@ -183,11 +181,11 @@ def predict_dataset(  # noqa: PLR0913
 
 
 def _check(model: object, task: str, numbers: Mapping[str, int | None]) -> None:
-    """Refuse what makes no sense for any model, before one is opened."""
+    """Check the options that do not depend on the model, before it is opened."""
     if not isinstance(model, str | os.PathLike):
         raise ArgumentTypeError(
-            "Workers in other processes open the model for themselves: give a published "
-            f"checkpoint's name or a weights file (see save_weights), not {type(model).__name__}."
+            "Workers in other processes open the model themselves. Pass a published checkpoint's "
+            f"name or a weights file (see save_weights), not {type(model).__name__}."
         )
     if task not in TASKS:
         raise UnknownNameError("task", task, TASKS)
@@ -197,7 +195,7 @@ def _check(model: object, task: str, numbers: Mapping[str, int | None]) -> None:
 
 
 def work_through(  # noqa: PLR0913
-    job: Job,
+    options: RunOptions,
     out: str,
     found: Iterable[Found],
     items: Iterable[list[Item]] | None = None,
@@ -208,35 +206,35 @@ def work_through(  # noqa: PLR0913
     mode: Mode = "new",
     progress: bool = False,
 ) -> Summary:
-    """Do a job on whatever was found.
+    """Plan and compute a run.
 
     Args:
-        job: What is asked.
-        out: The folder.
-        found: Every input.
-        items: What each shard holds, if not simply that.
+        options: Of the run.
+        out: Path or URL of the output folder.
+        found: Every input file.
+        items: The inputs of each shard, if they are not made from `found`.
         shard_size: Pictures in a shard.
-        runner: Who computes.
-        room: For Ray.
-        mode: What becomes of an earlier run.
-        progress: Whether to show a bar when there is a terminal.
+        runner: `"local"` or `"ray"`.
+        room: Resources on Ray.
+        mode: Handling of an earlier run, see `open_plan`.
+        progress: Whether to show a bar if there is a terminal.
 
     Raises:
         ConvNeXtError: See `predict_dataset`.
     """
     pyarrow()
     folder = Folder(_absolute(out))
-    with _alone(folder) as end, _runner(job, runner, room) as crew:
-        plan = open_plan(folder, found, items, settings(job, crew.facts(), shard_size), mode)
+    with _alone(folder) as end, _runner(options, runner, room) as crew:
+        plan = open_plan(folder, found, items, settings(options, crew.facts(), shard_size), mode)
         folder.sweep()
-        end.callback(folder.sweep)  # once more when all workers are gone
-        held = plan.done()
-        counts = _held(plan, held)
+        end.callback(folder.sweep)  # again after all workers have ended
+        existing = plan.done()
+        counts = _existing(plan, existing)
         pictures, bad = counts.pictures, counts.bad
         listed = list(counts.listed)
-        missing = sorted(set(range(plan.shards)) - set(held))
+        missing = sorted(set(range(plan.shards)) - set(existing))
         began = time.perf_counter()
-        with _Bar(plan, pictures, len(held), progress) as bar:
+        with _Bar(plan, pictures, len(existing), progress) as bar:
             for done in crew.run(plan, missing, bar.advance):
                 pictures, bad = pictures + done.pictures, bad + done.bad
                 listed += done.listed[: LISTED - len(listed)]
@@ -251,27 +249,29 @@ def _absolute(out: str) -> str:
     return out if path is None else str(path.absolute())
 
 
-def _runner(job: Job, name: str, room: Room | None) -> Runner:
+def _runner(options: RunOptions, name: str, room: Room | None) -> Runner:
     if name not in RUNNERS:
         raise UnknownNameError("runner", name, RUNNERS)
     if name == "ray":
-        return Cluster(job, room or Room())
+        return Cluster(options, room or Room())
     if room is not None:
-        raise ArgumentError("room is for runner='ray': the local runner is this process.")
-    return Local(job)
+        raise ArgumentError(
+            "room applies to runner='ray' only. Leave it out, or choose that runner."
+        )
+    return Local(options)
 
 
 @contextmanager
 def _alone(folder: Folder) -> Iterator[ExitStack]:
-    """Keep other runs out of a folder, and leave none behind that nothing was put into.
+    """Create and lock a folder, and remove it at the end if it is new and empty.
 
-    What is given to the stack that it yields is done before others may enter.
+    Callbacks on the yielded stack run before the lock is released.
     """
-    there = folder.path is None or folder.path.exists()
+    existed = folder.path is None or folder.path.exists()
     folder.make()
     with ExitStack() as end:
-        if folder.path is not None:  # a store has no locks
-            if not there:
+        if folder.path is not None:  # object stores have no locks
+            if not existed:
                 end.callback(_remove_if_empty, folder.path)
             end.enter_context(_locked(folder, folder.path / _LOCK))
         yield end
@@ -283,29 +283,31 @@ def _locked(folder: Folder, path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ArgumentError(f"Another process is writing {folder.text}. Name another.") from error
+        raise ArgumentError(
+            f"Another process is writing to {folder.text}. Wait for it, or name another folder."
+        ) from error
     except OSError as error:
         raise ConvNeXtError(f"{folder.text} cannot be written: {error.strerror}.") from error
     try:
         yield
     finally:
-        if os.name == "posix":  # elsewhere a file that is open stays
-            path.unlink(missing_ok=True)  # while it is held: later it may be another's
+        if os.name == "posix":  # other systems cannot remove an open file
+            path.unlink(missing_ok=True)  # before release: afterwards another process may lock it
         lock.release()
         if os.name != "posix":
-            with contextlib.suppress(OSError):  # another has it open
+            with contextlib.suppress(OSError):  # another process has it open
                 path.unlink(missing_ok=True)
 
 
 def _remove_if_empty(path: Path) -> None:
-    with contextlib.suppress(OSError):  # it holds something
+    with contextlib.suppress(OSError):  # it is not empty
         path.rmdir()
 
 
-def _held(plan: Plan, shards: Sequence[int]) -> Done:
-    """What the files that are there already say of themselves, in sum."""
+def _existing(plan: Plan, shards: Sequence[int]) -> ShardDone:
+    """Sum the metadata of existing shards."""
     if not shards:
-        return Done(-1, 0, 0, (), 0.0)
+        return ShardDone(-1, 0, 0, (), 0.0)
     with ThreadPoolExecutor(min(_READERS, len(shards))) as pool:
         sizes = list(pool.map(lambda shard: _counts(plan, shard), shards))
     pictures, bad = (sum(column) for column in zip(*sizes, strict=True))
@@ -313,7 +315,7 @@ def _held(plan: Plan, shards: Sequence[int]) -> Done:
     for shard, (_, errors) in zip(shards, sizes, strict=True):
         if errors and len(listed) < LISTED:
             listed += _errors(plan, shard)[: LISTED - len(listed)]
-    return Done(-1, pictures, bad, tuple(listed), 0.0)
+    return ShardDone(-1, pictures, bad, tuple(listed), 0.0)
 
 
 def _counts(plan: Plan, shard: int) -> tuple[int, int]:
@@ -324,7 +326,7 @@ def _counts(plan: Plan, shard: int) -> tuple[int, int]:
             return int(facts[b"convnext.pictures"]), int(facts[b"convnext.bad"])
         except (arrow.ArrowException, OSError, KeyError, ValueError) as error:
             raise ArgumentError(
-                f"{plan.folder.text}/{plan.part(shard)} is not as it was written: {error!r}. "
+                f"{plan.folder.text}/{plan.part(shard)} was changed or damaged: {error!r}. "
                 "Remove it, and it will be computed again."
             ) from error
 
@@ -337,14 +339,7 @@ def _errors(plan: Plan, shard: int) -> list[tuple[str, str]]:
 
 
 class _Bar:
-    """How far a run is, on a terminal.
-
-    Args:
-        plan: What is to be done.
-        pictures: How many had been answered before.
-        shards: How many were there before.
-        shown: Whether to show it.
-    """
+    """Progress bar of a run."""
 
     def __init__(self, plan: Plan, pictures: int, shards: int, shown: bool) -> None:
         from tqdm import tqdm
@@ -367,13 +362,13 @@ class _Bar:
         self._bar.close()
 
     def advance(self, pictures: int) -> None:
-        """So many were answered."""
+        """Add pictures of a computed batch."""
         self._bar.update(pictures)
 
     def finish(self, pictures: int, bad: int) -> None:
-        """A shard is in its place."""
+        """Count a finished shard."""
         self._shards += 1
-        if self._plan.pictures is None:  # then it is about as many again in each of the rest
+        if self._plan.pictures is None:  # estimated from the finished shards
             self._bar.total = max(pictures, pictures * self._plan.shards // self._shards)
         self._label(bad)
 

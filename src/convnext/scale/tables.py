@@ -1,8 +1,6 @@
-"""Parquet files with a picture in each row.
+"""Reads Parquet files with a picture in each row: encoded pictures, names and labels in columns.
 
-Why it exists: data sets come as tables, with the encoded pictures in a column and their names and
-labels in others. A worker reads its rows and little else, a few at a time.
-It knows nothing of models.
+A worker reads its rows only, a few at a time.
 """
 
 from __future__ import annotations
@@ -17,22 +15,22 @@ from convnext.scale.places import open_file
 
 __all__ = ["TableColumns", "TableRow", "row_ranges", "table_rows"]
 
-_NAMES = ("path", "file_name", "filename")  # columns that name a picture, if none is given
+_NAMES = ("path", "file_name", "filename")  # default columns of a picture's name
 _LABEL = "label"
-_ROWS = 16  # pictures at once in memory
+_ROWS = 16  # pictures in memory at once
 _READ_AHEAD = 2**20  # bytes of a column
 
 
 @dataclass(frozen=True)
 class TableColumns:
-    """Which columns of a Parquet file are meant.
+    """Names of the columns of a Parquet file.
 
     Attributes:
-        image: The encoded pictures, or structs that hold them as `bytes`, as `datasets` writes
-            them; None for the only such column.
-        path: What names a picture; None for `path`, `file_name` or `filename`, or else the name of
-            the file and the number of the row.
-        label: What it shows; None for `label`, if there is one.
+        image: Encoded pictures, or structs with them as `bytes`, as `datasets` writes; None for the
+            only such column.
+        path: Names of pictures; None for `path`, `file_name` or `filename`, or without these the
+            file's name and the row number.
+        label: Labels; None for `label`, if it exists.
     """
 
     image: str | None = None
@@ -41,12 +39,12 @@ class TableColumns:
 
 
 class TableRow(NamedTuple):
-    """One row.
+    """A row of a table.
 
     Attributes:
         name: Of the picture.
-        source: The encoded picture, or why there is none.
-        label: As the table has it.
+        source: The encoded picture, or an error.
+        label: As in the table.
     """
 
     name: str
@@ -55,7 +53,7 @@ class TableRow(NamedTuple):
 
 
 class _Chosen(NamedTuple):
-    """The columns of one file."""
+    """The columns of a file, with defaults resolved."""
 
     image: str
     is_struct: bool
@@ -64,18 +62,18 @@ class _Chosen(NamedTuple):
 
     @property
     def read(self) -> list[str]:
-        """Those to be read: of a struct, its bytes alone."""
+        """Columns to read; of a struct, only its bytes."""
         image = f"{self.image}.bytes" if self.is_struct else self.image
         return [image, *(name for name in (self.path, self.label) if name)]
 
 
 def row_ranges(path: str, columns: TableColumns, wanted: int) -> Iterator[tuple[int, int]]:
-    """Parts of a table of about so many rows, at the bounds of its row groups where these allow it.
+    """Divide a table into ranges of about `wanted` rows, at the bounds of row groups if possible.
 
-    Only a row group with more than twice as many is cut, and then read anew for each part.
+    Only a row group with more than twice as many rows is divided, and is then read for each part.
 
     Raises:
-        ArgumentError: It is no Parquet file, is cut off, or has not these columns.
+        ArgumentError: It is no Parquet file, is truncated, or lacks these columns.
     """
     arrow = pyarrow()
     try:
@@ -85,7 +83,7 @@ def row_ranges(path: str, columns: TableColumns, wanted: int) -> Iterator[tuple[
             groups = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
     except (OSError, arrow.ArrowException) as error:
         raise ArgumentError(
-            f"{path} cannot be read as Parquet: {error}. Was it copied as a whole?"
+            f"{path} cannot be read as Parquet: {error}. Copy it again if it is incomplete."
         ) from error
     start = stop = 0
     for rows in groups:
@@ -106,7 +104,7 @@ def row_ranges(path: str, columns: TableColumns, wanted: int) -> Iterator[tuple[
 
 
 def table_rows(path: str, columns: TableColumns, start: int, stop: int) -> Iterator[TableRow]:
-    """Some rows of a table. If it turns out to be damaged, each of the rest holds the error."""
+    """Read a range of rows; if the file is damaged, each remaining row has the error."""
     arrow = pyarrow()
     row = start
     try:
@@ -132,7 +130,7 @@ def table_rows(path: str, columns: TableColumns, start: int, stop: int) -> Itera
 
 
 def _groups(meta: Any, start: int, stop: int) -> tuple[list[int], int]:
-    """The row groups that hold these rows, and the first row in there."""
+    """Row groups that contain a range of rows, and the first row in them."""
     groups: list[int] = []
     first = position = 0
     for number in range(meta.num_row_groups):
@@ -154,8 +152,8 @@ def _rows(batch: Any, chosen: _Chosen, path: str, first: int) -> Iterator[TableR
             image = image["bytes"]
         name, label = (None if v is None else v[position].as_py() for v in values)
         source = image if image is not None else ImageError("The row holds no picture: it is null.")
-        place = f"{path}#{first + position}"
-        yield TableRow(place if name is None else str(name), source, _text(label))
+        default = f"{path}#{first + position}"
+        yield TableRow(default if name is None else str(name), source, _text(label))
 
 
 def _text(label: Any) -> str | None:
@@ -180,7 +178,7 @@ def _choose(path: str, schema: Any, columns: TableColumns) -> _Chosen:
 
 
 def _form(types: Any, kind: Any) -> str | None:
-    """How pictures lie in a column of this type; None if they cannot."""
+    """Form of pictures in a column of this type; None if it cannot hold pictures."""
     if types.is_binary(kind) or types.is_large_binary(kind):
         return "binary"
     if types.is_struct(kind):

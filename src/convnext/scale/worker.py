@@ -1,7 +1,7 @@
-"""A worker: opens the model once, then turns shards into files, one after the other.
+"""A worker: opens the model once, and computes shards.
 
-Why it exists: the same object works here and in every process of a cluster, on batches that are cut
-the same way, so that a row does not depend on who computed it. It knows nothing of other workers.
+The same class runs in this process and on every node of a cluster, with the same batches, so that
+rows do not depend on the worker.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from convnext.engines import Engine, opening
 from convnext.engines.pieces import PIECE
 from convnext.errors import ImageError, WeightsMismatchError
 from convnext.evaluate.run import READ
-from convnext.images.batches import Batch, batches
+from convnext.images.batches import DecodedBatch, batches
 from convnext.images.decode import decode
 from convnext.images.sources import Named
 from convnext.processors import available_processors
 from convnext.scale.arrow import pyarrow
-from convnext.scale.columns import Row, rows_of, schema_of, table_of
+from convnext.scale.columns import PictureRow, rows_of, schema_of, table_of
 from convnext.scale.inputs import read_items
-from convnext.scale.job import Job
 from convnext.scale.plan import Plan
 from convnext.scale.reading import Archives, Picture, elsewhere, pictures
+from convnext.scale.run_options import RunOptions
 from convnext.session import Session
 
-__all__ = ["LISTED", "Done", "Worker"]
+__all__ = ["LISTED", "ShardDone", "Worker"]
 
-LISTED = 20  # bad pictures of a shard that are named
-_TEXT = ["path", "truth", "label", "top_labels.list.element", "error"]  # values that come again
-_ROWS = 2048  # that wait in memory to be written
+LISTED = 20  # unreadable pictures of a shard that are listed
+_TEXT = ["path", "truth", "label", "top_labels.list.element", "error"]  # with a dictionary
+_ROWS = 2048  # in memory before they are written
 _WHOLE = 4 * PIECE  # see `_answers`
-_WAITING_THREADS = 16  # where pictures come from another machine, most of the time is waiting
+_WAITING_THREADS = 16  # for pictures on other machines, where most of the time is waiting
 
 
 @dataclass(frozen=True)
-class Done:
-    """A shard that is in its place.
+class ShardDone:
+    """The result of computing a shard.
 
     Attributes:
         shard: Its number.
-        pictures: How many there were.
-        bad: How many of them have an error.
-        listed: The first of these: path and error.
-        seconds: How long it took.
+        pictures: Number of pictures.
+        bad: Number of pictures with an error.
+        listed: Path and error of the first of these.
+        seconds: Duration.
     """
 
     shard: int
@@ -66,27 +66,23 @@ class Done:
 
 
 class Worker:
-    """Computes shards.
+    """Computes shards; opens the model on first use."""
 
-    Args:
-        job: What is asked. The model is opened when it is first needed.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._threads = job.threads or available_processors()
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._threads = options.threads or available_processors()
 
     def facts(self) -> dict[str, Any]:
-        """What answers depend on and only a worker can tell; plain JSON.
+        """Digest of the weights, engine, precision and versions of this worker, as plain JSON.
 
         Raises:
-            ConvNeXtError: The model cannot be opened, or its weights are not those that are meant.
+            ConvNeXtError: The model cannot be opened, or its weights differ from the expected ones.
         """
         digest = self._session.digest
-        if self._job.digest not in (None, digest):
+        if self._options.digest not in (None, digest):
             raise WeightsMismatchError(
-                f"A worker finds other weights at {self._job.model} than there are here (sha256 "
-                f"{digest}, not {self._job.digest}). Give the same file to every node."
+                f"The weights at {self._options.model} differ on a worker (sha256 {digest}, not "
+                f"{self._options.digest}). Copy the same file to every node."
             )
         versions = {"convnext": __version__, "numpy": np.__version__, "pillow": PIL.__version__}
         return {
@@ -98,13 +94,13 @@ class Worker:
 
     def compute(
         self, plan: Plan, shard: int, advance: Callable[[int], object] = lambda _: None
-    ) -> Done:
-        """Put a shard in its place.
+    ) -> ShardDone:
+        """Compute a shard and write its file.
 
         Args:
-            plan: What is to be done.
-            shard: Which.
-            advance: Called with the number of pictures that were answered since the last call.
+            plan: Of the run.
+            shard: Number of the shard.
+            advance: Called with the number of pictures in each computed batch.
 
         Raises:
             ConvNeXtError: The file cannot be written.
@@ -113,12 +109,12 @@ class Worker:
         count, bad = 0, 0
         listed: list[tuple[str, str]] = []
         metadata = {"convnext": json.dumps({"settings": dict(plan.settings), "shard": shard})}
-        schema = schema_of(self._job, metadata)
+        schema = schema_of(self._options, metadata)
 
         def write(stream: IO[bytes]) -> None:
             nonlocal count, bad
             with pyarrow().parquet.ParquetWriter(stream, schema, use_dictionary=_TEXT) as writer:
-                waiting: list[Row] = []
+                waiting: list[PictureRow] = []
                 for rows in self._rows(plan, shard):
                     waiting += rows
                     count += len(rows)
@@ -138,56 +134,57 @@ class Worker:
                 )
 
         plan.folder.put(plan.part(shard), write)
-        return Done(shard, count, bad, tuple(listed), time.perf_counter() - began)
+        return ShardDone(shard, count, bad, tuple(listed), time.perf_counter() - began)
 
     @functools.cached_property
     def _session(self) -> Session:
-        job = self._job
+        options = self._options
         return Session.open(
-            job.model,
-            engine=job.engine,
-            precision=job.precision,
-            calibration=job.calibration,
-            device=job.device,
-            threads=_engine_threads(job),
-            preprocess=job.preprocess,
-            architecture=job.architecture,
+            options.model,
+            engine=options.engine,
+            precision=options.precision,
+            calibration=options.calibration,
+            device=options.device,
+            threads=_engine_threads(options),
+            preprocess=options.preprocess,
+            architecture=options.architecture,
         )
 
     @property
     def _engine(self) -> Engine:
-        return self._session.engine(*self._job.outputs)
+        return self._session.engine(*self._options.outputs)
 
     def _runtime(self) -> dict[str, str]:
         names = self._engine.name.split("-")
         found = {name: getattr(sys.modules.get(name), "__version__", None) for name in names}
         return {name: str(version) for name, version in found.items() if version is not None}
 
-    def _rows(self, plan: Plan, shard: int) -> Iterator[list[Row]]:
-        """The rows of each batch."""
-        job = self._job
+    def _rows(self, plan: Plan, shard: int) -> Iterator[list[PictureRow]]:
+        options = self._options
         items = read_items(plan.folder, shard)
         ahead: deque[Picture] = deque()
-        read = READ if job.task == "evaluate" else decode
+        read = READ if options.task == "evaluate" else decode
         workers = max(self._threads, _WAITING_THREADS) if elsewhere(items) else self._threads
         with Archives() as archives:
 
             def sources() -> Iterator[Named]:
-                for picture in pictures(items, job.columns, job.root, archives):
+                for picture in pictures(items, options.columns, options.root, archives):
                     ahead.append(picture._replace(source=b""))
                     yield Named(picture.path, picture.source)
 
             for batch in batches(
-                sources(), job.preprocess, job.batch_size, read=read, workers=workers
+                sources(), options.preprocess, options.batch_size, read=read, workers=workers
             ):
                 waiting = [ahead.popleft() for _ in batch.ids]
-                yield rows_of(job, _outcomes(batch, waiting, job.root), self._answers(batch.pixels))
+                yield rows_of(
+                    options, _outcomes(batch, waiting, options.root), self._answers(batch.pixels)
+                )
 
     def _answers(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        """What the engine gives for a batch, filled up to a multiple of the pieces it is cut into.
+        """Compute the engine's outputs for a batch, padded to a multiple of `_WHOLE`.
 
-        An engine cuts by how many threads it has, and some runtimes round a piece of one picture
-        otherwise than a piece of four. So filled up, it is cut into the same pieces by any worker.
+        Engines divide a batch by their number of threads, and some runtimes round differently for
+        different sizes. The padded batch is divided into equal pieces on any worker.
         """
         if not len(pixels):
             return {}
@@ -198,31 +195,33 @@ class Worker:
         return {name: values[: len(pixels)] for name, values in outputs.items()}
 
 
-def _engine_threads(job: Job) -> int | None:
-    """Those that the engine is told of: only a CPU has them, and JAX takes all there are."""
-    if job.device != "auto" and not job.device.lower().startswith("cpu"):
+def _engine_threads(options: RunOptions) -> int | None:
+    """Threads to set for the engine; None off the CPU, and for JAX, which takes all."""
+    if options.device != "auto" and not options.device.lower().startswith("cpu"):
         return None
-    engine = job.engine
+    engine = options.engine
     if engine == "auto":
         found = (name for name, runtime in opening.ENGINES.items() if runtime.installed())
         engine = next(found, engine)
-    return None if engine == "keras" and _keras_backend() == "jax" else job.threads
+    return None if engine == "keras" and _keras_backend() == "jax" else options.threads
 
 
 def _keras_backend() -> str:
     from convnext.engines.keras import choose_backend
 
     choose_backend()
-    return str(importlib.import_module("keras").backend.backend())  # only this engine needs it
+    return str(
+        importlib.import_module("keras").backend.backend()
+    )  # lazy import, for this engine only
 
 
 def _outcomes(
-    batch: Batch, waiting: list[Picture], root: str
+    batch: DecodedBatch, waiting: list[Picture], root: str
 ) -> list[tuple[str, str | None, ImageError | None]]:
-    """The path, label and error of each picture; errors name files as they were named to us."""
+    """Path, label and error of each picture; errors name files relative to the root."""
     outcomes = []
-    for place, picture in enumerate(waiting):
-        error = batch.errors.get(place)
+    for index, picture in enumerate(waiting):
+        error = batch.errors.get(index)
         if error is not None and root != "/" and not picture.path.startswith("/"):
             error = ImageError(str(error).replace(f"{root}/", ""))
         outcomes.append((picture.path, picture.label, error))

@@ -1,5 +1,5 @@
-"""Classification over HTTP: a server with bounded everything, and a page for people.
+"""Classification over HTTP: a server with limits on every resource, and a web page.
 
-`convnext serve` is the usual door. From Python, `Settings` says what is wanted and `serve` runs
-until it is told to stop; both are imported from their modules, because a web framework comes along.
+Usually started by `convnext serve`. From Python, `workers.serve` runs a server with given
+`settings.Settings` until it is stopped.
 """

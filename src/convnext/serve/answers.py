@@ -1,4 +1,4 @@
-"""The routes of /v1: pictures in; classes, vectors or a heat map out."""
+"""The routes of /v1: classify, embed and explain pictures, and list models."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from convnext.classifier.results import best_classes
 from convnext.errors import ArgumentError
 from convnext.serve.batching import until
 from convnext.serve.loading import explained
-from convnext.serve.models import Served, Slot
-from convnext.serve.options import Chosen
+from convnext.serve.models import ServedModel, Slot
+from convnext.serve.options import RequestOptions
 from convnext.serve.problems import Problem
-from convnext.serve.service import Outcome, Service
+from convnext.serve.service import PictureResult, Service
 
 __all__ = [
     "CLASSIFY_OPTIONS",
@@ -44,21 +44,21 @@ CLASSIFY_OPTIONS = ("model", "top", "deadline_ms")
 EMBED_OPTIONS = ("model", "encoding", "deadline_ms")
 EXPLAIN_OPTIONS = ("model", "target", "side", "deadline_ms")
 
-NUMBERS_OF_CLASS = 16  # with its name, a class takes as long to write as so many numbers
+NUMBERS_OF_CLASS = 16  # writing a class with its name takes as long as writing 16 numbers
 
 NO_STORE = {"Cache-Control": "no-store"}
-NOT_LOADED = "The latest files could not be loaded; the server's log says why."
+NOT_LOADED = "The latest files could not be loaded; see the server's log for the cause."
 
 
 def json_response(content: Any) -> Response:
-    """An answer in JSON."""
+    """A JSON response."""
     return Response(as_bytes(as_json(content)), headers=NO_STORE, media_type="application/json")
 
 
 def as_json(content: Any, **lists: Iterable[str]) -> str:
-    """An object in JSON, and lists that belong to it, of which each item is JSON already.
+    """Encode an object as JSON, with further members that are lists of encoded items.
 
-    Python's lock is held while a value is written: what is large is written in pieces.
+    `json.dumps` holds Python's lock, so large answers are encoded in several calls.
 
     Example:
         >>> as_json({"a": 1}, b=map(as_json, [2, 3]))
@@ -71,12 +71,12 @@ def as_json(content: Any, **lists: Iterable[str]) -> str:
 
 
 def as_bytes(text: str) -> bytes:
-    """JSON as it is sent: the id that a client gave may hold half a surrogate pair."""
+    """Encode as UTF-8; lone surrogates, which a client's id may contain, become escapes."""
     return text.encode("utf-8", "backslashreplace")
 
 
 async def models(service: Service, _request: Request) -> Response:
-    """`GET /v1/models`: what is served."""
+    """`GET /v1/models`: the models and their states."""
     return json_response({"models": [_described(slot) for slot in service.models.slots.values()]})
 
 
@@ -98,7 +98,7 @@ def _described(slot: Slot) -> dict[str, Any]:
         "precision": slot.served.engine.precision,
         "size": model.preprocess.size,
         "classes": model.num_classes,
-        "vector": model.variant.dims[-1] if "embed" in slot.served.answers else 0,
+        "vector": model.vector_width if "embed" in slot.served.answers else 0,
         "answers": slot.served.answers,
         "load_seconds": round(slot.served.seconds, 3),
     }
@@ -107,17 +107,17 @@ def _described(slot: Slot) -> dict[str, Any]:
 async def classify(service: Service, request: Request) -> Response:
     """`POST /v1/classify`: the most probable classes of each picture."""
     begun = time.perf_counter()
-    async with service.asked(request, CLASSIFY_OPTIONS) as (served, asked, chosen, deadline):
-        outcomes = await service.outcomes(served, "classify", asked, deadline)
-        top = min(chosen["top"], served.model.num_classes)
-        rows = (_row(o, lambda o: {"classes": _classes(served, o, top)}) for o in outcomes)
-        numbers = NUMBERS_OF_CLASS * top * len(outcomes)
+    async with service.accepted(request, CLASSIFY_OPTIONS) as (served, pictures, options, deadline):
+        results = await service.results(served, "classify", pictures, deadline)
+        top = min(options["top"], served.model.num_classes)
+        rows = (_row(o, lambda o: {"classes": _classes(served, o, top)}) for o in results)
+        numbers = NUMBERS_OF_CLASS * top * len(results)
         return await service.written(numbers, deadline, lambda: _answer(served, rows, begun))
 
 
-def _classes(served: Served, outcome: Outcome, top: int) -> list[dict[str, Any]]:
-    assert outcome.outputs is not None
-    best = best_classes(outcome.outputs["logits"], served.model.labels, top)
+def _classes(served: ServedModel, result: PictureResult, top: int) -> list[dict[str, Any]]:
+    assert result.outputs is not None
+    best = best_classes(result.outputs["logits"], served.model.labels, top)
     return [_score(score) for score in best]
 
 
@@ -132,30 +132,30 @@ def _score(score: ClassScore) -> dict[str, Any]:
 
 
 async def embed(service: Service, request: Request) -> Response:
-    """`POST /v1/embed`: each picture as a vector."""
+    """`POST /v1/embed`: the embedding vector of each picture."""
     begun = time.perf_counter()
-    async with service.asked(request, EMBED_OPTIONS) as (served, asked, chosen, deadline):
-        outcomes = await service.outcomes(served, "embed", asked, deadline)
-        rows = (_row(o, lambda o: {"vector": _vector(o, chosen)}) for o in outcomes)
-        numbers = served.model.variant.dims[-1] * len(outcomes)
+    async with service.accepted(request, EMBED_OPTIONS) as (served, pictures, options, deadline):
+        results = await service.results(served, "embed", pictures, deadline)
+        rows = (_row(o, lambda o: {"vector": _vector(o, options)}) for o in results)
+        numbers = served.model.vector_width * len(results)
         return await service.written(numbers, deadline, lambda: _answer(served, rows, begun))
 
 
-def _vector(outcome: Outcome, chosen: Chosen) -> Any:
-    assert outcome.outputs is not None
-    vector = outcome.outputs["embedding"]
-    if chosen["encoding"] == "base64":
+def _vector(result: PictureResult, options: RequestOptions) -> Any:
+    assert result.outputs is not None
+    vector = result.outputs["embedding"]
+    if options["encoding"] == "base64":
         return base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode()
     return vector.tolist()
 
 
-def _row(outcome: Outcome, answer: Any) -> dict[str, Any]:
-    if outcome.problem is not None:
-        return {"id": outcome.id, "error": outcome.problem.as_item()}
-    return {"id": outcome.id, **answer(outcome)}
+def _row(result: PictureResult, answer: Any) -> dict[str, Any]:
+    if result.problem is not None:
+        return {"id": result.id, "error": result.problem.as_item()}
+    return {"id": result.id, **answer(result)}
 
 
-def _answer(served: Served, rows: Iterable[dict[str, Any]], begun: float) -> Response:
+def _answer(served: ServedModel, rows: Iterable[dict[str, Any]], begun: float) -> Response:
     about = {
         "model": served.name,
         "version": served.version,
@@ -166,17 +166,17 @@ def _answer(served: Served, rows: Iterable[dict[str, Any]], begun: float) -> Res
 
 
 async def explain(service: Service, request: Request) -> Response:
-    """`POST /v1/explain`: one picture under the heat of a class, as PNG."""
-    async with service.asked(request, EXPLAIN_OPTIONS) as (served, asked, chosen, deadline):
-        if len(asked.pictures) != 1:
-            raise Problem(400, "one-picture", "An explanation is of one picture; send only one.")
-        [outcome] = await service.outcomes(served, "explain", asked, deadline, chosen["side"])
+    """`POST /v1/explain`: the heat map of a class over one picture, as PNG."""
+    async with service.accepted(request, EXPLAIN_OPTIONS) as (served, pictures, options, deadline):
+        if len(pictures.pictures) != 1:
+            raise Problem(400, "one-picture", "/v1/explain takes one picture; send only one.")
+        [result] = await service.results(served, "explain", pictures, deadline, options["side"])
 
         def draw() -> tuple[ClassScore, bytes]:
-            assert outcome.seen is not None
-            assert outcome.outputs is not None
+            assert result.decoded is not None
+            assert result.outputs is not None
             score, picture = explained(
-                served.model, outcome.seen, outcome.outputs, chosen["target"]
+                served.model, result.decoded, result.outputs, options["target"]
             )
             stream = io.BytesIO()
             picture.save(stream, "PNG", compress_level=1)

@@ -1,4 +1,4 @@
-"""The routes, and nothing but the routes: what each does stands in the module it comes from."""
+"""The ASGI application: the table of routes, health checks, metrics and the web page's files."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ PAGE = {
 
 
 async def healthz(_service: Service, _request: Request) -> Response:
-    """Whether the process lives."""
+    """`GET /healthz`: 200 if the process is alive."""
     return json_response({"status": "ok"})
 
 
 async def readyz(service: Service, _request: Request) -> Response:
-    """Whether requests should come here."""
+    """`GET /readyz`: 200 if models are loaded and the server is not stopping."""
     states = {slot.spec.name: slot.state for slot in service.models.slots.values()}
     if service.ready:
         return json_response({"status": "ready", "models": states})
-    why = "The server is about to stop." if service.draining else "Models are being loaded."
+    why = "The server is stopping." if service.draining else "Models are being loaded."
     raise Problem(503, "not-ready", why, retry_after=1)
 
 
 async def v2_live(_service: Service, _request: Request) -> Response:
-    """The same, for the Open Inference Protocol."""
+    """`GET /v2/health/live`: 200 if the process is alive."""
     return Response()
 
 
 async def v2_ready(service: Service, request: Request) -> Response:
-    """The same, for the Open Inference Protocol."""
+    """`GET /v2/health/ready`: 200 if models are loaded and the server is not stopping."""
     await readyz(service, request)
     return Response()
 
 
 async def metrics(service: Service, _request: Request) -> Response:
-    """For Prometheus."""
-    text = await service.apart(lambda: render(service.shared.total()))
+    """`GET /metrics`: the metrics of all processes, in Prometheus' text format."""
+    text = await service.in_background(lambda: render(service.shared.total()))
     return Response(text, headers={"Cache-Control": "no-store"}, media_type=CONTENT_TYPE)
 
 
@@ -90,7 +90,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 )
 
 CROWDED = frozenset({"/v1/classify", "/v1/embed", "/v1/explain"})
-"""Where most requests go: they are refused before they are routed."""
+"""Routes whose requests an overloaded server refuses before routing them."""
 
 
 def build_app(
@@ -98,13 +98,7 @@ def build_app(
     metrics: Metrics,
     running: Callable[[], Any],
 ) -> ASGIApp:
-    """The application.
-
-    Args:
-        settings: What was asked for.
-        metrics: Where it is counted.
-        running: Makes the asynchronous context that gives a `Service` as long as it lasts.
-    """
+    """Build the application; `running` makes the context manager of a `Service`."""
     names: dict[Any, str] = {}
     routes = []
     holder: dict[str, Service] = {}
@@ -137,12 +131,12 @@ def build_app(
 
     app = Starlette(routes=routes, lifespan=lifespan)
     app.router.redirect_slashes = False
-    # Starlette's own answers to errors are left out: the frame's take their place.
+    # The router alone, without Starlette's error middleware, which `Frame` replaces.
     return Frame(_Bare(app), Guard(settings), metrics, refuse, names, settings.access_log)
 
 
 class _Bare:
-    """The routes of an application, without what it does about errors."""
+    """The router of an application, without its middleware."""
 
     def __init__(self, app: Starlette) -> None:
         self._app = app

@@ -1,15 +1,10 @@
-"""Single pictures in, batches to the engine: bounded, in order, and only for those who still wait.
+"""Dynamic batching: pictures of concurrent requests, computed in batches through a bounded queue.
 
-A picture is *admitted* before anything is done for it, and keeps its place until it is answered:
-what is decoded, waiting and computed together never exceeds `max_queue`. A batch is whatever waits
-when the engine is free. Who gives up, or is past the deadline, is taken out of the queue and never
-computed. The engine runs in a thread of its own, so the event loop is free meanwhile.
-
-Rows are of kinds, such as those to be classified and those to be embedded: a batch is of one kind,
-that of the oldest row, and all kinds share the queue and the thread.
-
-All methods belong to one event loop, which is what makes them need no locks. It knows arrays and a
-function on batches, and nothing of pictures, HTTP or models.
+A picture is *admitted* before it is decoded and counts until it is answered, so that at most
+`max_queue` are being decoded, waiting or computed. A batch takes the pictures that wait when the
+engine is free, all of one kind (such as "classify") and in order; kinds share the queue. Pictures
+of requests that were cancelled or are past their deadline leave the queue uncomputed. The engine
+runs in a thread of its own. All methods must be called from one event loop, so there are no locks.
 """
 
 from __future__ import annotations
@@ -36,15 +31,16 @@ logger = logging.getLogger("convnext.serve")
 Array = NDArray[Any]
 Event = Literal["batch", "seconds", "dropped", "queue"]
 
-SMOOTHING = 0.2  # how much the latest batch counts in what a picture is expected to take
+SMOOTHING = 0.2  # weight of the latest batch in the moving average of the time per picture
 
 
 class QueueFullError(ConvNeXtError):
-    """There is no place, or those before would take longer than this one may wait.
+    """The queue is full, or too long to answer before the deadline.
 
     Args:
-        seconds: After which it may be worth trying again.
-        late: Whether there would be a place, but no answer in time.
+        message: The error message.
+        seconds: When to try again.
+        late: Whether the deadline is the reason, not the size of the queue.
     """
 
     def __init__(self, message: str, seconds: float, late: bool) -> None:
@@ -54,50 +50,48 @@ class QueueFullError(ConvNeXtError):
 
 
 class DeadlinePassedError(ConvNeXtError):
-    """No answer in the time allowed."""
+    """The deadline passed before the answer was there."""
 
 
 class StoppedError(ConvNeXtError):
-    """The model is being taken away."""
+    """The model is being unloaded."""
 
 
 @asynccontextmanager
 async def until(deadline: float) -> AsyncIterator[None]:
-    """Ends what is inside at a time on `time.monotonic`'s clock.
+    """Cancel the block inside at a deadline on `time.monotonic`'s clock.
 
     Raises:
-        DeadlinePassedError: It did.
+        DeadlinePassedError: The deadline passed.
     """
     try:
         async with asyncio.timeout(max(0, deadline - time.monotonic())):
             yield
     except TimeoutError as error:
         raise DeadlinePassedError(
-            "The answer did not come in the time that the request may take. Try again later, "
-            "or allow a later deadline."
+            "The answer was not ready before the deadline. Try again later, or with a later "
+            "deadline."
         ) from error
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting:
-    """One picture in the queue."""
-
+class _QueuedPicture:
     kind: str
-    row: Array
+    pixels: Array
     answer: asyncio.Future[Mapping[str, Array]]
     since: float
 
 
 class Batcher:
-    """Runs a function on batches of what single callers bring.
+    """Runs a function on batches of pictures from concurrent callers.
 
     Args:
-        run: From a kind and `[n, ...]` to each output for n rows; called in one thread.
-        max_batch: Rows at once.
-        max_wait: Seconds that a batch waits to be full.
-        max_queue: Rows between being admitted and being answered.
-        watch: Told of each event with a number: a batch and its size, the engine's seconds, rows
-            dropped from the queue, rows in the queue.
+        run: Computes each output for a kind and a batch `[n, ...]`; called in one thread.
+        max_batch: Most pictures in a batch.
+        max_wait: Seconds that a batch waits to fill.
+        max_queue: Most pictures admitted and not yet answered.
+        watch: Called with an event and its number: the size of a batch, the engine's seconds, the
+            pictures dropped from the queue, the pictures admitted.
 
     Example:
         batcher = Batcher(model.run, max_batch=8, max_wait=0, max_queue=64)
@@ -120,9 +114,9 @@ class Batcher:
         self._max_queue = max_queue
         self._watch = watch
         self._admitted = 0
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, _QueuedPicture] = {}
         self._numbers = itertools.count()
-        self._came = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -133,61 +127,61 @@ class Batcher:
 
     @property
     def working(self) -> bool:
-        """Whether anything will be answered: false after an error that nobody foresaw."""
+        """Whether the batching task runs: false after an unexpected error in it."""
         return not self._worker.done()
 
     @property
     def admitted(self) -> int:
-        """Rows that have a place."""
+        """Pictures admitted and not yet answered."""
         return self._admitted
 
     @property
     def expected_wait(self) -> float:
-        """Seconds until all that is admitted will be answered, by what the latest batches took."""
+        """Seconds until all admitted pictures will be answered, estimated from recent batches."""
         return self._admitted * self._seconds_each
 
-    def check(self, rows: int, deadline: float) -> None:
-        """Refuse what there is no place for, or would not be answered in time.
+    def check(self, count: int, deadline: float) -> None:
+        """Refuse pictures that exceed the queue, or are not expected to be answered in time.
 
         Raises:
-            QueueFullError: So it is.
-            StoppedError: Nothing is taken any more.
+            QueueFullError: There is no room for them, or not enough time.
+            StoppedError: The batcher is closed.
         """
         if self._stopping:
-            raise StoppedError("The model is being taken away.")
-        if self._admitted + rows > self._max_queue:
+            raise StoppedError("The model is being unloaded. Try again later.")
+        if self._admitted + count > self._max_queue:
             raise QueueFullError(
-                f"{self._admitted} of {self._max_queue} places are taken, and {rows} more were "
-                "asked for. Try again later, or with fewer pictures.",
+                f"The queue holds {self._admitted} of {self._max_queue} pictures, so {count} more "
+                "are too many. Try again later, or with fewer pictures.",
                 self.expected_wait,
                 late=False,
             )
         late = time.monotonic() + self.expected_wait - deadline
-        if self._admitted and late > 0:  # with nothing before it, whatever was expected is tried
+        if self._admitted and late > 0:  # an empty queue accepts anything
             raise QueueFullError(
-                f"The {self._admitted} pictures before would take {self.expected_wait:.1f} s, "
-                "longer than this request may wait. Try again later, or allow a later deadline.",
+                f"The {self._admitted} pictures in the queue will take {self.expected_wait:.1f} s, "
+                "longer than this request may wait. Try again later, or with a later deadline.",
                 late,
                 late=True,
             )
 
     @contextmanager
-    def admit(self, rows: int, deadline: float) -> Iterator[None]:
-        """Places for so many rows, all or none, as long as the context lasts.
+    def admit(self, count: int, deadline: float) -> Iterator[None]:
+        """Reserve room in the queue for this many pictures, for the duration of the context.
 
         Raises:
-            QueueFullError: There are none.
-            StoppedError: Nothing is taken any more.
+            QueueFullError: There is no room for them, or not enough time.
+            StoppedError: The batcher is closed.
         """
-        self.check(rows, deadline)
-        self._hold(rows)
+        self.check(count, deadline)
+        self._reserve(count)
         try:
             yield
         finally:
-            self._hold(-rows)
+            self._reserve(-count)
 
-    def _hold(self, rows: int) -> None:
-        self._admitted += rows
+    def _reserve(self, count: int) -> None:
+        self._admitted += count
         self._watch("queue", self._admitted)
         if self._admitted:
             self._idle.clear()
@@ -195,23 +189,20 @@ class Batcher:
             self._idle.set()
 
     async def answers(
-        self, kind: str, rows: Sequence[Array], deadline: float
+        self, kind: str, pictures: Sequence[Array], deadline: float
     ) -> list[Mapping[str, Array]]:
-        """Every output for each row, in order. The rows must have been admitted.
+        """Every output for each picture, in order. The pictures must have been admitted.
 
-        Args:
-            kind: Which answers.
-            rows: All of one shape and dtype, as those of others are.
-            deadline: On `time.monotonic`'s clock.
+        All pictures of all callers must have the same shape and dtype.
 
         Raises:
-            DeadlinePassedError: They did not come in time.
+            DeadlinePassedError: The answers were not there in time.
         """
         loop, now = asyncio.get_running_loop(), time.monotonic()
-        numbers = list(itertools.islice(self._numbers, len(rows)))
-        items = [_Waiting(kind, row, loop.create_future(), now) for row in rows]
+        numbers = list(itertools.islice(self._numbers, len(pictures)))
+        items = [_QueuedPicture(kind, each, loop.create_future(), now) for each in pictures]
         self._waiting.update(zip(numbers, items, strict=True))
-        self._came.set()
+        self._arrived.set()
         try:
             async with until(deadline):
                 return [await item.answer for item in items]
@@ -223,7 +214,7 @@ class Batcher:
                 self._watch("dropped", dropped)
 
     async def close(self) -> None:
-        """Take nothing more, answer all that is admitted, and end."""
+        """Admit nothing more, wait until all admitted pictures are answered, and stop."""
         self._stopping = True
         await self._idle.wait()
         self._worker.cancel()
@@ -239,13 +230,13 @@ class Batcher:
             self._watch("batch", len(batch))
             try:
                 seconds, outputs = await loop.run_in_executor(
-                    self._executor, self._timed, batch[0].kind, [item.row for item in batch]
+                    self._executor, self._timed, batch[0].kind, [item.pixels for item in batch]
                 )
-            except Exception as error:  # whatever a runtime raises is for those who asked
+            except Exception as error:  # a runtime may raise anything; the callers get it
                 for item in batch:
                     if not item.answer.done():
                         item.answer.set_exception(error)
-                        item.answer.exception()  # retrieved: some wait for another row's first
+                        item.answer.exception()  # so that asyncio does not log it as unretrieved
                 continue
             ended = time.monotonic()
             self._watch("seconds", seconds)
@@ -256,41 +247,40 @@ class Batcher:
                 if not item.answer.done():
                     item.answer.set_result({name: all_[number] for name, all_ in outputs.items()})
 
-    def _timed(self, kind: str, rows: list[Array]) -> tuple[float, Mapping[str, Array]]:
+    def _timed(self, kind: str, pictures: list[Array]) -> tuple[float, Mapping[str, Array]]:
         begun = time.perf_counter()
-        outputs = self._run(kind, np.stack(rows))
+        outputs = self._run(kind, np.stack(pictures))
         return time.perf_counter() - begun, outputs
 
-    async def _next_batch(self) -> list[_Waiting]:
-        """What is computed next: the oldest rows, one at least."""
+    async def _next_batch(self) -> list[_QueuedPicture]:
         while True:
             while not self._waiting:
-                self._came.clear()
-                await self._came.wait()
+                self._arrived.clear()
+                await self._arrived.wait()
             if self._max_wait and len(self._waiting) < self._max_batch:
                 await self._more()
-            if self._waiting:  # else all of them gave up meanwhile
+            if self._waiting:  # else all were cancelled in the meantime
                 return self._oldest()
 
-    def _oldest(self) -> list[_Waiting]:
-        """The oldest rows of one kind, no longer in the queue."""
+    def _oldest(self) -> list[_QueuedPicture]:
+        """Take the oldest pictures of one kind out of the queue."""
         kind = next(iter(self._waiting.values())).kind
         same = (number for number, item in self._waiting.items() if item.kind == kind)
         numbers = list(itertools.islice(same, self._max_batch))
         return [self._waiting.pop(number) for number in numbers]
 
     async def _more(self) -> None:
-        """Wait for a full batch, as long as the oldest row may."""
+        """Wait until the batch is full or its oldest picture has waited `max_wait`."""
         oldest = next(iter(self._waiting.values())).since
         try:
             async with asyncio.timeout(oldest + self._max_wait - time.monotonic()):
                 while 0 < len(self._waiting) < self._max_batch:
-                    self._came.clear()
-                    await self._came.wait()
+                    self._arrived.clear()
+                    await self._arrived.wait()
         except TimeoutError:
             pass
 
 
 def _log_failure(worker: asyncio.Task[None]) -> None:
     if not worker.cancelled() and worker.exception() is not None:
-        logger.error("a model answers no more", exc_info=worker.exception())
+        logger.error("a model stopped answering", exc_info=worker.exception())

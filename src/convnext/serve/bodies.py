@@ -1,8 +1,6 @@
-"""The body of a request, read within limits of bytes and time.
+"""Read request bodies within limits on size, time and memory.
 
-Why it exists: a length can be wrong or missing, and bytes can come slowly or never end. What is
-counted is what has arrived: an announced length takes no memory and so takes no place from others.
-It knows nothing of what is in a body.
+Content-Length may be wrong or missing, so the bytes that have arrived are what counts.
 """
 
 from __future__ import annotations
@@ -17,44 +15,39 @@ from convnext.serve.metrics import Metrics
 from convnext.serve.problems import Problem, busy
 from convnext.serve.settings import Settings
 
-__all__ = ["Bodies", "ClientGoneError", "Receive", "while_connected"]
+__all__ = ["BodyReader", "ClientGoneError", "Receive", "while_connected"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class ClientGoneError(Exception):
-    """Nobody is there to be answered."""
+    """The client closed the connection."""
 
 
-class Bodies:
-    """Reads bodies, and knows what all of them that are held take.
-
-    Args:
-        settings: The limits.
-        metrics: Where the bytes are counted.
-    """
+class BodyReader:
+    """Reads bodies, and limits the size of all that are in memory."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._held = 0
+        self._in_flight = 0
 
     @asynccontextmanager
     async def read(self, receive: Receive, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """The whole body, which counts as held until the context ends.
+        """The whole body; it counts as in memory until the context ends.
 
         Raises:
-            Problem: It is too large or too slow, encoded, or others hold too much.
-            ClientGoneError: The client left before the end.
+            Problem: It is too large, too slow or compressed, or there is no memory for it.
+            ClientGoneError: The client closed the connection.
         """
         settings = self._settings
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding != "identity":  # a small body could become one of any size
             raise Problem(
-                415, "encoded-body", "Send the body as it is, without Content-Encoding.", close=True
+                415, "encoded-body", "Content-Encoding is not supported. Send without.", close=True
             )
         is_json = headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
-        # The protocol's binary form has JSON in front, and its type is application/octet-stream.
+        # JSON followed by binary tensors is sent as application/octet-stream.
         most = settings.max_json_bytes if is_json else settings.max_body_bytes
         length = headers.get("content-length", "")
         if length.isascii() and length.isdecimal() and int(length[:20]) > most:
@@ -63,7 +56,7 @@ class Bodies:
         body, whole = bytearray(), b""
         try:
             try:
-                # One clock for both limits: a body comes in many pieces, and each sets it anew.
+                # One timer for both limits: each chunk of the body resets it.
                 async with asyncio.timeout(settings.body_seconds) as clock:
                     await self._fill(body, receive, most, is_json, clock)
             except TimeoutError as error:
@@ -75,10 +68,10 @@ class Bodies:
                     close=True,
                 ) from error
             whole = bytes(body)
-            body.clear()  # else it would be there twice
+            body.clear()  # else it would be in memory twice
             yield whole
         finally:
-            self._hold(-len(body) - len(whole))
+            self._count(-len(body) - len(whole))
 
     async def _fill(
         self, body: bytearray, receive: Receive, most: int, is_json: bool, clock: asyncio.Timeout
@@ -96,30 +89,31 @@ class Bodies:
                 if message.get("more_body"):
                     await _linger(receive)
                 raise _too_large(most, is_json)
-            if self._held + len(chunk) > self._settings.max_bytes_in_flight:
+            if self._in_flight + len(chunk) > self._settings.max_bytes_in_flight:
                 self._metrics.count("convnext_rejected_total", reason="bytes-in-flight")
-                problem = busy("busy", "Other requests hold all memory there is for them.", 1)
+                problem = busy("busy", "The memory for request bodies is full. Try again later.", 1)
                 problem.close = True
                 raise problem
             body += chunk
-            self._hold(len(chunk))
+            self._count(len(chunk))
             if not message.get("more_body"):
                 return
 
-    def _hold(self, number: int) -> None:
-        self._held += number
-        self._metrics.set("convnext_body_bytes_in_flight", self._held)
+    def _count(self, number: int) -> None:
+        self._in_flight += number
+        self._metrics.set("convnext_body_bytes_in_flight", self._in_flight)
 
 
 def _too_large(most: int, is_json: bool) -> Problem:
-    more = " Larger pictures can be sent as they are or as multipart/form-data." if is_json else ""
+    more = " Send larger pictures as image/* or multipart/form-data." if is_json else ""
+    kind = "JSON body" if is_json else "body"
     return Problem(
-        413, "body-too-large", f"A body may have {most:,} bytes at most.{more}", close=True
+        413, "body-too-large", f"A {kind} may have at most {most:,} bytes.{more}", close=True
     )
 
 
 async def _linger(receive: Receive) -> None:
-    """Take the rest of a body and forget it, for a while: a client reads after it has written."""
+    """Discard the rest of a body for a while: clients read the error only after sending all."""
     with suppress(TimeoutError):
         async with asyncio.timeout(limits.LINGER_SECONDS):
             while (message := await receive())["type"] != "http.disconnect":
@@ -129,10 +123,10 @@ async def _linger(receive: Receive) -> None:
 
 @asynccontextmanager
 async def while_connected(receive: Receive) -> AsyncIterator[None]:
-    """Ends what is inside as soon as the client goes away. The body must have been read.
+    """Cancel the block inside when the client disconnects. The body must have been read.
 
     Raises:
-        ClientGoneError: It did.
+        ClientGoneError: The client disconnected.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -149,7 +143,7 @@ async def while_connected(receive: Receive) -> AsyncIterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        if not gone or task.uncancel() > 0:  # somebody else wants it to end as well
+        if not gone or task.uncancel() > 0:  # cancelled for another reason as well
             raise
         raise ClientGoneError from None
     finally:

@@ -1,8 +1,7 @@
-"""Connections that cannot be held for nothing: uvicorn's HTTP protocol with the limits it lacks.
+"""uvicorn's HTTP protocol with further limits, and a shutdown that answers every begun request.
 
-It has none on the time that a request's headers take, on how long they are, on the number of
-connections, on requests sent ahead of their answers, or on a client that does not read its answer.
-It closes what is half received when the server stops; here such a request is still answered.
+The limits are on the time and size of a request's headers, on the number of connections, on
+pipelined requests, and on clients that do not read their answers.
 
 Reference: uvicorn/protocols/http/httptools_impl.py of uvicorn 0.54, whose attributes are used here.
 """
@@ -22,16 +21,16 @@ from convnext.serve.settings import Settings
 
 __all__ = ["protocol_of"]
 
-# A chunk of one byte takes five more on the line, and some space is left for its extensions.
+# Bytes of chunked encoding per byte of a body: 5 for a chunk of one byte, and room for extensions.
 MOST_FRAMING = 8
 
 
 class _TooManyAheadError(Exception):
-    """A client sends requests without waiting for answers."""
+    """A client pipelines too many requests."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. Made by `protocol_of`, which knows the settings."""
+    """One connection; `protocol_of` makes a subclass with settings and metrics."""
 
     settings: Settings
     metrics: Metrics
@@ -41,15 +40,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._rest: asyncio.TimerHandle | None = None
-        self._heading = True  # whether a request's headers are to come
-        self._begun = False  # whether some of them have
+        self._heading = True  # whether the next bytes are headers
+        self._begun = False  # whether some of them have arrived
         self._stopping = False
         self._received = self._body = 0  # bytes of the current message
 
     def connection_made(self, transport: Any) -> None:
-        """Take a connection, or say at once that there are too many."""
+        """Accept a connection, or refuse it if there are too many."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # any byte that is not taken is noticed
+        transport.set_write_buffer_limits(high=0)  # so that any unread byte pauses writing
         self.metrics.set("convnext_connections", len(self.connections))
         if len(self.connections) > self.settings.max_connections:
             self.metrics.count("convnext_rejected_total", reason="connections")
@@ -58,15 +57,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Stop the timers."""
         super().connection_lost(exc)
         self.metrics.set("convnext_connections", len(self.connections))
         for timer in (self._timer, self._stuck, self._rest):
             _cancel(timer)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of requests."""
-        if self.transport.is_closing():  # what comes after a refusal
+        """Parse received bytes, within the limit on headers."""
+        if self.transport.is_closing():  # bytes sent after a refusal
             return
         if self._heading and self._timer is None:
             self._wait_for_headers()
@@ -76,32 +75,32 @@ class LimitedProtocol(HttpToolsProtocol):
         framing = self._received - self._body
         most = limits.MAX_HEADER_BYTES + MOST_FRAMING * self._body
         if framing > most and not self.transport.is_closing():
-            detail = f"Headers may have {limits.MAX_HEADER_BYTES:,} bytes."
+            detail = f"Headers may have at most {limits.MAX_HEADER_BYTES:,} bytes."
             self._refuse(Problem(431, "headers-too-large", detail, close=True))
 
     def on_message_begin(self) -> None:
-        """The parser has found the start of a request."""
+        """Called at the start of a request."""
         super().on_message_begin()
         self._heading = self._begun = True
 
     def on_headers_complete(self) -> None:
-        """All headers are there."""
+        """Called at the end of the headers."""
         self._heading = False
         _cancel(self._timer)
         self._timer = None
         self._unset_keepalive_if_required()
         if len(self.pipeline) >= limits.MAX_PIPELINED:
             self.metrics.count("convnext_rejected_total", reason="pipelined")
-            raise _TooManyAheadError  # which ends the parser's work on what has arrived
+            raise _TooManyAheadError  # makes the parser stop
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body."""
+        """Called with a part of the body."""
         self._body += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is all there; the next may begin."""
+        """Called at the end of the request."""
         super().on_message_complete()
         self._heading, self._begun = True, False
         self._received = self._body = 0
@@ -113,15 +112,15 @@ class LimitedProtocol(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """The answer is sent."""
+        """Called after the answer is sent."""
         super().on_response_complete()
-        if self.cycle.response_complete and not self._heading:  # the request is still to come
+        if self.cycle.response_complete and not self._heading:  # the body is still arriving
             self._rest = self.loop.call_later(self.settings.body_seconds, self.transport.close)
         if self._stopping and not self._begun and not self.transport.is_closing():
             self.transport.close()
 
     def shutdown(self) -> None:
-        """The server stops: what has begun is finished, and the connection then closed."""
+        """Close the connection after a request that has begun is answered."""
         self._stopping = True
         if not (self._heading and self._begun):
             super().shutdown()
@@ -132,7 +131,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
-        """The client has not taken all that it was sent."""
+        """Called when the client does not read its answer; starts the time-out."""
         super().pause_writing()
         self._look_again()
 
@@ -148,13 +147,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._look_again()
 
     def resume_writing(self) -> None:
-        """It has."""
+        """Called when the client has read everything; stops the time-out."""
         super().resume_writing()
         _cancel(self._stuck)
         self._stuck = None
 
     def send_400_response(self, msg: str) -> None:
-        """What was received is no HTTP, or too much of it."""
+        """Answer bytes that are not HTTP."""
         self._refuse(Problem(400, "bad-http", msg, close=True))
 
     def _wait_for_headers(self) -> None:
@@ -171,7 +170,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer without a request, and close."""
+        """Send a problem without a request's cycle, and close the connection."""
         body = problem.body()
         headers = {
             **SECURITY_HEADERS,
@@ -182,7 +181,7 @@ class LimitedProtocol(HttpToolsProtocol):
         }
         lines = [f"HTTP/1.1 {problem.status} Refused"]
         lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
-        if self.cycle is None or self.cycle.response_complete:  # else another answer is under way
+        if self.cycle is None or self.cycle.response_complete:  # else another answer is being sent
             self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
 
@@ -193,5 +192,5 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
 
 
 def protocol_of(settings: Settings, metrics: Metrics) -> type[LimitedProtocol]:
-    """The protocol of a server's connections."""
+    """The protocol class for a server with these settings."""
     return type("Protocol", (LimitedProtocol,), {"settings": settings, "metrics": metrics})

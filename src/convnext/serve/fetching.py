@@ -1,9 +1,8 @@
-"""Pictures by their URL, from hosts that the operator named, and from no others.
+"""Download pictures by URL, from allowed hosts only, without server-side request forgery.
 
-Why it exists: a server that fetches what strangers name can be made to call the network it stands
-in. So a URL's host must be on the list; the name is looked up once, every address it has must be a
-public one, and the connection goes to the address that was checked; redirects are not followed; no
-proxy, cookie or token of this machine goes along.
+A URL's host must be allowed. Its name is resolved once, all its addresses must be public, and the
+connection goes to one of these addresses. Redirects are not followed, and no proxy, cookie or token
+of this machine is used.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ __all__ = ["Fetcher", "is_public"]
 PORTS = {"http": 80, "https": 443}
 MOST_AT_ONCE = 8
 MAX_URL_LENGTH = 2048
-UNICAST = ipaddress.ip_network("2000::/3")  # all that is given out of IPv6
+UNICAST = ipaddress.ip_network("2000::/3")  # all assigned public IPv6 addresses
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the Internet's, and not of some network of somebody's own.
+    """Whether an IP address is public: neither private, local nor reserved.
 
     Example:
         >>> is_public("10.0.0.1"), is_public("::ffff:127.0.0.1"), is_public("1.1.1.1")
@@ -42,13 +41,13 @@ def is_public(address: str) -> bool:
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        # Ways to write an IPv4 address that a gateway turns back into one.
+        # IPv6 forms of an IPv4 address, which gateways translate back.
         inner = found.ipv4_mapped or found.sixtofour
         if inner is None and found in ipaddress.ip_network("64:ff9b::/96"):
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-        # What else is addressed in IPv6 belongs to somebody's network, or stands for IPv4.
+        # Other addresses are private, or tunnels to IPv4.
         if found.teredo is not None or found not in UNICAST:
             return False
     return found.is_global and not found.is_multicast
@@ -63,10 +62,10 @@ class Fetcher:
     """Downloads pictures from allowed hosts.
 
     Args:
-        settings: Says which hosts, and how large a picture may be.
-        resolve: From a host and port to addresses.
-        allowed: Whether an address may be connected to.
-        seconds: For a picture, from the look-up to the last byte.
+        settings: The allowed hosts and the largest size of a picture.
+        resolve: Resolves a host and port to addresses.
+        allowed: Whether connecting to an address is allowed.
+        seconds: Time-out of a download, from the name's resolution to the last byte.
     """
 
     def __init__(
@@ -85,10 +84,10 @@ class Fetcher:
 
     @asynccontextmanager
     async def fetched(self, url: str) -> AsyncIterator[bytes]:
-        """The bytes behind a URL. Only so many are held at once: others wait for the context's end.
+        """Download a URL; at most `MOST_AT_ONCE` contexts are open, others wait.
 
         Raises:
-            Problem: It is not allowed, or does not deliver.
+            Problem: The URL is not allowed, or the download fails.
         """
         parts, port = self._checked(url)
         async with AsyncExitStack() as held:
@@ -100,14 +99,14 @@ class Fetcher:
             except TimeoutError as error:
                 raise _failed(f"took longer than {self._seconds:g} s") from error
             except (httpx.HTTPError, OSError, ValueError) as error:
-                # Which error it was would tell strangers about hosts and ports.
+                # The cause is hidden: it would tell clients about hosts and ports.
                 raise _failed("could not be downloaded") from error
             yield data
 
     def _checked(self, url: str) -> tuple[SplitResult, int]:
         if not self._hosts:
             raise Problem(
-                403, "url-not-allowed", "This server fetches no URLs. Send the picture itself."
+                403, "url-not-allowed", "This server downloads no URLs. Send the picture itself."
             )
         try:
             if len(url) > MAX_URL_LENGTH or not url.isascii() or not url.isprintable():
@@ -117,27 +116,29 @@ class Fetcher:
             host = (parts.hostname or "").rstrip(".")
         except (ValueError, KeyError) as error:
             raise Problem(
-                400, "bad-url", f"Got {shown(url)}; http and https URLs are known."
+                400, "bad-url", f"A URL must be http or https, and ASCII; got {shown(url)}."
             ) from error
         name = f"[{host}]" if ":" in host else host
         plain = port == PORTS[parts.scheme] and name in self._hosts
-        # What is taken for a password can hide which host is meant.
+        # A user name, or a backslash, can disguise which host is meant.
         if "@" in parts.netloc or "\\" in url or not (plain or f"{name}:{port}" in self._hosts):
             raise Problem(
                 403,
                 "url-not-allowed",
-                "Pictures are not fetched from this host. Send the picture itself, or ask whoever "
-                "runs this server to allow it.",
+                "This server does not download from this host. Send the picture itself, or ask the "
+                "operator to allow the host.",
             )
         return parts, port
 
     async def _address(self, parts: SplitResult, port: int) -> str:
         assert parts.hostname is not None
         addresses = await self._resolve(parts.hostname, port)
-        # One that is private among public ones is no accident.
+        # A private address among public ones indicates an attack.
         if not addresses or not all(map(self._allowed, addresses)):
             raise Problem(
-                403, "url-not-allowed", "This host has an address that is not a public one."
+                403,
+                "url-not-allowed",
+                "This host has an address that is not public. Send the picture itself.",
             )
         return addresses[0]
 
@@ -170,7 +171,7 @@ class Fetcher:
             async for chunk in response.aiter_raw():
                 data += chunk
                 if len(data) > self._most:
-                    raise _failed(f"holds more than the allowed {self._most:,} bytes")
+                    raise _failed(f"has more than the allowed {self._most:,} bytes")
             return bytes(data)
 
 
@@ -180,4 +181,4 @@ def _certificates() -> ssl.SSLContext:
 
 
 def _failed(what: str) -> Problem:
-    return Problem(422, "url-failed", f"The picture behind the URL {what}.")
+    return Problem(422, "url-failed", f"The picture at the URL {what}.")

@@ -1,8 +1,7 @@
-"""What stands around every route: who may ask, what goes wrong, what is counted and what is logged.
+"""ASGI middleware around all routes: authentication, errors, metrics and the access log.
 
-An ASGI application around another. Whatever is raised below becomes problem+json; of what nobody
-foresaw, the client learns a number that the log has as well. No line of the log holds a path, query
-or body as a client sent it.
+Errors become problem+json; unexpected ones have a number under which the log has the cause. The log
+never contains a path, query or body that a client sent.
 """
 
 from __future__ import annotations
@@ -29,21 +28,20 @@ logger = logging.getLogger("convnext.serve")
 access = logging.getLogger("convnext.serve.access")
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-GONE = 499  # what nginx calls a request whose client went away
+GONE = 499  # nginx's status for a client that disconnected
 SECURITY = [(k.lower().encode(), v.encode()) for k, v in SECURITY_HEADERS.items()]
 
 
 class Frame:
-    """Stands around an application.
+    """Middleware around an ASGI application.
 
     Args:
         app: The routes.
-        guard: Who may ask.
-        metrics: Where it is counted.
-        refuse: Raises what can be said of a request before anything of it is looked at: at several
-            times the capacity, most of the work would be in saying no.
-        route_names: From an endpoint to its path with placeholders: paths themselves are anything.
-        access_log: Whether each request leaves a line.
+        guard: Checks each request first.
+        metrics: Where requests are counted.
+        refuse: Raises a problem for a request that an overloaded server refuses before routing it.
+        route_names: The path template of each endpoint, for metrics and the log.
+        access_log: Whether to log each request.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class Frame:
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -88,7 +86,7 @@ class Frame:
         except Exception as error:
             problem = as_problem(error)
             if answer.started:
-                raise  # too late for an answer: the connection is closed
+                raise  # too late for a response: the connection is closed
             await answer.problem(problem)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
@@ -103,7 +101,7 @@ class Frame:
 
 
 class _Answer:
-    """Sends an answer with what belongs on every one, and remembers its status."""
+    """Sends a response with the security headers, and remembers its status."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -111,7 +109,6 @@ class _Answer:
         self.started = False
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
-        """Pass on one message."""
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
@@ -121,7 +118,6 @@ class _Answer:
         await self._send(message)
 
     async def problem(self, problem: Problem) -> None:
-        """Answer with a problem."""
         body = problem.body()
         headers = {**problem.headers, "Content-Length": str(len(body))}
         await self.send(
@@ -135,26 +131,26 @@ class _Answer:
 
 
 def as_problem(error: Exception) -> Problem:
-    """What a client is told of an error; what it is not told is logged."""
+    """The problem to send for an error; unexpected errors are logged and their cause hidden."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
         about = {
-            404: "There is nothing here. /openapi.json lists what there is.",
-            405: "Not with this method. /openapi.json lists what there is.",
+            404: "There is no such route. /openapi.json lists the routes.",
+            405: "The route does not have this method. /openapi.json lists the routes.",
         }
         code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
         detail = about.get(error.status_code, error.detail)
         allow = (error.headers or {}).get("Allow")
         return Problem(error.status_code, code, detail, allow=allow)
     number = secrets.token_hex(4)
-    # Where, but not what: messages quote what was given.
+    # The location without the message, which may quote the client's input.
     frames = traceback.extract_tb(error.__traceback__)
     where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-6:]))
     logger.error("error %s: %s at %s", number, type(error).__name__, where)
     return Problem(
         500,
         "internal",
-        f"The server made a mistake. Its log has more under {number}.",
+        f"Internal error. The server's log has the cause under the number {number}.",
         facts={"number": number},
     )

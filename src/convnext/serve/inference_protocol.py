@@ -1,9 +1,9 @@
-"""The routes of /v2: the Open Inference Protocol, as KServe and Triton speak it.
+"""The routes of /v2: the Open Inference Protocol, as in KServe and Triton.
 
-A model takes `pixels`, UINT8 `[n, size, size, 3]` as its recipe makes them, or instead `image`,
-BYTES `[n]` with whole picture files. It gives `logits` and `embedding`, each by a graph of its own:
-who needs one of them should ask for that one. Of Triton's extensions there are binary data,
-classification, the time-out of a request, and the repository's index.
+A model has the inputs `pixels`, UINT8 `[n, size, size, 3]`, resized and cropped, and alternatively
+`image`, BYTES `[n]`, encoded pictures. Its outputs are `logits` and `embedding`, each computed by
+its own graph, so clients should request only those they need. Of Triton's extensions, binary data,
+classification, request time-outs and the repository index are supported.
 
 Reference: https://github.com/kserve/open-inference-protocol
 """
@@ -31,9 +31,9 @@ from convnext.serve.answers import (
 )
 from convnext.serve.batching import Array, until
 from convnext.serve.bodies import while_connected
-from convnext.serve.inputs import Given
-from convnext.serve.models import Served
-from convnext.serve.options import LATEST_MS, Chosen
+from convnext.serve.inputs import InputPicture
+from convnext.serve.models import ServedModel
+from convnext.serve.options import LATEST_MS, RequestOptions
 from convnext.serve.problems import Problem, shown
 from convnext.serve.service import INLINE_BYTES, Service, together
 from convnext.serve.settings import Answers, Settings
@@ -48,13 +48,13 @@ KINDS: Mapping[str, Answers] = {"logits": "classify", "embedding": "embed"}
 
 
 async def server_metadata(_service: Service, _request: Request) -> Response:
-    """`GET /v2`: who answers."""
+    """`GET /v2`: the server's name, version and extensions."""
     about = {"name": "convnext", "version": __version__, "extensions": list(EXTENSIONS)}
     return json_response(about)
 
 
 async def index(service: Service, _request: Request) -> Response:
-    """`POST /v2/repository/index`: every model and what has become of it."""
+    """`POST /v2/repository/index`: every model and its state."""
     states = {"ready": "READY", "loading": "LOADING", "failed": "UNAVAILABLE"}
     return json_response(
         [
@@ -69,14 +69,14 @@ async def index(service: Service, _request: Request) -> Response:
     )
 
 
-def _served(service: Service, request: Request) -> Served:
+def _served(service: Service, request: Request) -> ServedModel:
     served = service.models.get(request.path_params["name"])
     version = request.path_params.get("version")
     if version is not None and version != str(served.version):
         raise Problem(
             404,
             "model-unknown",
-            f"{served.name} has no version {shown(version)} here; it has {served.version}.",
+            f"{served.name} has no version {shown(version)}; it has {served.version}.",
         )
     return served
 
@@ -88,7 +88,7 @@ async def model_ready(service: Service, request: Request) -> Response:
 
 
 async def model_metadata(service: Service, request: Request) -> Response:
-    """`GET /v2/models/NAME`: its tensors."""
+    """`GET /v2/models/NAME`: the model's inputs and outputs."""
     served = _served(service, request)
     size = served.model.preprocess.size
     widths = _outputs(served)
@@ -106,15 +106,14 @@ async def model_metadata(service: Service, request: Request) -> Response:
     )
 
 
-def _outputs(served: Served) -> dict[str, int]:
-    """Name and width of each output."""
+def _outputs(served: ServedModel) -> dict[str, int]:
     model = served.model
-    widths = {"logits": model.num_classes, "embedding": model.variant.dims[-1]}
+    widths = {"logits": model.num_classes, "embedding": model.vector_width}
     return {name: width for name, width in widths.items() if KINDS[name] in served.answers}
 
 
 async def infer(service: Service, request: Request) -> Response:
-    """`POST /v2/models/NAME/infer`."""
+    """`POST /v2/models/NAME/infer`: the requested outputs for a batch of pictures."""
     with service.translated():
         longest = service.settings.deadline
         _served(service, request).batcher.check(1, time.monotonic() + longest)
@@ -122,110 +121,110 @@ async def infer(service: Service, request: Request) -> Response:
         async with service.bodies.read(request.receive, headers) as body:
             now = time.monotonic()
             async with until(now + longest):
-                asked, given = await _parsed(service, headers.get(HEADER_LENGTH), body)
+                inference, pictures = await _parsed(service, headers.get(HEADER_LENGTH), body)
             served = _served(service, request)  # it may have been replaced meanwhile
-            _check_sides(asked, served)
-            wanted = _wanted(asked, served)
-            deadline = now + Chosen(_timeout(asked), longest).seconds
+            _check_sides(inference, served)
+            wanted = _wanted(inference, served)
+            deadline = now + RequestOptions(_timeout(inference), longest).seconds
             names = {name for name, *_ in wanted}
-            with served.batcher.admit(len(given), deadline):
+            with served.batcher.admit(len(pictures), deadline):
                 async with while_connected(request.receive):
-                    results = await _results(service, served, names, given, deadline)
+                    results = await _results(service, served, names, pictures, deadline)
                     return await service.written(
                         _numbers(wanted, results),
                         deadline,
-                        lambda: _answer(asked, served, wanted, results),
+                        lambda: _answer(inference, served, wanted, results),
                     )
 
 
 async def _parsed(service: Service, header_length: str | None, body: bytes) -> Parsed:
     if _json_length(header_length, body) < INLINE_BYTES:
-        return _taken_apart(body, header_length, service.settings)
-    return await service.apart(lambda: _taken_apart(body, header_length, service.settings))
+        return _parse(body, header_length, service.settings)
+    return await service.in_background(lambda: _parse(body, header_length, service.settings))
 
 
-def _taken_apart(body: bytes, header_length: str | None, settings: Settings) -> Parsed:
-    """A request and its pictures; whether they fit a model is not looked at."""
-    asked = read_request(body, header_length, settings)
-    return asked, _given(asked, settings.max_pictures)
+def _parse(body: bytes, header_length: str | None, settings: Settings) -> Parsed:
+    """Parse a request, without checking that it fits a model."""
+    inference = read_request(body, header_length, settings)
+    return inference, _pictures(inference, settings.max_pictures)
 
 
 def _json_length(header_length: str | None, body: bytes) -> int:
-    """How much is to be parsed; a wrong header is found by whoever does."""
+    """The size of the JSON; a wrong header is left to `read_request`."""
     digits = (header_length or "").strip()
     return int(digits) if digits.isdecimal() and len(digits) < 12 else len(body)
 
 
-def _timeout(asked: InferRequest) -> Mapping[str, Any]:
+def _timeout(inference: InferRequest) -> Mapping[str, Any]:
     """Triton's time-out is in microseconds; 0 is none."""
-    microseconds = asked.parameters.get("timeout", 0)
+    microseconds = inference.parameters.get("timeout", 0)
     if type(microseconds) is not int or microseconds < 0:
-        raise bad(f"timeout is a whole number of microseconds, not {shown(microseconds)}.")
+        raise bad(f"timeout must be an integer of microseconds; got {shown(microseconds)}.")
     return {"deadline_ms": min(microseconds, 1000 * LATEST_MS) / 1000} if microseconds else {}
 
 
-def _wanted(asked: InferRequest, served: Served) -> list[tuple[str, bool, int]]:
-    """Each wanted output: its name, whether as bytes, and how many classes instead of numbers."""
+def _wanted(inference: InferRequest, served: ServedModel) -> list[tuple[str, bool, int]]:
+    """Name of each requested output, whether it is binary, and the number of classes or 0."""
     known = list(_outputs(served))
-    binary = bool(asked.parameters.get("binary_data_output", False))
+    binary = bool(inference.parameters.get("binary_data_output", False))
     wanted = []
-    for name, parameters in asked.outputs or [(name, {}) for name in known]:
+    for name, parameters in inference.outputs or [(name, {}) for name in known]:
         if name not in known:
-            raise bad(f"There is no output {shown(name)}. There are: {', '.join(known)}.")
+            raise bad(f"Unknown output {shown(name)}. There are: {', '.join(known)}.")
         top = parameters.get("classification", 0)
         if type(top) is not int or top < 0 or (top and name != "logits"):
-            raise bad("classification is a number of classes, of the output logits.")
+            raise bad("classification must be a number of classes, and of the output logits.")
         wanted.append((name, bool(parameters.get("binary_data", binary)), top))
     return wanted
 
 
-def _given(asked: InferRequest, most: int) -> list[NDArray[np.uint8] | bytes]:
-    """The pictures: each as pixels, or as a file."""
-    if len(asked.inputs) != 1 or asked.inputs[0].name not in (PIXELS, IMAGE):
-        raise bad(f"Give one input: {PIXELS} (UINT8) or {IMAGE} (BYTES, picture files).")
-    [tensor] = asked.inputs
+def _pictures(inference: InferRequest, most: int) -> list[NDArray[np.uint8] | bytes]:
+    if len(inference.inputs) != 1 or inference.inputs[0].name not in (PIXELS, IMAGE):
+        raise bad(f"Give one input: {PIXELS} (UINT8) or {IMAGE} (BYTES, encoded pictures).")
+    [tensor] = inference.inputs
     if not tensor.shape or not 1 <= tensor.shape[0] <= most:
-        raise bad(f"A request may hold 1 to {most} pictures; shape is {list(tensor.shape)}.")
+        raise bad(f"A request must have 1 to {most} pictures; its shape is {list(tensor.shape)}.")
     if tensor.name == PIXELS:
         return list(tensor.pixels())
     if len(tensor.shape) > 2 or tensor.shape[1:] not in ((), (1,)):
-        raise bad(f"The shape of {IMAGE} is [pictures], not {list(tensor.shape)}.")
+        raise bad(f"The shape of {IMAGE} must be [n]; got {list(tensor.shape)}.")
     return list(tensor.strings())
 
 
-def _check_sides(asked: InferRequest, served: Served) -> None:
-    """Refuse pixels of another size than the model's."""
+def _check_sides(inference: InferRequest, served: ServedModel) -> None:
     size = served.model.preprocess.size
-    [tensor] = asked.inputs
+    [tensor] = inference.inputs
     if tensor.name == PIXELS and tensor.shape[1:] != (size, size, 3):
-        raise bad(f"The shape of {PIXELS} is [n, {size}, {size}, 3], not {list(tensor.shape)}.")
+        raise bad(
+            f"The shape of {PIXELS} must be [n, {size}, {size}, 3]; got {list(tensor.shape)}."
+        )
 
 
 async def _results(
     service: Service,
-    served: Served,
+    served: ServedModel,
     names: set[str],
-    given: list[NDArray[np.uint8] | bytes],
+    pictures: list[NDArray[np.uint8] | bytes],
     deadline: float,
 ) -> dict[str, Array]:
-    async def row(number: int, item: NDArray[np.uint8] | bytes) -> NDArray[np.uint8]:
+    async def pixels(number: int, item: NDArray[np.uint8] | bytes) -> NDArray[np.uint8]:
         if not isinstance(item, bytes):
             return item
         if len(item) > service.settings.max_picture_bytes:
-            raise bad(f"Picture {number} has {len(item):,} bytes, which is too many.")
-        return (await service.see(served, Given(f"#{number}", item), deadline)).pixels
+            most = service.settings.max_picture_bytes
+            raise bad(f"Picture {number} has {len(item):,} bytes; at most {most:,} are allowed.")
+        return (await service.decode(served, InputPicture(f"#{number}", item), deadline)).pixels
 
-    rows = await together(row(number, item) for number, item in enumerate(given))
+    batch = await together(pixels(number, item) for number, item in enumerate(pictures))
     answers = {
-        name: await served.batcher.answers(KINDS[name], rows, deadline) for name in sorted(names)
+        name: await served.batcher.answers(KINDS[name], batch, deadline) for name in sorted(names)
     }
     outcome = {"model": served.name, "outcome": "answered"}
-    service.metrics.count("convnext_pictures_total", len(rows), **outcome)
+    service.metrics.count("convnext_pictures_total", len(batch), **outcome)
     return {name: np.stack([row[name] for row in found]) for name, found in answers.items()}
 
 
 def _numbers(wanted: list[tuple[str, bool, int]], results: dict[str, Array]) -> int:
-    """How many numbers are to be written as text."""
     numbers = 0
     for name, binary, top in wanted:
         pictures, width = results[name].shape
@@ -237,8 +236,8 @@ def _numbers(wanted: list[tuple[str, bool, int]], results: dict[str, Array]) -> 
 
 
 def _answer(
-    asked: InferRequest,
-    served: Served,
+    inference: InferRequest,
+    served: ServedModel,
     wanted: list[tuple[str, bool, int]],
     results: dict[str, Array],
 ) -> Response:
@@ -256,12 +255,12 @@ def _answer(
             about["parameters"] = {"binary_data_size": len(parts[-1])}
             outputs.append(as_json(about))
         else:
-            # Numbers stand in one list; a row at a time is written of it.
+            # One flat list of numbers, encoded row by row.
             data = (as_json(row if top else row.tolist())[1:-1] for row in rows)
             outputs.append(as_json(about, data=data))
     content = {"model_name": served.name, "model_version": str(served.version)}
-    if asked.id is not None:
-        content["id"] = asked.id
+    if inference.id is not None:
+        content["id"] = inference.id
     head = as_bytes(as_json(content, outputs=outputs))
     if not parts:
         return Response(head, headers=NO_STORE, media_type="application/json")
@@ -272,7 +271,7 @@ def _answer(
     )
 
 
-def _classified(served: Served, logits: Array, top: int) -> list[str]:
+def _classified(served: ServedModel, logits: Array, top: int) -> list[str]:
     best = best_classes(logits, served.model.labels, top)
     return [f"{float(logits[score.index]):f}:{score.index}:{score.label}" for score in best]
 

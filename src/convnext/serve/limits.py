@@ -1,8 +1,4 @@
-"""What a request may cost at most: the defaults of the flags, and the limits that have no flag.
-
-Why it exists: every one of these numbers bounds memory, time or sockets that a stranger can take.
-They stand together so that it can be seen what all of them come to.
-"""
+"""Limits on the memory, time and sockets that clients can use: flag defaults and fixed limits."""
 
 from __future__ import annotations
 
@@ -35,8 +31,8 @@ __all__ = [
 
 MIB = 2**20
 
-# Batching. On a CPU a batch of eight is hardly faster for each picture than one, so that nothing is
-# waited for unless asked: a batch is whatever came while the one before was computed.
+# Batching. On a CPU, a picture in a batch of eight is hardly faster than one alone, so by default a
+# batch does not wait to fill: it takes the pictures that arrived during the previous batch.
 MAX_BATCH = 8
 MAX_WAIT_MS = 0.0
 MAX_QUEUE = 64  # pictures of one model between being accepted and being answered
@@ -48,26 +44,26 @@ MAX_JSON_BYTES = 8 * MIB  # parsing holds Python's lock: 0.2 s for the worst of 
 MAX_PICTURES = 32
 MAX_PICTURE_BYTES = 16 * MIB  # hostile files take 0.3 s of one processor a megabyte
 MAX_PIXELS = 8192 * 6144  # decoding takes up to 16 bytes of memory each, in as many threads as run
-MAX_ID_LENGTH = 256  # characters of what a client calls a picture
+MAX_ID_LENGTH = 256  # characters of a client's id for a picture
 MAX_EXPLAIN_SIDE = 1024
 
 # One connection.
-MAX_PIPELINED = 16  # requests that wait behind the one that is answered
+MAX_PIPELINED = 16  # requests waiting behind the one being answered
 
 # All requests of one process.
 MAX_CONNECTIONS = 1024
-MAX_BYTES_IN_FLIGHT = 256 * MIB  # of bodies that have arrived and are not answered yet
+MAX_BYTES_IN_FLIGHT = 256 * MIB  # of received bodies whose requests are not answered yet
 
-# Time that a client may take.
-HEADER_SECONDS = 10.0  # for a request's first line and headers
+# Time-outs for clients.
+HEADER_SECONDS = 10.0  # to send a request's first line and headers
 MAX_HEADER_BYTES = 32 * 2**10
-BODY_SECONDS = 60.0  # for a whole body
-STALL_SECONDS = 10.0  # without a byte of it
-SEND_STALL_SECONDS = 20.0  # without taking a byte of the answer
+BODY_SECONDS = 60.0  # to send a whole body
+STALL_SECONDS = 10.0  # without sending a byte of the body
+SEND_STALL_SECONDS = 20.0  # without reading a byte of the answer
 IDLE_SECONDS = 15.0  # between two requests on one connection
-LINGER_SECONDS = 2.0  # for the rest of a body that is refused, so that the refusal can be read
-FETCH_SECONDS = 5.0  # for a picture that is named by its URL
+LINGER_SECONDS = 2.0  # reading on after a body is refused, so that the client reads the error
+FETCH_SECONDS = 5.0  # to download a picture by its URL
 
 # The server itself.
-DRAIN_SECONDS = 30.0  # for what is accepted when the server is told to stop
-RELOAD_SECONDS = 5.0  # between two looks at the models' files
+DRAIN_SECONDS = 30.0  # to answer accepted requests after the server is stopped
+RELOAD_SECONDS = 5.0  # between two checks of the model files

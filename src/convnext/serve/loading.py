@@ -1,4 +1,4 @@
-"""One model, ready to answer: opened and warmed, and what its answers to HTTP are made of."""
+"""Load one model, decode pictures for it, and draw its explanations."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from convnext.images.transform import pixels
 from convnext.serve.settings import ModelSpec, Settings
 from convnext.session import Session
 
-__all__ = ["OUTPUTS", "Seen", "explained", "load", "see"]
+__all__ = ["OUTPUTS", "DecodedPicture", "decode_picture", "explained", "load"]
 
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "classify": ("logits",),
     "embed": ("embedding",),
     "explain": ("logits", "stage_3"),
 }
-"""What each kind of answer is made of; each has a graph of its own, the one `Classifier` runs."""
+"""Network outputs that each kind of answer needs; each has its own graph, as in `Classifier`."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """A picture, decoded.
+class DecodedPicture:
+    """A decoded picture.
 
     Attributes:
-        pixels: What the model sees, `[size, size, 3]`.
+        pixels: The model's input, `[size, size, 3]`.
         size: Width and height of the picture.
-        small: The picture for drawing, if it was asked for.
+        small: A smaller copy to draw an explanation on, if requested.
     """
 
     pixels: NDArray[np.uint8]
@@ -49,46 +49,43 @@ class Seen:
     small: Image.Image | None = None
 
 
-def see(data: bytes, preprocess: Preprocess, limits: Limits, side: int | None = None) -> Seen:
-    """Decode a picture exactly as `Classifier` does.
-
-    Args:
-        data: The encoded picture.
-        preprocess: The model's recipe.
-        limits: What it may cost.
-        side: The longer side of the picture for drawing, if it is wanted.
+def decode_picture(
+    data: bytes, preprocess: Preprocess, limits: Limits, side: int | None = None
+) -> DecodedPicture:
+    """Decode a picture as `Classifier` does; `side` is the longer side of a copy to draw on.
 
     Raises:
-        ImageError: It cannot be read.
+        ImageError: The picture cannot be read.
     """
     image = decode(data, limits=limits)
     small = None if side is None else shown(image, side)
-    return Seen(pixels(image, preprocess), image.size, small)
+    return DecodedPicture(pixels(image, preprocess), image.size, small)
 
 
 def explained(
-    session: Session, seen: Seen, outputs: Mapping[str, NDArray[Any]], target: str | None
+    session: Session,
+    decoded: DecodedPicture,
+    outputs: Mapping[str, NDArray[Any]],
+    target: str | None,
 ) -> tuple[ClassScore, Image.Image]:
-    """The class, and the picture under the heat that speaks for it.
+    """The score of the target class and its heat map drawn over the picture.
 
     Raises:
         ArgumentError: There is no such class.
     """
-    assert seen.small is not None
+    assert decoded.small is not None
     logits = outputs["logits"]
     index = int(logits.argmax()) if target is None else find_class(target, session.labels)
-    heat, region = heat_of(session, outputs["stage_3"], index, seen.size)
+    heat, region = heat_of(session, outputs["stage_3"], index, decoded.size)
     score = class_score(logits, index, session.labels)
-    return score, over(seen.small, seen.size, heat, region)
+    return score, over(decoded.small, decoded.size, heat, region)
 
 
 def load(spec: ModelSpec, settings: Settings, threads: int | None) -> Session:
-    """Open a model and have it answer once, so that the first request does not wait.
-
-    Its file is let go of: it has an engine for each kind of answer that it is to give and can.
+    """Load a model with an engine for each kind of answer it can give, warm it, close its file.
 
     Raises:
-        ConvNeXtError: It cannot be loaded, or answers with numbers that are none.
+        ConvNeXtError: The model cannot be loaded, or its answers are not finite.
     """
     with Session.open(
         spec.source,
@@ -97,24 +94,24 @@ def load(spec: ModelSpec, settings: Settings, threads: int | None) -> Session:
         threads=threads,
         labels=settings.labels,
     ) as session:
-        _ = session.labels  # so that wrong ones show now
-        there = set(session.network.outputs)
+        _ = session.labels  # raises now if they are wrong
+        there = set(session.network.outputs) - (set() if session.num_classes else {"logits"})
         kinds = [kind for kind in settings.answers if there.issuperset(OUTPUTS[kind])]
         if not kinds:
             raise ArgumentError(
-                f"{spec.name} cannot {' or '.join(settings.answers)}: its weights have no "
-                "classifier, or no norm before one."
+                f"{spec.name} cannot {' or '.join(settings.answers)}: its weights lack the "
+                "classifier or the final norm. Choose other --answers, or whole weights."
             )
         engines = [session.engine(*OUTPUTS[kind]) for kind in kinds]
         if "explain" in kinds:
-            _ = session.head  # it is read now or never
+            _ = session.head  # read before the file is closed
     for engine in engines:
         _warm(engine, settings.max_batch, spec)
     return session
 
 
 def _warm(engine: Engine, max_batch: int, spec: ModelSpec) -> None:
-    """Make every graph that batches will need, and look at an answer."""
+    """Compile the graphs for the smallest and the largest batch, and check their answers."""
     height, width, channels = engine.input.shape
     assert height is not None
     assert width is not None
@@ -124,7 +121,6 @@ def _warm(engine: Engine, max_batch: int, spec: ModelSpec) -> None:
         for name, output in engine.predict_all(batch).items():
             if not np.isfinite(output).all():
                 raise WeightsError(
-                    f"{spec.name} answers with numbers that are none (NaN or infinity) in {name}. "
-                    "Its weights are damaged, or too large for the precision: try "
-                    "--precision float32."
+                    f"{spec.name} computes NaN or infinity in {name}. Its weights are damaged, or "
+                    "too large for the precision: try --precision float32."
                 )

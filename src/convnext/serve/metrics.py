@@ -1,11 +1,8 @@
-"""What a server has done, counted, and written as Prometheus reads it.
+"""The server's metrics, in Prometheus' text format.
 
-Why by hand: with several processes the counts of all of them have to be added up, those of a
-process that died included. The official client does that with files that stay behind and a variable
-of the environment that must be set before its import. Here each process writes what it has counted
-into one small file, and whichever is asked adds them up.
-
-It knows nothing of what is counted but the table of families.
+Each worker process writes its metrics to one small file, and the one that answers `/metrics` adds
+up all files, those of dead workers included. (Prometheus' own client needs an environment variable
+set before its import for that, and leaves its files behind.)
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from typing import Any, Literal
 
 from convnext.atomic import replaced
 
-__all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Metrics", "Shared", "merged", "render"]
+__all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Metrics", "SharedMetrics", "merged", "render"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,12 +31,12 @@ PICTURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 @dataclass(frozen=True)
 class Family:
-    """One metric with all its labels' values.
+    """The definition of a metric.
 
     Attributes:
-        kind: As Prometheus calls it.
-        help: What it means.
-        buckets: Upper bounds of a histogram, without infinity.
+        kind: Prometheus' type.
+        help: Prometheus' help text.
+        buckets: Upper bounds of a histogram's buckets, without infinity.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -50,30 +47,28 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "convnext_requests_total": Family("counter", "Requests that were answered, by status."),
     "convnext_request_seconds": Family(
-        "histogram", "From a request's headers to the end of its answer.", SECONDS
+        "histogram", "Time from a request's headers to the end of its answer.", SECONDS
     ),
-    "convnext_pictures_total": Family("counter", "Pictures, by what became of them."),
-    "convnext_rejected_total": Family("counter", "Requests not taken to protect the others."),
+    "convnext_pictures_total": Family("counter", "Pictures, by outcome."),
+    "convnext_rejected_total": Family("counter", "Requests rejected because of a limit."),
     "convnext_dropped_pictures_total": Family(
-        "counter", "Accepted pictures that nobody waits for any more."
+        "counter", "Pictures removed from the queue after their request ended."
     ),
-    "convnext_batch_pictures": Family(
-        "histogram", "Pictures that were computed together.", PICTURES
-    ),
-    "convnext_inference_seconds": Family("histogram", "Of the engine, for each batch.", SECONDS),
+    "convnext_batch_pictures": Family("histogram", "Pictures in a batch.", PICTURES),
+    "convnext_inference_seconds": Family("histogram", "Time of the engine for a batch.", SECONDS),
     "convnext_decode_seconds": Family(
-        "histogram", "From a picture's bytes to the pixels that the model sees.", SECONDS
+        "histogram", "Time to decode, resize and crop a picture.", SECONDS
     ),
     "convnext_queue_pictures": Family("gauge", "Pictures accepted and not answered yet."),
-    "convnext_queue_limit": Family("gauge", "How many there may be."),
-    "convnext_requests_in_flight": Family("gauge", "Requests that are worked on."),
-    "convnext_body_bytes_in_flight": Family("gauge", "Bytes of requests that are held."),
+    "convnext_queue_limit": Family("gauge", "Limit of convnext_queue_pictures."),
+    "convnext_requests_in_flight": Family("gauge", "Requests being processed."),
+    "convnext_body_bytes_in_flight": Family("gauge", "Bytes of request bodies in memory."),
     "convnext_connections": Family("gauge", "Open connections."),
-    "convnext_model_ready": Family("gauge", "1 if the model answers."),
+    "convnext_model_ready": Family("gauge", "1 if the model is loaded."),
     "convnext_model_loads_total": Family("counter", "Times a model was loaded, by outcome."),
-    "convnext_model_load_seconds": Family("gauge", "What loading and warming took."),
-    "convnext_workers": Family("gauge", "Processes that are counted here."),
-    "convnext_start_time_seconds": Family("gauge", "When the server was started."),
+    "convnext_model_load_seconds": Family("gauge", "Time to load and warm the model."),
+    "convnext_workers": Family("gauge", "Worker processes."),
+    "convnext_start_time_seconds": Family("gauge", "Start of the server, in Unix time."),
 }
 
 Key = tuple[tuple[str, str], ...]
@@ -81,14 +76,14 @@ Snapshot = dict[str, dict[Key, Any]]
 
 
 class Metrics:
-    """The counts of one process. Safe to use from several threads."""
+    """The metrics of one process; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: Snapshot = {name: {} for name in FAMILIES}
 
     def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
-        """Add to a counter, or to a gauge."""
+        """Add to a counter or gauge."""
         key = _key(labels)
         with self._lock:
             values = self._values[name]
@@ -100,7 +95,7 @@ class Metrics:
             self._values[name][_key(labels)] = value
 
     def forget(self, name: str, /, **labels: str) -> None:
-        """Take a gauge's value away."""
+        """Remove a gauge's value."""
         with self._lock:
             self._values[name].pop(_key(labels), None)
 
@@ -111,11 +106,11 @@ class Metrics:
             values = self._values[name]
             if key not in values:
                 values[key] = [0.0] * (len(buckets) + 2)
-            values[key][bisect_left(buckets, value)] += 1  # the one after the last is infinity's
+            values[key][bisect_left(buckets, value)] += 1  # the bucket of infinity comes last
             values[key][-1] += value
 
     def snapshot(self) -> Snapshot:
-        """A copy."""
+        """A copy of all values."""
         with self._lock:
             return {
                 name: {key: list(v) if isinstance(v, list) else v for key, v in values.items()}
@@ -128,10 +123,10 @@ def _key(labels: Mapping[str, str]) -> Key:
 
 
 def merged(snapshots: Iterable[tuple[Snapshot, bool]]) -> Snapshot:
-    """The counts of several processes, added up.
+    """Add up the metrics of several processes.
 
     Args:
-        snapshots: Each with whether its process is alive: the gauges of one that is not are past.
+        snapshots: Each with whether its process is alive; gauges of dead processes are left out.
     """
     total: Snapshot = {name: {} for name in FAMILIES}
     for snapshot, alive in snapshots:
@@ -154,7 +149,7 @@ def merged(snapshots: Iterable[tuple[Snapshot, bool]]) -> Snapshot:
 
 
 def render(snapshot: Snapshot) -> str:
-    """As text that Prometheus reads.
+    """Write metrics in Prometheus' text format.
 
     Example:
         >>> metrics = Metrics()
@@ -197,12 +192,12 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
-class Shared:
-    """The counts of all processes of one server, by way of a folder.
+class SharedMetrics:
+    """The metrics of all processes of a server, exchanged through files.
 
     Args:
-        folder: One for this server alone; None if there is one process only.
-        metrics: The counts of this process.
+        folder: A folder of this server's own; None if there is one process only.
+        metrics: The metrics of this process.
     """
 
     def __init__(self, folder: Path | None, metrics: Metrics) -> None:
@@ -211,7 +206,7 @@ class Shared:
         self._own = f"{os.getpid()}-{secrets.token_hex(4)}.json"
 
     def publish(self) -> None:
-        """Write what this process has counted, whole or not at all."""
+        """Write the metrics of this process, atomically."""
         if self._folder is None:
             return
         snapshot = self._metrics.snapshot()
@@ -223,7 +218,7 @@ class Shared:
             temporary.write_text(json.dumps(rows))
 
     def total(self) -> Snapshot:
-        """What all processes have counted: this one up to now, the others up to a second ago."""
+        """The sums over all processes; those of other processes are up to a second old."""
         own = self._metrics.snapshot()
         own["convnext_workers"] = {(): 1}
         others = list(self._others()) if self._folder is not None else []

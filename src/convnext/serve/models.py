@@ -1,8 +1,8 @@
-"""The models of a server: loaded one by one, none at another's cost, and replaced while they work.
+"""The models of a server: loaded one by one, and reloaded when their files change.
 
-A model's files are looked at every few seconds. When they have changed and then stayed as they are,
-the new ones are loaded and warmed beside the old, which answers until then; who was asking it still
-gets its answer. New files that cannot be loaded leave the old model where it is.
+Files are checked every few seconds. When they have changed and were the same in two checks, the new
+model is loaded and warmed while the old one answers, and then replaces it; the old one still
+answers the requests it accepted. If loading fails, the old model stays.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from convnext.serve.settings import ModelSpec, Settings
 from convnext.session import Session
 from convnext.weights.files.shards import main_file
 
-__all__ = ["Models", "Served", "Slot", "expanded"]
+__all__ = ["Models", "ServedModel", "Slot", "expanded"]
 
 logger = logging.getLogger("convnext.serve")
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".h5", ".keras")
-MOST_FILES = 1000  # of a folder that are looked at for changes
+MOST_FILES = 1000  # of a folder that are checked for changes
 
 Signature = tuple[tuple[str, int, int, int], ...]
 Loader = Callable[[ModelSpec, Settings, int | None], Session]
 
 
 @dataclass(eq=False)
-class Served:
-    """A loaded model at work.
+class ServedModel:
+    """A loaded model with its queue.
 
     Attributes:
-        name: What clients call it.
+        name: Its name in requests.
         version: Counts its loads, from 1.
-        model: What answers.
-        batcher: The way to it.
-        seconds: What loading and warming took.
+        model: The session that computes answers.
+        batcher: The queue in front of it.
+        seconds: Time that loading and warming took.
     """
 
     name: str
@@ -58,32 +58,33 @@ class Served:
 
     @property
     def answers(self) -> list[str]:
-        """The kinds of answers that it gives."""
+        """The kinds of answers it gives."""
         kinds = {outputs: kind for kind, outputs in OUTPUTS.items()}
         return [kinds[outputs] for outputs in self.model.engines]
 
     @property
     def engine(self) -> Engine:
-        """One of its engines, to be described."""
+        """One of its engines, to describe them."""
         return next(iter(self.model.engines.values()))
 
 
 @dataclass(eq=False)
 class Slot:
-    """One name, and what stands behind it.
+    """A configured model and its state.
 
     Attributes:
-        spec: What was asked for.
-        state: What has become of it.
-        served: What answers, if anything does.
+        spec: Its name and source.
+        state: Whether it is loaded.
+        served: The loaded model; None if there is none.
         error: Why the latest load failed, if it did.
-        signature: Of the files that were loaded, or failed to.
-        candidate: Of files that have changed and may still be changing.
+        signature: Of the files that the latest load read.
+        candidate: Of changed files that may still be written to.
+        loads: Number of successful loads.
     """
 
     spec: ModelSpec
     state: Literal["loading", "ready", "failed"] = "loading"
-    served: Served | None = None
+    served: ServedModel | None = None
     error: str | None = None
     signature: Signature = ()
     candidate: Signature = ()
@@ -91,14 +92,7 @@ class Slot:
 
 
 class Models:
-    """All models of one process.
-
-    Args:
-        settings: What is served.
-        metrics: Where it is counted.
-        threads: Of each engine.
-        loader: Loads one; tests give others.
-    """
+    """All models of one process."""
 
     def __init__(
         self,
@@ -119,12 +113,12 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        """Whether all that there was at the start has been tried, and one at least answers."""
+        """Whether the first load of all models has ended, and at least one works."""
         served = [slot.served for slot in self.slots.values() if slot.served is not None]
         return self._tried and any(one.batcher.working for one in served)
 
     async def start(self) -> None:
-        """Load all of them; one that fails is noted, and the others go on.
+        """Load all models; those that fail are marked so.
 
         Raises:
             ConvNeXtError: None could be loaded.
@@ -137,11 +131,11 @@ class Models:
             reasons = "; ".join(f"{name}: {slot.error}" for name, slot in self.slots.items())
             raise ConvNeXtError(f"No model could be loaded. {reasons or 'The folder is empty.'}")
 
-    def get(self, name: str | None) -> Served:
-        """The model of a name, or the first.
+    def get(self, name: str | None) -> ServedModel:
+        """The model of this name, or the first.
 
         Raises:
-            Problem: There is none, or it does not answer.
+            Problem: There is no such model, or it is not loaded.
         """
         if not name:
             return self._default()
@@ -149,27 +143,26 @@ class Models:
         if slot is None:
             known = ", ".join(self.slots)
             raise Problem(
-                404, "model-unknown", f"No model is called {name[:100]!r} here. There are: {known}."
+                404, "model-unknown", f"Unknown model {name[:100]!r}. There are: {known}."
             )
         if slot.served is None:
             text = "is being loaded" if slot.state == "loading" else "could not be loaded"
             raise Problem(503, "model-not-ready", f"The model {name} {text}.", retry_after=2)
         return slot.served
 
-    def _default(self) -> Served:
+    def _default(self) -> ServedModel:
         first = next(iter(self.slots.values()), None)
         if first is None or first.served is None:
             raise Problem(
                 503,
                 "no-model",
-                "The model for requests that name none is not ready. Name another of those at "
-                "/v1/models, or try again later.",
+                "The default model is not ready. Name another from /v1/models, or try again later.",
                 retry_after=2,
             )
         return first.served
 
     async def look(self) -> None:
-        """Load what is new or has changed, and take away what is gone."""
+        """Check the files: load new and changed models, unload those whose files are gone."""
         async with self._looking:
             loop = asyncio.get_running_loop()
             specs = await loop.run_in_executor(
@@ -188,12 +181,12 @@ class Models:
                 if now == slot.signature or not now:
                     slot.candidate = ()
                 elif now != slot.candidate:
-                    slot.candidate = now  # it may still be written to: once more the next time
+                    slot.candidate = now  # may still be written to: wait for the next check
                 else:
                     await self._reload(slot)
 
     async def close(self) -> None:
-        """Answer all that was accepted, and end."""
+        """Unload all models after they answered the accepted requests."""
         for slot in self.slots.values():
             self._retire(slot.served)
         await asyncio.gather(*self._retiring)
@@ -226,16 +219,16 @@ class Models:
         if loaded.info.notice:
             logger.info("model %s: %s", name, loaded.info.notice)
         if loaded.num_classes and not loaded.has_names:
-            logger.warning("model %s: nobody said what its classes are called: --labels", name)
+            logger.warning("model %s: its classes have no names; give them by --labels", name)
         self._retire(old)
 
-    def _served(self, name: str, version: int, loaded: Session, begun: float) -> Served:
-        metrics, places = self._metrics, [0.0]
+    def _served(self, name: str, version: int, loaded: Session, begun: float) -> ServedModel:
+        metrics, queued = self._metrics, [0.0]
 
         def watch(event: Event, number: float) -> None:
-            if event == "queue":  # of two versions there may be at once, the sum
-                metrics.count("convnext_queue_pictures", number - places[0], model=name)
-                places[0] = number
+            if event == "queue":  # the sum, while two versions are loaded
+                metrics.count("convnext_queue_pictures", number - queued[0], model=name)
+                queued[0] = number
             elif event == "batch":
                 metrics.observe("convnext_batch_pictures", number, model=name)
             elif event == "seconds":
@@ -250,9 +243,9 @@ class Models:
             max_queue=self._settings.max_queue,
             watch=watch,
         )
-        return Served(name, version, loaded, batcher, time.monotonic() - begun)
+        return ServedModel(name, version, loaded, batcher, time.monotonic() - begun)
 
-    def _retire(self, served: Served | None) -> None:
+    def _retire(self, served: ServedModel | None) -> None:
         if served is not None:
             task = asyncio.get_running_loop().create_task(served.batcher.close())
             self._retiring.add(task)
@@ -260,7 +253,7 @@ class Models:
 
 
 def expanded(specs: tuple[ModelSpec, ...]) -> list[ModelSpec]:
-    """The models; a folder that is none itself stands for those in it, by their files' names."""
+    """The models, with each folder that is not itself a model replaced by the models in it."""
     found: dict[str, ModelSpec] = {}
     for spec in specs:
         path = Path(spec.source)
@@ -289,7 +282,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def signature(source: str) -> Signature:
-    """What tells a model's files from others; nothing for published checkpoints."""
+    """Names, times, sizes and inodes of a model's files; empty for published checkpoints."""
     path = Path(source)
     try:
         if path.is_file():

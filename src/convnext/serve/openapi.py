@@ -1,7 +1,7 @@
-"""What the server says about itself to programs: OpenAPI 3.1, with types and examples.
+"""The server's OpenAPI 3.1 description, with types and examples.
 
-Why it is written and not derived: the bodies have three forms each, which no framework derives from
-signatures. That it is true is for a test to say, which holds real answers against these schemas.
+It is written by hand because frameworks cannot derive bodies of three forms from signatures; a test
+validates real answers against it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["openapi"]
 
 Schema = dict[str, Any]
 
-# A red pixel as PNG: an example that can be sent as it stands.
+# A red pixel as PNG, for a working example.
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
@@ -61,7 +61,7 @@ def _schemas() -> dict[str, Schema]:
     )
     name = {"type": "string", "maxLength": MAX_ID_LENGTH}
     picture = {
-        "description": "A picture file in base64, with what it is called, or its URL.",
+        "description": "A picture in base64, optionally with an id, or its URL.",
         "oneOf": [
             {"type": "string", "contentEncoding": "base64"},
             _object(["data"], data={"type": "string", "contentEncoding": "base64"}, id=name),
@@ -122,7 +122,7 @@ def _schemas() -> dict[str, Schema]:
                 error=STRING,
                 number=STRING,
             ),
-            "description": "RFC 9457; error repeats detail for clients of the Inference Protocol.",
+            "description": "RFC 9457; error repeats detail for the Open Inference Protocol.",
         },
         "Health": _object(["status"], status=STRING, models={"type": "object"}),
         "Tensor": tensor,
@@ -196,17 +196,17 @@ def _body(settings: Settings, options: Iterable[str], many: bool) -> Schema:
 
 def _problems(*more: int) -> Schema:
     texts = {
-        400: "The request is not in order.",
-        401: "A token is needed.",
+        400: "The request is invalid.",
+        401: "A valid token is needed.",
         403: "Not allowed.",
         404: "There is no such model.",
-        408: "The body came too slowly.",
+        408: "The body arrived too slowly.",
         413: "Too large, or too many pictures.",
-        415: "No form that is known.",
-        421: "For another host.",
+        415: "The Content-Type is not supported.",
+        421: "The Host is not a name of this server.",
         422: "The picture cannot be read.",
-        500: "A mistake of the server's.",
-        503: "Not now: Retry-After says when to try again.",
+        500: "Internal error.",
+        503: "Not ready or overloaded: Retry-After says when to try again.",
     }
     content = {PROBLEM_JSON: {"schema": _ref("Problem")}}
     found: Schema = {}
@@ -218,7 +218,7 @@ def _problems(*more: int) -> Schema:
 
 
 def _get(summary: str, schema: str | None, *problems: int, example: Any = None) -> Schema:
-    ok: Schema = {"description": "Yes."}
+    ok: Schema = {"description": "OK."}
     if schema:
         content: Schema = {"schema": _ref(schema)}
         if example is not None:
@@ -227,7 +227,7 @@ def _get(summary: str, schema: str | None, *problems: int, example: Any = None) 
     return {"summary": summary, "responses": {"200": ok, **_problems(*problems)}}
 
 
-def _ask(
+def _post(
     settings: Settings, summary: str, options: tuple[str, ...], answer: Schema, many: bool = True
 ) -> Schema:
     parameters = [
@@ -253,7 +253,7 @@ def _json(schema: str, example: Any) -> Schema:
 
 
 def openapi(settings: Settings) -> Schema:
-    """The description of a server with these limits."""
+    """The OpenAPI description of a server with these settings."""
     answered = {"model": "convnext_tiny.fb_in1k", "version": 1, "milliseconds": 31.4}
     score = {"label": "tabby, tabby cat", "wnid": "n02123045", "index": 281, "probability": 0.71}
     classes = {**answered, "pictures": [{"id": "cat.jpg", "classes": [score]}]}
@@ -264,7 +264,7 @@ def openapi(settings: Settings) -> Schema:
     inferred = {"model_name": "convnext_tiny.fb_in1k", "model_version": "1", "outputs": [logits]}
     octets = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     infer = {
-        "summary": "Inference. Bytes follow the JSON if Inference-Header-Content-Length says so.",
+        "summary": "Inference. With Inference-Header-Content-Length, binary data follows the JSON.",
         "parameters": [
             name,
             {"name": "Inference-Header-Content-Length", "in": "header", "schema": WHOLE},
@@ -289,20 +289,22 @@ def openapi(settings: Settings) -> Schema:
     }
     png = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
     paths: dict[str, Schema] = {
-        "/healthz": {"get": _get("Whether the process lives.", "Health", example={"status": "ok"})},
+        "/healthz": {
+            "get": _get("Whether the process is alive.", "Health", example={"status": "ok"})
+        },
         "/readyz": {"get": _get("Whether models are loaded and warmed.", "Health", 503)},
         "/metrics": {
             "get": {
-                "summary": "For Prometheus, of all workers.",
+                "summary": "Metrics of all workers, in Prometheus' text format.",
                 "responses": {
                     "200": {"description": "Text.", "content": {"text/plain": {"schema": STRING}}},
                     **_problems(),
                 },
             }
         },
-        "/v1/models": {"get": _get("What is served.", "Models")},
+        "/v1/models": {"get": _get("The models and their states.", "Models")},
         "/v1/classify": {
-            "post": _ask(
+            "post": _post(
                 settings,
                 "The most probable classes of each picture.",
                 CLASSIFY_OPTIONS,
@@ -310,28 +312,34 @@ def openapi(settings: Settings) -> Schema:
             )
         },
         "/v1/embed": {
-            "post": _ask(
-                settings, "Each picture as a vector.", EMBED_OPTIONS, _json("Vectors", vectors)
+            "post": _post(
+                settings,
+                "The embedding vector of each picture.",
+                EMBED_OPTIONS,
+                _json("Vectors", vectors),
             )
         },
         "/v1/explain": {
-            "post": _ask(
+            "post": _post(
                 settings,
-                "One picture under the heat of a class: exact Grad-CAM.",
+                "The heat map of a class over one picture, as PNG: exact Grad-CAM.",
                 EXPLAIN_OPTIONS,
                 png,
                 many=False,
             )
         },
         "/v2": {"get": _get("Open Inference Protocol: the server.", "ServerMetadata")},
-        "/v2/health/live": {"get": _get("Whether the process lives.", None)},
+        "/v2/health/live": {"get": _get("Whether the process is alive.", None)},
         "/v2/health/ready": {"get": _get("Whether models are ready.", None, 503)},
         "/v2/repository/index": {"post": _get("Every model and its state.", "Index")},
         "/v2/models/{name}": {
-            "get": {**_get("A model's tensors.", "ModelMetadata", 404, 503), "parameters": [name]}
+            "get": {
+                **_get("A model's inputs and outputs.", "ModelMetadata", 404, 503),
+                "parameters": [name],
+            }
         },
         "/v2/models/{name}/ready": {
-            "get": {**_get("Whether it is ready.", None, 404, 503), "parameters": [name]}
+            "get": {**_get("Whether a model is ready.", None, 404, 503), "parameters": [name]}
         },
         "/v2/models/{name}/infer": {"post": infer},
     }
@@ -340,7 +348,7 @@ def openapi(settings: Settings) -> Schema:
         "info": {
             "title": "ConvNeXt",
             "version": __version__,
-            "summary": "What pictures show.",
+            "summary": "Image classification, embeddings and explanations.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

@@ -1,7 +1,4 @@
-"""The options of a request: from its query, its form or its JSON, each checked, none passed over.
-
-An option that is not known is an error: what was meant by it would silently not happen.
-"""
+"""The options of a request, from its query, form or JSON. Unknown options are errors."""
 
 from __future__ import annotations
 
@@ -12,18 +9,19 @@ from typing import Any
 from convnext.serve import limits
 from convnext.serve.problems import Problem, shown
 
-__all__ = ["LATEST_MS", "OPTIONS", "Chosen", "Option", "choose"]
+__all__ = ["LATEST_MS", "OPTIONS", "Option", "RequestOptions", "checked_options"]
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
+    """The definition of an option.
 
     Attributes:
-        help: What it means.
-        check: From text or a value of JSON to what it means; raises ValueError.
-        default: Unless given.
-        schema: In OpenAPI.
+        help: Description for users.
+        check: Converts text or a JSON value to the option's value; raises ValueError with the
+            allowed values.
+        default: The default value.
+        schema: The option's OpenAPI schema.
     """
 
     help: str
@@ -63,30 +61,30 @@ def _one_of(*allowed: str) -> Callable[[Any], str]:
     return check
 
 
-MOST_CLASSES = 25_000  # of a head; the largest published one has 21,841
+MOST_CLASSES = 25_000  # the largest published classifier has 21,841
 LATEST_MS = 600_000
 
 OPTIONS: Mapping[str, Option] = {
     "model": Option(
-        "Which model; by default the first. `/v1/models` lists them.",
+        "Name of the model; by default the first. `/v1/models` lists them.",
         _text(100),
         None,
         {"type": "string", "maxLength": 100},
     ),
     "top": Option(
-        "How many classes, the most probable first.",
+        "Number of classes, the most probable first.",
         _integer(1, MOST_CLASSES),
         5,
         {"type": "integer", "minimum": 1, "maximum": MOST_CLASSES, "default": 5},
     ),
     "deadline_ms": Option(
-        "After how long nobody waits for the answer; the server's own limit holds as well.",
+        "Milliseconds after which the answer is no longer needed; at most the server's limit.",
         _integer(1, LATEST_MS),
         None,
         {"type": "integer", "minimum": 1, "maximum": LATEST_MS},
     ),
     "target": Option(
-        "The class to look for: its number, WordNet id or name; by default the most probable one.",
+        "The class to explain: its number, WordNet id or name; by default the most probable one.",
         _text(200),
         None,
         {"type": "string", "maxLength": 200},
@@ -106,12 +104,12 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 
-class Chosen:
+class RequestOptions:
     """The options of one request.
 
     Attributes:
         values: By name.
-        seconds: How long the answer is waited for, from the end of the body.
+        seconds: Time from the end of the body to the deadline.
     """
 
     def __init__(self, values: Mapping[str, Any], longest: float) -> None:
@@ -123,22 +121,22 @@ class Chosen:
         return self.values[name]
 
 
-def choose(
+def checked_options(
     known: Iterable[str],
     query: Iterable[tuple[str, str]],
     given: Mapping[str, Any],
     longest: float,
-) -> Chosen:
-    """Check what was given; the query goes before the body.
+) -> RequestOptions:
+    """Check the options of a request; those in the query override those in the body.
 
     Args:
-        known: The options that this route has.
-        query: As in the URL.
-        given: As in the body.
-        longest: Seconds that a request may take.
+        known: Names of the route's options.
+        query: Names and values in the URL.
+        given: Names and values in the body.
+        longest: The server's deadline in seconds.
 
     Raises:
-        Problem: One is unknown, twice there, or has no such value.
+        Problem: An option is unknown, repeated, or has a value that is not allowed.
     """
     names = tuple(known)
     values = {name: OPTIONS[name].default for name in names}
@@ -148,12 +146,13 @@ def choose(
             raise Problem(
                 400,
                 "unknown-option",
-                f"There is no option {shown(name)} here. There are: {', '.join(names)}.",
+                f"Unknown option {shown(name)}. Allowed: {', '.join(names)}.",
             )
         if sum(name == other for other, _ in pairs) > 1:
-            raise Problem(400, "bad-option", f"{name} is given more than once.")
+            raise Problem(400, "bad-option", f"{name} is given more than once. Give it once.")
         try:
             values[name] = OPTIONS[name].check(value)
         except ValueError as error:
-            raise Problem(400, "bad-option", f"{name} is {error}; got {shown(value)}.") from error
-    return Chosen(values, longest)
+            detail = f"{name} must be {error}; got {shown(value)}."
+            raise Problem(400, "bad-option", detail) from error
+    return RequestOptions(values, longest)

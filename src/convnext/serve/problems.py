@@ -1,7 +1,7 @@
-"""Errors as clients see them: problem+json (RFC 9457), and never a trace.
+"""Error responses: problem+json (RFC 9457), never a traceback.
 
-A `Problem` is raised anywhere below a route and becomes the answer. What went wrong inside the
-server is told to its log, and to the client only that something did.
+Routes raise a `Problem` anywhere, and `Frame` sends it. The causes of internal errors are only
+logged.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ __all__ = ["PROBLEM_JSON", "Problem", "busy", "picture_problem", "problem_body",
 
 PROBLEM_JSON = "application/problem+json"
 
-# What an error of the library tells whoever calls it from Python, and no client of a server.
+# The beginning of advice in error messages that only a Python caller can follow.
 _FOR_PYTHON = " If you trust it, "
 
 
 class Problem(ConvNeXtError):  # noqa: N818 - the name that RFC 9457 gives it
-    """A request that gets an error for an answer.
+    """An error response.
 
     Args:
-        status: Of HTTP.
-        code: Names the kind of problem, for programs: `picture-unreadable`, say.
-        detail: What was given, what is allowed, what to do.
-        retry_after: Seconds after which it may work.
-        close: Whether the connection cannot be used any more.
-        allow: The methods that would do.
-        facts: More for programs.
+        status: The HTTP status.
+        code: The kind of problem, for programs, such as `picture-unreadable`.
+        detail: The message: what is wrong, what is allowed, what to do.
+        retry_after: Value of Retry-After, in seconds.
+        close: Whether to close the connection.
+        allow: Value of Allow: the methods of the route.
+        facts: Further members of the JSON object.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Problem(ConvNeXtError):  # noqa: N818 - the name that RFC 9457 gives it
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes with it."""
+        """The response's headers."""
         headers = {"Content-Type": PROBLEM_JSON, "Cache-Control": "no-store"}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
@@ -69,16 +69,16 @@ class Problem(ConvNeXtError):  # noqa: N818 - the name that RFC 9457 gives it
         return headers
 
     def body(self, **more: Any) -> bytes:
-        """As JSON; `error` says the same to clients of the Open Inference Protocol."""
+        """The response's body: JSON, with `error` for clients of the Open Inference Protocol."""
         return problem_body(self.status, self.code, self.detail, {**self.facts, **more})
 
     def as_item(self) -> dict[str, Any]:
-        """As the answer for one picture of several."""
+        """The `error` object of one picture in a response for several."""
         return {"code": self.code, "detail": self.detail}
 
 
 def shown(value: object) -> str:
-    r"""What a client sent, short and harmless, to be said in a problem.
+    r"""Quote a value from a client in an error message: shortened, in ASCII, without newlines.
 
     Example:
         >>> shown("a\n" * 100)[:7], shown([[[]]])
@@ -91,7 +91,7 @@ def shown(value: object) -> str:
 
 
 def problem_body(status: int, code: str, detail: str, facts: Mapping[str, Any]) -> bytes:
-    """One problem as JSON."""
+    """Encode a problem as JSON."""
     content = {
         "type": f"urn:convnext:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -105,13 +105,13 @@ def problem_body(status: int, code: str, detail: str, facts: Mapping[str, Any]) 
 
 
 def busy(reason: str, detail: str, retry_after: float) -> Problem:
-    """The server does not take this now."""
+    """A 503: the server cannot accept the request now."""
     seconds = max(1, min(60, round(retry_after + 0.5)))
     return Problem(503, reason, detail, retry_after=seconds)
 
 
 def picture_problem(error: ImageError) -> Problem:
-    """A picture that cannot be read.
+    """A 422: a picture cannot be read.
 
     Example:
         >>> picture_problem(ImageError("It is empty. If you trust it, allow more.")).detail

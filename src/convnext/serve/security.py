@@ -1,8 +1,8 @@
-"""Who may ask, from where, and what browsers are told to make of the answers.
+"""Authentication, checks of a request's origin, and security headers.
 
-A server on loopback is not safe by that alone: any web page that is open on the same machine can
-send requests to it, and one whose name resolves to 127.0.0.1 can read the answers. So the Host of a
-request must be this server's, and what a browser says comes from another site is refused.
+Listening on loopback is not enough: any web page open on this machine can send requests to it, and
+one whose name resolves to 127.0.0.1 (DNS rebinding) can read the answers. So a request's Host must
+be this server's, and cross-site requests of browsers are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPEN_PATHS = frozenset(
         *("/", "/app.js", "/icon.svg", "/style.css"),
     }
 )
-"""What is answered without a token: whether the server lives, and the page, which holds nothing."""
+"""Paths that need no authentication: health checks and the static files of the web page."""
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -39,11 +39,11 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
 }
-"""On every answer; what they say fits answers that are no page."""
+"""Headers of every response; `page_headers` replaces some for the web page."""
 
 
 def page_headers() -> dict[str, str]:
-    """For the page: its own files, pictures it makes itself, and nothing else."""
+    """Headers of the web page, which may load only its own files and blob pictures."""
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",
@@ -64,11 +64,7 @@ def page_headers() -> dict[str, str]:
 
 
 class Guard:
-    """Lets a request in, or says why not.
-
-    Args:
-        settings: Tokens, and names of this server.
-    """
+    """Authenticates requests and checks where they come from."""
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = [_digest(token) for token in settings.tokens]
@@ -77,40 +73,40 @@ class Guard:
         self._hosts |= {"localhost", "127.0.0.1", "[::1]", settings.host.lower()}
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
-        """Refuse what must not be answered.
+        """Refuse requests for another host, from another site, or without a valid token.
 
         Raises:
-            Problem: So it is.
+            Problem: The request is refused.
         """
         if not self._any_host and _without_port(headers.get("host", "")) not in self._hosts:
             raise Problem(
                 421,
                 "wrong-host",
-                "The request is for another host. If this server is meant, whoever runs it can "
-                "allow the name with --allow-host.",
+                "The request's Host is not a name of this server. If it should be, the operator "
+                "can allow it with --allow-host.",
                 close=True,
             )
         site = headers.get("sec-fetch-site", "none")
         if method not in ("GET", "HEAD") and site not in ("same-origin", "none"):
-            raise Problem(403, "other-site", "Requests from pages of other sites are refused.")
+            detail = "Requests from web pages of other sites are refused. Use this server's page."
+            raise Problem(403, "other-site", detail)
         if self._tokens and path not in OPEN_PATHS:
             self._check_token(headers.get("authorization", ""))
 
     def _check_token(self, authorization: str) -> None:
         scheme, _, token = authorization.partition(" ")
         given = _digest(token.strip())
-        # All of them, always: how long it takes says nothing about which was nearly right.
+        # Compare all in constant time, so that timing tells nothing about the tokens.
         matches = [hmac.compare_digest(given, known) for known in self._tokens]
         if not (any(matches) and scheme.lower() == "bearer"):
             raise Problem(
                 401,
                 "no-token",
-                "This server answers to those who have a token: send Authorization: Bearer TOKEN.",
+                "This server needs a valid token. Send the header Authorization: Bearer TOKEN.",
             )
 
 
 def _digest(token: str) -> bytes:
-    """Of one length for all."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -120,10 +116,11 @@ def _without_port(host: str) -> str:
 
 
 def read_tokens(path: Path) -> tuple[str, ...]:
-    """The tokens in a file, one a line; empty lines and those that begin with # are passed over.
+    """Read the tokens from a file, one per line; empty lines and comments (#) are skipped.
 
     Raises:
-        ArgumentError: It cannot be read, others may read it, or it holds no good token.
+        ArgumentError: The file cannot be read, is readable by everybody, or has no token or one
+            that is too short.
     """
     try:
         found = path.stat()
@@ -131,16 +128,18 @@ def read_tokens(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"The token file {path} cannot be read: {error}.") from error
     if len(text) > MAX_TOKEN_FILE:
-        raise ArgumentError(f"The token file {path} has more than {MAX_TOKEN_FILE:,} bytes.")
+        raise ArgumentError(
+            f"The token file {path} has more than {MAX_TOKEN_FILE:,} bytes. Use fewer tokens."
+        )
     if os.name == "posix" and found.st_mode & (stat.S_IRWXO):
         raise ArgumentError(
-            f"Everybody on this machine may read the token file {path}. Close it: chmod o= {path}"
+            f"Everybody on this machine can read the token file {path}. Run: chmod o= {path}"
         )
     lines = [line.strip() for line in text.splitlines()]
     tokens = tuple(line for line in lines if line and not line.startswith("#"))
     if not tokens or min(map(len, tokens)) < LEAST_TOKEN:
         raise ArgumentError(
-            f"The token file {path} needs one token a line, of {LEAST_TOKEN} characters or more. "
-            "Make one with: openssl rand -hex 32"
+            f"The token file {path} needs one token per line, of at least {LEAST_TOKEN} "
+            "characters. Create one with: openssl rand -hex 32"
         )
     return tokens

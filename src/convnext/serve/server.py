@@ -1,8 +1,7 @@
-"""One process that serves: models, threads and routes put together, and taken down in order.
+"""A server process: loads models, serves the routes, and shuts down gracefully.
 
-Told to stop (SIGTERM, or Ctrl-C), it first says at `/readyz` that it is not ready, for as long as
-asked; then it takes no more connections, answers every request it has, and ends. SIGHUP makes it
-look at the models' files at once.
+On SIGTERM or Ctrl-C, `/readyz` answers 503 for the drain delay; then no connection is accepted,
+every received request is answered, and the process ends. SIGHUP checks the model files at once.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from convnext.serve.app import build_app
 from convnext.serve.connections import protocol_of
 from convnext.serve.fetching import Fetcher
 from convnext.serve.loading import load
-from convnext.serve.metrics import Metrics, Shared
+from convnext.serve.metrics import Metrics, SharedMetrics
 from convnext.serve.models import Loader, Models
 from convnext.serve.service import Service
 from convnext.serve.settings import Settings
@@ -37,22 +36,22 @@ __all__ = ["Server", "listen", "log_to_standard_error", "run"]
 logger = logging.getLogger("convnext.serve")
 
 BACKLOG = 2048
-PUBLISH_SECONDS = 1.0  # between two writings of the counts, where others add them up
+PUBLISH_SECONDS = 1.0  # between two writes of the metrics for other processes
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server(uvicorn.Server):
-    """A server of some settings.
+    """A server in one process.
 
     Args:
-        settings: What was asked for.
-        folder: Where the workers of one server share their counts.
+        settings: The options of the server.
+        folder: Where the workers share their metrics; None for a single process.
         loader: Loads a model.
-        fetcher: Gets pictures by their URL; made inside the event loop.
+        fetcher: Makes the downloader of URLs; called inside the event loop.
 
     Attributes:
-        failure: Why it ended by itself, if it did.
-        service: What answers, while it runs.
+        failure: The error that stopped the server, if any.
+        service: The service, while the server runs.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Server(uvicorn.Server):
         self._loader = loader
         self._fetcher = fetcher
         self._metrics = Metrics()
-        self._look = threading.Event()
+        self._check_requested = threading.Event()
         self.failure: ConvNeXtError | None = None
         self.service: Service | None = None
         config = uvicorn.Config(
@@ -76,7 +75,7 @@ class Server(uvicorn.Server):
             ws="none",
             lifespan="on",
             log_config=None,
-            log_level="critical",  # it would log what clients send
+            log_level="critical",  # lower levels would log what clients send
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -92,7 +91,7 @@ class Server(uvicorn.Server):
         metrics.set("convnext_start_time_seconds", time.time())
         threads = settings.threads or max(1, available_processors() // settings.workers)
         models = Models(settings, metrics, threads, self._loader)
-        shared = Shared(self._folder, metrics)
+        shared = SharedMetrics(self._folder, metrics)
         fetcher = self._fetcher() if self._fetcher else None
         self.service = service = Service(settings, metrics, models, shared, fetcher)
         tasks = [
@@ -124,33 +123,33 @@ class Server(uvicorn.Server):
         pause = self._settings.reload_seconds
         while True:
             await asyncio.sleep(min(0.25, pause or 0.25))
-            asked = self._look.is_set()
-            if asked or (pause and time.monotonic() - last >= pause):
-                self._look.clear()
-                await self._look_once(models)
-                if asked:  # a change counts when it is seen twice
+            requested = self._check_requested.is_set()
+            if requested or (pause and time.monotonic() - last >= pause):
+                self._check_requested.clear()
+                await self._check_files(models)
+                if requested:  # a change counts only if two checks find it
                     await asyncio.sleep(0.25)
-                    await self._look_once(models)
+                    await self._check_files(models)
                 last = time.monotonic()
 
-    async def _look_once(self, models: Models) -> None:
+    async def _check_files(self, models: Models) -> None:
         try:
             await models.look()
-        except Exception as error:  # the next look may go better, and answers go on meanwhile
-            logger.error("looking at the models' files failed: %s", type(error).__name__)
+        except Exception as error:  # keep serving; the next check may succeed
+            logger.error("checking the model files failed: %s", type(error).__name__)
 
-    async def _publish(self, shared: Shared) -> None:
+    async def _publish(self, shared: SharedMetrics) -> None:
         loop = asyncio.get_running_loop()
         while self._folder is not None:
             await loop.run_in_executor(None, shared.publish)
             await asyncio.sleep(PUBLISH_SECONDS)
 
     def look(self) -> None:
-        """Have it look at the models' files soon; from any thread, and from a signal's handler."""
-        self._look.set()
+        """Request a check of the model files; callable from any thread or signal handler."""
+        self._check_requested.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop in order."""
+        """Wait for the drain delay, then stop gracefully."""
         if self.service is not None:
             self.service.draining = True
         logger.info("stopping")
@@ -163,7 +162,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on signals, and do not die of them afterwards: to be told to stop is no error."""
+        """Stop on signals without raising them again, so that the exit code is 0."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -179,10 +178,10 @@ class Server(uvicorn.Server):
 
 
 def listen(settings: Settings) -> socket.socket:
-    """A socket that takes connections.
+    """Open the listening socket.
 
     Raises:
-        ArgumentError: The address is no address of this machine, or taken.
+        ArgumentError: The address is in use, or not an address of this machine.
     """
     try:
         found = socket.getaddrinfo(
@@ -206,7 +205,7 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def log_to_standard_error(access: bool) -> None:
-    """Have the server's log lines on standard error, each with its time."""
+    """Log to standard error, with times; `access` for a line for each request."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
@@ -217,7 +216,7 @@ def log_to_standard_error(access: bool) -> None:
     logging.getLogger("convnext.serve.access").setLevel(
         logging.INFO if access else logging.CRITICAL
     )
-    for name in ("convnext", "uvicorn"):  # the first would say again what is said here
+    for name in ("convnext", "uvicorn"):  # "convnext" would log these lines again
         if not logging.getLogger(name).handlers:
             logging.getLogger(name).addHandler(logging.NullHandler())
 
@@ -228,13 +227,7 @@ def run(
     folder: Path | None = None,
     loader: Loader = load,
 ) -> None:
-    """Serve until told to stop.
-
-    Args:
-        settings: What was asked for.
-        listener: From `listen`.
-        folder: Where the workers of one server share their counts.
-        loader: Loads a model.
+    """Serve in this process until stopped by a signal; the arguments are those of `Server`.
 
     Raises:
         ConvNeXtError: No model could be loaded.
@@ -247,7 +240,6 @@ def run(
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """The faster kind where it is installed."""
     try:
         import uvloop
     except ImportError:

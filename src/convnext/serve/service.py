@@ -1,8 +1,7 @@
-"""What all routes share: the way of a request's pictures through threads, queue and engine.
+"""Process a request's pictures: admit, decode in threads, compute in batches. Used by all routes.
 
-Decoding has threads of its own, as many as there are processors, and so has each engine. What takes
-bodies apart and puts answers together has others, for it should not wait for pictures. The event
-loop only passes things on.
+Decoding has one thread for each processor. Large bodies are parsed and large answers written in
+background threads, so that they do not wait for decoding and do not block the event loop.
 """
 
 from __future__ import annotations
@@ -28,53 +27,46 @@ from convnext.serve.batching import (
     StoppedError,
     until,
 )
-from convnext.serve.bodies import Bodies, while_connected
+from convnext.serve.bodies import BodyReader, while_connected
 from convnext.serve.fetching import Fetcher
-from convnext.serve.inputs import Asked, Given, is_one_picture, parse
-from convnext.serve.loading import Seen, see
-from convnext.serve.metrics import Metrics, Shared
-from convnext.serve.models import Models, Served
-from convnext.serve.options import Chosen, choose
+from convnext.serve.inputs import InputPicture, PictureRequest, is_one_picture, parse
+from convnext.serve.loading import DecodedPicture, decode_picture
+from convnext.serve.metrics import Metrics, SharedMetrics
+from convnext.serve.models import Models, ServedModel
+from convnext.serve.options import RequestOptions, checked_options
 from convnext.serve.problems import Problem, busy, picture_problem
 from convnext.serve.settings import Answers, Settings
 
-__all__ = ["INLINE_BYTES", "Outcome", "Service", "together"]
+__all__ = ["INLINE_BYTES", "PictureResult", "Service", "together"]
 
 Result = TypeVar("Result")
-INLINE_BYTES = 2**16  # of a body that is taken apart faster than a thread is woken
-INLINE_NUMBERS = 2**12  # of an answer that is written faster than a thread is woken
-THREADS_APART = 2  # one for what is long, and one for what comes meanwhile
+INLINE_BYTES = 2**16  # smaller bodies are parsed faster than a thread wakes up
+INLINE_NUMBERS = 2**12  # shorter answers are written faster than a thread wakes up
+BACKGROUND_THREADS = 2  # so that one long task does not delay the others
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What became of one picture.
+class PictureResult:
+    """The model's outputs for one picture, or the error.
 
     Attributes:
-        id: What the client calls it.
-        seen: The picture, if it could be read.
-        outputs: What the model gives.
-        problem: Why there is none.
+        id: The client's name for the picture.
+        decoded: The picture, if it could be read.
+        outputs: The model's outputs, if it could be read.
+        problem: Why it could not be read.
     """
 
     id: str
-    seen: Seen | None = None
+    decoded: DecodedPicture | None = None
     outputs: Mapping[str, Array] | None = None
     problem: Problem | None = None
 
 
 class Service:
-    """One process's models, threads and counts. Made inside the event loop.
-
-    Args:
-        settings: What was asked for.
-        metrics: Where it is counted.
-        models: What answers.
-        shared: The counts of all processes.
-        fetcher: Gets pictures by their URL.
+    """The models, threads and metrics of one process. Create it inside the event loop.
 
     Attributes:
-        draining: Whether the server has been told to stop.
+        draining: Whether the server is stopping.
     """
 
     def __init__(
@@ -82,58 +74,58 @@ class Service:
         settings: Settings,
         metrics: Metrics,
         models: Models,
-        shared: Shared,
+        shared: SharedMetrics,
         fetcher: Fetcher | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.models = models
         self.shared = shared
-        self.bodies = Bodies(settings, metrics)
+        self.bodies = BodyReader(settings, metrics)
         self.fetcher = fetcher or Fetcher(settings)
         self.draining = False
         self.limits = Limits(pixels=settings.max_pixels, bytes=settings.max_picture_bytes)
         self._threads = ThreadPoolExecutor(
             max(1, available_processors() // settings.workers), thread_name_prefix="pictures"
         )
-        self._apart = ThreadPoolExecutor(THREADS_APART, thread_name_prefix="apart")
+        self._background = ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="background")
 
     @property
     def ready(self) -> bool:
-        """Whether requests should come here."""
+        """Whether a model is loaded and the server is not stopping."""
         return self.models.ready and not self.draining
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
-        """Do something about a picture, when it is its turn."""
+        """Run a function in a decoding thread."""
         return await _run(self._threads, work)
 
-    async def apart(self, work: Callable[[], Result]) -> Result:
-        """Do what the event loop should not, and no picture should be waited for."""
-        return await _run(self._apart, work)
+    async def in_background(self, work: Callable[[], Result]) -> Result:
+        """Run a function in a background thread, apart from decoding."""
+        return await _run(self._background, work)
 
     async def written(
         self, numbers: int, deadline: float, write: Callable[[], Response]
     ) -> Response:
-        """An answer that holds so many numbers, written where that keeps nobody waiting.
+        """Call `write`, in a background thread if the answer has many numbers.
 
         Raises:
-            DeadlinePassedError: It took too long.
+            DeadlinePassedError: The deadline passed.
         """
         if numbers <= INLINE_NUMBERS:
             return write()
         async with until(deadline):
-            return await self.apart(write)
+            return await self.in_background(write)
 
     def close(self) -> None:
-        """Let the threads end."""
-        for threads in (self._threads, self._apart):
+        """Stop the threads."""
+        for threads in (self._threads, self._background):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def refuse_if_full(self) -> None:
-        """Refuse one picture that no model has a place for.
+        """Refuse a request if the queues of all models are full.
 
         Raises:
-            Problem: So it is.
+            Problem: They are full.
         """
         deadline = time.monotonic() + self.settings.deadline
         with self.translated():
@@ -150,43 +142,41 @@ class Service:
                 raise full
 
     @asynccontextmanager
-    async def asked(
+    async def accepted(
         self, request: Request, known: Iterable[str]
-    ) -> AsyncIterator[tuple[Served, Asked, Chosen, float]]:
-        """A request's pictures, options and deadline, with places in the queue for all of them.
+    ) -> AsyncIterator[tuple[ServedModel, PictureRequest, RequestOptions, float]]:
+        """Read a request and admit its pictures to the queue for the duration of the context.
 
-        What is inside ends when the client goes away.
+        The block inside is cancelled if the client disconnects.
+
+        Yields:
+            The model, the pictures, the options and the deadline.
 
         Raises:
-            Problem: The request is not in order, or there is no place for it.
+            Problem: The request is invalid, or the queue is full.
         """
         with self.translated():
-            # Before the body is read, so that refusing costs little.
-            early = choose(known, request.query_params.multi_items(), {}, self.settings.deadline)
+            query, longest = request.query_params.multi_items(), self.settings.deadline
+            # Checked before the body is read, so that refusing costs little.
+            early = checked_options(known, query, {}, longest)
             now = time.monotonic()
             self.models.get(early["model"]).batcher.check(1, now + early.seconds)
             headers = request.scope["state"]["headers"]
             async with self.bodies.read(request.receive, headers) as body:
                 now = time.monotonic()
                 async with until(now + early.seconds):
-                    asked = await self._parsed(headers.get("content-type", ""), body)
-                chosen = choose(
-                    known,
-                    request.query_params.multi_items(),
-                    asked.options,
-                    self.settings.deadline,
-                )
-                deadline = now + chosen.seconds
-                served = self.models.get(chosen["model"])
-                rows = len(asked.pictures)
-                # Nothing is waited for since the model was looked up: it is still the current one.
-                with served.batcher.admit(rows, deadline):
+                    submitted = await self._parsed(headers.get("content-type", ""), body)
+                options = checked_options(known, query, submitted.options, longest)
+                deadline = now + options.seconds
+                # No await between get and admit: the model cannot be replaced in between.
+                served = self.models.get(options["model"])
+                with served.batcher.admit(len(submitted.pictures), deadline):
                     async with while_connected(request.receive):
-                        yield served, asked, chosen, deadline
+                        yield served, submitted, options, deadline
 
     @contextmanager
     def translated(self) -> Any:
-        """What the queue says, as clients see it."""
+        """Convert the errors of `Batcher` raised inside to problems."""
         try:
             yield
         except QueueFullError as error:
@@ -199,91 +189,94 @@ class Service:
         except StoppedError as error:
             raise busy("busy", str(error), 1) from error
 
-    async def _parsed(self, content_type: str, body: bytes) -> Asked:
+    async def _parsed(self, content_type: str, body: bytes) -> PictureRequest:
         if len(body) < INLINE_BYTES or is_one_picture(content_type):
             return parse(content_type, body, self.settings)
-        return await self.apart(lambda: parse(content_type, body, self.settings))
+        return await self.in_background(lambda: parse(content_type, body, self.settings))
 
-    async def outcomes(
+    async def results(
         self,
-        served: Served,
+        served: ServedModel,
         kind: Answers,
-        asked: Asked,
+        submitted: PictureRequest,
         deadline: float,
         side: int | None = None,
-    ) -> list[Outcome]:
-        """What becomes of each picture, in order.
+    ) -> list[PictureResult]:
+        """Decode and compute all pictures; their results, in order.
 
         Raises:
-            Problem: The model has no such answers, or the only picture cannot be read.
-            DeadlinePassedError: It took too long.
+            Problem: The model does not give this kind of answer, or the only picture cannot be
+                read.
+            DeadlinePassedError: The deadline passed.
         """
-        self.need(served, kind)
-        alone = len(asked.pictures) == 1
-        jobs = [self._outcome(served, kind, given, deadline, side) for given in asked.pictures]
+        self.check_kind(served, kind)
+        alone = len(submitted.pictures) == 1
+        jobs = [self._result(served, kind, each, deadline, side) for each in submitted.pictures]
         if alone:
-            outcomes = [await jobs[0]]
+            results = [await jobs[0]]
         else:
-            outcomes = await together(jobs)
-        if alone and outcomes[0].problem is not None:
-            raise outcomes[0].problem
-        return outcomes
+            results = await together(jobs)
+        if alone and results[0].problem is not None:
+            raise results[0].problem
+        return results
 
-    def need(self, served: Served, kind: Answers) -> None:
-        """Refuse what a model has not.
+    def check_kind(self, served: ServedModel, kind: Answers) -> None:
+        """Refuse a kind of answer that a model does not give.
 
         Raises:
-            Problem: So it is.
+            Problem: The model does not give it.
         """
         if kind not in served.answers:
             able = ", ".join(served.answers)
-            why = "this server was not asked to"
+            why = "the server's --answers exclude it"
             if kind in self.settings.answers:
-                why = "its weights have not what that takes"
+                why = "its weights lack the layers for that"
             raise Problem(
-                400,
-                "not-served",
-                f"The model {served.name} does not {kind}: {why}. It does: {able}.",
+                400, "not-served", f"The model {served.name} cannot {kind}: {why}. It can: {able}."
             )
 
-    async def _outcome(
-        self, served: Served, kind: Answers, given: Given, deadline: float, side: int | None
-    ) -> Outcome:
+    async def _result(
+        self,
+        served: ServedModel,
+        kind: Answers,
+        picture: InputPicture,
+        deadline: float,
+        side: int | None,
+    ) -> PictureResult:
         name = served.name
         try:
-            seen = await self.see(served, given, deadline, side)
+            decoded = await self.decode(served, picture, deadline, side)
         except Problem as problem:
             self.metrics.count("convnext_pictures_total", model=name, outcome=problem.code)
-            return Outcome(given.id, problem=problem)
-        [outputs] = await served.batcher.answers(kind, [seen.pixels], deadline)
+            return PictureResult(picture.id, problem=problem)
+        [outputs] = await served.batcher.answers(kind, [decoded.pixels], deadline)
         self.metrics.count("convnext_pictures_total", model=name, outcome="answered")
-        return Outcome(given.id, seen, outputs)
+        return PictureResult(picture.id, decoded, outputs)
 
-    async def see(
-        self, served: Served, given: Given, deadline: float, side: int | None = None
-    ) -> Seen:
-        """One picture as the model sees it.
+    async def decode(
+        self, served: ServedModel, picture: InputPicture, deadline: float, side: int | None = None
+    ) -> DecodedPicture:
+        """Get and decode one picture.
 
         Raises:
-            Problem: It cannot be read.
-            DeadlinePassedError: There was no time left for it.
+            Problem: The picture cannot be downloaded or read.
+            DeadlinePassedError: The deadline passed.
         """
-        async with until(deadline), self._data(given) as data:
-            return await self.in_thread(lambda: self._see(served, data, side))
+        async with until(deadline), self._data(picture) as data:
+            return await self.in_thread(lambda: self._decode(served, data, side))
 
     @asynccontextmanager
-    async def _data(self, given: Given) -> AsyncIterator[bytes]:
-        """The encoded picture, wherever it lies."""
-        if given.data is not None:
-            yield given.data
+    async def _data(self, picture: InputPicture) -> AsyncIterator[bytes]:
+        if picture.data is not None:
+            yield picture.data
         else:
-            async with self.fetcher.fetched(given.url or "") as data:
+            async with self.fetcher.fetched(picture.url or "") as data:
                 yield data
 
-    def _see(self, served: Served, data: bytes, side: int | None) -> Seen:
+    def _decode(self, served: ServedModel, data: bytes, side: int | None) -> DecodedPicture:
         begun = time.perf_counter()
         try:
-            return see(data, served.model.preprocess, self.limits, side)
+            return decode_picture(data, served.model.preprocess, self.limits, side)
         except ImageError as error:
             raise picture_problem(error) from error
         finally:
@@ -291,7 +284,7 @@ class Service:
 
 
 async def _run(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
-    """Work in a thread; given up before its turn, it leaves nothing behind in the queue."""
+    # A cancelled call may stay in the executor's queue: the holder frees what it refers to.
     holder = [work]
     try:
         return await asyncio.get_running_loop().run_in_executor(threads, lambda: holder.pop()())
@@ -300,7 +293,7 @@ async def _run(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Resul
 
 
 async def together(jobs: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """All of them at once; the first error ends the others."""
+    """Run coroutines concurrently; the first error cancels the others."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         return list(await asyncio.gather(*tasks))

@@ -1,4 +1,4 @@
-"""What a server is asked to be: `Settings`, checked before anything is started."""
+"""`Settings`: the options of a server, checked before it starts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ANSWERS: tuple[Answers, ...] = get_args(Answers)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
-_PRECISIONS = tuple(name for name in PRECISIONS if name != "int8")  # which needs a calibration
+_PRECISIONS = tuple(name for name in PRECISIONS if name != "int8")  # int8 needs a calibration
 
-# Smallest and largest of each number: beyond, it is a mistake, or bounds nothing.
+# Smallest and largest allowed value of each number.
 _RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65535),
     "workers": (1, 64),
@@ -49,10 +49,10 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model to be served.
+    """A model to serve.
 
     Attributes:
-        name: What clients call it.
+        name: Its name in requests and URLs.
         source: The name of a published checkpoint, or a path.
     """
 
@@ -62,44 +62,44 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a server needs to know; each number's default stands in `limits`.
+    """The options of a server; `limits` has the defaults of the numbers.
 
     Attributes:
-        models: What is served, the default first. A folder that is no model itself stands for
-            every weights file in it.
-        answers: What can be asked for; each holds the weights in memory once more.
-        engine: What computes, see `convnext.engines.open_engine`.
-        precision: What it computes in.
-        threads: Of each model; by default the processors of this process, shared by the workers.
-        labels: What the classes are called, if the weights do not say: a file, or a set.
+        models: The models to serve, the default first. A folder that is not itself a model stands
+            for every weights file in it.
+        answers: Kinds of answers to offer; each holds the weights in memory once more.
+        engine: See `convnext.engines.open_engine`.
+        precision: The engine's precision.
+        threads: Of each engine; by default the processors of this process divided by `workers`.
+        labels: Class names if the weights have none: a file, or the name of a set.
         host: Address to listen on.
-        port: 0 for any that is free.
+        port: 0 for any free port.
         workers: Processes, each with its own models.
-        max_batch: Pictures that are computed together at most.
-        max_wait_ms: How long a batch waits to be full.
-        max_queue: Pictures of one model between being accepted and being answered.
+        max_batch: Most pictures in a batch.
+        max_wait_ms: How long a batch waits to fill.
+        max_queue: Most pictures of one model accepted and not yet answered.
         deadline: Seconds from the end of a request's body to its answer.
-        tokens: Who may ask; nobody is asked for one if there are none.
-        allowed_hosts: What a request's Host may be besides this machine's own names; `*` for any.
-        allowed_urls: Hosts, with a port where it is not the scheme's, that pictures may be fetched
-            from.
-        max_body_bytes: Of a request.
-        max_json_bytes: Of a request in JSON.
-        max_pictures: Of a request.
-        max_picture_bytes: Of a picture.
-        max_pixels: Of a picture.
-        max_connections: Of one worker.
-        max_bytes_in_flight: Of all bodies in one worker.
-        header_seconds: For a request's headers.
-        body_seconds: For a request's body.
-        stall_seconds: Without a byte of the body.
-        idle_seconds: Between two requests on a connection.
-        drain_seconds: For what is accepted when the server is told to stop.
-        drain_delay: Seconds that a server which is told to stop still takes new requests, while
-            `/readyz` says that it is not ready.
-        reload_seconds: Between two looks at the models' files; 0 to look on SIGHUP only.
-        page: Whether there is a page for people at `/`.
-        access_log: Whether each request leaves a line on standard error.
+        tokens: Bearer tokens that requests must have one of; empty for no authentication.
+        allowed_hosts: Values of a request's Host header to accept besides this machine's own names;
+            `*` for any.
+        allowed_urls: Hosts to download pictures from, each with its port unless it is the scheme's.
+        max_body_bytes: Size of a request's body.
+        max_json_bytes: Size of a JSON body.
+        max_pictures: Pictures in a request.
+        max_picture_bytes: Size of an encoded picture.
+        max_pixels: Width times height of a picture.
+        max_connections: Open connections of one worker.
+        max_bytes_in_flight: Size of all received bodies in one worker.
+        header_seconds: Time to send a request's headers.
+        body_seconds: Time to send a request's body.
+        stall_seconds: Time without receiving a byte of the body.
+        idle_seconds: Time between two requests on a connection.
+        drain_seconds: Time to answer accepted requests after the server is stopped.
+        drain_delay: Seconds that a stopped server keeps accepting requests, while `/readyz` answers
+            that it is not ready.
+        reload_seconds: Time between two checks of the model files; 0 to check on SIGHUP only.
+        page: Whether to serve the web page at `/`.
+        access_log: Whether to log each request on standard error.
     """
 
     models: tuple[ModelSpec, ...]
@@ -137,11 +137,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise ArgumentError("There is no model to serve. Name one, such as convnext_tiny.")
+            raise ArgumentError("No model to serve. Name one, such as --model convnext_tiny.")
         self._check_names()
         if not self.answers or set(self.answers) - set(ANSWERS):
             raise ArgumentError(
-                f"--answers takes some of {', '.join(ANSWERS)}; got {', '.join(self.answers)!r}."
+                f"--answers must be some of {', '.join(ANSWERS)}; got {', '.join(self.answers)!r}."
             )
         if self.precision not in _PRECISIONS:
             raise UnknownNameError("precision of a server", self.precision, _PRECISIONS)
@@ -150,15 +150,14 @@ class Settings:
                 _check_range(field.name, getattr(self, field.name))
         if self.max_queue < self.max_pictures:
             raise ArgumentError(
-                f"A request may bring {self.max_pictures} pictures, and the queue has places for "
-                f"{self.max_queue}. Give --max-queue {self.max_pictures} or more, or fewer "
-                "--max-pictures."
+                f"--max-queue must be at least --max-pictures; got {self.max_queue} and "
+                f"{self.max_pictures}. Raise --max-queue or lower --max-pictures."
             )
         for host in self.allowed_urls:
             if not _HOST.fullmatch(host):
                 raise ArgumentError(
-                    f"{host!r} is no host. Give one as in pictures.example.org or "
-                    "pictures.example.org:8443, without scheme and path."
+                    f"--allow-url {host!r} is not a host name. Give one such as "
+                    "pictures.example.org or pictures.example.org:8443, without scheme and path."
                 )
 
     def _check_names(self) -> None:
@@ -166,12 +165,12 @@ class Settings:
         for name in names:
             if not _NAME.fullmatch(name):
                 raise ArgumentError(
-                    f"{name!r} cannot be a model's name in URLs: letters, digits, '.', '_' and "
-                    "'-' can. Give another, as in cats=PATH."
+                    f"A model's name may have letters, digits, '.', '_' and '-' only; got "
+                    f"{name!r}. Give another name, as in --model cats=PATH."
                 )
             if names.count(name) > 1:
                 raise ArgumentError(
-                    f"Two models are called {name!r}. Give one another name, as in other=PATH."
+                    f"Two models have the name {name!r}. Rename one, as in --model other=PATH."
                 )
 
     @property
@@ -184,12 +183,12 @@ def _check_range(name: str, value: float) -> None:
     low, high = _RANGES[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ArgumentError(
-            f"--{name.replace('_', '-')} is from {low:g} to {high:g}; got {value!r}."
+            f"--{name.replace('_', '-')} must be from {low:g} to {high:g}; got {value!r}."
         )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on can be reached from this machine only.
+    """Whether a server that listens on this address is reachable from this machine only.
 
     Example:
         >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
@@ -204,7 +203,7 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_model(text: str) -> ModelSpec:
-    """A model as it is given on a command line: a name, a path, or `NAME=PATH`.
+    """Parse a `--model` option: a checkpoint's name, a path, or `NAME=PATH`.
 
     Example:
         >>> parse_model("weights/cats.safetensors")

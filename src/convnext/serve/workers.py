@@ -1,9 +1,8 @@
-"""A server of one process or several: who starts them, ends them, and starts those anew that died.
+"""Run a server in one process or several, and restart worker processes that die.
 
-Each has models of its own and takes connections from one socket that all share. On a CPU one
-process already computes with every processor; more of them help where much decoding leaves Python's
-lock contended, or where one must be able to die without a gap. Each then gets its share of the
-processors.
+Workers share one listening socket and the processors; each loads the models itself. One process
+already uses every processor for inference: more help where decoding contends for Python's lock, or
+where the service must survive a crash.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ __all__ = ["serve"]
 logger = logging.getLogger("convnext.serve")
 
 FAILED = 3  # exit code of a worker that could load no model
-STABLE_SECONDS = 10.0  # a worker that lived so long is started anew at once
+STABLE_SECONDS = 10.0  # a worker that lived longer is restarted at once
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-LOOK_SECONDS = 0.2  # between two looks at the workers
-GRACE_SECONDS = 5.0  # for ending, beyond what requests may take
+CHECK_SECONDS = 0.2  # between two checks of the workers
+GRACE_SECONDS = 5.0  # for workers to end, after the drain time
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop: SIGTERM or Ctrl-C, after which what was accepted is answered.
+    """Serve until SIGTERM or Ctrl-C, then answer all accepted requests and return.
 
     Raises:
-        ConvNeXtError: The address is taken, or no model could be loaded.
+        ConvNeXtError: The address is in use, or no model could be loaded.
 
     Example:
         serve(Settings((parse_model("convnext_tiny"),), port=8000))
@@ -53,7 +52,7 @@ def serve(settings: Settings) -> None:
     shown = f"[{host}]" if ":" in host else host
     logger.info("listening on http://%s:%d", shown, port)
     if not settings.loopback and not settings.tokens:
-        logger.warning("everybody who can reach this address may ask: give --token-file")
+        logger.warning("no authentication on a public address: give --token-file")
     if settings.workers == 1:
         server.run(settings, listener)
         return
@@ -71,15 +70,15 @@ def _work(settings: Settings, listener: socket.socket, folder: Path) -> None:
 
 
 @dataclass
-class _Place:
-    """One worker, and the next that takes its place.
+class _WorkerSlot:
+    """A worker process and its replacement.
 
     Attributes:
-        process: The latest.
+        process: The current process.
         since: When it was started.
-        first: Whether it is the one that the server began with.
-        pause: Seconds before the next start; they double while workers die young.
-        due: When that is, once the latest is dead.
+        first: Whether it has not been replaced yet.
+        pause: Seconds before the next restart; doubles while workers die early.
+        due: When to restart it, if it is dead.
     """
 
     process: BaseProcess
@@ -90,14 +89,12 @@ class _Place:
 
 
 class _Supervisor:
-    """Keeps the workers at work."""
-
     def __init__(self, settings: Settings, listener: socket.socket, folder: Path) -> None:
         self._settings = settings
         self._listener = listener
         self._folder = folder
         self._context = multiprocessing.get_context("spawn")
-        self._places: list[_Place] = []
+        self._workers: list[_WorkerSlot] = []
         self._stopping = False
 
     def run(self) -> None:
@@ -109,7 +106,7 @@ class _Supervisor:
         before = {name: signal.signal(name, handler) for name, handler in handled.items()}
         try:
             for _ in range(self._settings.workers):
-                self._places.append(_Place(self._start(), time.monotonic()))
+                self._workers.append(_WorkerSlot(self._start(), time.monotonic()))
             self._keep()
         finally:
             self._end()
@@ -117,7 +114,7 @@ class _Supervisor:
                 signal.signal(name, handler)
 
     def _start(self) -> BaseProcess:
-        # Until it has its own, a worker dies of signals; those that come to us reach it through us.
+        # Signals to the supervisor are forwarded; a worker without handlers yet dies of them.
         process = self._context.Process(
             target=_work, args=(self._settings, self._listener, self._folder)
         )
@@ -126,38 +123,38 @@ class _Supervisor:
 
     def _keep(self) -> None:
         while not self._stopping:
-            time.sleep(LOOK_SECONDS)
-            for place in self._places:
-                if not self._stopping and not place.process.is_alive():
-                    self._replace(place, time.monotonic())
+            time.sleep(CHECK_SECONDS)
+            for worker in self._workers:
+                if not self._stopping and not worker.process.is_alive():
+                    self._replace(worker, time.monotonic())
 
-    def _replace(self, place: _Place, now: float) -> None:
-        """Start another worker in place of a dead one, when it is time for it."""
-        if place.due is None:
-            self._note_death(place, now)
-        elif now >= place.due:
-            place.process, place.since, place.due = self._start(), now, None
-            place.first = False
+    def _replace(self, worker: _WorkerSlot, now: float) -> None:
+        """Restart a dead worker when its pause is over."""
+        if worker.due is None:
+            self._note_death(worker, now)
+        elif now >= worker.due:
+            worker.process, worker.since, worker.due = self._start(), now, None
+            worker.first = False
 
-    def _note_death(self, place: _Place, now: float) -> None:
-        code = place.process.exitcode
-        if code == FAILED and place.first:  # so would every other, and another start of it
-            raise ConvNeXtError("No worker could load a model; the log above says why.")
-        stable = now - place.since > STABLE_SECONDS
-        place.pause = 0.0 if stable else min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * place.pause))
-        place.due = now + place.pause
-        logger.error("a worker ended with code %s; another is started in %g s", code, place.pause)
+    def _note_death(self, worker: _WorkerSlot, now: float) -> None:
+        code = worker.process.exitcode
+        if code == FAILED and worker.first:  # a restart would fail as well
+            raise ConvNeXtError("No worker could load a model; see the log above.")
+        stable = now - worker.since > STABLE_SECONDS
+        worker.pause = 0.0 if stable else min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * worker.pause))
+        worker.due = now + worker.pause
+        logger.error("a worker ended with code %s; restarting it in %g s", code, worker.pause)
 
     def _stop(self, _name: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
     def _pass_on(self, name: int, _frame: FrameType | None) -> None:
-        for place in self._places:
-            _signal(place.process, name)
+        for worker in self._workers:
+            _signal(worker.process, name)
 
     def _end(self) -> None:
-        """Let them finish, and end those that do not."""
-        processes = [place.process for place in self._places]
+        """Stop the workers, and kill those that do not end in time."""
+        processes = [worker.process for worker in self._workers]
         for process in processes:
             _signal(process, signal.SIGTERM)
         self._listener.close()
@@ -166,7 +163,7 @@ class _Supervisor:
         for process in processes:
             process.join(max(0.0, ends - time.monotonic()))
             if process.is_alive():
-                logger.error("a worker did not end in time and is killed")
+                logger.error("killing a worker that did not end in time")
                 process.kill()
                 process.join()
 

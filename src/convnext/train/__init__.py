@@ -1,7 +1,7 @@
-"""From a recipe and pictures to a model, through any interruption: `train`, `pretrain`.
+"""Training with recipes, resumable at any step: `train`, `pretrain`.
 
-Half of it is light: recipes, data, augmentation and the processes that read pictures import no
-framework. The names below that need Keras are imported on first use.
+Recipes, data, augmentation and the processes that read pictures import no framework. Names below
+that need Keras are imported on first use.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from convnext.train.recipe import Recipe, load_recipe, published_recipes
 
 if TYPE_CHECKING:
     from convnext.train.pretraining import pretrain, reconstruct
-    from convnext.train.training import Outcome, train
+    from convnext.train.training import RunResult, train
 
 __all__ = [
-    "Outcome",
     "Recipe",
+    "RunResult",
     "load_recipe",
     "pretrain",
     "published_recipes",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _HEAVY = {
-    "Outcome": "training",
+    "RunResult": "training",
     "pretrain": "pretraining",
     "reconstruct": "pretraining",
     "train": "training",

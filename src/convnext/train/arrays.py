@@ -1,8 +1,7 @@
-"""Data sets that are arrays: `.npz` files, and the IDX files that MNIST comes in.
+"""Data sets stored as arrays: `.npz` files and MNIST's IDX files.
 
-Why it exists: small data sets are passed round as arrays under a handful of names, and what is in
-them is checked here before anything is made of it. Arrays that are not compressed stay where they
-are on disk. It knows nothing of classes' names but what the file says.
+Names, shapes and types of the arrays are checked here. Uncompressed arrays are memory-mapped
+instead of loaded.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ CLASS_NAMES = ("classes", "class_names", "label_names")
 
 _IDX_NAME = re.compile(r"(train|t10k|test)-(images|labels)[-.]idx([13])-ubyte(\.gz)?$")
 _IDX_PARTS = {"train": "train", "t10k": "test", "test": "test"}
-_IDX_BYTES = 8  # the type that pictures and classes have: unsigned bytes
-_LARGEST_GAIN = 1032  # bytes that deflate makes of one at most
-_LOCAL_HEADER = 30  # bytes of a zip archive's, before the member's name
+_IDX_BYTES = 8  # type code of unsigned bytes
+_LARGEST_GAIN = 1032  # highest compression ratio of deflate
+_LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
 class ArrayPart(NamedTuple):
-    """One part of a data set.
+    """A split of a data set.
 
     Attributes:
         store: The pictures.
-        labels: `[n]`: numbers or names of classes; None where the file has none.
-        classes: What the file calls the classes, if it says so.
+        labels: `[n]`: class numbers or names; None if the file has no labels.
+        classes: Class names, if the file has them.
     """
 
     store: ArrayStore
@@ -56,10 +55,10 @@ class ArrayPart(NamedTuple):
 
 
 def npz_parts(path: Path) -> dict[str, ArrayPart]:
-    """The parts of a `.npz` file, by name; `""` for one that is not divided.
+    """Read the splits of a `.npz` file, by name; `""` if it has no splits.
 
     Raises:
-        ArgumentError: The file is damaged, or has no pictures under a name that is known.
+        ArgumentError: The file is damaged, or has no array under a known name of pictures.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -77,8 +76,8 @@ def npz_parts(path: Path) -> dict[str, ArrayPart]:
     if not parts:
         known = ", ".join("/".join(pair) for pairs in NPZ_NAMES.values() for pair in pairs)
         raise ArgumentError(
-            f"{path} holds {', '.join(members) or 'nothing'}. Pictures and their labels are looked "
-            f"for as {known}."
+            f"{path} holds {', '.join(members) or 'nothing'}. Name the arrays of pictures and "
+            f"labels {known}."
         )
     return parts
 
@@ -108,7 +107,7 @@ def _loaded(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
 def _npz_pixels(
     path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
 ) -> SharedArray | MappedArray:
-    """An array where it lies in the file, if it lies there as it is; else in memory."""
+    """The array memory-mapped from the file if it is stored uncompressed, else in memory."""
     with archive.open(member) as stream:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -125,8 +124,8 @@ def _npz_pixels(
 def _shared(array: NDArray[Any], path: Path) -> SharedArray:
     if array.dtype != np.uint8:
         raise ArgumentError(
-            f"The pictures in {path} are {array.dtype}, which do not say what is white. Store them "
-            "as uint8, from 0 to 255."
+            f"The pictures in {path} are {array.dtype}, whose range is not defined. Store them as "
+            "uint8, from 0 to 255."
         )
     shared = SharedArray(array.shape, np.uint8)
     shared.array[:] = array
@@ -149,26 +148,30 @@ def _labels(labels: NDArray[Any], count: int, path: Path) -> NDArray[Any]:
     if labels.shape != (count,) or labels.dtype.kind not in "iuU":
         raise ArgumentError(
             f"The labels in {path} are {labels.dtype} of shape {labels.shape}; one whole number or "
-            f"name is needed for each of {count:,} pictures. Of one-hot rows, take the argmax."
+            f"name is needed for each of {count:,} pictures. For one-hot labels, take the argmax."
         )
     if labels.dtype.kind in "iu" and labels.min() < 0:
-        raise ArgumentError(f"The labels in {path} go down to {labels.min()}; classes begin at 0.")
+        raise ArgumentError(
+            f"The smallest label in {path} is {labels.min()}; count classes from 0."
+        )
     return labels
 
 
 def is_idx_folder(path: Path) -> bool:
-    """Whether a folder has MNIST's files."""
+    """Whether a folder holds MNIST's files."""
     return path.is_dir() and any(_IDX_NAME.match(item.name) for item in path.iterdir())
 
 
 def idx_parts(path: Path) -> dict[str, ArrayPart]:
-    """The parts of a folder with MNIST's files, packed or not.
+    """Read the splits of a folder with MNIST's files, gzipped or not.
 
     Raises:
         ArgumentError: A file is missing or damaged.
     """
     files: dict[tuple[str, str], Path] = {}
-    for item in sorted(path.iterdir(), reverse=True):  # those that are not packed come last
+    for item in sorted(
+        path.iterdir(), reverse=True
+    ):  # gzipped files first: plain ones replace them
         match = _IDX_NAME.match(item.name)
         if match:
             files[_IDX_PARTS[match[1]], match[2]] = item
@@ -177,7 +180,7 @@ def idx_parts(path: Path) -> dict[str, ArrayPart]:
         for kind in ("images", "labels"):
             if (part, kind) not in files:
                 raise ArgumentError(
-                    f"{path} has no {kind} of the part {part!r}: all files are needed."
+                    f"{path} has no {kind} of the split {part!r}. Add the missing file."
                 )
         pixels, labels = _idx(files[part, "images"], 3), _idx(files[part, "labels"], 1)
         store = _store(pixels, files[part, "images"].name, path)
@@ -186,7 +189,6 @@ def idx_parts(path: Path) -> dict[str, ArrayPart]:
 
 
 def _idx(path: Path, rank: int) -> SharedArray | MappedArray:
-    """The array in an IDX file."""
     header = 4 + 4 * rank
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
@@ -198,7 +200,7 @@ def _idx(path: Path, rank: int) -> SharedArray | MappedArray:
                 raise ValueError(f"it is no IDX file of bytes with {rank} dimensions")
             gain = _LARGEST_GAIN if path.suffix == ".gz" else 1
             if size > path.stat().st_size * gain:
-                raise ValueError(f"its header promises {size:,} bytes, which it cannot hold")
+                raise ValueError(f"its header says {size:,} bytes, and the file is too small")
             if path.suffix != ".gz":
                 if path.stat().st_size < header + size:
                     raise ValueError("it is cut short")
@@ -206,7 +208,7 @@ def _idx(path: Path, rank: int) -> SharedArray | MappedArray:
             content = stream.read(size)
             if len(content) < size:
                 raise ValueError("it is cut short")
-            if stream.read(1):  # the checksum is compared at the end
+            if stream.read(1):  # gzip compares the checksum at the end of the file
                 raise ValueError("it holds more than its header says")
     except (OSError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ArgumentError(f"{path} cannot be read: {error}") from error

@@ -1,8 +1,6 @@
-"""From a decoded picture to the numbers of a training step, never twice the same.
+"""Augmentation of a decoded picture: crop, flip, RandAugment or colour jitter, erasing.
 
-Why it exists: the recipes say how pictures are cropped, turned, coloured and covered, and each of
-these is done here as timm and torchvision do it, to the pixel, with random numbers that the caller
-brings. It knows nothing of files, batches or models.
+Pixels are the same as timm's and torchvision's; the caller passes the random generator.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from convnext.train.settings import check, setting
 
 __all__ = ["Augment", "Augmentation", "Evaluation", "Transform", "crop_box", "jitter"]
 
-ATTEMPTS = 10  # at a crop that fits
+ATTEMPTS = 10  # to draw a crop that fits into the picture
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ANY_FILTER = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
@@ -33,16 +31,16 @@ _ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to each picture of the training data, in this order."""
+    """Augmentation settings of a recipe, in the order in which they are applied."""
 
     crop: Literal["random", "center"] = setting(
-        "random", '"random" for another part each time, "center" for what validation sees'
+        "random", '"random": another part each time; "center": the crop of validation'
     )
     crop_scale: tuple[float, float] = setting(
         (0.08, 1.0), "the area of a random crop, least and largest", low=0, high=1
     )
     crop_ratio: tuple[float, float] = setting(
-        (3 / 4, 4 / 3), "its width to its height, least and largest", low=0
+        (3 / 4, 4 / 3), "width over height of a random crop, least and largest", low=0
     )
     padding: int = setting(
         0, "for small pictures: move by up to this many pixels instead of cropping", low=0
@@ -50,14 +48,14 @@ class Augment:
     interpolation: Literal["bicubic", "bilinear", "random"] = setting(
         "bicubic", "how crops are resized; random draws one of the two"
     )
-    flip: float = setting(0.5, "probability of left for right", low=0, high=1)
+    flip: float = setting(0.5, "probability of a horizontal flip", low=0, high=1)
     rand_augment: str = setting("", 'RandAugment as timm writes it: "rand-m9-mstd0.5-inc1"')
     color_jitter: float = setting(
         0.0, "brightness, contrast and saturation change by up to this share", low=0
     )
     erase: float = setting(0.0, "probability of random erasing", low=0, high=1)
     erase_mode: Literal["pixel", "const", "rand"] = setting(
-        "pixel", 'what is put there: noise, with "const" the mean colour, with "rand" any colour'
+        "pixel", 'fill of erased boxes: "pixel" noise, "const" the mean colour, "rand" any colour'
     )
     erase_count: int = setting(1, "the most boxes that are erased", low=1)
 
@@ -75,29 +73,29 @@ class Augment:
             parse_policy(self.rand_augment)
             if self.color_jitter:
                 raise ArgumentError(
-                    "rand_augment changes colours already, and timm leaves out color_jitter beside "
-                    "it without a word. Set color_jitter = 0, or leave out rand_augment."
+                    "rand_augment changes colours already (timm silently ignores color_jitter with "
+                    "it). Set color_jitter = 0, or leave out rand_augment."
                 )
 
 
 class Transform(Protocol):
-    """What makes numbers of a picture; `Augmentation` and `Evaluation` do."""
+    """Interface of `Augmentation` and `Evaluation`."""
 
     @property
     def size(self) -> int:
-        """The side of the square that comes out."""
+        """Side of the output, in pixels."""
 
     def __call__(self, picture: Image.Image, rng: np.random.Generator, /) -> NDArray[np.float32]:
-        """From an RGB picture to `[size, size, 3]`, normalised."""
+        """Transform an RGB picture to `[size, size, 3]`, normalised."""
 
 
 class Augmentation:
-    """The settings at work.
+    """Augments pictures as the settings of a recipe say.
 
     Args:
-        settings: What to do.
-        preprocess: What the model is given: the size, the means and deviations, and for
-            `crop="center"` the way to resize.
+        settings: The augmentation settings.
+        preprocess: The model's preprocessing: size, means and deviations, and for `crop="center"`
+            how to resize.
 
     Example:
         >>> augmentation = Augmentation(Augment(), Preprocess(size=32))
@@ -120,7 +118,7 @@ class Augmentation:
 
     @property
     def size(self) -> int:
-        """The side of the square that comes out."""
+        """Side of the output, in pixels."""
         return self.preprocess.size
 
     @property
@@ -129,7 +127,7 @@ class Augmentation:
         return _ANY_FILTER if name == "random" else (_FILTERS[name],)
 
     def __call__(self, picture: Image.Image, rng: np.random.Generator) -> NDArray[np.float32]:
-        """From an RGB picture to `[size, size, 3]`, normalised."""
+        """Transform an RGB picture to `[size, size, 3]`, normalised."""
         settings = self.settings
         values = normalise(np.asarray(self.picture(picture, rng)), self.preprocess)
         if settings.erase:
@@ -143,7 +141,7 @@ class Augmentation:
         return values
 
     def picture(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """All that is done before normalising, and so all but erasing."""
+        """Apply all steps before normalising; erasing comes after it."""
         settings = self.settings
         picture = self._cropped(picture, rng)
         if settings.flip and rng.random() < settings.flip:
@@ -177,24 +175,20 @@ class Augmentation:
 
 
 class Evaluation:
-    """Every picture as the model will see it in use, without chance.
-
-    Args:
-        preprocess: The model's recipe.
-    """
+    """Preprocesses pictures as in inference, without augmentation."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
 
     @property
     def size(self) -> int:
-        """The side of the square that comes out."""
+        """Side of the output, in pixels."""
         return self.preprocess.size
 
     def __call__(
         self, picture: Image.Image, _rng: np.random.Generator | None = None
     ) -> NDArray[np.float32]:
-        """From an RGB picture to `[size, size, 3]`, normalised."""
+        """Transform an RGB picture to `[size, size, 3]`, normalised."""
         return normalise(pixels(picture, self.preprocess), self.preprocess)
 
 
@@ -205,10 +199,9 @@ def crop_box(
     ratio: tuple[float, float],
     rng: np.random.Generator,
 ) -> Box:
-    """Draw a part of a picture, by its area and shape, as torchvision and timm do.
+    """Draw a random crop by area and aspect ratio, as torchvision and timm do.
 
-    Where ten attempts find none that lies inside the picture, it is the largest part in the centre
-    whose shape is allowed.
+    If no attempt fits into the picture, return the largest central crop with an allowed ratio.
     """
     lowest, highest = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(ATTEMPTS):
@@ -232,8 +225,8 @@ def jitter(picture: Image.Image, factors: list[float], order: list[int]) -> Imag
 
     Args:
         picture: RGB.
-        factors: Of the three; 1 changes nothing.
-        order: Which is done first, 0 to 2.
+        factors: One for each of the three; 1 changes nothing.
+        order: The indices 0 to 2 in the order of application.
     """
     for number in order:
         picture = _ENHANCERS[number](picture).enhance(factors[number])

@@ -1,9 +1,4 @@
-"""A run's checkpoints: complete, or not there.
-
-Why it exists: a run is killed at any moment, and what it finds afterwards must be whole. Arrays go
-into a safetensors file, the rest into JSON, both into a folder that takes its name once everything
-is on disk. It knows no network.
-"""
+"""Run states on disk, written atomically: arrays as safetensors, the rest as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ from convnext.atomic import remove_temporaries, replaced_folder
 from convnext.errors import ConvNeXtError, TrainingError, WeightsError
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 
-__all__ = ["Checkpoint", "Checkpoints", "disk_errors"]
+__all__ = ["RunState", "RunStates", "disk_errors"]
 
 Array = NDArray[Any]
 
@@ -35,13 +30,13 @@ _log = logging.getLogger("convnext")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What was kept.
+class RunState:
+    """The state from which a run resumes.
 
     Attributes:
-        step: Updates that were done.
+        step: Updates done.
         arrays: The learner's state.
-        facts: Whatever else the run needs to go on.
+        facts: Other values that the run resumes with, as JSON.
     """
 
     step: int
@@ -49,73 +44,69 @@ class Checkpoint:
     facts: Mapping[str, Any]
 
 
-class Checkpoints:
-    """The checkpoints in a folder.
+class RunStates:
+    """The run states in a folder.
 
     Args:
-        folder: Where they are; made when the first is written.
-        keep: How many of the last stay.
+        folder: The folder; created with the first state.
+        keep: How many of the latest are kept.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
 
-    def write(self, checkpoint: Checkpoint) -> Path:
-        """Keep a checkpoint, and forget those that are too old.
+    def write(self, state: RunState) -> Path:
+        """Write a run state atomically, and remove old ones; returns its folder.
 
         Raises:
-            TrainingError: It cannot be written; the earlier ones are as they were.
+            TrainingError: It cannot be written; earlier run states are unchanged.
         """
-        place = self.folder / f"step-{checkpoint.step:09d}"
+        path = self.folder / f"step-{state.step:09d}"
         remove_temporaries(self.folder)
-        with disk_errors(place), replaced_folder(place) as temporary:
-            tensors = {n: LazyTensor.from_array(a) for n, a in checkpoint.arrays.items()}
+        with disk_errors(path), replaced_folder(path) as temporary:
+            tensors = {n: LazyTensor.from_array(a) for n, a in state.arrays.items()}
             write_weights(temporary / ARRAYS, tensors, {"format": "convnext-training"})
-            facts = {
-                **checkpoint.facts,
-                "step": checkpoint.step,
-                "digest": _digest(temporary / ARRAYS),
-            }
+            facts = {**state.facts, "step": state.step, "digest": _digest(temporary / ARRAYS)}
             (temporary / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
-        places = self._places()
-        now = places.index(place) + 1  # what is behind it was passed over when the run went on
-        for old in (*places[:now][: -self.keep], *places[now:]):
+        paths = self._paths()
+        now = paths.index(path) + 1  # later states were unreadable when the run resumed
+        for old in (*paths[:now][: -self.keep], *paths[now:]):
             shutil.rmtree(old, ignore_errors=True)
-        return place
+        return path
 
-    def latest(self) -> Checkpoint | None:
-        """The last checkpoint that can be read; None if there is none.
+    def latest(self) -> RunState | None:
+        """Read the latest run state; None if there is none.
 
-        One that is damaged, which only a failing disk brings about, is passed over with a warning.
+        A damaged one is skipped with a warning.
 
         Raises:
             TrainingError: There are some, and none can be read.
         """
-        places = self._places()
-        for place in reversed(places):
+        paths = self._paths()
+        for path in reversed(paths):
             try:
-                return _read(place)
+                return _read(path)
             except (ConvNeXtError, OSError, ValueError, KeyError) as error:
-                _log.warning("The checkpoint %s cannot be read and is left out: %s", place, error)
-        if places:
+                _log.warning("The run state %s cannot be read and is skipped: %s", path, error)
+        if paths:
             raise TrainingError(
-                f"None of the {len(places)} checkpoints in {self.folder} can be read. Is the disk "
-                "there and whole? Remove them to begin anew."
+                f"None of the {len(paths)} run states in {self.folder} can be read. Check the "
+                "disk, or remove them to start the run again."
             )
         return None
 
-    def _places(self) -> list[Path]:
+    def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
 
 
-def _read(place: Path) -> Checkpoint:
-    facts = json.loads((place / FACTS).read_text("utf-8"))
-    if facts.pop("digest", None) not in (None, _digest(place / ARRAYS)):
-        raise ValueError("it holds other bytes than were written")
-    with open_weights(place / ARRAYS) as file:
+def _read(path: Path) -> RunState:
+    facts = json.loads((path / FACTS).read_text("utf-8"))
+    if facts.pop("digest", None) not in (None, _digest(path / ARRAYS)):
+        raise ValueError("its bytes changed since it was written")
+    with open_weights(path / ARRAYS) as file:
         arrays = {name: np.array(tensor.read()) for name, tensor in file.tensors.items()}
-    return Checkpoint(int(facts.pop("step")), arrays, facts)
+    return RunState(int(facts.pop("step")), arrays, facts)
 
 
 def _digest(path: Path) -> str:
@@ -125,15 +116,15 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say what to do when a disk takes nothing more."""
+    """Turn errors of the disk into a `TrainingError` that says what to do."""
     try:
         yield
     except (OSError, WeightsError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError):
             raise
-        advice = "Make room" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend this"
+        advice = "Free space" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else "Correct this"
         raise TrainingError(
-            f"{path} cannot be written: {cause.strerror or cause}. What was there before is whole. "
-            f"{advice}, then go on with --resume."
+            f"{path} cannot be written: {cause.strerror or cause}. Earlier files are unchanged. "
+            f"{advice}, then resume with --resume."
         ) from error

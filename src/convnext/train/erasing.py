@@ -1,9 +1,8 @@
-"""Random erasing: rectangles of a picture are covered, so that no part alone can be relied on.
+"""Random erasing of rectangles of a normalised picture.
 
-It works on normalised numbers, where 0 is the mean colour and noise of deviation 1 looks like any
-picture. It knows nothing of files or of the rest of augmentation.
+In normalised values, 0 is the mean colour, and unit Gaussian noise has a picture's deviation.
 
-Reference: Zhong et al., "Random Erasing Data Augmentation", 2017, as timm has it.
+Reference: Zhong et al., "Random Erasing Data Augmentation", 2017, as in timm.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ EraseMode = Literal["pixel", "const", "rand"]
 
 AREA = (0.02, 1 / 3)  # of the picture, shared by its boxes
 ASPECT = (0.3, 1 / 0.3)  # height to width
-ATTEMPTS = 10  # at a box that fits
+ATTEMPTS = 10  # to draw a box that fits
 
 
 class Box(NamedTuple):
@@ -35,7 +34,7 @@ class Box(NamedTuple):
 def erased_boxes(
     height: int, width: int, rng: np.random.Generator, max_count: int = 1
 ) -> list[Box]:
-    """Draw the boxes to erase: from one to `max_count`, fewer where none is found that fits."""
+    """Draw one to `max_count` boxes to erase; fewer if some do not fit."""
     count = int(rng.integers(1, max_count, endpoint=True)) if max_count > 1 else 1
     boxes = []
     for _ in range(count):
@@ -59,13 +58,13 @@ def erase(
     mode: EraseMode = "pixel",
     max_count: int = 1,
 ) -> None:
-    """Erase in place, or not, as chance has it.
+    """Erase boxes of a picture in place, with some probability.
 
     Args:
         picture: `[height, width, 3]`, normalised.
-        rng: Where chance comes from.
+        rng: The random generator.
         probability: Of erasing anything.
-        mode: What is put there: noise in every pixel, the mean colour, or one random colour a box.
+        mode: The fill: noise in every pixel, the mean colour, or one random colour for each box.
         max_count: The most boxes.
     """
     if rng.random() >= probability:

@@ -1,9 +1,7 @@
-"""Data sets as they lie about, to labelled examples.
+"""Opens data sets of every form as labelled examples.
 
-Why it exists: pictures come as class folders, archives, tables, arrays and in ImageNet's own way,
-divided or not, and training on labels that were understood wrongly shows no sign of it. So every
-form is recognised by what is there, and what can be understood in no way or in two is an error
-before the first picture is read. It knows nothing of what is done to pictures.
+Class folders, archives, tables, arrays and ImageNet's layout are recognised by their files. Data
+that is ambiguous is an error before the first picture is read, as wrong labels train silently.
 """
 
 from __future__ import annotations
@@ -40,11 +38,11 @@ _log = logging.getLogger("convnext")
 
 
 class Splits(NamedTuple):
-    """A data set's parts.
+    """The splits of a data set.
 
     Attributes:
-        train: To train on.
-        validation: To validate with, if the data set has such a part; its classes are the same.
+        train: Training examples.
+        validation: Validation examples of the same classes; None if there are none.
     """
 
     train: Examples
@@ -58,18 +56,18 @@ def open_examples(
     split: str | None = None,
     limit: int | None = None,
 ) -> Examples:
-    """Open labelled pictures, reading none.
+    """Open labelled pictures; files are listed, not decoded.
 
     Args:
-        path: `FORMS` says what it can be.
-        classes: What the classes are called, in the order of their numbers. By default the data's
-            own: folders sorted by name, and WordNet ids with ImageNet's words for them. If given,
-            every class of the data has to be one of them, by WordNet id, name or number.
-        split: `"train"`, `"validation"` or `"test"`, of data that is divided.
-        limit: How many pictures at most, spread evenly over the data.
+        path: The data, in one of the forms listed in `FORMS`.
+        classes: Class names in the order of their numbers. By default the data's own: folders
+            sorted by name, with ImageNet's words for WordNet ids. If given, every class of the data
+            must be one of them, by WordNet id, name or number.
+        split: `"train"`, `"validation"` or `"test"`, of data with splits.
+        limit: Maximum number of pictures, spread evenly over the data.
 
     Raises:
-        ArgumentError: There is no such data, it is damaged, or its classes are not clear.
+        ArgumentError: There is no such data, it is damaged, or its classes are ambiguous.
 
     Example:
         `open_examples("flowers", limit=1000).classes`
@@ -82,15 +80,15 @@ def open_examples(
 def open_pictures(
     path: str | Path, *, split: str | None = None, limit: int | None = None
 ) -> Examples:
-    """Open pictures without asking for their classes, however deep they lie.
+    """Open pictures without their classes, in folders of any depth.
 
     Args:
-        path: As for `open_examples`, or a folder or table of pictures alone.
-        split: Which part of data that is divided; by default `"train"`.
-        limit: How many pictures at most, spread evenly over the data.
+        path: As for `open_examples`, or a folder or table of pictures without labels.
+        split: A split of the data; by default `"train"`.
+        limit: Maximum number of pictures, spread evenly over the data.
 
     Returns:
-        Examples whose labels are all 0, and which have no classes.
+        Examples without classes, whose labels are all 0.
     """
     parts = find_parts(Path(path))
     part = _chosen(parts, split or ("train" if "train" in parts else None), Path(path))
@@ -101,20 +99,20 @@ def open_pictures(
 def find_splits(
     path: str | Path, *, classes: Sequence[str] | Labels | None = None, limit: int | None = None
 ) -> Splits:
-    """Open a data set with the part to train on and, if it has one, the part to validate with.
+    """Open the training split of a data set and, if it has one, the validation split.
 
-    Parts are folders called train and val, valid, validation or test, in a folder or an archive;
-    archives of these names beside each other; the arrays of one file; or a column of a table that
-    is called split. Where there are both a validation and a test part, the test part is left alone.
+    Splits are folders named train and val, valid, validation or test, in a folder or an archive;
+    archives of these names in one folder; the arrays of one file; or a column "split" of a table.
+    A test split is used only if there is no validation split.
 
     Args:
         path: As for `open_examples`.
         classes: As for `open_examples`.
-        limit: How many pictures of each part at most.
+        limit: Maximum number of pictures of each split.
 
     Raises:
-        ArgumentError: As for `open_examples`; or the validation part has a class that the training
-            part has not.
+        ArgumentError: As for `open_examples`; or the validation split has a class that the training
+            split lacks.
     """
     path = Path(path)
     parts = find_parts(path)
@@ -125,7 +123,7 @@ def find_splits(
     if name is None:
         return Splits(_limited(train, limit), None)
     if name == "test" and parts[name].labels is None:
-        _log.info("The test part of %s has no labels, and is not used.", path)
+        _log.info("The test split of %s has no labels, and is not used.", path)
         return Splits(_limited(train, limit), None)
     validation = _examples(parts[name], train.naming)
     return Splits(_limited(train, limit), _limited(validation, limit))
@@ -139,26 +137,26 @@ def open_data(
     held_out: float = 0.0,
     seed: int = 0,
 ) -> Splits:
-    """Open what a classifier is trained on and validated with.
+    """Open the training and validation examples of a classifier.
 
     Args:
         path: As for `open_examples`.
-        validation: Pictures to validate with; by default the data's own, or a part held out.
-        limit: How many pictures of each part at most.
-        held_out: The part that is held out where there is nothing else to validate with.
-        seed: Of the run: which pictures are held out.
+        validation: Validation data; by default the data's own split, or a fraction held out.
+        limit: Maximum number of pictures of each split.
+        held_out: Fraction of the training data to hold out if there is no validation data.
+        seed: The run's seed, which selects the pictures to hold out.
 
     Raises:
-        ArgumentError: As for `open_examples`; or there are no classes to be told apart.
+        ArgumentError: As for `open_examples`; or there are fewer than two classes.
     """
     found = find_splits(path, limit=limit)
     classes = found.train.classes
     if not classes:
-        raise ArgumentError(f"The pictures in {path} have no classes, and a classifier needs them.")
+        raise ArgumentError(f"The pictures in {path} have no classes. A classifier needs two.")
     if len(classes) == 1:
         raise ArgumentError(
-            f"All pictures in {path} are of one class, {classes[0]!r}, and a classifier tells two "
-            "apart at least. Is it the folder above the classes that is meant?"
+            f"All pictures in {path} are of one class, {classes[0]!r}. A classifier needs two at "
+            "least: name the folder that contains the class folders."
         )
     if validation is not None:
         given = find_splits(validation, classes=found.train.naming)
@@ -176,7 +174,7 @@ def _limited(examples: Examples, limit: int | None) -> Examples:
     if limit is None or limit >= len(examples):
         return examples
     if limit < 1:
-        raise ArgumentError(f"The limit is a number of pictures, 1 or more; got {limit}.")
+        raise ArgumentError(f"limit is a number of pictures, 1 or more; got {limit}.")
     return examples.subset(np.arange(limit) * len(examples) // limit)
 
 
@@ -184,37 +182,37 @@ def _chosen(parts: Mapping[str, Part], split: str | None, path: Path) -> Part:
     if split is None:
         if len(parts) > 1:
             raise ArgumentError(
-                f"{path} is divided into {', '.join(sorted(parts))}: say which with split=."
+                f"{path} has the splits {', '.join(sorted(parts))}. Choose one with split=."
             )
         return next(iter(parts.values()))
     wanted = SPLIT_NAMES.get(split)
     if wanted is None:
         raise UnknownNameError("split", split, sorted(set(SPLIT_NAMES.values())))
     if wanted not in parts:
-        found = ", ".join(sorted(parts)) if "" not in parts else "undivided"
-        raise ArgumentError(f"{path} has no part {wanted!r}; it is {found}.")
+        found = ", ".join(sorted(parts)) if "" not in parts else "no splits"
+        raise ArgumentError(f"{path} has no split {wanted!r}; it has {found}.")
     return parts[wanted]
 
 
 def _examples(part: Part, naming: Labels | None) -> Examples:
-    """The classes as numbers."""
+    """Examples of a split, with class names turned into numbers."""
     if part.labels is None:
         raise ArgumentError(
             part.problem
-            or f"The pictures in {part.path} lie in no class folders, and nothing else says what "
-            f"they show. Data is {FORMS}."
+            or f"The pictures in {part.path} are not in class folders, and there is no file of "
+            f"labels. Data is {FORMS}."
         )
     if part.empty and naming is None:
         listed = ", ".join(map(repr, part.empty[:_LISTED]))
         raise ArgumentError(
             f"{len(part.empty)} class folders in {part.path} hold no picture: {listed}. Remove "
-            "them, fill them, or say which classes there are."
+            "them, fill them, or pass classes=."
         )
     if isinstance(part.labels, np.ndarray) and part.labels.dtype.kind in "iu":
         naming = naming or Labels(part.classes or _numbered(int(part.labels.max()) + 1))
         if part.labels.max() >= len(naming):
             raise ArgumentError(
-                f"{part.path} has a class {part.labels.max()}, and {len(naming)} classes are named."
+                f"{part.path} has a class {part.labels.max()}, but only {len(naming)} class names."
             )
         return Examples(part.store, part.labels, naming, part.rows)
     texts = [str(text) for text in part.labels]
@@ -232,7 +230,7 @@ def _numbered(count: int) -> tuple[str, ...]:
 
 
 def _sorted(names: Collection[str]) -> tuple[str, ...]:
-    """Names in the order of their numbers, if they are numbers; else as strings are sorted."""
+    """Names sorted as numbers if all are numbers, else as strings."""
     numbers = {name: class_number(name) for name in names}
     if None in numbers.values():
         return tuple(sorted(names))
@@ -240,7 +238,7 @@ def _sorted(names: Collection[str]) -> tuple[str, ...]:
 
 
 def _worded(names: Sequence[str]) -> Labels:
-    """WordNet ids with the words they stand for, if that is what the names are."""
+    """Labels of the names; WordNet ids of ImageNet get its class names."""
     if not all(_WNID.fullmatch(name) for name in names):
         return Labels(tuple(names))
     words: dict[str, str] = {}
@@ -252,7 +250,6 @@ def _worded(names: Sequence[str]) -> Labels:
 
 
 def _understood(texts: Collection[str], naming: Labels, path: Path) -> Mapping[str, int]:
-    """The number of each class name."""
     for names in (naming.wnids, naming.names):
         numbers = {name: number for number, name in enumerate(names)}
         if len(numbers) == len(names) and numbers.keys() >= set(texts):
@@ -265,7 +262,7 @@ def _understood(texts: Collection[str], naming: Labels, path: Path) -> Mapping[s
         unknown = sorted(set(texts) - known) or sorted(texts)
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         raise ArgumentError(
-            f"{path} has classes that are none of the {len(naming)} to be told apart: "
-            f"{', '.join(map(repr, unknown[:_LISTED]))}{more}. These are "
+            f"{path} has classes that are not among the {len(naming)} of the training data: "
+            f"{', '.join(map(repr, unknown[:_LISTED]))}{more}. Allowed are "
             f"{', '.join(naming.names[:_LISTED])}{' ...' if len(naming) > _LISTED else ''}."
         ) from error

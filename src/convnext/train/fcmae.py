@@ -1,14 +1,13 @@
-"""FCMAE: the masked autoencoder that ConvNeXt V2 is pretrained by, without sparse convolutions.
+"""FCMAE: ConvNeXt V2's masked autoencoder, without sparse convolutions.
 
-Why it exists: the authors' code needs a sparse-tensor engine that few people can install. A sparse
-convolution that keeps to the visible places (a submanifold convolution) gives there exactly what a
-dense one gives on a picture whose hidden places are zero. So the encoder is the ordinary one, with
-its own layers: those that look at one place at a time, nearly all of the work, take a list of the
-visible places, and the convolutions a map that is zero elsewhere. GRN over such a list has the
-statistics of the visible places of one picture.
+The authors' code needs a sparse-tensor engine. At visible positions, a submanifold convolution
+equals a dense one on a map whose hidden positions are zero. So the encoder uses its ordinary
+layers: pointwise ones, nearly all of the work, compute a list of the visible positions, and
+convolutions a map that is zero elsewhere. GRN over the list has the statistics of one picture's
+visible positions.
 
-Two things of the authors' code are left alone, as the paper does not have them: GRN's statistics
-over all pictures of a batch, and initial values with a deviation of 1.0 instead of 0.02.
+Two details of the authors' code that the paper lacks are left out: GRN's statistics over all
+pictures of a batch, and initial values with a deviation of 1.0 instead of 0.02.
 
 Reference: https://arxiv.org/abs/2301.00808
 """
@@ -47,17 +46,17 @@ PATCH_EPSILON = 1e-6  # added to a patch's variance
 def autoencoder(
     variant: Variant, side: int, strides: Strides, masking: Masking, *, drop_path_rate: float = 0.0
 ) -> MaskedAutoencoder:
-    """An encoder that sees a part of a picture, and a decoder that draws the rest.
+    """Build an encoder of visible patches and a decoder of the hidden ones.
 
     Args:
         variant: The encoder's architecture.
-        side: Of the pictures.
+        side: Of the pictures, in pixels.
         strides: Of the encoder. Their product is the side of a patch.
-        masking: The decoder, and what it is compared with.
+        masking: The recipe's section on the decoder and its targets.
         drop_path_rate: Stochastic depth of the encoder's last block.
 
     Raises:
-        ArgumentError: The pictures do not divide into patches, or into too few.
+        ArgumentError: The pictures do not divide into patches, or there are too few patches.
 
     Example:
         >>> from convnext.architecture import VARIANTS
@@ -91,16 +90,16 @@ def autoencoder(
 def encode_visible(
     encoder: keras.Model, pictures: Any, visible: Any, count: int
 ) -> tuple[Any, Places]:
-    """What an encoder makes of the visible part of pictures, in the places of its last map.
+    """Encode the visible positions of pictures.
 
     Args:
         encoder: From `build_model`, without a top.
         pictures: `(batch, side, side, 3)`, symbolic.
-        visible: `(batch, h, w, 1)`, symbolic, as large as the last feature map: 1 or 0.
-        count: How many of a picture's are 1.
+        visible: `(batch, h, w, 1)`, symbolic: 1 at visible positions of the last map, else 0.
+        count: Visible positions of each picture.
 
     Returns:
-        The features, `(batch, count, 1, dim)`, and which places they are of.
+        The features, `(batch, count, 1, dim)`, and their positions.
     """
 
     def seen(side: int) -> Any:
@@ -124,12 +123,12 @@ def encode_visible(
 
 
 def decoded(features: Any, places: Places, masking: Masking, patch: int) -> Any:
-    """What every patch is thought to be.
+    """Predict all patches of the pictures.
 
     Args:
         features: Of the visible patches, `(batch, count, 1, dim)`, symbolic.
-        places: Which they are.
-        masking: The decoder.
+        places: Positions of the visible patches.
+        masking: The recipe's section on the decoder.
         patch: Side of a patch, in pixels.
     """
     x = _linear(masking.decoder_width, "decoder_proj")(features)
@@ -140,15 +139,15 @@ def decoded(features: Any, places: Places, masking: Masking, patch: int) -> Any:
 
 
 def visible_count(grid: int, ratio: float) -> int:
-    """How many patches of a picture are seen, as the authors round it.
+    """Number of visible patches of a picture, rounded as the authors do.
 
     Raises:
-        ArgumentError: None would be, or none hidden.
+        ArgumentError: No patch would be visible, or none hidden.
     """
     count = int(grid**2 * (1 - ratio))
     if not 0 < count < grid**2:
         raise ArgumentError(
-            f"Of {grid}x{grid} patches a ratio of {ratio:g} leaves {count} visible. Set "
+            f"With {grid}x{grid} patches, a ratio of {ratio:g} leaves {count} visible. Set "
             "masking.ratio so that some are visible and some are hidden, or make patches smaller "
             "with model.strides, or pictures larger with model.resolution."
         )
@@ -158,7 +157,7 @@ def visible_count(grid: int, ratio: float) -> int:
 def draw_visible(
     pictures: int, grid: int, ratio: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Which patches of each picture are seen: `[pictures, grid, grid, 1]`, 1 or 0.
+    """Draw the visible patches of each picture: `[pictures, grid, grid, 1]`, 1 or 0.
 
     Example:
         >>> int(draw_visible(1, 7, 0.6, np.random.default_rng(0)).sum())
@@ -170,7 +169,7 @@ def draw_visible(
 
 
 def to_patches(pictures: Any, patch: int) -> Any:
-    """`(batch, side, side, c)` to `(batch, h, w, patch * patch * c)`, colours last."""
+    """Reshape `(batch, side, side, c)` to `(batch, h, w, patch * patch * c)`, channels last."""
     _, height, width, channels = pictures.shape
     rows, columns = height // patch, width // patch
     x = ops.reshape(pictures, (-1, rows, patch, columns, patch, channels))
@@ -180,7 +179,7 @@ def to_patches(pictures: Any, patch: int) -> Any:
 
 
 def patch_statistics(patches: Any) -> tuple[Any, Any]:
-    """Mean and deviation of each patch; the variance is the unbiased one."""
+    """Mean and standard deviation of each patch, from the unbiased variance."""
     mean = ops.mean(patches, axis=-1, keepdims=True)
     count = patches.shape[-1]
     variance = ops.sum(ops.square(patches - mean), axis=-1, keepdims=True) / (count - 1)
@@ -188,11 +187,11 @@ def patch_statistics(patches: Any) -> tuple[Any, Any]:
 
 
 class MaskedAutoencoder(keras.Model):  # type: ignore[misc]
-    """Pictures and what is visible of them, to what each patch is thought to be.
+    """Predicts all patches from pictures and the mask of visible patches.
 
     Attributes:
         patch: Side of a patch, in pixels.
-        normalise: Whether patches are compared after normalising each by itself.
+        normalise: Whether each target patch is normalised by its own mean and deviation.
     """
 
     patch: int
@@ -220,7 +219,7 @@ class MaskedAutoencoder(keras.Model):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="convnext")
 class MaskToken(keras.layers.Layer):  # type: ignore[misc]
-    """From a list of places to their map, one learned vector everywhere else."""
+    """Puts listed positions into a map, with one learned vector at all others."""
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the vector, for lists `(batch, count, 1, width)`."""

@@ -1,8 +1,7 @@
-"""A trained network as a folder that every door takes: weights, recipe and labels together.
+"""Writes a trained network as a model directory: weights, preprocessing and labels together.
 
-`predict`, `evaluate`, `embed`, `explain` and `export` read the weights file, which carries its
-recipe, its strides and its labels; the Hugging Face classes and transformers read the two JSON
-files beside it. It knows nothing of training.
+The commands read the weights file, whose metadata has preprocessing, strides and labels; the
+Hugging Face classes and transformers also read the two JSON files in the folder.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ def write_model(
     *,
     unaveraged: Mapping[str, Any] | None = None,
 ) -> WeightsInfo:
-    """Write the folder; an earlier one is replaced once the new one is complete.
+    """Write a model directory atomically, replacing an earlier one.
 
     Args:
-        folder: Where to.
+        folder: Its path.
         weights: Arrays by canonical name.
-        recipe: What they were trained by.
-        labels: What the classes are called.
-        name: What the model is called.
-        unaveraged: Where `weights` are a moving average, those behind it, for a file beside.
+        recipe: The recipe of the training run.
+        labels: Class names.
+        name: Name of the model.
+        unaveraged: If `weights` are a moving average, the plain weights, for a second file.
 
     Raises:
-        TrainingError: It cannot be written; an earlier one is as it was.
+        TrainingError: It cannot be written; an earlier one is unchanged.
     """
     settings = recipe.model
     variant = VARIANTS[settings.variant]

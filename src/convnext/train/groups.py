@@ -1,10 +1,8 @@
-"""How fast each parameter learns, and whether it decays: the papers' parameter groups.
+"""Parameter groups of the papers: layer-wise learning rate, and weight decay or none.
 
-Why it exists: which parameters decay decides whether V2 can be fine-tuned at all (its GRN must
-not), and layer-wise decay of the learning rate is what users of both papers ask for most.
-It knows canonical names, and no optimizer.
+GRN's parameters must not decay, or V2 cannot be fine-tuned.
 
-References: `optim_factory.py` of both official repositories, for the layers' numbers.
+References: `optim_factory.py` of both official repositories, for the numbers of layers.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ DEPTH_OF_TWELVE = 27  # blocks in the third stage of the sizes that twelve group
 
 @dataclass(frozen=True)
 class Group:
-    """What holds for one parameter.
+    """Optimizer settings of a parameter.
 
     Attributes:
         scale: Multiplies the learning rate, and with it the decay.
@@ -41,19 +39,19 @@ class Group:
 def parameter_groups(
     names: Iterable[str], variant: Variant, layer_decay: float = 1.0, grouping: Grouping = "single"
 ) -> dict[str, Group]:
-    """The group of each parameter.
+    """Find the group of each parameter.
 
     Kernels decay; biases, norms, layer scale and GRN do not.
 
     Args:
         names: Canonical names.
         variant: The architecture.
-        layer_decay: The learning rate falls by this factor from layer to layer towards the stem.
-        grouping: `"single"`: every block is a layer. `"twelve"`: V1's groups, of three blocks in
-            the third stage.
+        layer_decay: Factor of the learning rate from each layer to the one before it.
+        grouping: `"single"`: every block is a layer. `"twelve"`: V1's groups, with three blocks of
+            the third stage in each.
 
     Raises:
-        ArgumentError: The variant cannot be grouped like this.
+        ArgumentError: The variant has no grouping of this kind.
 
     Example:
         >>> from convnext.architecture import VARIANTS
@@ -77,9 +75,9 @@ def parameter_groups(
 
 
 def is_matrix(name: str) -> bool:
-    """Whether a parameter mixes a block's or a downsampling's channels: what Muon is for.
+    """Whether Muon updates a parameter: a kernel that mixes channels of a block or downsampling.
 
-    Stem and classifier are left out as in its reference: their inputs or outputs are no features.
+    Stem and classifier are excluded, as in Muon's reference.
 
     Example:
         >>> is_matrix("stage_0_block_0.pwconv1.kernel"), is_matrix("stage_0_block_0.dwconv.kernel")
@@ -89,7 +87,7 @@ def is_matrix(name: str) -> bool:
 
 
 def layer_number(name: str, variant: Variant, grouping: Grouping) -> int:
-    """The number of the layer that a parameter belongs to, from stem to head.
+    """Number of the layer that a parameter belongs to, counted from the stem to the head.
 
     Example:
         >>> from convnext.architecture import VARIANTS

@@ -1,8 +1,6 @@
-"""A run's numbers: a line for each, as JSON, and from them a table and curves.
+"""The metrics of a run: JSON lines, and a CSV table and curves made from them.
 
-Why it exists: whoever looks at a run, while it runs or years later, wants its numbers in the plain
-forms that every tool reads. A run that is resumed first forgets what came after its checkpoint, so
-no step is there twice. It knows no network.
+A resumed run first removes records later than its run state, so that no step is recorded twice.
 """
 
 from __future__ import annotations
@@ -22,18 +20,18 @@ __all__ = ["Journal"]
 
 LINES, TABLE, CURVES = "metrics.jsonl", "metrics.csv", "curves.png"
 
-FEW = 20  # points of a curve that are marked
+FEW = 20  # curves with fewer points have markers
 
 Record = dict[str, Any]
 
 
 class Journal:
-    """The numbers of the run in a folder.
+    """The metrics files of a run.
 
     Args:
         folder: Of the run.
-        tensorboard: Whether to write them for TensorBoard as well.
-        writes: Whether this is the host that writes; others only read.
+        tensorboard: Whether to write for TensorBoard as well.
+        writes: Whether this host writes; other hosts only read.
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool = False, writes: bool = True) -> None:
@@ -42,7 +40,7 @@ class Journal:
         self._board = _board(folder / "tensorboard") if tensorboard and writes else None
 
     def write(self, record: Record) -> None:
-        """Add one record; it has a `step` and a `kind`."""
+        """Append a record, which has a `step` and a `kind`."""
         if not self.writes:
             return
         with (
@@ -57,12 +55,12 @@ class Journal:
             self._board.flush()
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close TensorBoard's files."""
         if self._board:
             self._board.close()
 
     def records(self) -> list[Record]:
-        """Everything so far; a line that a crash cut short is left out."""
+        """Read all records; a line that a crash cut short is skipped."""
         path = self.folder / LINES
         if not path.exists():
             return []
@@ -75,7 +73,7 @@ class Journal:
         return found
 
     def forget_after(self, step: int) -> None:
-        """Leave out what came after a step."""
+        """Remove records after a step."""
         if not self.writes:
             return
         kept = [record for record in self.records() if record["step"] <= step]
@@ -83,7 +81,7 @@ class Journal:
             write_text(self.folder / LINES, "".join(json.dumps(r) + "\n" for r in kept))
 
     def summarise(self, title: str = "") -> None:
-        """Write the table, and the curves where matplotlib is installed."""
+        """Write the table and, if matplotlib is installed, the curves."""
         if not self.writes:
             return
         records = self.records()
@@ -98,7 +96,7 @@ class Journal:
 
 
 def draw_curves(records: Sequence[Record], path: Path, title: str = "") -> bool:
-    """Draw loss, accuracy and learning rate over the epochs; False without matplotlib."""
+    """Draw loss, accuracy and learning rate by epoch; False if matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -149,5 +147,5 @@ def _board(folder: Path) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
-        raise MissingDependencyError("What writes for TensorBoard", "tensorboard") from error
+        raise MissingDependencyError("tensorboardX", "tensorboard") from error
     return SummaryWriter(str(folder))

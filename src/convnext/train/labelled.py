@@ -1,8 +1,6 @@
-"""Labelled pictures by number: all of a data set, or a part of it.
+"""Labelled pictures with random access, which any process can read.
 
-Why it exists: whoever trains needs any picture at any time, in any process, with its class. How
-data sets are found and understood is another file's (`examples`), so that the processes that read
-pictures import little.
+Data sets are opened in `examples`, so that the processes that read pictures import little.
 """
 
 from __future__ import annotations
@@ -23,10 +21,10 @@ from convnext.train.streams import Purpose, check_seed, stream
 
 __all__ = ["CACHE_BYTES", "CACHE_SIDE", "Examples", "hold_out"]
 
-CACHE_SIDE = 96  # pixels: smaller pictures take less memory than time
+CACHE_SIDE = 96  # pixels: up to this size, decoded pictures are worth their memory
 CACHE_BYTES = 2**30  # for all pictures of a data set together
 
-_PROBES = 32  # pictures that are looked at before memory is set aside
+_PROBES = 32  # pictures whose size is read before memory is allocated
 _HASHED_PICTURES = 64
 
 _log = logging.getLogger("convnext")
@@ -36,9 +34,9 @@ class Examples:
     """Labelled pictures.
 
     Args:
-        store: Where they are.
-        labels: The class of each, from 0; all 0 where there are no classes.
-        naming: What the classes are called; None for pictures without classes.
+        store: The pictures.
+        labels: The class of each, from 0; all 0 if there are no classes.
+        naming: Class names; None for pictures without classes.
         rows: The store's row of each; by default all, in order.
 
     Attributes:
@@ -65,28 +63,28 @@ class Examples:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of their numbers; none without labels."""
+        """Class names in the order of their numbers; empty without labels."""
         return self.naming.names if self.naming else ()
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """How many pictures each class has."""
+        """Number of pictures of each class."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
     @property
     def fingerprint(self) -> str:
-        """A digest of names, labels and classes; of arrays, of some pictures as well."""
+        """Digest of names, labels and classes; for arrays, also of some pictures."""
         digest = hashlib.sha256(repr((self.classes, len(self))).encode("utf-8", "surrogateescape"))
         digest.update(self.labels.astype("<i8").tobytes())
         for number in range(len(self)):
             digest.update(self.name(number).encode("utf-8", "surrogateescape") + b"\0")
-        if isinstance(self._store, ArrayStore):  # whose names say nothing
+        if isinstance(self._store, ArrayStore):  # their names are only numbers
             for number in _spread(len(self), _HASHED_PICTURES):
                 digest.update(self.read(number).tobytes())
         return digest.hexdigest()
 
     def read(self, number: int) -> Image.Image:
-        """One picture, decoded, in RGB.
+        """Read a picture, decoded to RGB.
 
         Raises:
             ImageError: It cannot be read.
@@ -94,20 +92,20 @@ class Examples:
         return self._store.read(int(self._rows[number]))
 
     def name(self, number: int) -> str:
-        """What a picture is called: its path below the data's, or its place in an array."""
+        """Name of a picture: its path below the data's, or its index in an array."""
         return self._store.name(int(self._rows[number]))
 
     def subset(self, indices: Sequence[int] | NDArray[Any]) -> Examples:
-        """Some of these, in the order given; classes stay the same."""
+        """Select examples, in the order given; the classes stay the same."""
         chosen = np.asarray(indices, np.int64)
         return Examples(self._store, self.labels[chosen], self.naming, self._rows[chosen])
 
     def cached(self) -> Examples:
-        """The same, kept decoded in memory that processes share, if the pictures are small.
+        """Cache decoded pictures in memory shared by processes, if they are small.
 
-        Nothing is read now but a few of them: each is kept by whoever reads it first. Pictures up
-        to `CACHE_SIDE` pixels wide and high are small, if nearly all have one size and all together
-        take up to `CACHE_BYTES`. Otherwise these examples themselves come back.
+        The process that reads a picture first stores it. Pictures are small if nearly all have one
+        size, up to `CACHE_SIDE` pixels wide and high, and take up to `CACHE_BYTES` together. If
+        they are not, these examples are returned unchanged.
         """
         if self.in_memory:
             return self
@@ -122,11 +120,11 @@ class Examples:
 
     @property
     def in_memory(self) -> bool:
-        """Whether pictures are there, or are kept, as pixels."""
+        """Whether decoded pictures are in memory, or will be cached there."""
         return isinstance(self._store, ArrayStore | CachedStore)
 
     def descriptors(self) -> tuple[int, ...]:
-        """What a process that is to read these must be started with."""
+        """File descriptors that a process must inherit to read these."""
         return self._store.descriptors()
 
     def _common_size(self) -> tuple[int, int] | None:
@@ -142,25 +140,24 @@ class Examples:
 
 
 def hold_out(examples: Examples, fraction: float, seed: int = 0) -> tuple[Examples, Examples]:
-    """Divide examples into some to train on and some to validate with, class by class.
+    """Hold out a fraction of the examples of each class for validation.
 
-    Every class gives the same share, rounded, but keeps one picture at least, and gives one if it
-    has two.
+    The number is rounded, but every class keeps one picture at least, and of two gives one.
 
     Args:
-        examples: All there are.
-        fraction: The share that is held out, between 0 and 1.
-        seed: Decides which.
+        examples: All examples.
+        fraction: The fraction to hold out, between 0 and 1.
+        seed: Selects the pictures.
 
     Returns:
-        Those to train on, and those held out, both in their old order.
+        Training examples and held-out examples, both in their original order.
 
     Raises:
-        ArgumentError: The fraction is not between 0 and 1, or leaves one side without pictures.
+        ArgumentError: The fraction is not between 0 and 1, or one side would be empty.
     """
     check_seed(seed)
     if not 0 < fraction < 1:
-        raise ArgumentError(f"The held-out fraction lies between 0 and 1; got {fraction:g}.")
+        raise ArgumentError(f"The fraction to hold out is between 0 and 1; got {fraction:g}.")
     held = np.zeros(len(examples), bool)
     for label in np.unique(examples.labels):
         members = np.flatnonzero(examples.labels == label)
@@ -169,12 +166,13 @@ def hold_out(examples: Examples, fraction: float, seed: int = 0) -> tuple[Exampl
         held[drawn[:count]] = True
     if not held.any():
         raise ArgumentError(
-            f"No class of these {len(examples)} pictures has two of them, so none can be held out."
+            f"None of the {len(examples)} pictures can be held out: every class has a single one. "
+            "Add pictures, or pass validation data."
         )
     return examples.subset(np.flatnonzero(~held)), examples.subset(np.flatnonzero(held))
 
 
 def _spread(count: int, wanted: int) -> list[int]:
-    """Up to `wanted` numbers below `count`, evenly spread."""
+    """Choose up to `wanted` indices below `count`, evenly spread."""
     wanted = min(count, wanted)
-    return [place * count // wanted for place in range(wanted)]
+    return [index * count // wanted for index in range(wanted)]

@@ -1,8 +1,7 @@
-"""A network that learns: one step on one batch, and its whole state as arrays.
+"""A network with its optimizer: one update on a batch, and the complete state as arrays.
 
-Why it exists: the run's loop should not know which backend computes, and a resumed run must go on
-from every bit that the interrupted one had. It knows no pictures, and no file but the weights to
-start from.
+It hides the backend from the loop, and its state is complete to the bit, so that a resumed run
+continues exactly like an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -47,15 +46,11 @@ class Learner:
     Args:
         model: The network; layers that are not trainable stay as they are.
         variant: Its architecture.
-        optimizer: How it learns.
-        run: In how many parts a batch is computed.
-        loss: What it is trained by; None if the network has a loss of its own.
-        metrics: What else a step says.
-        team: Who learns.
-
-    Attributes:
-        model: The network.
-        optimizer: Its optimizer.
+        optimizer: The recipe's section on the optimizer.
+        run: The recipe's section on the run.
+        loss: The loss function; None if the network has its own.
+        metrics: Metrics that a step returns beside the loss.
+        team: The hosts and devices of the run.
     """
 
     def __init__(
@@ -102,16 +97,16 @@ class Learner:
         learning_rate: float,
         weights: Array | None = None,
     ) -> dict[str, float]:
-        """One update of the weights.
+        """Update the weights once.
 
         Args:
-            inputs: A batch for each of the network's inputs; of a team, this host's part.
-            targets: What they should give; None if the network's own loss needs nothing else.
+            inputs: A batch for each of the network's inputs; with several hosts, this host's rows.
+            targets: Target outputs; None if the network's own loss needs none.
             learning_rate: Of this update.
-            weights: How much each picture counts; None for all the same.
+            weights: Weight of each picture in the loss; None if all are equal.
 
         Returns:
-            The loss, before the update, and the metrics; on PyTorch, of this host's part.
+            The loss before the update, and the metrics; on PyTorch, those of this host's rows.
 
         Raises:
             TrainingError: The batch does not fit into memory.
@@ -121,36 +116,36 @@ class Learner:
         sums: dict[str, float] = {}
         for part in range(self.parts):
             rows = slice(part * count // self.parts, (part + 1) * count // self.parts)
-            given = [array[rows] for array in inputs]
+            arrays = [array[rows] for array in inputs]
             self.model.reset_metrics()
             with memory_errors(count // self.parts):
-                said = self.model.train_on_batch(
-                    given[0] if len(given) == 1 else given,
+                numbers = self.model.train_on_batch(
+                    arrays[0] if len(arrays) == 1 else arrays,
                     None if targets is None else targets[rows],
                     sample_weight=None if weights is None else weights[rows],
                     return_dict=True,
                 )
-            for name, value in said.items():
+            for name, value in numbers.items():
                 sums[name] = sums.get(name, 0.0) + float(value) / self.parts
         return sums
 
     def answers(self, *inputs: Array) -> Array:
-        """What the network answers, outside of training."""
+        """Compute the network's outputs in inference mode."""
         with memory_errors(len(inputs[0])):
             return self.team.predict(self.model, inputs)
 
     def loss(self, *inputs: Array) -> float:
-        """The network's own loss, outside of training."""
+        """Compute the network's own loss in inference mode."""
         with memory_errors(len(inputs[0])):
             return self.team.loss(self.model, inputs)
 
     def adopt(self) -> None:
-        """The moving average starts anew, at the weights as they are."""
+        """Restart the moving average at the present weights."""
         self.optimizer.adopt(self.model.trainable_variables)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The moving average takes the weights' place meanwhile; without one, nothing changes."""
+        """Replace the weights by their moving average, if there is one, inside this context."""
         variables = self.model.trainable_variables[: len(self.optimizer.averages)]
         kept = [_array(variable) for variable in variables]
         for variable, average in zip(variables, self.optimizer.averages, strict=True):
@@ -162,10 +157,10 @@ class Learner:
                 variable.assign(self.team.value(value))
 
     def weights(self, *, averaged: bool = False) -> dict[str, Array]:
-        """Every parameter by canonical name, as arrays of their own.
+        """Copy all parameters, by canonical name.
 
         Args:
-            averaged: Whether the moving average stands for the parameters that have one.
+            averaged: Whether to use the moving average of parameters that have one.
         """
         found = dict(canonical_variables(self.model))
         if averaged and self.optimizer.averages:
@@ -175,10 +170,10 @@ class Learner:
         return {name: _array(variable) for name, variable in found.items()}
 
     def check_same(self) -> None:
-        """See that all hosts begin with the same weights.
+        """Check that all hosts start from the same weights.
 
         Raises:
-            TrainingError: Some do not.
+            TrainingError: They do not.
         """
         if self.team.count == 1:
             return
@@ -187,16 +182,16 @@ class Learner:
             digest.update(array.tobytes())
         self.team.same(
             digest.hexdigest(),
-            "they do not begin with the same weights. Give --init a file that is the same on all "
-            "hosts, and see that all have the same versions of convnext and of the backend.",
+            "they start from different weights. Give --init a file that is the same on all hosts, "
+            "and install the same versions of convnext and of the backend on all.",
         )
 
     def state(self) -> dict[str, Array]:
-        """Everything that the next step depends on, as arrays of their own."""
+        """Copy every array that the next step depends on."""
         return {name: _array(variable) for name, variable in self._variables().items()}
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Go back to what `state` gave.
+        """Restore the arrays that `state` returned.
 
         Raises:
             TrainingError: The state is of another network or optimizer.
@@ -207,8 +202,8 @@ class Learner:
         ]
         if wrong:
             raise TrainingError(
-                f"The checkpoint is of another network or optimizer: {', '.join(wrong[:3])} and "
-                "so on do not fit. Resume with the recipe and backend that the run began with."
+                f"The run state is of another network or optimizer: {', '.join(wrong[:3])} and "
+                "so on do not fit. Resume with the run's original recipe and backend."
             )
         for name, variable in variables.items():
             variable.assign(self.team.value(state[name].astype(str(variable.dtype))))
@@ -217,7 +212,7 @@ class Learner:
     def _variables(self) -> dict[str, Any]:
         names = {id(variable): name for name, variable in canonical_variables(self.model).items()}
         found = {}
-        for number, variable in enumerate(self.model.variables):  # among them the seeds' states
+        for number, variable in enumerate(self.model.variables):  # including seed generators
             found[f"model.{names.get(id(variable), number)}"] = variable
         for number, variable in enumerate(self.optimizer.variables):
             found[f"optimizer.{number}"] = variable
@@ -225,13 +220,7 @@ class Learner:
 
 
 def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
-    """A classifier as a recipe describes it, with random weights.
-
-    Args:
-        recipe: What to build and how it learns.
-        num_classes: Width of the classifier.
-        team: Who learns.
-    """
+    """Build the classifier of a recipe, with random weights."""
     settings, variant = recipe.model, VARIANTS[recipe.model.variant]
     layer_scale = settings.layer_scale
     if layer_scale is None:
@@ -264,9 +253,10 @@ def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
 
 
 def spread_by_fan_in(model: keras.Model) -> None:
-    """Outputs of every kernel begin with the variance of its inputs; the classifier's stay small.
+    """Rescale initial kernels so that outputs have their inputs' variance, except the classifier's.
 
-    0.02 suits the widths of ImageNet's models: at 40 channels it is an eighth of this.
+    The published deviation of 0.02 suits the widths of ImageNet's models: at 40 channels it is an
+    eighth of this.
     """
     for name, variable in canonical_variables(model).items():
         if len(variable.shape) > 1 and not name.startswith("head"):
@@ -279,16 +269,16 @@ def spread_by_fan_in(model: keras.Model) -> None:
 def initialise(
     learner: Learner, init: str | Path, classes: tuple[str, ...], strides: Strides
 ) -> str:
-    """Fill a network with weights; its classifier as well if it is of the same classes.
+    """Load weights into a learner's network, with the classifier if its classes are the same.
 
     Args:
-        learner: Whose network.
+        learner: The learner.
         init: A published checkpoint's name, a file, a model directory, or a run.
-        classes: What the classes are called.
-        strides: Of the network: weights that were trained with others are at a loss at first.
+        classes: Class names of the run.
+        strides: Of the network; the message points out weights that were trained with others.
 
     Returns:
-        What was loaded and what was not.
+        A message about what was loaded.
     """
     source: str | Path = init
     if Path(init).is_dir():
@@ -297,14 +287,14 @@ def initialise(
     with read_weights(source) as weights:
         info = weights.info
         same = _class_names(info) == classes and weights.num_classes == len(classes)
-    said = str(load_weights(learner.model, source, head="keep" if same else "new"))
+    message = str(load_weights(learner.model, source, head="keep" if same else "new"))
     if info.strides not in (None, strides):
-        said += (
+        message += (
             f"\nThese weights were trained with model.strides = {list(info.strides)}, and this "
             f"run has {list(strides)}."
         )
     learner.adopt()
-    return said
+    return message
 
 
 def _class_names(info: WeightsInfo) -> tuple[str, ...] | None:
@@ -319,10 +309,10 @@ def _array(variable: Any) -> Array:
 
 @contextmanager
 def as_recipe_says(run: Run) -> Iterator[None]:
-    """What is built meanwhile has a run's precision, and initial values from its seed.
+    """Set the precision and the seed for models that are built inside this context.
 
-    Initial values and the seeds of layers all come from Python's own generator;
-    `keras.utils.set_random_seed` would import TensorFlow wherever it is installed, for 3 s.
+    Initial values and seeds of layers come from Python's generator alone; unlike this,
+    `keras.utils.set_random_seed` imports TensorFlow where it is installed, which takes 3 s.
     """
     policy, drawn = keras.config.dtype_policy(), random.getstate()
     keras.config.set_dtype_policy(POLICIES[actual_precision(run.precision)])
@@ -339,15 +329,14 @@ MEMORY_SIGNS = ("out of memory", "resource_exhausted", "resourceexhausted", "can
 
 @contextmanager
 def memory_errors(pictures: int) -> Iterator[None]:
-    """Every backend has its own words for a batch that is too large."""
+    """Turn every backend's out-of-memory error into a `TrainingError`."""
     try:
         yield
     except (RuntimeError, MemoryError, ValueError) as error:
-        said = f"{type(error).__name__} {error}".lower()
-        if not isinstance(error, MemoryError) and not any(s in said for s in MEMORY_SIGNS):
+        text = f"{type(error).__name__} {error}".lower()
+        if not isinstance(error, MemoryError) and not any(s in text for s in MEMORY_SIGNS):
             raise
         raise TrainingError(
             f"{pictures} pictures at once do not fit into memory. Compute batches in parts with "
-            "run.accumulate, which changes no result, or make run.batch_size or model.resolution "
-            "smaller."
+            "run.accumulate (same result), or reduce run.batch_size or model.resolution."
         ) from error

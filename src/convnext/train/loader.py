@@ -1,8 +1,6 @@
-"""Batches ahead of the training step, in order, the same ones whoever makes them.
+"""Loads training batches ahead of the step, identical for any number of workers.
 
-Why it exists: a step that waits for pictures wastes the machine, and a run that is resumed or moved
-to another machine must see the same bytes. Workers fill parts of batches in shared memory; here
-they are put in order and mixed. It knows nothing of models.
+Workers fill slices of batches in shared memory; this process mixes them and yields them in order.
 """
 
 from __future__ import annotations
@@ -31,19 +29,19 @@ from convnext.train.order import Order
 from convnext.train.pool import Pool
 from convnext.train.streams import Purpose, check_seed, stream
 from convnext.train.team_order import PairedOrder
-from convnext.train.worker import Job, Task
+from convnext.train.worker import BatchMaker, Slice
 
-__all__ = ["Batch", "Loader", "evaluation_batches"]
+__all__ = ["Loader", "TrainingBatch", "evaluation_batches"]
 
 _log = logging.getLogger("convnext")
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """What one step trains on.
+class TrainingBatch:
+    """The input of a training step.
 
     Attributes:
-        step: Its number.
+        step: Number of the step.
         pictures: `[n, size, size, 3]`, float32, augmented, normalised and mixed.
         targets: `[n, classes]`, float32, smoothed and mixed; no columns without a mixer.
         bad: Pictures that could not be read and were replaced, each with the reason.
@@ -56,30 +54,30 @@ class Batch:
 
 
 class Loader:
-    """A run's batches.
+    """Iterates over the batches of a run.
 
-    Batch `n` is a function of the data, the settings, the seed, the batch size and `n`: neither the
-    number of workers nor where one began plays a part. With shards, the pictures of all hosts
-    together are those of one host, and mixed with the same others (see `team_order`).
+    Batch `n` depends on the data, the settings, the seed, the batch size and `n` alone, not on the
+    number of workers or the first step. Several hosts together have the pictures of a single host,
+    mixed in the same pairs (see `team_order`).
 
     Args:
         examples: The pictures.
-        augmentation: What is done to each.
-        mixer: What is done to a batch and its labels; None for pictures without labels.
-        order: Which example comes when.
+        augmentation: Transforms each picture.
+        mixer: Mixes batches and labels; None for pictures without labels.
+        order: Order of the examples.
         batch_size: Of all hosts together.
         seed: Of the run.
-        workers: Processes that read and augment; 0 does it in this one, when a batch is asked for.
-            By default one for each processor (on Windows 0, as there are no others).
-        prefetch: Batches that are made ahead. By default four, or fewer large ones.
-        shard: Which host this is, of how many. Each has the same even number of every batch.
+        workers: Processes that read and augment; with 0, this process does so when a batch is
+            requested. By default one for each processor (on Windows 0, the only choice).
+        prefetch: Batches made ahead. By default four, or fewer if they are large.
+        host: Rank of this host and number of hosts. Each has an equal, even number of rows.
 
     Attributes:
-        waited: Seconds that were spent on waiting for pictures and mixing them.
-        bad: Each picture that could not be read, with the reason.
+        waited: Seconds spent waiting for pictures and mixing them.
+        bad: Pictures that could not be read, each with the reason.
 
     Raises:
-        ArgumentError: A number is not allowed, or the mixer has other classes than the data.
+        ArgumentError: A number is not allowed, or the mixer has fewer classes than the data.
     """
 
     def __init__(  # noqa: PLR0913
@@ -93,32 +91,32 @@ class Loader:
         seed: int,
         workers: int | None = None,
         prefetch: int | None = None,
-        shard: tuple[int, int] = (0, 1),
+        host: tuple[int, int] = (0, 1),
     ) -> None:
         check_seed(seed)
         if workers is None:
             workers = available_processors() if os.name == "posix" else 0
-        _check(examples, mixer, order, batch_size, shard[1])
+        _check(examples, mixer, order, batch_size, host[1])
         if workers < 0 or (prefetch is not None and prefetch < 1):
             raise ArgumentError(
                 f"workers is 0 or more and prefetch 1 or more; got {workers} and {prefetch}."
             )
-        local = batch_size // shard[1]
-        part = order if shard == (0, 1) else PairedOrder(order, *shard, batch_size)
-        self._job = Job(examples.cached(), augmentation, part, local, seed)
+        local = batch_size // host[1]
+        part = order if host == (0, 1) else PairedOrder(order, *host, batch_size)
+        self._maker = BatchMaker(examples.cached(), augmentation, part, local, seed)
         self._mixer = mixer
-        self._pool = Pool(self._job, workers, prefetch) if workers else None
+        self._pool = Pool(self._maker, workers, prefetch) if workers else None
         self._runs = 0
         self.waited = 0.0
         self.bad: dict[str, str] = {}
 
-    def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
-        """The batches from one step up to another, which is left out.
+    def batches(self, start_step: int, stop_step: int) -> Iterator[TrainingBatch]:
+        """Iterate over the batches of a range of steps.
 
         Args:
-            start_step: The first.
-            stop_step: The one behind the last. Batches are made ahead up to here, so ask for many
-                at once.
+            start_step: The first step.
+            stop_step: The step after the last. Batches are made ahead up to here, so pass a long
+                range.
 
         Raises:
             ImageError: Most pictures cannot be read.
@@ -126,29 +124,32 @@ class Loader:
         """
         if not 0 <= start_step <= stop_step:
             raise ArgumentError(
-                f"Steps are counted from 0 up: got {start_step} to {stop_step} (left out)."
+                f"Steps are 0 or more, and stop_step is not below start_step; got {start_step} and "
+                f"{stop_step}."
             )
         self._runs += 1
         return self._iterate(start_step, stop_step, self._runs)
 
-    def _iterate(self, start: int, stop: int, run: int) -> Iterator[Batch]:
+    def _iterate(self, start: int, stop: int, run: int) -> Iterator[TrainingBatch]:
         if self._pool:
             self._pool.begin(start, stop)
         for step in range(start, stop):
             if run != self._runs:
-                raise ArgumentError("These batches ended when others were asked for.")
+                raise ArgumentError(
+                    "This iterator ended when batches() was called again. Use the latest one."
+                )
             began = time.perf_counter()
             batch = self._pool.take(step, self._mixed) if self._pool else self._make(step)
             self.waited += time.perf_counter() - began
             self._report(batch)
             yield batch
 
-    def _make(self, step: int) -> Batch:
-        job = self._job
-        size = job.transform.size
-        pictures = np.empty((job.batch_size, size, size, 3), np.float32)
-        labels = np.empty(job.batch_size, np.int64)
-        bad = job.fill(Task(step, 0, 0, job.batch_size), pictures, labels)
+    def _make(self, step: int) -> TrainingBatch:
+        maker = self._maker
+        size = maker.transform.size
+        pictures = np.empty((maker.batch_size, size, size, 3), np.float32)
+        labels = np.empty(maker.batch_size, np.int64)
+        bad = maker.fill(Slice(step, 0, 0, maker.batch_size), pictures, labels)
         return self._mixed(step, pictures, labels, bad)
 
     def _mixed(
@@ -157,20 +158,20 @@ class Loader:
         pictures: NDArray[np.float32],
         labels: NDArray[np.int64],
         bad: tuple[tuple[str, str], ...],
-    ) -> Batch:
+    ) -> TrainingBatch:
         if self._mixer is None:
-            return Batch(step, pictures.copy(), np.zeros((len(labels), 0), np.float32), bad)
-        generator = stream(self._job.seed, Purpose.MIXING, step)
-        return Batch(step, *self._mixer(pictures, labels, generator), bad)
+            return TrainingBatch(step, pictures.copy(), np.zeros((len(labels), 0), np.float32), bad)
+        generator = stream(self._maker.seed, Purpose.MIXING, step)
+        return TrainingBatch(step, *self._mixer(pictures, labels, generator), bad)
 
-    def _report(self, batch: Batch) -> None:
+    def _report(self, batch: TrainingBatch) -> None:
         for name, reason in batch.bad:
             if name not in self.bad:
                 self.bad[name] = reason
-                _log.warning("%s is left out: %s", name, reason)
+                _log.warning("%s is skipped: %s", name, reason)
 
     def close(self) -> None:
-        """End the workers. What was given stays; nothing more can be asked for."""
+        """End the workers; batches already yielded stay valid."""
         self._runs += 1
         if self._pool:
             self._pool.close()
@@ -192,11 +193,12 @@ def _check(
 ) -> None:
     if len(order) != len(examples):
         raise ArgumentError(
-            f"The order is that of {len(order)} examples, and there are {len(examples)}."
+            f"The order is of {len(order)} examples, and the data has {len(examples)}. Make it "
+            "from the same examples."
         )
     if batch_size < 1 or batch_size % hosts:
         raise ArgumentError(
-            f"batch_size is 1 or more, the same on each of {hosts} hosts; got {batch_size}."
+            f"batch_size is a positive multiple of the number of hosts, {hosts}; got {batch_size}."
         )
     highest = int(examples.labels.max())
     if mixer is not None and highest >= mixer.num_classes:
@@ -209,19 +211,19 @@ def _check(
 def evaluation_batches(
     examples: Examples, preprocess: Preprocess, batch_size: int, workers: int | None = None
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64], int]]:
-    """All pictures in order as the model will see them in use, in batches of one size.
+    """Iterate over all pictures in order, preprocessed as in inference, in batches of one size.
 
     Args:
-        examples: The pictures. Those that cannot be read are left out, with a warning. If they are
-            small and come more than once, give `examples.cached()`.
-        preprocess: The model's recipe.
+        examples: The pictures. Unreadable ones are skipped with a warning. If they are small and
+            read more than once, pass `examples.cached()`.
+        preprocess: The model's preprocessing.
         batch_size: Pictures in a batch.
-        workers: Threads that read ahead; by default one for each processor, or a single one where
-            pixels are in memory, as threads that hardly decode only wait for each other.
+        workers: Threads that read ahead; by default one for each processor, or a single one if
+            pixels are in memory, as there is nothing to decode in parallel.
 
     Yields:
-        `[batch_size, size, size, 3]` float32, `[batch_size]` int64, and how many of these are real:
-        behind them, the last batch has zeros.
+        `[batch_size, size, size, 3]` float32, `[batch_size]` int64, and the number of pictures: the
+        last batch is padded with zeros.
     """
     named = (Named(examples.name(number), cast("Any", number)) for number in range(len(examples)))
     read = cast("Any", examples.read)
@@ -233,7 +235,7 @@ def evaluation_batches(
         values = normalise(batch.pixels, preprocess)
         for name, value in batch.outcomes(list(values)):
             if isinstance(value, ImageError):
-                _log.warning("%s is left out: %s", name, value)
+                _log.warning("%s is skipped: %s", name, value)
             else:
                 pictures[count], labels[count] = value, examples.labels[number]
                 count += 1

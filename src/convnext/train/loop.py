@@ -1,15 +1,15 @@
-"""The loop of a run, whatever is learnt: steps, numbers, checkpoints, interruptions.
+"""The training loop: steps, metrics, validation, run states, interruptions.
 
-What is learnt is a `Task`: a classifier (`training`) or a masked autoencoder (`pretraining`).
+Its `Objective` is a classifier (`training`) or a masked autoencoder (`pretraining`).
 
-    RUN/recipe.toml, run.json      how it began
-    RUN/metrics.jsonl, .csv        its numbers;  curves.png  drawn
-    RUN/checkpoints/step-*         to go on from
-    RUN/model/                     the result: the last weights, averaged where the recipe says so
-    RUN/best/                      the same, where validation was best
+    RUN/recipe.toml, run.json      how the run started
+    RUN/metrics.jsonl, .csv        its metrics;  curves.png  draws them
+    RUN/checkpoints/step-*         run states, to resume from
+    RUN/model/                     the result: the last weights, averaged if the recipe says so
+    RUN/best/                      the same, of the best validation
 
-Several hosts go through the loop in step (see `team`): after each they agree on its numbers and on
-whether to go on, and the first one alone writes.
+Several hosts run the loop in lockstep (see `team`): after each step they exchange its numbers and
+whether to stop, and the first host alone writes files.
 """
 
 from __future__ import annotations
@@ -30,64 +30,64 @@ from tqdm import tqdm
 
 from convnext.atomic import remove_temporaries
 from convnext.errors import TrainingError
-from convnext.train.checkpoints import Checkpoint, Checkpoints
+from convnext.train.checkpoints import RunState, RunStates
 from convnext.train.journal import Journal
-from convnext.train.loader import Batch, Loader
+from convnext.train.loader import Loader, TrainingBatch
 from convnext.train.recipe import Run
-from convnext.train.schedule import Plan
+from convnext.train.schedule import Schedule
 from convnext.train.session import CHECKPOINTS
 from convnext.train.team import ALONE, Team, lost
 
-__all__ = ["Loop", "Outcome", "Task", "Validation", "stopping"]
+__all__ = ["Loop", "Objective", "RunResult", "Validation", "stopping"]
 
 Say = Callable[[str], object]
 Numbers = Mapping[str, float]
 
 
 class Validation(NamedTuple):
-    """What a validation found.
+    """The result of a validation.
 
     Attributes:
-        numbers: By name, for the metrics.
-        score: What is best when it is highest.
-        said: The same in words.
+        numbers: Metrics by name.
+        score: The number by which models are compared; higher is better.
+        message: The metrics as text.
     """
 
     numbers: Numbers
     score: float
-    said: str
+    message: str
 
 
-class Task(Protocol):
-    """What is learnt."""
+class Objective(Protocol):
+    """Interface of a model in training."""
 
-    def step(self, batch: Batch, learning_rate: float) -> Numbers:
-        """One update; the `loss` is among what it says."""
+    def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:
+        """Update the weights once; returns the `loss` and other numbers."""
 
     def validate(self) -> Validation | None:
-        """How good it is by now; None if there is nothing to validate with."""
+        """Validate the model; None without validation data."""
 
     def state(self) -> Mapping[str, Any]:
-        """Everything that the next step depends on, as arrays."""
+        """Copy every array that the next step depends on."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state` gave."""
+        """Restore the arrays that `state` returned."""
 
     def write(self, folder: Path) -> None:
-        """Write what was learnt as a model directory; of several hosts, one does."""
+        """Write the model as a model directory; only the first host calls it."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
+class RunResult:
+    """The result of a run.
 
     Attributes:
         folder: Of the run.
-        steps: Updates that were done.
-        finished: False if it was interrupted; it can be resumed.
-        validation: The numbers of the last validation; empty if there was none.
-        best: The best score of all validations: for a classifier the accuracy.
-        bad: Pictures that could not be read, with the reason.
+        steps: Updates done.
+        finished: False if it was interrupted and can be resumed.
+        validation: Metrics of the last validation; empty if there was none.
+        best: The best score of all validations; a classifier's is its accuracy.
+        bad: Pictures that could not be read, each with the reason.
     """
 
     folder: Path
@@ -99,18 +99,18 @@ class Outcome:
 
     @property
     def model(self) -> Path:
-        """The directory of the result."""
+        """The model directory with the result."""
         return self.folder / "model"
 
     @property
     def accuracy(self) -> float | None:
-        """Of the last validation; of the averaged weights where there are some."""
+        """Accuracy of the last validation, of averaged weights if there are any."""
         return self.validation.get("average_accuracy", self.validation.get("accuracy"))
 
 
 @dataclass
 class _Window:
-    """What has been seen since the last line in the metrics."""
+    """Sums of the numbers of steps since the last line of the metrics."""
 
     steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -125,8 +125,6 @@ class _Window:
 
 
 class _Clock:
-    """How fast it goes, since it was last asked."""
-
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
         self.restart()
@@ -145,94 +143,94 @@ class _Clock:
 
 
 class Loop:
-    """One run, from where it stands to its end.
+    """A run, from its run state to its end.
 
     Args:
         folder: Of the run.
-        task: What is learnt.
-        run: How often what is done.
-        plan: How long.
-        journal: Where numbers go.
-        say: Called with each line of what happens.
-        team: Who takes part.
+        objective: The model in training.
+        run: The recipe's section on the run.
+        schedule: Length of the run and its learning rate.
+        journal: Writes the metrics.
+        say: Called with each message.
+        team: The hosts and devices of the run.
     """
 
     def __init__(
         self,
         folder: Path,
-        task: Task,
+        objective: Objective,
         run: Run,
-        plan: Plan,
+        schedule: Schedule,
         journal: Journal,
         say: Say,
         team: Team = ALONE,
     ) -> None:
         self.folder = folder
-        self.task = task
+        self.objective = objective
         self.run = run
-        self.plan = plan
+        self.schedule = schedule
         self.journal = journal
         self.say = say
         self.team = team
-        self.checkpoints = Checkpoints(folder / CHECKPOINTS, run.keep)
+        self.states = RunStates(folder / CHECKPOINTS, run.keep)
         self.done = 0
         self.window = _Window()
         self.validation: dict[str, float] = {}
         self.best: float | None = None
         self.bad: dict[str, str] = {}
-        self.kept = 0.0  # when the last checkpoint was written
+        self.state_written = 0.0  # time of the last run state
 
     @property
     def epoch(self) -> float:
-        """Epochs that are done."""
-        return round(self.done / self.plan.epoch, 4)
+        """Epochs done."""
+        return round(self.done / self.schedule.epoch_steps, 4)
 
     def resume(self) -> bool:
-        """Go to the last checkpoint; False if there is none.
+        """Restore the latest run state; False if there is none.
 
         Raises:
-            TrainingError: It is another one for some host.
+            TrainingError: The hosts see different ones.
         """
-        last = self.checkpoints.latest()
+        last = self.states.latest()
         self.team.same(
             str(last and last.step),
-            f"they see other checkpoints in {self.checkpoints.folder}. The folder of a run is one "
-            "that all hosts share.",
+            f"they see different run states in {self.states.folder}. Use a folder that all hosts "
+            "share.",
         )
         if last is not None:
-            self.task.restore(last.arrays)
-            self._recall(last)
-            self.say(f"Going on after step {self.done:,} of {self.plan.total:,}.")
+            self.objective.restore(last.arrays)
+            self._restore(last)
+            self.say(f"Resuming after step {self.done:,} of {self.schedule.total:,}.")
         self.journal.forget_after(self.done)
         return last is not None
 
-    def _recall(self, checkpoint: Checkpoint) -> None:
-        facts = checkpoint.facts
+    def _restore(self, state: RunState) -> None:
+        facts = state.facts
         try:
             self.window = _Window(**facts["window"])
             self.validation, self.best = facts["validation"], facts["best"]
             self.bad = facts["bad"]
         except (KeyError, TypeError) as error:
             raise TrainingError(
-                f"The checkpoint in {self.checkpoints.folder} was written by another version of "
-                "convnext. Go on with the version that run.json names, or begin anew."
+                f"The run state in {self.states.folder} was written by another version of "
+                "convnext. Resume with the version in run.json, or start a new run."
             ) from error
-        self.done = checkpoint.step
+        self.done = state.step
 
-    def go(self, loader: Loader, stop: threading.Event, *, progress: bool) -> Outcome:
-        """All steps that are left.
+    def train(self, loader: Loader, stop: threading.Event, *, progress: bool) -> RunResult:
+        """Do all remaining steps.
 
         Args:
             loader: The batches.
-            stop: Set to end after the step.
-            progress: Whether to show a bar where there is a terminal.
+            stop: If set, the run stops after the present step.
+            progress: Whether to show a bar if there is a terminal.
 
         Raises:
-            TrainingError: The run cannot go on.
+            TrainingError: The run cannot continue.
         """
         loader.bad.update(self.bad)
         bar = tqdm(
-            total=self.plan.total,
+            total=self.schedule.total,
             initial=self.done,
             unit="step",
             dynamic_ncols=True,
@@ -240,7 +238,7 @@ class Loop:
         )
         with bar, lost(self.team):
             self._steps(loader, stop, bar)
-        finished = self.done == self.plan.total
+        finished = self.done == self.schedule.total
         if finished:
             self._write("model")
             self.journal.summarise(str(self.folder))
@@ -253,47 +251,48 @@ class Loop:
         if finished:
             self.say(f"The model is in {self.folder / 'model'}.")
         else:
-            self.say(f"Interrupted after step {self.done:,}; go on with --resume.")
-        self.team.barrier()  # nobody leaves before everything is written
-        return Outcome(self.folder, self.done, finished, self.validation, self.best, self.bad)
+            self.say(f"Interrupted after step {self.done:,}; resume with --resume.")
+        self.team.barrier()  # hosts exit once all files are written
+        return RunResult(self.folder, self.done, finished, self.validation, self.best, self.bad)
 
     def _steps(self, loader: Loader, stop: threading.Event, bar: Any) -> None:
-        run, total = self.run, self.plan.total
-        validate_every = max(1, round(run.validate_every * self.plan.epoch))
-        self.kept, clock = time.monotonic(), _Clock(loader)
+        run, total = self.run, self.schedule.total
+        validate_every = max(1, round(run.validate_every * self.schedule.epoch_steps))
+        self.state_written, clock = time.monotonic(), _Clock(loader)
 
-        def wishes() -> list[bool]:
-            return [time.monotonic() - self.kept > 60 * run.checkpoint_minutes, stop.is_set()]
+        def flags() -> list[bool]:
+            minutes = (time.monotonic() - self.state_written) / 60
+            return [minutes > run.checkpoint_minutes, stop.is_set()]
 
         for batch in loader.batches(self.done, total):
-            due, stopped = self._step(batch, wishes)
+            due, stopped = self._step(batch, flags)
             clock.pictures += len(batch.pictures) * self.team.count
             bar.update()
             last = self.done == total
-            ends_stretch = last or self.done % validate_every == 0
+            validates = last or self.done % validate_every == 0
             if last or self.done % run.log_every == 0:
                 bar.set_postfix_str(self._log(clock.rates()))
-            if ends_stretch:
+            if validates:
                 bar.clear()
                 self._validate()
                 clock.restart()
-                due, stopped = self.team.agree({}, wishes())[1]
-            if due or ends_stretch or stopped:
-                self._keep()
-                self.kept = time.monotonic()
+                due, stopped = self.team.agree({}, flags())[1]
+            if due or validates or stopped:
+                self._write_state()
+                self.state_written = time.monotonic()
             if stopped:
                 return
 
-    def _step(self, batch: Batch, wishes: Callable[[], list[bool]]) -> list[bool]:
-        """One update; what any host wishes after it holds for all."""
-        own = self.task.step(batch, self.plan.schedule(self.done))
-        numbers, agreed = self.team.agree(own, wishes())
+    def _step(self, batch: TrainingBatch, flags: Callable[[], list[bool]]) -> list[bool]:
+        """Update once; returns the flags, each true if it is true on any host."""
+        own = self.objective.step(batch, self.schedule.learning_rate(self.done))
+        numbers, agreed = self.team.agree(own, flags())
         if not math.isfinite(numbers["loss"]):
             raise TrainingError(
-                f"The loss became {numbers['loss']} at step {self.done:,}. The last checkpoint in "
-                f"{self.folder / CHECKPOINTS} is from before. Begin anew with a smaller "
-                "optimizer.learning_rate, a longer optimizer.warmup_epochs or "
-                "optimizer.clip_norm = 1.0."
+                f"The loss became {numbers['loss']} at step {self.done:,}. Start a new run with a "
+                "smaller optimizer.learning_rate, a longer optimizer.warmup_epochs or "
+                "optimizer.clip_norm = 1.0. The last run state before this is in "
+                f"{self.folder / CHECKPOINTS}."
             )
         self.done += 1
         self.window.add(numbers)
@@ -301,10 +300,10 @@ class Loop:
         return agreed
 
     def _log(self, rates: Numbers) -> str:
-        """Write the means since the last line; the line for the bar."""
+        """Write the means since the last line of the metrics; returns the bar's text."""
         means = self.window.means()
         self.window = _Window()
-        rate = self.plan.schedule(self.done - 1)
+        rate = self.schedule.learning_rate(self.done - 1)
         self.journal.write(
             {
                 "kind": "train",
@@ -319,7 +318,7 @@ class Loop:
         return ", ".join([*shown, f"rate {rate:.1e}", f"{rates['pictures_per_second']:,.0f} pic/s"])
 
     def _validate(self) -> None:
-        found = self.task.validate()
+        found = self.objective.validate()
         if found is None:
             return
         self.validation = dict(found.numbers)
@@ -329,17 +328,17 @@ class Loop:
         record = {"kind": "validation", "step": self.done, "epoch": self.epoch}
         self.journal.write({**record, **found.numbers})
         self.journal.summarise(str(self.folder))
-        self.say(f"epoch {self.epoch:g}: {found.said}")
+        self.say(f"epoch {self.epoch:g}: {found.message}")
 
     def _write(self, name: str) -> None:
         if self.team.is_first:
             remove_temporaries(self.folder)
-            self.task.write(self.folder / name)
+            self.objective.write(self.folder / name)
 
-    def _keep(self) -> None:
+    def _write_state(self) -> None:
         if self.team.count > 1:
-            for said in self.team.texts(json.dumps(self.bad)):
-                self.bad.update(json.loads(said))
+            for text in self.team.texts(json.dumps(self.bad)):
+                self.bad.update(json.loads(text))
         if not self.team.is_first:
             return
         facts = {
@@ -348,24 +347,24 @@ class Loop:
             "best": self.best,
             "bad": self.bad,
         }
-        self.checkpoints.write(Checkpoint(self.done, self.task.state(), facts))
+        self.states.write(RunState(self.done, self.objective.state(), facts))
 
 
 @contextmanager
 def stopping() -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM asks for a stop after the step; the second one ends at once."""
+    """Yield an event that the first Ctrl-C or SIGTERM sets; the second one ends the process."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
     before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
-    def ask(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         event.set()
         signal.signal(number, before[number])
 
     for number in before:
-        signal.signal(number, ask)
+        signal.signal(number, handle)
     try:
         yield event
     finally:

@@ -1,10 +1,7 @@
-"""Mixup and cutmix: a batch blended with itself, read backwards, and its labels likewise.
-
-Why it exists: classes become rows of numbers here, smoothed and mixed in one go, so that the loss
-is always the same cross-entropy. It knows nothing of pictures but their shape.
+"""Mixup, cutmix and label smoothing of a batch, each picture with its mirror in the batch.
 
 References: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2017; Yun et al., "CutMix",
-2019; both over a whole batch at a time, as timm has it and the authors trained.
+2019; both drawn once for a whole batch, as in timm and the authors' training.
 """
 
 from __future__ import annotations
@@ -26,24 +23,24 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Mixing:
-    """How pictures and labels of a batch are mixed."""
+    """Mixing settings of a recipe."""
 
     mixup: float = setting(0.0, "alpha of mixup's beta distribution; 0 for none", low=0)
     cutmix: float = setting(0.0, "alpha of cutmix's beta distribution; 0 for none", low=0)
     probability: float = setting(1.0, "of mixing a batch at all", low=0, high=1)
-    switch: float = setting(0.5, "of cutmix, where both are on", low=0, high=1)
-    smoothing: float = setting(0.0, "label smoothing: this much is shared by all", low=0, high=1)
+    switch: float = setting(0.5, "probability of cutmix if both are on", low=0, high=1)
+    smoothing: float = setting(0.0, "label smoothing: target shared by all classes", low=0, high=1)
 
     def __post_init__(self) -> None:
         check(self)
 
 
 class Mixture(NamedTuple):
-    """What is done to one batch.
+    """The mixing drawn for a batch.
 
     Attributes:
-        share: Of each picture itself; the rest is its partner's.
-        box: Top, bottom, left and right of what is cut from the partner; None blends them.
+        share: Weight of a picture; the rest is its partner's.
+        box: Top, bottom, left and right of the box cut from the partner; None for mixup.
     """
 
     share: float
@@ -51,7 +48,7 @@ class Mixture(NamedTuple):
 
 
 def cut_box(height: int, width: int, share: float, center: tuple[int, int]) -> Mixture:
-    """Cutmix's box around a centre, clipped at the borders, and the share that this leaves.
+    """Cutmix's box around a centre, clipped at the borders, and the share that remains.
 
     Example:
         >>> cut_box(8, 8, 0.75, (0, 4))
@@ -67,11 +64,7 @@ def cut_box(height: int, width: int, share: float, center: tuple[int, int]) -> M
 
 
 class Mixer:
-    """Batches and their classes to mixed batches and targets.
-
-    Args:
-        settings: What to do.
-        num_classes: How many numbers a target has.
+    """Mixes batches, and turns their classes into targets.
 
     Example:
         >>> mixer = Mixer(Mixing(smoothing=0.2), num_classes=2)
@@ -82,12 +75,12 @@ class Mixer:
 
     def __init__(self, settings: Mixing, num_classes: int) -> None:
         if num_classes < 1:
-            raise ArgumentError(f"Targets need at least one class; got num_classes={num_classes}.")
+            raise ArgumentError(f"num_classes is 1 or more; got {num_classes}.")
         self.settings = settings
         self.num_classes = num_classes
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Mixture:
-        """Decide what to do with one batch."""
+        """Draw the mixing of a batch."""
         settings = self.settings
         if not (settings.mixup or settings.cutmix) or rng.random() >= settings.probability:
             return Mixture(1.0)
@@ -104,22 +97,22 @@ class Mixer:
     def apply(
         self, pictures: Floats, labels: NDArray[np.integer], mixture: Mixture
     ) -> tuple[Floats, Floats]:
-        """Mix one batch; what is given stays as it is.
+        """Mix a batch into new arrays.
 
         Args:
             pictures: `[n, height, width, 3]`.
             labels: `[n]`.
-            mixture: What to do.
+            mixture: From `draw`.
 
         Returns:
-            Mixed pictures and `[n, num_classes]` targets, both new.
+            Mixed pictures and `[n, num_classes]` targets.
         """
         return _mixed(pictures, mixture), self._targets(labels, mixture.share)
 
     def __call__(
         self, pictures: Floats, labels: NDArray[np.integer], rng: np.random.Generator
     ) -> tuple[Floats, Floats]:
-        """Mix one batch as chance has it."""
+        """Draw a mixing and apply it."""
         _, height, width, _ = pictures.shape
         return self.apply(pictures, labels, self.draw(height, width, rng))
 

@@ -1,9 +1,8 @@
-"""Muon for the matrices inside the blocks, AdamW for everything else.
+"""Muon for the matrices of blocks and downsamplings, AdamW for all other parameters.
 
-Why it exists: a small network that is trained for minutes or hours on a CPU learns more from each
-picture if its matrices move equally far in all directions. Keras' Muon has one learning rate for
-all parameters and leaves the downsampling convolutions out; decay, groups, clipping and averages
-are AdamW's here.
+Small networks learn more from each picture with updates of equal size in all directions. Unlike
+Keras' Muon, this one has parameter groups and includes the downsampling convolutions; decay,
+clipping and averages are AdamW's.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ __all__ = ["Muon", "orthogonal"]
 
 MOMENTUM = 0.95
 STEPS = 5
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # drive singular values to about 1, fast rather than near
-ADAMS_SIZE = 0.2  # root mean square of AdamW's updates; with it one learning rate suits both
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # chosen for few steps, not for exact singular values of 1
+ADAMS_SIZE = 0.2  # root mean square of AdamW's updates, so that one learning rate suits both
 SMALLEST_NORM = 1e-7
 
 
@@ -35,9 +34,9 @@ class Muon(AdamW):
 
     Args:
         groups: One for each trainable variable, in their order.
-        matrices: Which of them are matrices; a convolution's kernel is one, of its inputs by its
+        matrices: Whether each of them is a matrix; a convolution's kernel is one of inputs by
             outputs.
-        options: See `AdamW`; both betas and epsilon are for the parameters that are no matrices.
+        options: See `AdamW`; betas and epsilon apply to the parameters that are no matrices.
 
     References: Jordan et al., https://kellerjordan.github.io/posts/muon/ ; Liu et al. for the size
     of an update, https://arxiv.org/abs/2502.16982
@@ -72,7 +71,7 @@ class Muon(AdamW):
             for gradient, variable in itertools.compress(pairs, turned):
                 ahead = self._ahead(gradient, variable)
                 alike[ahead.shape].append((variable, ahead))
-            for members in alike.values():  # those of one shape turn together
+            for members in alike.values():  # matrices of one shape in one product
                 steps = orthogonal(torch.stack([ahead for _, ahead in members]))
                 for (variable, _), step in zip(members, steps, strict=True):
                     self._move(variable, step, learning_rate)
@@ -80,7 +79,7 @@ class Muon(AdamW):
         super()._torch_update([g for g, _ in others], [v for _, v in others], learning_rate)
 
     def _ahead(self, gradient: Any, variable: Any) -> Any:
-        """The matrix whose directions count: the gradient, carried on by the mean it adds to."""
+        """Nesterov momentum of a gradient, as a matrix."""
         mean = self._means[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype)
         self.assign_add(mean, (gradient - mean) * (1 - MOMENTUM))
@@ -95,14 +94,14 @@ class Muon(AdamW):
         self.assign(variable, variable * kept - rate * size * step)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Return the arguments of `from_config`."""
         return {**super().get_config(), "matrices": self.matrices}
 
 
 def orthogonal(matrix: Any) -> Any:
-    """The matrix with all its singular values near 1, or each of a stack: Newton and Schulz.
+    """Set the singular values of a matrix, or of a stack of them, near 1: Newton-Schulz iteration.
 
-    The products are of the smaller square alone, half the work of iterating over the matrix.
+    Iterating on the smaller square product takes half the work of iterating on the matrix.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[-2] > matrix.shape[-1]

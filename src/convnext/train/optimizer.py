@@ -1,8 +1,8 @@
-"""AdamW with a learning rate and decay for each parameter, and a moving average of the weights.
+"""AdamW with parameter groups and a moving average of the weights.
 
-Why it exists: Keras' AdamW has one learning rate for all parameters, and starts its moving average
-from the first update instead of the initial weights. The formulas are PyTorch's, on every backend;
-on PyTorch its own fused kernel computes them in one pass over the memory.
+Keras' AdamW has one learning rate for all parameters, and starts its moving average from the first
+update instead of the initial weights. The formulas are PyTorch's on every backend; on PyTorch its
+fused kernel computes them.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     Args:
         groups: One for each trainable variable, in their order.
-        weight_decay: Of parameters that decay, times the learning rate.
+        weight_decay: Of parameters that decay, multiplied by the learning rate.
         beta_1: Decay of the gradients' mean.
         beta_2: Decay of the gradients' squares.
         epsilon: Added to the root of the squares.
         ema: Decay of the weights' moving average; 0 for none.
-        accumulate: Gradients that are averaged for one update.
-        clip_norm: The longest gradient over all parameters; 0 for no limit.
+        accumulate: Number of gradients averaged for one update.
+        clip_norm: Largest norm of the gradient over all parameters; 0 for no limit.
 
     Attributes:
-        average: Makes of one process' gradients those of all processes, where there are several
-            that XLA does not know of.
+        average: Averages gradients over processes, if there are several without XLA.
 
     Reference: Loshchilov and Hutter, https://arxiv.org/abs/1711.05101
     """
@@ -71,7 +70,7 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.average: Callable[[Any], Any] | None = None
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Make the moments, and the average at the variables' values."""
+        """Create the moments, and the moving average at the variables' values."""
         if self.built:
             return
         super().build(variables)
@@ -82,9 +81,9 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         return self.add_optimizer_variables(variables, ["mean", "square"])
 
     def adopt(self, variables: Sequence[Any]) -> None:
-        """Start the moving average at the values that these variables have now."""
+        """Restart the moving average at the present values of these variables."""
         for average, variable in zip(self.averages, variables, strict=False):
-            average.assign(ops.copy(variable.value))  # on JAX, a buffer has one owner
+            average.assign(ops.copy(variable.value))  # copied, as JAX donates buffers
 
     @property
     def averages(self) -> list[Any]:
@@ -107,7 +106,7 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.assign(variable, variable * kept - rate / seen_1 * mean / root)
 
     def _clip_gradients(self, grads: Any) -> Any:
-        """What every update begins with, after the parts of a batch were added up."""
+        """Average over processes before clipping, once per accumulated gradient."""
         if self.average is not None:
             grads = self.average(grads)
         return super()._clip_gradients(grads)
@@ -167,7 +166,7 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
             average.assign(average + (variable - average) * step)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Return the arguments of `from_config`."""
         return {
             "groups": [(group.scale, group.decays) for group in self.groups],
             "weight_decay": self.decay,
@@ -181,14 +180,14 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AdamW:
-        """The optimizer that a configuration describes."""
+        """Create the optimizer of a configuration."""
         del custom_objects
         return cls(**{**config, "groups": [Group(*group) for group in config["groups"]]})
 
 
 def _seen(beta: float, update: Any) -> Any:
-    """How much of a mean of that decay is known after so many updates: 1 - beta**update."""
+    """Adam's bias correction: 1 - beta**update."""
     if not beta:
         return 1.0
-    # Through expm1: in float32 the difference of 0.999**n and 1 has few digits.
+    # With expm1: in float32, 1 - 0.999**n loses most digits.
     return -ops.expm1(update * math.log(beta))

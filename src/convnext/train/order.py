@@ -1,8 +1,7 @@
-"""Which example comes when: an endless sequence that can be entered anywhere.
+"""The order of training examples: an endless sequence with random access; class weights.
 
-Why it exists: a run that is resumed, or shared by several machines, must see the very examples that
-it would have seen otherwise. So the sequence is a function of the seed and the position and keeps
-no state. It knows nothing of pictures.
+The sequence is a function of the seed and keeps no state, so that a resumed run, or one on several
+hosts, trains on the same examples as an uninterrupted run on one host.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ _KEPT = 2  # permutations of whole epochs: the one that ends and the one that be
 
 
 class Order:
-    """The examples of a run, one after the other, without end.
+    """The endless sequence of a run's examples.
 
-    Each epoch has every example once, in an order of its own. Balanced, each round has every class
-    once, in an order of its own, and each class goes through its own examples in such epochs.
+    Each epoch has every example once, in a new permutation. If balanced, each round has every class
+    once, in a new permutation, and each class cycles through its own examples in the same way.
 
     Args:
         labels: The class of each example.
         seed: Of the run.
-        balanced: Whether all classes come equally often.
+        balanced: Whether all classes are equally frequent.
 
     Example:
         >>> order = Order([0, 0, 0, 1], seed=0)
@@ -49,7 +48,7 @@ class Order:
         check_seed(seed)
         self.labels = np.asarray(labels, np.int64)
         if not len(self.labels):
-            raise ArgumentError("There are no examples to put in order.")
+            raise ArgumentError("labels is empty: there are no examples to train on.")
         self.seed = seed
         self.balanced = balanced
 
@@ -57,31 +56,30 @@ class Order:
         return len(self.labels)
 
     def positions(self, start: int, count: int) -> Indices:
-        """Where in the whole sequence the examples come: a host's part lies elsewhere."""
+        """Indices in the sequence of all hosts; `PairedOrder` overrides this."""
         return np.arange(start, start + count, dtype=np.int64)
 
     def indices(self, start: int, count: int) -> Indices:
-        """The `count` examples from the one at `start` on."""
+        """Numbers of `count` examples from index `start` of the sequence on."""
         positions = self.positions(start, count)
         if self.balanced:
             return np.array([self._balanced(int(position)) for position in positions], np.int64)
-        epochs, places = np.divmod(positions, len(self.labels))
+        epochs, offsets = np.divmod(positions, len(self.labels))
         found = np.empty(count, np.int64)
         for epoch in np.unique(epochs):
             now = epochs == epoch
-            found[now] = self._permutation(int(epoch))[places[now]]
+            found[now] = self._permutation(int(epoch))[offsets[now]]
         return found
 
     def _balanced(self, position: int) -> int:
-        turn, place = divmod(position, len(self._members))
-        number = int(self._classes(turn)[place])
+        turn, offset = divmod(position, len(self._members))
+        number = int(self._classes(turn)[offset])
         members = self._members[number]
-        epoch, place = divmod(turn, len(members))
-        return int(members[self._member_order(number, epoch)[place]])
+        epoch, offset = divmod(turn, len(members))
+        return int(members[self._member_order(number, epoch)[offset]])
 
     @functools.cached_property
     def _members(self) -> list[Indices]:
-        """The examples of each class that has any."""
         by_class = np.argsort(self.labels, kind="stable")
         borders = np.flatnonzero(np.diff(self.labels[by_class])) + 1
         return np.split(by_class, borders)
@@ -120,13 +118,13 @@ def class_weights(
     kind: Literal["none", "balanced"] | Sequence[float],
     num_classes: int | None = None,
 ) -> NDArray[np.float32]:
-    """How much an example of each class counts, so that all examples count 1 on average.
+    """Weight in the loss of an example of each class, 1 on average over all examples.
 
     Args:
         labels: The class of each example.
-        kind: `"none"`: each 1. `"balanced"`: every class as much as any other. Or a number for
+        kind: `"none"`: 1 for all. `"balanced"`: the same total for every class. Or a number for
             each class, of which only the ratios matter.
-        num_classes: How many there are, if the last ones have no examples.
+        num_classes: Number of classes, if the last ones have no examples.
 
     Example:
         >>> class_weights([0, 0, 0, 1], "balanced").tolist()
@@ -146,5 +144,7 @@ def class_weights(
             )
     mean = float((raw * counts).sum() / counts.sum())
     if mean <= 0:
-        raise ArgumentError(f"Class weights of {list(kind)} leave no example that counts.")
+        raise ArgumentError(
+            f"Class weights {list(kind)} are 0 for all examples. Make one positive."
+        )
     return (raw / mean).astype(np.float32)

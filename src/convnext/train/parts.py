@@ -1,7 +1,7 @@
-"""What lies at a path: the parts of a data set, each with its pictures and what they are labelled.
+"""Finds the splits of a data set at a path, with pictures and labels as the data spells them.
 
-Why it exists: class folders, archives, tables, arrays and ImageNet's own layout are recognised by
-what is there. Labels are as the data spells them; what they mean is another file's (`examples`).
+Class folders, archives, tables, arrays and ImageNet's layout are recognised by their files.
+`examples` turns the labels into class numbers.
 """
 
 from __future__ import annotations
@@ -52,17 +52,16 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a data set, whose classes are not yet numbers.
+    """A split of a data set, with labels as the data spells them.
 
     Attributes:
         path: The data set, for messages.
         store: The pictures.
-        rows: Those of them that belong to this part.
-        labels: The class of each row: its name, or its number in an array of integers; None where
-            nothing says it.
-        classes: What the data set calls its classes, if they are numbers.
+        rows: Rows of the store in this split.
+        labels: The class of each row: names, or an array of integers; None if unknown.
+        classes: Class names, if labels are numbers and the data has names.
         empty: Class folders without pictures.
-        problem: Why the labels are not known, where there is more to say.
+        problem: Details on why the labels are unknown.
     """
 
     path: Path
@@ -75,7 +74,7 @@ class Part:
 
 
 def find_parts(path: Path) -> dict[str, Part]:
-    """The parts of whatever lies at a path, by name; `""` for data that is not divided."""
+    """Find the splits of the data at a path, by name; `""` for data without splits."""
     name = path.name.lower()
     if not path.exists():
         raise ArgumentError(f"There is no {path}. Data is {FORMS}.")
@@ -83,8 +82,8 @@ def find_parts(path: Path) -> dict[str, Part]:
         return _folder_parts(path)
     if name.endswith(_COMPRESSED):
         raise ArgumentError(
-            f"{path} is compressed as a whole, so no picture can be read without all before it. "
-            "Unpack it into a folder, or pack it as a zip archive."
+            f"{path} is compressed as a whole, which allows no random access. Unpack it into a "
+            "folder, or pack it as a zip archive."
         )
     if name.endswith(_ARCHIVES):
         return _tree_parts(path, ZipStore(path) if name.endswith(".zip") else TarStore(path))
@@ -111,7 +110,9 @@ def _folder_parts(path: Path) -> dict[str, Part]:
 def _undivided(path: Path) -> Part:
     parts = find_parts(path)
     if len(parts) > 1:
-        raise ArgumentError(f"{path} is divided again, into {', '.join(sorted(parts))}.")
+        raise ArgumentError(
+            f"{path} contains splits itself: {', '.join(sorted(parts))}. Leave one split in it."
+        )
     return next(iter(parts.values()))
 
 
@@ -164,18 +165,18 @@ def _check_undivided(
     splits: Mapping[str, str],
     others: Sequence[str],
 ) -> None:
-    """Refuse parts that would be taken for classes: folders of classes beside other folders."""
+    """Refuse splits that would be taken for classes: split folders beside other folders."""
     deep = {parts[level] for parts in paths if len(parts) > level + 2}
     if "" not in others and any(splits[top] == "train" for top in deep):
         raise ArgumentError(
-            f"{path} is divided into parts, and beside them has "
-            f"{', '.join(map(repr, others[:_LISTED]))}. Move that elsewhere, or name the folder of "
-            "one part."
+            f"{path} has split folders and other folders, "
+            f"{', '.join(map(repr, others[:_LISTED]))}. Move those elsewhere, or name the folder "
+            "of one split."
         )
 
 
 def _below_shared(paths: Sequence[Sequence[str]], level: int) -> int:
-    """The level below all folders that pictures share; a class's own folder is always left."""
+    """Depth of the first folders that differ between pictures; at most that of class folders."""
     while all(len(parts) > level + 2 for parts in paths):
         shared = {parts[level] for parts in paths}
         if len(shared) > 1 or {name.lower() for name in shared} <= set(SPLIT_NAMES):
@@ -216,7 +217,7 @@ def _tree_part(
 
 
 def _ground_truth(folders: Collection[Path]) -> Path | None:
-    """A file that says what the pictures of a flat folder show."""
+    """Find a file with the labels of a flat folder."""
     files = (folder / name for folder in folders for name in GROUND_TRUTHS)
     return next((file for file in files if file.is_file()), None)
 

@@ -1,8 +1,7 @@
-"""Worker processes, and the memory they fill: batches ahead, in order.
+"""Worker processes that fill batches in shared memory, a few batches ahead.
 
-Why it exists: whoever takes batches must neither wait without need, nor for ever because a process
-is gone. Nothing here runs beside the caller: work is handed out and answers are read when a batch
-is taken, a few batches ahead. It knows nothing of what the work is.
+There is no thread: slices are sent and results are read when the caller takes a batch. A dead
+worker is an error instead of an endless wait.
 """
 
 from __future__ import annotations
@@ -23,26 +22,24 @@ import numpy as np
 
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.train.shared import SharedArray
-from convnext.train.worker import Answer, Job, Slots, Task, messages, packed
+from convnext.train.worker import BatchMaker, Slice, SliceDone, Slots, messages, packed
 
 __all__ = ["PREFETCH", "Pool"]
 
 PREFETCH = 4  # batches ahead
-PREFETCH_BYTES = 2**30  # where as many are larger than this, fewer, but two
-LARGEST_PART = 64  # pictures that a worker is given at once; of smaller batches, its share
+PREFETCH_BYTES = 2**30  # of all batches ahead; if they are larger, fewer of them, two at least
+LARGEST_SLICE = 64  # pictures; slices of small batches are one share for each worker
 
-# A worker is one of many, and each computes alone.
+# Parallelism comes from the number of workers.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Finished = TypeVar("Finished")
 
 
 class _Worker:
-    """One process."""
-
     def __init__(self, number: int, descriptors: Sequence[int]) -> None:
         self.number = number
-        self.tasks: set[Task] = set()
+        self.slices: set[Slice] = set()
         self.buffer = bytearray()
         code = (
             f"import sys; sys.path[:] = {list(map(str, sys.path))!r}; "
@@ -54,12 +51,12 @@ class _Worker:
             stdout=subprocess.PIPE,
             pass_fds=descriptors,
             env={**os.environ, **_ONE_THREAD},
-            process_group=0,  # Ctrl-C in a terminal is for the parent
+            process_group=0,  # Ctrl-C in a terminal reaches the parent alone
         )
 
     def send(self, message: bytes) -> None:
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # its end is noticed where answers are read
+        with suppress(BrokenPipeError):  # a dead worker is noticed when its results are read
             self.process.stdin.write(message)
             self.process.stdin.flush()
 
@@ -69,19 +66,19 @@ class _Worker:
         return self.process.stdout.fileno()
 
     def end(self) -> str:
-        """How it ended without being told to."""
+        """Error message for a worker that ended unexpectedly."""
         code = self.process.wait()
-        what = f"Worker {self.number} (process {self.process.pid}), which reads pictures,"
+        subject = f"Worker {self.number} (process {self.process.pid}), which reads pictures,"
         if code >= 0:
-            return f"{what} ended with code {code}. What it said stands above."
+            return f"{subject} ended with code {code}. Its error message is above."
         name = signal.Signals(-code).name
-        why = " The system does so where memory runs out: use fewer workers or smaller batches."
-        return f"{what} was killed by {name}.{why if -code == signal.SIGKILL else ''}"
+        why = " The system does so when memory runs out: use fewer workers or smaller batches."
+        return f"{subject} was killed by {name}.{why if -code == signal.SIGKILL else ''}"
 
 
 @dataclass
 class _Slot:
-    """What is known of a batch in the making."""
+    """State of a batch that workers fill: slices missing, and unreadable pictures by slice."""
 
     step: int = -1
     missing: int = 0
@@ -89,23 +86,23 @@ class _Slot:
 
 
 class Pool:
-    """Workers, and the memory they fill."""
+    """Worker processes and the shared memory that they fill."""
 
-    def __init__(self, job: Job, workers: int, prefetch: int | None) -> None:
-        size = job.transform.size
-        batch_bytes = job.batch_size * size * size * 3 * 4
+    def __init__(self, maker: BatchMaker, workers: int, prefetch: int | None) -> None:
+        size = maker.transform.size
+        batch_bytes = maker.batch_size * size * size * 3 * 4
         count = prefetch or max(2, min(PREFETCH, PREFETCH_BYTES // batch_bytes))
         if os.name != "posix":
             raise ArgumentError("Worker processes need Linux or macOS: use workers=0.")
-        self._batch_size = job.batch_size
-        self._part = min(LARGEST_PART, -(-job.batch_size // workers))
+        self._batch_size = maker.batch_size
+        self._slice_size = min(LARGEST_SLICE, -(-maker.batch_size // workers))
         self._memory = Slots(
-            SharedArray((count, job.batch_size, size, size, 3), np.float32),
-            SharedArray((count, job.batch_size), np.int64),
+            SharedArray((count, maker.batch_size, size, size, 3), np.float32),
+            SharedArray((count, maker.batch_size), np.int64),
         )
         self._slots = [_Slot() for _ in range(count)]
         try:
-            beginning = packed((job, self._memory))
+            setup = packed((maker, self._memory))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ArgumentError(
                 f"The augmentation cannot be sent to workers: {error}. Define it at the top of a "
@@ -114,7 +111,7 @@ class Pool:
         descriptors = (
             self._memory.pictures.descriptor,
             self._memory.labels.descriptor,
-            *job.examples.descriptors(),
+            *maker.examples.descriptors(),
         )
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -124,26 +121,26 @@ class Pool:
             self._workers.append(worker)
             self._selector.register(worker.output, selectors.EVENT_READ, worker)
         for worker in self._workers:
-            worker.send(beginning)
+            worker.send(setup)
         self._next = self._stop = 0
 
     def begin(self, start: int, stop: int) -> None:
-        """Make batches from one step up to another."""
+        """Start making the batches of a range of steps."""
         self._check_open()
         self._stop = 0
-        while any(slot.missing for slot in self._slots):  # of an earlier call, left in the middle
-            self._listen()
+        while any(slot.missing for slot in self._slots):  # of an earlier range
+            self._receive()
         self._next, self._stop = start, stop
         for number in range(len(self._slots)):
             self._assign(number)
 
     def take(self, step: int, finish: Callable[..., Finished]) -> Finished:
-        """Wait for a batch, finish it, and have its place filled with another."""
+        """Wait for a batch, return `finish` of it, and have its slot filled with another batch."""
         self._check_open()
-        number = next(place for place, slot in enumerate(self._slots) if slot.step == step)
+        number = next(n for n, slot in enumerate(self._slots) if slot.step == step)
         slot = self._slots[number]
         while slot.missing:
-            self._listen()
+            self._receive()
         bad = tuple(item for first in sorted(slot.bad) for item in slot.bad[first])
         pictures, labels = self._memory.pictures.array, self._memory.labels.array
         finished = finish(step, pictures[number], labels[number], bad)
@@ -152,24 +149,25 @@ class Pool:
 
     def _check_open(self) -> None:
         if not self.close.alive:
-            raise ArgumentError("The loader is closed: make another.")
+            raise ArgumentError("The loader is closed. Create a new one.")
 
     def _assign(self, number: int) -> None:
-        """Have a slot filled with the next batch."""
+        """Send the slices of the next batch to workers."""
         if self._next >= self._stop:
             self._slots[number] = _Slot()
             return
         slot = self._slots[number] = _Slot(self._next)
-        for first in range(0, self._batch_size, self._part):
-            task = Task(self._next, number, first, min(first + self._part, self._batch_size))
-            worker = min(self._workers, key=lambda worker: len(worker.tasks))
-            worker.tasks.add(task)
-            worker.send(packed(task))
+        for first in range(0, self._batch_size, self._slice_size):
+            last = min(first + self._slice_size, self._batch_size)
+            part = Slice(self._next, number, first, last)
+            worker = min(self._workers, key=lambda worker: len(worker.slices))
+            worker.slices.add(part)
+            worker.send(packed(part))
             slot.missing += 1
         self._next += 1
 
-    def _listen(self) -> None:
-        """Wait for answers, and note them."""
+    def _receive(self) -> None:
+        """Wait for finished slices, and record them."""
         for key, _ in self._selector.select():
             worker: _Worker = key.data
             data = os.read(worker.output, 2**16)
@@ -178,19 +176,19 @@ class Pool:
                 self.close()
                 raise TrainingError(message)
             worker.buffer += data
-            for answer in messages(worker.buffer):
-                self._note(worker, answer)
+            for done in messages(worker.buffer):
+                self._record(worker, done)
 
-    def _note(self, worker: _Worker, answer: Answer) -> None:
-        worker.tasks.remove(answer.task)
-        slot = self._slots[answer.task.slot]
+    def _record(self, worker: _Worker, done: SliceDone) -> None:
+        worker.slices.remove(done.part)
+        slot = self._slots[done.part.slot]
         slot.missing -= 1
-        slot.bad[answer.task.first] = answer.bad
-        if answer.error is not None:
+        slot.bad[done.part.first] = done.bad
+        if done.error is not None:
             self.close()
-            if answer.expected:
-                raise ImageError(answer.error)
-            raise TrainingError(f"Worker {worker.number} failed.\n{answer.error}")
+            if done.expected:
+                raise ImageError(done.error)
+            raise TrainingError(f"Worker {worker.number} failed.\n{done.error}")
 
 
 def _end(workers: list[_Worker], selector: selectors.BaseSelector) -> None:

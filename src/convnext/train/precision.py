@@ -1,7 +1,6 @@
-"""What `run.precision = "auto"` is here: bfloat16 where its products are faster, else float32.
+"""Resolves `run.precision = "auto"`: bfloat16 if the device computes it faster, else float32.
 
-Why it exists: one recipe serves laptops and GPUs, and a processor without instructions for bfloat16
-computes it in software, far slower than float32.
+A processor without instructions for bfloat16 is many times slower in it than in float32.
 """
 
 from __future__ import annotations
@@ -24,34 +23,34 @@ AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainingRecipe)
 
 
 def with_actual_precision(recipe: AnyRecipe) -> AnyRecipe:
-    """The recipe with the precision that its run will have, to be kept with its result."""
+    """Replace `"auto"` in a recipe by the precision of this backend and device."""
     return replace(
         recipe, run=replace(recipe.run, precision=actual_precision(recipe.run.precision))
     )
 
 
-def actual_precision(asked: Precision) -> Precision:
-    """What products are computed in, on the running backend and device.
+def actual_precision(precision: Precision) -> Precision:
+    """Precision of products on the present backend and device.
 
     Args:
-        asked: `"auto"`, or a precision, of which slow ones are warned of.
+        precision: `"auto"`, or the precision to use; a slow one causes a warning.
     """
-    if asked == "float32":
-        return asked
+    if precision == "float32":
+        return precision
     on_processor, has_bfloat16 = _device()
-    if asked == "auto":
+    if precision == "auto":
         return "bfloat16" if has_bfloat16 else "float32"
-    if on_processor and not has_bfloat16 and keras.backend.backend() != "jax":  # which warns itself
+    if on_processor and not has_bfloat16 and keras.backend.backend() != "jax":  # JAX warns itself
         warnings.warn(
             "This processor has no instructions for bfloat16, so that training in it takes many "
             'times as long as in float32. Set run.precision to "auto" or "float32".',
             stacklevel=2,
         )
-    return asked
+    return precision
 
 
 def _device() -> tuple[bool, bool]:
-    """Whether the processor computes, and whether bfloat16 is faster than float32 there."""
+    """Whether the device is a CPU, and whether bfloat16 is faster than float32 on it."""
     backend = keras.backend.backend()
     if backend == "torch":
         import torch

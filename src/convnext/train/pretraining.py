@@ -1,8 +1,8 @@
-"""`pretrain`: from a recipe and pictures without labels to an encoder, and `reconstruct`.
+"""`pretrain`: pretrains an encoder on pictures without labels; `reconstruct`.
 
-RUN/model/                     the encoder, as the authors publish theirs: to be fine-tuned
+RUN/model/                     the encoder, in the authors' format, to be fine-tuned
 RUN/model/pretraining.safetensors   encoder and decoder, for `reconstruct`
-RUN/reconstructions/           pictures, what was seen of them, what was thought; as it learns
+RUN/reconstructions/           pictures, their visible patches and predictions, at each validation
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from convnext.train.fcmae import autoencoder, draw_visible
 from convnext.train.folder import WEIGHTS
 from convnext.train.journal import Journal
 from convnext.train.learner import Learner, as_recipe_says, initialise, spread_by_fan_in
-from convnext.train.loader import Batch, Loader, evaluation_batches
-from convnext.train.loop import Loop, Numbers, Outcome, Say, Validation, stopping
+from convnext.train.loader import Loader, TrainingBatch, evaluation_batches
+from convnext.train.loop import Loop, Numbers, RunResult, Say, Validation, stopping
 from convnext.train.order import Order
 from convnext.train.precision import with_actual_precision
 from convnext.train.recipe import PretrainingRecipe, load_recipe
 from convnext.train.reconstruction import draw_reconstructions
-from convnext.train.schedule import Plan
+from convnext.train.schedule import Schedule
 from convnext.train.session import RECIPE, Session, join_session
 from convnext.train.streams import Purpose, stream
 from convnext.train.team import ALONE, Team
@@ -53,7 +53,7 @@ PRETRAINING = "pretraining.safetensors"
 RECONSTRUCTIONS = "reconstructions"
 SHOWN = 6  # pictures in a drawing
 VALIDATION_BATCH = 256
-HELD_OUT = 5000  # pictures to validate with at most: the loss of more says nothing more
+HELD_OUT = 5000  # validation pictures at most: more do not make the loss more precise
 
 
 def pretrain(  # noqa: PLR0913
@@ -70,41 +70,44 @@ def pretrain(  # noqa: PLR0913
     tensorboard: bool = False,
     progress: bool = True,
     say: Say = print,
-) -> Outcome:
-    """Pretrain an encoder on pictures, of which no label is ever read.
+) -> RunResult:
+    """Pretrain an encoder on pictures without reading labels.
 
     Args:
-        recipe: One that comes along, a TOML file, or a `PretrainingRecipe`.
-        data: Any folder of pictures, or whatever `train` takes.
-        out: Folder of the run; new, or with `resume` that of a run that was interrupted.
-        changes: Settings to have another value: `"masking.ratio=0.75"`.
+        recipe: Name of a published recipe, a TOML file, or a `PretrainingRecipe`.
+        data: A folder of pictures, or any data that `train` takes.
+        out: Folder of the run; a new one, or with `resume` that of an interrupted run.
+        changes: Changes of settings: `"masking.ratio=0.75"`.
         init: Weights to start from.
-        resume: Whether to go on with a run; one that has not begun begins.
+        resume: Whether to resume a run; if there is none, one starts.
         workers: Processes that read pictures; by default one for each processor.
-        devices: How many of this host's devices take part, on JAX; by default one, or with `hosts`
-            all. See docs/scale_training.md.
-        hosts: Which of several hosts this is, as `host:port,rank,count`. Under torchrun nothing
-            need be said.
+        devices: Number of this host's devices to use, on JAX; by default one, or with `hosts` all.
+            See docs/scale_training.md.
+        hosts: Address of the first host, rank of this one, and count, as `host:port,rank,count`.
+            Not needed under torchrun.
         tensorboard: Whether to write for TensorBoard as well.
-        progress: Whether to show a bar where there is a terminal.
-        say: Called with each line of what happens.
+        progress: Whether to show a bar if there is a terminal.
+        say: Called with each message.
 
     Returns:
-        How it ended. `train` takes its folder as `init`.
+        The result, whose folder `train` takes as `init`.
 
     Raises:
-        ArgumentError: Something that was given cannot be.
-        TrainingError: The run cannot go on; its last checkpoint is whole.
+        ArgumentError: An argument is not allowed, or the data cannot be read.
+        TrainingError: The run cannot continue; its last run state is intact.
 
     Example:
-        outcome = pretrain("fcmae_cifar10", "photos/", "runs/mine")
+        result = pretrain("fcmae_cifar10", "photos/", "runs/mine")
         strides = "model.strides=[2,2,1,1]"  # as in pretraining
-        train("cifar10", "cifar10/", "runs/tuned", changes=[strides], init=outcome.folder)
+        train("cifar10", "cifar10/", "runs/tuned", changes=[strides], init=result.folder)
     """
     if not isinstance(recipe, PretrainingRecipe):
         recipe = load_recipe(recipe, changes, PretrainingRecipe)
     elif list(changes):
-        raise ArgumentError("changes go with a recipe's name or file; replace the recipe's own.")
+        raise ArgumentError(
+            "changes need a recipe's name or file. Change a PretrainingRecipe with "
+            "dataclasses.replace."
+        )
     out = Path(out)
     with ExitStack() as stack:
         team = stack.enter_context(form_team(keras.backend.backend(), devices, hosts))
@@ -120,23 +123,24 @@ def pretrain(  # noqa: PLR0913
             None if init is None else str(init),
             str(team),
         )
-        task = _Masking(recipe, validated, out, team)
+        objective = _MaskedAutoencoding(recipe, validated, out, team)
         join_session(stack, team, out, session, resume=resume)
         journal = Journal(out, tensorboard=tensorboard, writes=team.is_first)
         stack.callback(journal.close)
         say = team.voice(say)
-        plan = Plan.of(run, recipe.optimizer, len(examples))
-        loop = Loop(out, task, run, plan, journal, say, team)
+        schedule = Schedule.of(run, recipe.optimizer, len(examples))
+        loop = Loop(out, objective, run, schedule, journal, say, team)
         if not loop.resume() and init is not None:
-            say(initialise(task.learner, init, (), recipe.model.actual_strides))
-        task.learner.check_same()
+            say(initialise(objective.learner, init, (), recipe.model.actual_strides))
+        objective.learner.check_same()
         also = f", {len(validated):,} to validate with" if validated else ""
         where = "" if team is ALONE else f", {team}"
         say(
             f"{recipe.model.variant} at {recipe.model.resolution} pixels on "
             f"{keras.backend.backend()}, {run.precision}{where}; {len(examples):,} pictures{also}, "
-            f"{recipe.masking.ratio:.0%} hidden in patches of {task.learner.model.patch}; "
-            f"{plan.total:,} steps of {run.batch_size}, learning rate {plan.schedule.peak:.3g}."
+            f"{recipe.masking.ratio:.0%} hidden in patches of {objective.learner.model.patch}; "
+            f"{schedule.total:,} steps of {run.batch_size}, learning rate "
+            f"{schedule.learning_rate.peak:.3g}."
         )
         loader = Loader(
             examples,
@@ -146,11 +150,11 @@ def pretrain(  # noqa: PLR0913
             batch_size=run.batch_size,
             seed=run.seed,
             workers=team.workers if workers is None else workers,
-            shard=(team.rank, team.count),
+            host=(team.rank, team.count),
         )
         stack.enter_context(loader)
         stop = stack.enter_context(stopping())
-        return loop.go(loader, stop, progress=progress)
+        return loop.train(loader, stop, progress=progress)
 
 
 def _open_data(recipe: PretrainingRecipe, data: str | Path) -> tuple[Examples, Examples | None]:
@@ -165,7 +169,8 @@ def _build(recipe: PretrainingRecipe, team: Team = ALONE) -> Learner:
     model, variant = recipe.model, VARIANTS[recipe.model.variant]
     if not variant.has_grn:
         raise ArgumentError(
-            f"FCMAE pretrains V2; {variant.name} is V1. Set model.variant to one of V2's."
+            f"FCMAE pretrains ConvNeXt V2, and {variant.name} is V1. Set model.variant to a V2 "
+            "variant, such as convnextv2_atto."
         )
     with as_recipe_says(recipe.run):
         network = autoencoder(
@@ -180,8 +185,8 @@ def _build(recipe: PretrainingRecipe, team: Team = ALONE) -> Learner:
     return Learner(network, variant, recipe.optimizer, recipe.run, team=team)
 
 
-class _Masking:
-    """The task: what is hidden, from what is not."""
+class _MaskedAutoencoding:
+    """Objective of predicting hidden patches from visible ones."""
 
     def __init__(
         self, recipe: PretrainingRecipe, validated: Examples | None, folder: Path, team: Team
@@ -198,10 +203,9 @@ class _Masking:
         rng = stream(self.recipe.run.seed, purpose, number)
         return draw_visible(count, self.grid, self.recipe.masking.ratio, rng)
 
-    def step(self, batch: Batch, learning_rate: float) -> Numbers:
-        everywhere = self._visible(Purpose.MASKING, batch.step, self.recipe.run.batch_size)
-        visible = everywhere[self.rows]
-        return self.learner.step([batch.pictures, visible], None, learning_rate)
+    def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:
+        visible = self._visible(Purpose.MASKING, batch.step, self.recipe.run.batch_size)
+        return self.learner.step([batch.pictures, visible[self.rows]], None, learning_rate)
 
     def state(self) -> Mapping[str, Any]:
         return self.learner.state()
@@ -210,13 +214,13 @@ class _Masking:
         self.learner.restore(state)
 
     def validate(self) -> Validation | None:
-        """The loss on pictures that were held out, always with the same parts hidden."""
+        """Compute the loss on held-out pictures, with the same patches hidden each time."""
         if self.validated is None:
             return None
         with self.learner.averaged():
             loss = self._measure(self.validated)
-        said = f"loss {loss:.4f} on pictures that were held out"
-        return Validation({"loss": round(loss, 6)}, -loss, said)
+        message = f"loss {loss:.4f} on held-out pictures"
+        return Validation({"loss": round(loss, 6)}, -loss, message)
 
     def _measure(self, validated: Examples) -> float:
         batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
@@ -224,16 +228,16 @@ class _Masking:
         preprocess = self.recipe.model.preprocess
         own = validated.subset(self.team.share(len(validated), batch))
         for number, (pictures, _, count) in enumerate(evaluation_batches(own, preprocess, batch)):
-            place = self.team.rank + number * self.team.count  # among the batches of all hosts
-            visible = self._visible(Purpose.MASKING_TO_VALIDATE, place, count)
+            index = self.team.rank + number * self.team.count  # among the batches of all hosts
+            visible = self._visible(Purpose.MASKING_TO_VALIDATE, index, count)
             total += count * self.learner.loss(pictures[:count], visible)
             seen += count
-            if place == 0:
+            if index == 0:
                 shown = slice(0, min(SHOWN, count))
                 self._draw(pictures[shown], visible[shown])
         total, all_seen = self.team.sum([total, seen])
         if not all_seen:
-            raise TrainingError("No picture of those that were held out can be read.")
+            raise TrainingError("None of the held-out pictures can be read. Repair the data.")
         return total / all_seen
 
     def _draw(self, pictures: Array, visible: Array) -> None:
@@ -248,7 +252,7 @@ class _Masking:
         )
 
     def write(self, folder: Path) -> None:
-        """Write the encoder as the authors do, and all of it for `reconstruct`."""
+        """Write the encoder in the authors' format, and the whole model for `reconstruct`."""
         model = self.recipe.model
         info = WeightsInfo(
             name=self.folder.name,
@@ -266,13 +270,13 @@ class _Masking:
 def reconstruct(
     run: str | Path, pictures: str | Path | Iterable[str | Path], out: str | Path, *, seed: int = 0
 ) -> Path:
-    """Draw what a pretrained model thinks of the hidden parts of pictures.
+    """Draw a pretrained model's predictions of hidden patches; returns the PNG's path.
 
     Args:
         run: Folder of the run.
         pictures: Files, a folder or an archive.
         out: The PNG file.
-        seed: Which parts are hidden.
+        seed: Selects the patches to hide.
 
     Raises:
         ArgumentError: There is no such run, or no picture can be read.
@@ -283,8 +287,8 @@ def reconstruct(
         weights = run / "best" / PRETRAINING
     if not weights.is_file() or not (run / RECIPE).is_file():
         raise ArgumentError(
-            f"{run} is no run of `convnext pretrain` that has written a model yet: {PRETRAINING} "
-            "is not there."
+            f"{run} has no {PRETRAINING} in model/ or best/. Name the folder of a run of "
+            "`convnext pretrain` that has been validated or finished."
         )
     recipe = load_recipe(run / RECIPE, kind=PretrainingRecipe)
     learner = _build(recipe)
@@ -299,15 +303,17 @@ def reconstruct(
             names.append(Path(name).name)
             arrays.append(value)
     if not arrays:
-        raise ArgumentError(f"There are no pictures in {pictures}.")
-    batch_of = np.stack(arrays)
+        raise ArgumentError(
+            f"There are no pictures in {pictures}. Name files or a folder of pictures."
+        )
+    batch_in = np.stack(arrays)
     grid = int(learner.model.output_shape[1])
     rng = stream(seed, Purpose.MASKING_TO_VALIDATE, 0)
-    visible = draw_visible(len(batch_of), grid, recipe.masking.ratio, rng)
+    visible = draw_visible(len(batch_in), grid, recipe.masking.ratio, rng)
     draw_reconstructions(
-        batch_of,
+        batch_in,
         visible,
-        learner.answers(batch_of, visible),
+        learner.answers(batch_in, visible),
         preprocess,
         out,
         normalised=recipe.masking.normalise,

@@ -1,11 +1,10 @@
-"""RandAugment: a few operations out of fifteen, drawn for each picture, all of like strength.
+"""RandAugment: a few of fifteen operations, drawn for each picture.
 
-Why it exists: the published recipes name it as timm spells it ("rand-m9-mstd0.5-inc1"), and what
-that means is in timm's code alone. Every operation gives the same pixels as timm's; random numbers
-come from the caller. It knows nothing of cropping or normalising.
+The published recipes write its policy as timm does ("rand-m9-mstd0.5-inc1"). Operations give the
+same pixels as timm's; the caller passes the random generator.
 
 Reference: Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search
-space", 2019, as timm 1.0 has it.
+space", 2019, as in timm 1.0.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from convnext.errors import ArgumentError, UnknownNameError
 
 __all__ = ["OPERATIONS", "Canvas", "Operation", "Policy", "RandAugment", "parse_policy"]
 
-FULL = 10.0  # the magnitude that an operation's whole range is spread over
+FULL = 10.0  # the magnitude at the end of an operation's range
 
 _PART = re.compile(r"([a-z]+)(\d+(?:\.\d*)?)$")
 _MEANINGS = {
@@ -38,11 +37,11 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Canvas:
-    """How operations that move pixels fill what they uncover.
+    """Fill and interpolation of operations that move pixels.
 
     Attributes:
-        fill: The colour that comes in from outside.
-        filters: One is drawn for each operation.
+        fill: The colour of uncovered pixels.
+        filters: Resampling filters; one is drawn for each operation.
     """
 
     fill: tuple[int, int, int] = (128, 128, 128)
@@ -51,14 +50,14 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Policy:
-    """What one of timm's strings means.
+    """A parsed policy string of timm.
 
     Attributes:
-        magnitude: Of the operations, up to 10.
+        magnitude: Strength of the operations, up to 10.
         count: Operations drawn for each picture, with replacement.
-        probability: That a drawn operation takes place.
-        deviation: Of the normally distributed magnitude; infinite for any from 0 to `magnitude`.
-        maximum: Larger magnitudes are cut down to it.
+        probability: Of applying a drawn operation.
+        deviation: Of the normally distributed magnitude; if infinite, uniform up to `magnitude`.
+        maximum: Magnitudes are clipped to it.
         increasing: Whether all operations grow stronger with the magnitude.
     """
 
@@ -71,14 +70,13 @@ class Policy:
 
 
 def parse_policy(text: str) -> Policy:
-    """Read timm's way of writing a policy.
+    """Parse a policy string of timm.
 
     Args:
-        text: `"rand"` and then, joined by hyphens, any of `m9`, `n2`, `p0.5`, `mstd0.5`, `mmax10`
-            and `inc1`.
+        text: `"rand"`, followed by any of `-m9`, `-n2`, `-p0.5`, `-mstd0.5`, `-mmax10`, `-inc1`.
 
     Raises:
-        ArgumentError: It is not of this form.
+        ArgumentError: The string is not of this form.
 
     Example:
         >>> parse_policy("rand-m9-mstd0.5-inc1").deviation
@@ -87,18 +85,20 @@ def parse_policy(text: str) -> Policy:
     first, *parts = text.split("-")
     if first != "rand":
         raise ArgumentError(
-            f"{text!r} is no RandAugment policy: one begins with 'rand', as 'rand-m9-mstd0.5-inc1'."
+            f"{text!r} is no RandAugment policy. One begins with 'rand', as 'rand-m9-mstd0.5-inc1'."
         )
     values: dict[str, float] = {}
     for part in parts:
         match = _PART.match(part)
         if match is None:
             wanted = ", ".join(f"{key} ({what})" for key, what in _MEANINGS.items())
-            raise ArgumentError(f"{part!r} in {text!r} is no name and number. Names are {wanted}.")
+            raise ArgumentError(
+                f"{part!r} in {text!r} is not a name followed by a number. Names are {wanted}."
+            )
         if match[1] not in _MEANINGS:
             raise UnknownNameError(f"part of the policy {text!r}", match[1], _MEANINGS)
         if match[1] in values:
-            raise ArgumentError(f"{text!r} says {match[1]!r} twice.")
+            raise ArgumentError(f"{text!r} sets {match[1]!r} twice. Leave one out.")
         values[match[1]] = float(match[2])
     deviation = values.get("mstd", 0.0)
     policy = Policy(
@@ -110,7 +110,7 @@ def parse_policy(text: str) -> Policy:
         bool(values.get("inc", 0)),
     )
     if policy.count < 1 or policy.probability > 1:
-        raise ArgumentError(f"{text!r}: n is 1 or more, and p at most 1.")
+        raise ArgumentError(f"In the policy {text!r}, n is 1 or more, and p at most 1.")
     return policy
 
 
@@ -120,12 +120,12 @@ Paint = Callable[[Image.Image, Any, Canvas, Image.Resampling], Image.Image]
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation.
+    """An operation of RandAugment.
 
     Attributes:
-        amount: From a magnitude, and whether the coin says minus, to what `paint` takes.
-        paint: From a picture to another of the same size.
-        signed: Whether the coin is thrown.
+        amount: Turns a magnitude and a sign into the argument of `paint`.
+        paint: Changes a picture, keeping its size.
+        signed: Whether the sign is drawn at random.
     """
 
     amount: Amount
@@ -135,7 +135,7 @@ class Operation:
     def __call__(
         self, picture: Image.Image, magnitude: float, rng: np.random.Generator, canvas: Canvas
     ) -> Image.Image:
-        """Do it, as strongly as `magnitude` says."""
+        """Apply the operation."""
         minus = self.signed and bool(rng.random() > 0.5)
         drawn = int(rng.integers(len(canvas.filters))) if len(canvas.filters) > 1 else 0
         return self.paint(picture, self.amount(magnitude, minus), canvas, canvas.filters[drawn])
@@ -212,7 +212,7 @@ def _rotate(
 def _posterize(
     picture: Image.Image, bits: int, _canvas: Canvas, _filter: Image.Resampling
 ) -> Image.Image:
-    # Not Pillow's: version 13 refuses 0 bits, which the strongest magnitudes keep.
+    # Not Pillow's: version 13 refuses 0 bits, which the strongest magnitudes need.
     mask = 256 - 2 ** max(0, 8 - bits)
     return picture.point([value & mask for value in range(256)] * 3)
 
@@ -275,12 +275,7 @@ OPERATIONS: Mapping[bool, Mapping[str, Operation]] = MappingProxyType(
 
 
 class RandAugment:
-    """A policy at work.
-
-    Args:
-        policy: What to draw.
-        canvas: How uncovered parts are filled.
-    """
+    """Applies a policy to pictures."""
 
     def __init__(self, policy: Policy, canvas: Canvas) -> None:
         self.policy = policy

@@ -1,8 +1,6 @@
-"""A recipe: everything that decides what a training run does, typed, in one TOML file.
+"""Recipes: all settings that determine the result of a training run, in one typed TOML file.
 
-Why it exists: a run has to be repeatable from one small file, so nothing that changes its result
-stands anywhere else, and a misspelt key is an error. Recipes that come with the package are called
-by name. It knows nothing of how training is done.
+Misspelt keys are errors. Recipes of the package are loaded by name.
 """
 
 from __future__ import annotations
@@ -35,33 +33,36 @@ __all__ = [
     "recipe_header",
 ]
 
-LARGEST_DECAY = 0.999999  # at 1, nothing would ever be seen
+LARGEST_DECAY = 0.999999  # at 1, gradients would never enter the mean
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class Model:
-    """What is trained, and what it sees."""
+    """The network, and its preprocessing."""
 
     variant: str = setting("convnextv2_atto", "the architecture, such as convnext_tiny")
     resolution: int = setting(224, "side of the pictures, in pixels", low=8, high=4096)
     strides: tuple[int, int, int, int] | None = setting(
-        None, "of the stem and the downsamplings; none: what suits the resolution"
+        None, "of the stem and the downsamplings; none: chosen by resolution"
     )
     drop_path: float = setting(0.0, "stochastic depth of the last block", low=0, high=0.99)
     layer_scale: float | None = setting(
-        None, "where layer scale starts; none: as published (V1 1e-6, V2 without)", low=0
+        None, "initial value of layer scale; none: as published (V1 1e-6, V2 without)", low=0
     )
     head_scale: float = setting(1.0, "multiplies the classifier's initial weights", low=0)
     initial: Literal["published", "fan_in"] = setting(
-        "published", 'spread of initial weights: 0.02, or "fan_in": by inputs, for narrow networks'
+        "published",
+        'deviation of initial weights: 0.02, or "fan_in": by inputs, for narrow networks',
     )
-    train: Literal["all", "head"] = setting("all", '"head" leaves all but the classifier as it is')
+    train: Literal["all", "head"] = setting("all", '"head" trains the classifier alone')
     crop_fraction: float = setting(
-        0.875, "validation: the part of the shorter side that the crop keeps", low=0.1, high=1
+        0.875, "validation: crop size over the shorter side", low=0.1, high=1
     )
-    mode: Literal["crop", "squash"] = setting("crop", 'validation: "squash" warps instead')
+    mode: Literal["crop", "squash"] = setting(
+        "crop", 'validation: "squash" resizes to a square instead of cropping'
+    )
     mean: tuple[float, float, float] = setting(IMAGENET_MEAN, "subtracted from the colours")
     std: tuple[float, float, float] = setting(IMAGENET_STD, "what colours are divided by", low=1e-6)
 
@@ -74,14 +75,14 @@ class Model:
 
     @property
     def actual_strides(self) -> Strides:
-        """The strides that were given, or else those that suit the resolution."""
+        """The strides, or if none are set, those chosen by resolution."""
         if self.strides is not None:
             return checked_strides(self.strides)
         return adapted_strides(self.resolution, self.resolution)
 
     @property
     def preprocess(self) -> Preprocess:
-        """What is done to pictures outside of training."""
+        """Preprocessing of pictures in inference."""
         return Preprocess(
             size=self.resolution,
             crop_fraction=self.crop_fraction,
@@ -93,16 +94,19 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """Which pictures are trained on, and how often."""
+    """Selection and weights of the training data."""
 
     hold_out: float = setting(
-        0.1, "part of the training data to validate with, if no other is given", low=0, high=0.9
+        0.1,
+        "fraction of the training data held out if there is no validation data",
+        low=0,
+        high=0.9,
     )
-    balanced: bool = setting(False, "whether every class comes equally often")
+    balanced: bool = setting(False, "whether all classes are equally frequent")
     class_weights: Literal["none", "balanced"] = setting(
         "none", '"balanced": mistakes on rare classes count more'
     )
-    limit: int | None = setting(None, "how many pictures of each part at most", low=1)
+    limit: int | None = setting(None, "maximum number of pictures of each split", low=1)
 
     def __post_init__(self) -> None:
         check(self)
@@ -110,14 +114,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How weights follow their gradients, and the learning rate over time."""
+    """The optimizer, and its learning rate over time."""
 
     method: Literal["adamw", "muon"] = setting(
         "adamw", '"muon": the matrices inside the blocks by Muon; learns faster from scratch'
     )
-    learning_rate: float = setting(4e-3, "the highest, for batches of reference_batch", low=0)
+    learning_rate: float = setting(4e-3, "the highest one, for batches of reference_batch", low=0)
     reference_batch: int = setting(
-        4096, "the learning rate is scaled by batch_size over this", low=1
+        4096, "the learning rate is multiplied by batch_size over this", low=1
     )
     final_learning_rate: float = setting(1e-6, "at the end of the cosine", low=0)
     warmup_epochs: float = setting(0.0, "epochs of a learning rate that rises from 0", low=0)
@@ -131,7 +135,7 @@ class Optimizer:
     beta_1: float = setting(0.9, "decay of the gradients' mean", low=0, high=LARGEST_DECAY)
     beta_2: float = setting(0.999, "decay of the gradients' squares", low=0, high=LARGEST_DECAY)
     epsilon: float = setting(1e-8, "keeps the division finite", low=0)
-    clip_norm: float = setting(0.0, "longest gradient; 0 for no limit", low=0)
+    clip_norm: float = setting(0.0, "largest norm of the gradient; 0 for no limit", low=0)
     ema: float = setting(0.0, "decay of the weights' moving average; 0 for none", low=0, high=1)
 
     def __post_init__(self) -> None:
@@ -140,40 +144,41 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Run:
-    """How long, in which pieces, and what is kept."""
+    """Length of the run, batches, precision, and run states."""
 
-    epochs: float = setting(300.0, "how often every picture is seen", low=0)
+    epochs: float = setting(300.0, "passes over the training data", low=0)
     batch_size: int = setting(128, "pictures for one update of the weights", low=1)
     accumulate: int = setting(1, "parts that a batch is computed in, to save memory", low=1)
     precision: Precision = setting(
-        "float32", 'what products are computed in; "auto": bfloat16 where that is faster'
+        "float32", 'of products; "auto": bfloat16 if that is faster, else float32'
     )
-    seed: int = setting(0, "of everything random", low=0)
+    seed: int = setting(0, "of all random numbers", low=0)
     validate_every: float = setting(1.0, "epochs between validations", low=0.01)
     log_every: int = setting(50, "steps between lines in the metrics", low=1)
-    checkpoint_minutes: float = setting(10.0, "between checkpoints", low=0)
-    keep: int = setting(2, "checkpoints to keep", low=1)
+    checkpoint_minutes: float = setting(10.0, "minutes between run states", low=0)
+    keep: int = setting(2, "number of run states to keep", low=1)
 
     def __post_init__(self) -> None:
         check(self)
         if self.batch_size % self.accumulate:
             raise ArgumentError(
-                f"A batch of {self.batch_size} cannot be computed in {self.accumulate} equal parts."
+                f"A batch of {self.batch_size} does not divide into {self.accumulate} equal parts. "
+                "Set batch_size to a multiple of accumulate."
             )
 
 
 class _File:
-    """What all kinds of recipes can do."""
+    """Methods common to all kinds of recipes."""
 
     def to_toml(self) -> str:
-        """The recipe with every setting spelled out, as a file."""
+        """Write the recipe as TOML, with every setting."""
         lines = []
         for section, values in to_table(self).items():
             lines += [f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items()), ""]
         return "\n".join(lines)
 
     def differences(self, other: _File) -> list[str]:
-        """The settings in which two recipes differ, for messages."""
+        """Describe the settings in which two recipes differ."""
         mine, theirs = to_table(self), to_table(other)
         return [
             f"{section}.{name} is {value!r} here and {theirs[section].get(name)!r} there"
@@ -185,7 +190,7 @@ class _File:
 
 @dataclass(frozen=True)
 class Recipe(_File):
-    """How a classifier is trained.
+    """The recipe of a classifier.
 
     Example:
         >>> recipe = load_recipe("cifar10", ["run.epochs=2"])
@@ -205,12 +210,14 @@ class Recipe(_File):
 
 @dataclass(frozen=True)
 class Masking:
-    """What is hidden from the encoder, and what the decoder makes of the rest."""
+    """Masking of patches, and the decoder."""
 
-    ratio: float = setting(0.6, "part of the patches that is hidden", low=0, high=0.95)
+    ratio: float = setting(0.6, "fraction of patches that are hidden", low=0, high=0.95)
     decoder_width: int = setting(512, "channels of the decoder", low=1)
     decoder_depth: int = setting(1, "blocks of the decoder", low=0)
-    normalise: bool = setting(True, "whether each patch's pixels are normalised by themselves")
+    normalise: bool = setting(
+        True, "whether each target patch is normalised by its own mean and deviation"
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -224,7 +231,7 @@ CLASSIFIERS_OWN = (
 
 @dataclass(frozen=True)
 class PretrainingRecipe(_File):
-    """How an encoder is pretrained on pictures without labels.
+    """The recipe of an encoder that is pretrained on pictures without labels.
 
     Example:
         >>> load_recipe("fcmae_cifar10", kind=PretrainingRecipe).masking.ratio
@@ -245,7 +252,7 @@ class PretrainingRecipe(_File):
             section, _, key = name.partition(".")
             settings = getattr(self, section)
             if getattr(settings, key) != getattr(type(settings)(), key):
-                raise ArgumentError(f"{name} says nothing in pretraining. Leave it out.")
+                raise ArgumentError(f"{name} has no effect in pretraining. Leave it out.")
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=_File)
@@ -262,7 +269,7 @@ def _toml(value: Any) -> str:
 
 
 def published_recipes(kind: type[Recipe | PretrainingRecipe] = Recipe) -> list[str]:
-    """The names of the recipes that come with the package."""
+    """Names of the recipes of the package."""
     files = _folder(kind).iterdir()
     return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
 
@@ -278,35 +285,35 @@ def load_recipe(
 
 
 def load_recipe(source: str | Path, changes: Iterable[str] = (), kind: type[Any] = Recipe) -> Any:
-    """A recipe from a file, or one that comes with the package.
+    """Load a recipe from a file, or a published one by name.
 
     Args:
         source: A TOML file, or one of `published_recipes`.
-        changes: Settings to have another value: `"optimizer.learning_rate=1e-3"`.
-        kind: What it is a recipe for.
+        changes: Changes of settings: `"optimizer.learning_rate=1e-3"`.
+        kind: Class of the recipe.
 
     Raises:
-        UnknownNameError: There is no such recipe or setting; the nearest is suggested.
-        ArgumentError: The file is no TOML, or a value is not allowed.
+        UnknownNameError: There is no such recipe or setting; the nearest name is suggested.
+        ArgumentError: The file is not valid TOML, or a value is not allowed.
     """
     try:
         table = tomllib.loads(_text(source, kind))
     except tomllib.TOMLDecodeError as error:
-        raise ArgumentError(f"{source} is no TOML file: {error}") from error
+        raise ArgumentError(f"{source} is not valid TOML: {error}") from error
     for change in changes:
         name, equals, value = change.partition("=")
         section, dot, key = name.strip().partition(".")
         if not (equals and dot):
             raise ArgumentError(f"A change reads section.setting=value, not {change!r}.")
-        place = table.setdefault(section, {})
-        if not isinstance(place, dict):
+        settings = table.setdefault(section, {})
+        if not isinstance(settings, dict):
             raise ArgumentTypeError(f"[{section}] is a table of settings.")
-        place[key] = parse(value.strip())
+        settings[key] = parse(value.strip())
     return from_table(kind, table)
 
 
 def recipe_header(source: str | Path, kind: type[Recipe | PretrainingRecipe] = Recipe) -> str:
-    """What a recipe says about itself: the comment at its head."""
+    """The comment at the head of a recipe's file."""
     lines = _text(source, kind).splitlines()
     head = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines[:head])

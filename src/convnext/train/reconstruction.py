@@ -1,7 +1,4 @@
-"""What a masked autoencoder makes of pictures, drawn: original, what it saw, what it thought.
-
-It knows no training; arrays in, a picture out.
-"""
+"""Draws the predictions of a masked autoencoder: original, visible patches, prediction."""
 
 from __future__ import annotations
 
@@ -24,14 +21,14 @@ Array = NDArray[np.float32]
 SMALLEST_SIDE = 128  # pixels: smaller pictures are drawn larger
 COLUMNS = 2  # of three pictures each
 HIDDEN = 0.5  # grey
-EPSILON = 1e-6  # of a patch's variance
+EPSILON = 1e-6  # added to a patch's variance
 
 
 def reconstructed(pictures: Array, visible: Array, predicted: Array, *, normalised: bool) -> Array:
-    """The pictures with what was thought of their hidden patches.
+    """Replace the hidden patches of pictures by their predictions.
 
-    A decoder that was trained on normalised patches says nothing of a patch's brightness and
-    contrast; these are taken from the original.
+    A decoder of normalised patches does not predict brightness and contrast; these are taken from
+    the original.
 
     Args:
         pictures: `[n, side, side, 3]`.
@@ -63,16 +60,16 @@ def draw_reconstructions(
     normalised: bool,
     names: Sequence[str] = (),
 ) -> None:
-    """Write a PNG with three pictures in a row: original, what was seen, what was thought.
+    """Write a PNG with three pictures in a row: original, visible patches, prediction.
 
     Args:
-        pictures: `[n, side, side, 3]`, normalised as the model takes them.
+        pictures: `[n, side, side, 3]`, normalised.
         visible: `[n, h, w, 1]`.
         predicted: `[n, h, w, patch * patch * 3]`.
-        preprocess: How they were normalised.
+        preprocess: The model's preprocessing.
         out: The file.
         normalised: Whether the decoder was trained on normalised patches.
-        names: What the pictures are called.
+        names: Names of the pictures.
 
     Raises:
         TrainingError: It cannot be written.
@@ -80,13 +77,13 @@ def draw_reconstructions(
     patch = pictures.shape[1] // visible.shape[1]
     mask = visible.repeat(patch, axis=1).repeat(patch, axis=2)
     colours = _colours(pictures, preprocess)
-    thought = _colours(
+    prediction = _colours(
         reconstructed(pictures, visible, predicted, normalised=normalised), preprocess
     )
-    rows = zip(colours, colours * mask + HIDDEN * (1 - mask), thought, strict=True)
+    rows = zip(colours, colours * mask + HIDDEN * (1 - mask), prediction, strict=True)
     titles = names or [""] * len(pictures)
     panels = [
-        captioned([_image(picture) for picture in row], title, "original, seen, thought")
+        captioned([_image(picture) for picture in row], title, "original, visible, predicted")
         for row, title in zip(rows, titles, strict=True)
     ]
     with disk_errors(out):

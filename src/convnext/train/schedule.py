@@ -1,7 +1,4 @@
-"""How long a run is, and the learning rate as a function of the update: a rise, then a cosine.
-
-Why it exists: a run that is resumed needs no memory of its schedule if it is a pure function.
-It knows no optimizer.
+"""Length of a run, and its learning rate as a pure function of the step: warm-up, then a cosine.
 
 Reference: timm's `CosineLRScheduler` with `t_in_epochs=False` and `warmup_prefix=True`.
 """
@@ -13,22 +10,22 @@ from dataclasses import dataclass
 
 from convnext.train.recipe import Optimizer, Run
 
-__all__ = ["Plan", "Schedule"]
+__all__ = ["LearningRate", "Schedule"]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Warm-up and cosine.
+class LearningRate:
+    """A linear warm-up from 0, and a cosine.
 
     Attributes:
         peak: The highest learning rate.
-        final: Where the cosine ends.
-        warmup: Updates of the rise, which starts at 0.
-        total: Updates of the whole run.
+        final: The learning rate at the end of the cosine.
+        warmup: Steps of the warm-up.
+        total: Steps of the run.
 
     Example:
-        >>> schedule = Schedule(peak=1.0, final=0.0, warmup=2, total=4)
-        >>> [round(schedule(update), 3) for update in range(5)]
+        >>> learning_rate = LearningRate(peak=1.0, final=0.0, warmup=2, total=4)
+        >>> [round(learning_rate(step), 3) for step in range(5)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
@@ -37,38 +34,38 @@ class Schedule:
     warmup: int
     total: int
 
-    def __call__(self, update: int) -> float:
-        """The learning rate of an update, counted from 0."""
-        if update < self.warmup:
-            return self.peak * update / self.warmup
+    def __call__(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if step < self.warmup:
+            return self.peak * step / self.warmup
         length = self.total - self.warmup
-        if update >= self.total or not length:
+        if step >= self.total or not length:
             return self.final
-        share = (1 + math.cos(math.pi * (update - self.warmup) / length)) / 2
+        share = (1 + math.cos(math.pi * (step - self.warmup) / length)) / 2
         return self.final + (self.peak - self.final) * share
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long a run is, in steps.
+class Schedule:
+    """Length of a run in steps, and its learning rate.
 
     Attributes:
-        epoch: Steps of an epoch.
-        schedule: The learning rate of each step, and how many there are.
+        epoch_steps: Steps of an epoch.
+        learning_rate: The learning rate of each step.
     """
 
-    epoch: int
-    schedule: Schedule
+    epoch_steps: int
+    learning_rate: LearningRate
 
     @classmethod
-    def of(cls, run: Run, optimizer: Optimizer, pictures: int) -> Plan:
-        """The plan for so many pictures."""
+    def of(cls, run: Run, optimizer: Optimizer, pictures: int) -> Schedule:
+        """The schedule of a recipe for a number of pictures."""
         epoch = max(1, pictures // run.batch_size)
         total = max(1, round(run.epochs * epoch))
         peak = optimizer.learning_rate * run.batch_size / optimizer.reference_batch
         return cls(
             epoch,
-            Schedule(
+            LearningRate(
                 peak=peak,
                 final=min(optimizer.final_learning_rate, peak),
                 warmup=min(total, round(optimizer.warmup_epochs * epoch)),
@@ -78,5 +75,5 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """All steps."""
-        return self.schedule.total
+        """Steps of the run."""
+        return self.learning_rate.total

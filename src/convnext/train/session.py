@@ -1,7 +1,7 @@
-"""What a run is besides its numbers: how it began, on what, and whether it may go on.
+"""Records how a run started, and checks that it resumes with the same recipe, data and backend.
 
-Why it exists: a result that nobody can repeat is none. The folder of a run says with which recipe,
-data, versions, seed and state of the source it was made, and a run is never continued with another.
+The folder of a run holds recipe, data, versions, seed and source revision, so that it can be
+repeated.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from convnext.train.team import Team
 __all__ = ["CHECKPOINTS", "Session", "join_session", "locked", "open_session"]
 
 RECIPE, FACTS, CHECKPOINTS = "recipe.toml", "run.json", "checkpoints"
-# What is there before the first checkpoint: nothing that would be missed.
+# Files before the first run state; a new run may replace them.
 EARLY = {RECIPE, FACTS, CHECKPOINTS, ".lock", "metrics.jsonl", "tensorboard"}
 PACKAGES = ("convnext", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
-# Of these, a run may have others when it goes on: they change no number.
+# Settings that may change on resuming, as they change no result.
 FREE = ("run.checkpoint_minutes", "run.keep")
-SHOWN_WITHIN = 30  # seconds after which a shared folder shows a new file on all hosts
+SHOWN_WITHIN = 30  # seconds until a shared folder shows a new file on all hosts
 
 
 @dataclass(frozen=True)
 class Session:
-    """How a run began.
+    """Record of a run's start.
 
     Attributes:
-        recipe: Everything that was set.
-        labels: What the classes are called.
-        fingerprints: Of the data, to train on and to validate with.
-        backend: What Keras ran on.
+        recipe: The recipe.
+        labels: Class names.
+        fingerprints: Of the training data and the validation data.
+        backend: Keras' backend.
         init: Weights it started from; None for random ones.
-        team: Who began it, in words. It may go on with others.
+        team: Hosts and devices, as text. A run may resume on others.
     """
 
     recipe: Recipe | PretrainingRecipe
@@ -59,30 +59,30 @@ class Session:
     team: str = "one device"
 
     def __str__(self) -> str:
-        """Everything that has to be the same on all hosts."""
+        """All values that must be the same on all hosts."""
         return repr((self.recipe, self.labels, self.fingerprints, self.backend, self.init))
 
 
 def open_session(folder: Path, session: Session, *, resume: bool) -> None:
-    """Write how a run begins, or see that it goes on as it began.
+    """Write the record of a new run, or check that a run resumes as it started.
 
-    A run that was interrupted before its first checkpoint begins anew, with whatever is asked now.
+    A run that was interrupted before its first run state starts again, with the present options.
 
     Raises:
-        ArgumentError: There is a run already, or the one there is another.
+        ArgumentError: The folder has a run and `resume` is false, or a different run.
         TrainingError: The folder cannot be written.
     """
     names = {file.name for file in folder.iterdir()} if folder.exists() else set()
     begun = FACTS in names and (not names <= EARLY or _has_checkpoint(folder))
     if begun and not resume:
         raise ArgumentError(
-            f"{folder} holds a run already. Go on with it (--resume), or name another folder."
+            f"{folder} holds a run already. Resume it with --resume, or name another folder."
         )
     if begun:
         _check_same(folder, session)
         return
     if not names <= EARLY:
-        raise ArgumentError(f"{folder} holds something else. Name a folder that is new or empty.")
+        raise ArgumentError(f"{folder} holds other files. Name a folder that is new or empty.")
     if resume and FACTS in names:
         _check_start(folder, session, _facts(folder))
     with disk_errors(folder):
@@ -113,17 +113,17 @@ def _facts(folder: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ArgumentError(f"{folder} is no run that can be continued: {error}") from error
+        raise ArgumentError(f"The run in {folder} cannot be resumed: {error}") from error
     return facts
 
 
 def _check_start(folder: Path, session: Session, facts: Mapping[str, Any]) -> None:
-    """Without a checkpoint, what a run started from is needed once more."""
+    """Check that a run without a run state starts from the same weights again."""
     if facts.get("init") != session.init:
-        began = f"--init {facts['init']}" if facts.get("init") else "random weights, without --init"
+        start = f"--init {facts['init']}" if facts.get("init") else "random weights, without --init"
         raise ArgumentError(
-            f"The run in {folder} began from {began}, and has no checkpoint yet. Begin from the "
-            "same again, or leave out --resume to begin anew."
+            f"The run in {folder} started from {start}, and has no run state yet. Start from the "
+            "same weights, or leave out --resume to start a new run."
         )
 
 
@@ -132,46 +132,46 @@ def _check_same(folder: Path, session: Session) -> None:
     try:
         recipe = load_recipe(folder / RECIPE, kind=type(session.recipe))
     except (OSError, ValueError) as error:
-        raise ArgumentError(f"{folder} is no run that can be continued: {error}") from error
+        raise ArgumentError(f"The run in {folder} cannot be resumed: {error}") from error
     if not _has_checkpoint(folder):
         _check_start(folder, session, facts)
     other = [d for d in session.recipe.differences(recipe) if not d.startswith(FREE)]
     if other:
         raise ArgumentError(
-            f"The run in {folder} began with another recipe: {'; '.join(other[:3])}. Resume with "
-            f"{folder / RECIPE}, or begin anew in another folder."
+            f"The run in {folder} has another recipe: {'; '.join(other[:3])}. Resume with "
+            f"{folder / RECIPE}, or start a new run in another folder."
         )
     if tuple(facts["data"]) != session.fingerprints or tuple(facts["labels"]) != session.labels:
         raise ArgumentError(
-            f"The run in {folder} began with other data. Resume with the same pictures and classes."
+            f"The run in {folder} has other data. Resume with the same pictures and classes."
         )
     if facts["backend"] != session.backend:
         raise ArgumentError(
-            f"The run in {folder} began on {facts['backend']}, and this is {session.backend}: the "
-            f"numbers would not be the same. Set KERAS_BACKEND={facts['backend']}."
+            f"The run in {folder} uses the backend {facts['backend']}, and this is "
+            f"{session.backend}, whose results differ. Set KERAS_BACKEND={facts['backend']}."
         )
 
 
 def join_session(
     stack: ExitStack, team: Team, folder: Path, session: Session, *, resume: bool
 ) -> None:
-    """Open the session of a run: the first host does, and the others see that they share it.
+    """Open the session on the first host, and check that all hosts share it.
 
     Args:
-        stack: What is entered here is left with it: the lock.
+        stack: Exit stack on which the lock is released.
         team: All hosts.
         folder: Of the run.
-        session: How this host would begin or go on.
-        resume: Whether to go on.
+        session: Record of this host's options.
+        resume: Whether to resume a run.
 
     Raises:
-        ArgumentError: There is a run already, or the one there is another.
-        TrainingError: The hosts differ, or do not see one folder, or it cannot be written.
+        ArgumentError: As for `open_session`.
+        TrainingError: The hosts have different options or folders, or it cannot be written.
     """
     team.same(
         f"{session} {resume}",
-        "they were started with other settings, other pictures or other weights. Start all hosts "
-        "with the same command, except for the rank, and with the same pictures.",
+        "they were started with different settings, pictures or weights. Start all hosts with the "
+        "same command, except for the rank, and the same pictures.",
     )
 
     def begin() -> None:
@@ -182,13 +182,13 @@ def join_session(
     if team.count > 1:
         team.same(
             _begun(folder),
-            f"they do not see the same files in {folder}. The folder of a run is one that all "
-            "hosts share, such as one on NFS.",
+            f"they do not see the same files in {folder}. Use a folder that all hosts share, such "
+            "as one on NFS.",
         )
 
 
 def _begun(folder: Path) -> str:
-    """How the run in a folder began, as soon as it is seen here."""
+    """Read the record of a run as soon as this host sees it."""
     end = time.monotonic() + SHOWN_WITHIN
     while not (folder / FACTS).exists() and time.monotonic() < end:
         time.sleep(0.2)
@@ -200,14 +200,16 @@ def _begun(folder: Path) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process at a time works on a run."""
+    """Lock a run's folder against other processes."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise ArgumentError(f"Another process works on {folder} at the moment.") from error
+            raise ArgumentError(
+                f"Another process is training in {folder}. Wait for it, or name another folder."
+            ) from error
     try:
         yield
     finally:
@@ -225,7 +227,7 @@ def _versions() -> dict[str, str]:
 
 
 def _source_state() -> str | None:
-    """The commit that the package was run from, and whether anything was changed."""
+    """The git commit of the source, and whether files were changed; None outside of git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]

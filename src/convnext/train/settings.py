@@ -1,9 +1,7 @@
-"""Typed settings: tables of a recipe file to frozen dataclasses, and back.
+"""Typed settings: converts tables of a recipe file to frozen dataclasses, and back.
 
-Why it exists: a misspelt key of a recipe that runs for days must be an error before the first step,
-and what each setting means should be said where it is defined. It knows no single setting.
-
-A section of a recipe is a frozen dataclass whose fields are made by `setting`.
+A section of a recipe is a frozen dataclass whose fields are made by `setting`, with their
+description and range. Misspelt keys are errors.
 """
 
 from __future__ import annotations
@@ -22,23 +20,23 @@ __all__ = ["Described", "check", "describe", "from_table", "parse", "setting", "
 def setting(
     default: Any, about: str, *, low: float | None = None, high: float | None = None
 ) -> Any:
-    """One field of a section.
+    """Define a field of a section.
 
     Args:
-        default: Its value where a recipe says nothing.
-        about: What it does, in a line for whoever writes a recipe.
+        default: Its default value.
+        about: Its description in a line, for users.
         low: The smallest number allowed.
-        high: The largest.
+        high: The largest number allowed.
     """
     return field(default=default, metadata={"about": about, "low": low, "high": high})
 
 
 def check(section: Any) -> None:
-    """Refuse values of a wrong type or out of their range; a section's `__post_init__` calls it.
+    """Check types and ranges of all values; a section's `__post_init__` calls this.
 
     Raises:
         ArgumentTypeError: A value is of the wrong type.
-        ArgumentError: A number is out of range, or a name is none of those allowed.
+        ArgumentError: A number is out of range, or a name is not allowed.
     """
     hints = get_type_hints(type(section))
     for item in fields(section):
@@ -52,10 +50,10 @@ def check(section: Any) -> None:
 
 
 def from_table(cls: type[Any], table: Mapping[str, Any], where: str = "") -> Any:
-    """A section, or a whole recipe of sections, from what a TOML file holds.
+    """Create a section, or a recipe of sections, from a table of a TOML file.
 
     Raises:
-        UnknownNameError: A key is none of the section's; the nearest is suggested.
+        UnknownNameError: The section has no such key; the nearest one is suggested.
         ArgumentError: A value is not allowed; the message names the setting.
     """
     names = [item.name for item in fields(cls)]
@@ -80,7 +78,7 @@ def from_table(cls: type[Any], table: Mapping[str, Any], where: str = "") -> Any
 
 
 def to_table(section: Any) -> dict[str, Any]:
-    """The opposite of `from_table`; what is None is left out, as TOML has no null."""
+    """Reverse `from_table`; None is left out, as TOML has no null."""
     table: dict[str, Any] = {}
     for item in fields(section):
         value = getattr(section, item.name)
@@ -92,7 +90,7 @@ def to_table(section: Any) -> dict[str, Any]:
 
 
 def parse(text: str) -> Any:
-    """A value as a command line has it: TOML where it is TOML, else the text itself.
+    """Parse a value of the command line as TOML if possible, else return the text.
 
     Example:
         >>> parse("0.1"), parse("true"), parse("[0.2, 1]"), parse("bicubic")
@@ -108,12 +106,12 @@ def parse(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Described:
-    """One setting, for a page that lists them.
+    """A setting, for documentation.
 
     Attributes:
         name: With its section: `"optimizer.weight_decay"`.
-        default: As TOML would have it.
-        about: What it does.
+        default: As TOML.
+        about: Its description.
     """
 
     name: str
@@ -122,7 +120,7 @@ class Described:
 
 
 def describe(cls: type[Any], where: str = "") -> list[Described]:
-    """Every setting of a section or recipe, in order."""
+    """Describe every setting of a section or recipe, in order."""
     found = []
     hints = get_type_hints(cls)
     for item in fields(cls):
@@ -144,7 +142,7 @@ def _written(value: Any) -> str:
 
 
 def _converted(value: Any, hint: Any, name: str) -> Any:
-    """The value as its type has it: whole numbers become floats, lists become tuples."""
+    """Convert a TOML value to a field's type: integers to floats, lists to tuples."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         kinds = [part for part in get_args(hint) if part is not type(None)]

@@ -1,9 +1,7 @@
-"""Arrays that several processes see at once, without copies and without names.
+"""Arrays in memory shared by processes, or mapped from files.
 
-Why it exists: batches and small pictures go between processes as memory, not as messages. The
-memory has no name that could be left behind: it is a file descriptor, which child processes are
-started with, and which the system frees with the last of them, however they end. On Linux it is
-no part of `/dev/shm`, which containers keep small.
+Shared memory is an anonymous file descriptor that child processes inherit: the system frees it with
+the last process, however it ends. On Linux it is not in `/dev/shm`, which containers keep small.
 """
 
 from __future__ import annotations
@@ -25,16 +23,12 @@ __all__ = ["MappedArray", "SharedArray"]
 
 
 class SharedArray:
-    """An array of zeros that processes started with its descriptor can write to as well.
+    """An array of zeros in shared memory, which processes that inherit its descriptor can write.
 
-    Pickled, it is the descriptor's number: only such processes can make something of it.
-
-    Args:
-        shape: Of the array.
-        dtype: Of the array.
+    Its pickle is the descriptor's number, which only such processes can load.
 
     Raises:
-        TrainingError: There is no room for it.
+        TrainingError: There is not enough memory.
     """
 
     def __init__(self, shape: Sequence[int], dtype: DTypeLike) -> None:
@@ -46,7 +40,7 @@ class SharedArray:
         except (OSError, ValueError) as error:
             os.close(descriptor)
             raise TrainingError(
-                f"There is no room for {size:,} bytes of shared memory: {error}. Use smaller "
+                f"{size:,} bytes of shared memory cannot be allocated: {error}. Use smaller "
                 "batches, or prefetch fewer."
             ) from error
 
@@ -62,12 +56,12 @@ class SharedArray:
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], str]) -> None:
         descriptor, shape, dtype = state
-        # A descriptor of our own, as each closes its own: the pickle may be read where it was made.
+        # Duplicated, as each array closes its descriptor, and this may be the process of the first.
         self._map(os.dup(descriptor), shape, np.dtype(dtype))
 
 
 class MappedArray:
-    """An array inside a file, read where it lies when it is asked for.
+    """An array memory-mapped from a file.
 
     Args:
         path: The file.

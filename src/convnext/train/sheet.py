@@ -1,7 +1,6 @@
-"""A picture of a training batch: what the model is about to be shown, and as what.
+"""Draws a training batch with its targets.
 
-Why it exists: a wrong mean, an augmentation that leaves nothing to recognise or a label that is off
-by one shows at a glance, and in no number.
+A wrong mean, too strong an augmentation or shifted labels are visible in it, but in no metric.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from convnext.train.order import Order
 __all__ = ["contact_sheet"]
 
 COLUMNS, ROWS = 8, 5
-LEAST_SIDE = 112  # pixels: smaller pictures are drawn larger, so that a label fits below
+LEAST_SIDE = 112  # pixels: smaller pictures are enlarged, so that a label fits below
 GAP, LINE = 4, 12  # pixels
-NAMED = 2  # classes below a picture
-LEAST_SHARE = 0.02  # of a class that is named
+NAMED = 2  # classes written below a picture
+LEAST_SHARE = 0.02  # of a class that is written
 CHARACTER = 6  # pixels, in Pillow's built-in font
 
 
@@ -39,15 +38,15 @@ def contact_sheet(
     *,
     balanced: bool = False,
 ) -> None:
-    """Draw the first pictures of a run with their targets, into a PNG file.
+    """Draw the first 40 pictures of a run with their targets, as PNG.
 
     Args:
         examples: The training data.
-        augmentation: What is done to each picture.
-        mixer: What is done to the batch; None for pictures without labels.
-        seed: Of the run: its first batch, if that has 40 pictures.
-        out: The file; one that is there is replaced.
-        balanced: Whether the run has every class equally often.
+        augmentation: Augments each picture.
+        mixer: Mixes the batch; None for pictures without labels.
+        seed: Of the run.
+        out: The file, which is replaced if it exists.
+        balanced: Whether all classes are equally frequent in the run.
 
     Raises:
         ArgumentError: The file cannot be written.
@@ -85,8 +84,8 @@ def _drawn(pixels: NDArray[np.uint8], captions: list[list[str]]) -> Image.Image:
     width, height = side + GAP, side + GAP + NAMED * LINE
     sheet = Image.new("RGB", (COLUMNS * width + GAP, ROWS * height + GAP), "white")
     pen = ImageDraw.Draw(sheet)
-    for place, (picture, lines) in enumerate(zip(pixels, captions, strict=True)):
-        left, top = GAP + place % COLUMNS * width, GAP + place // COLUMNS * height
+    for index, (picture, lines) in enumerate(zip(pixels, captions, strict=True)):
+        left, top = GAP + index % COLUMNS * width, GAP + index // COLUMNS * height
         drawn = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
         sheet.paste(drawn, (left, top))
         for number, line in enumerate(lines):

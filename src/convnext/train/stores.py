@@ -1,8 +1,7 @@
-"""Where pictures lie, and how any one of them is read: files, archives, arrays.
+"""Stores of pictures with random access: files, archives, arrays.
 
-Why it exists: training reads pictures in any order and from several processes, so each store finds
-a picture by its row in one step, and costs little to send: names are one string, handles are
-opened where they are used. It knows nothing of classes.
+Stores are cheap to send to worker processes: all names are one string, and each process opens its
+own file handles.
 """
 
 from __future__ import annotations
@@ -43,31 +42,27 @@ __all__ = [
 _READ = functools.partial(decode, orientation=False, background=None)
 
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-_LOCAL_HEADER = 30  # bytes, before the name
-_USUAL_EXTRA = 64  # bytes, behind the name; where there are more, they are read in a second step
+_LOCAL_HEADER = 30  # bytes of a zip member's header before its name
+_USUAL_EXTRA = 64  # bytes after the name; longer ones need a second read
 
 
 class Store(Protocol):
-    """Pictures by row."""
+    """Interface of pictures with row numbers."""
 
     def __len__(self) -> int: ...
 
     def read(self, row: int) -> Image.Image:
-        """One picture in RGB, or an `ImageError`."""
+        """Read a picture as RGB; raises `ImageError` if that fails."""
 
     def name(self, row: int) -> str:
-        """What it is called, below the data's path."""
+        """Name of a picture, relative to the data's path."""
 
     def descriptors(self) -> tuple[int, ...]:
-        """What a process that is to read from it must be started with."""
+        """File descriptors that a process must inherit to read from it."""
 
 
 class Names(Sequence[str]):
-    """Many strings as one, so that a million cost a processor nothing to send.
-
-    Args:
-        names: The strings.
-    """
+    """A sequence of strings stored as one, so that a million of them are cheap to pickle."""
 
     def __init__(self, names: Iterable[str]) -> None:
         parts = [name.encode("utf-8", "surrogateescape") for name in names]
@@ -85,7 +80,7 @@ class Names(Sequence[str]):
 
 
 def is_picture(name: str) -> bool:
-    """Whether a path looks like a picture's that is not hidden, as in `convnext.images.sources`."""
+    """Whether a path has a picture's suffix and is not hidden, as in `convnext.images.sources`."""
     stem, dot, suffix = name.rpartition(".")
     if not dot or f".{suffix.lower()}" not in SUFFIXES or not stem:
         return False
@@ -93,11 +88,11 @@ def is_picture(name: str) -> bool:
 
 
 class FileStore:
-    """Files.
+    """Pictures in files.
 
     Args:
-        root: What their names are relative to; an absolute name stands for itself.
-        names: Of the files.
+        root: The folder of relative names.
+        names: Relative or absolute paths of the files.
     """
 
     def __init__(self, root: Path, names: Iterable[str]) -> None:
@@ -106,7 +101,7 @@ class FileStore:
 
     @classmethod
     def below(cls, root: Path) -> FileStore:
-        """Every picture below a folder, in order; links to folders are followed.
+        """Find every picture below a folder, in order; links to folders are followed.
 
         Raises:
             ArgumentError: A folder cannot be read.
@@ -117,21 +112,21 @@ class FileStore:
         return len(self.names)
 
     def read(self, row: int) -> Image.Image:
-        """One picture."""
+        """Read a picture."""
         return _READ(os.path.join(self._root, self.names[row]))  # noqa: PTH118 (thrice as fast)
 
     def name(self, row: int) -> str:
-        """Its path below the root."""
+        """Path of a picture below the root."""
         return str(self.names[row])
 
     def descriptors(self) -> tuple[int, ...]:
-        """None."""
+        """No descriptors are needed."""
         return ()
 
 
 def _walk(folder: Path | str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
     real = os.path.realpath(folder)
-    if real in above:  # a link to a folder that holds it
+    if real in above:  # a link to a parent folder
         return
     try:
         with os.scandir(folder) as found:
@@ -148,7 +143,7 @@ def _walk(folder: Path | str, prefix: str, above: tuple[str, ...]) -> Iterator[s
 
 
 class _Handle:
-    """A file read at given places, by any number of threads; opened by each process for itself."""
+    """A file with thread-safe reads at offsets; every process opens its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
@@ -175,10 +170,7 @@ class _Handle:
 
 
 class ZipStore:
-    """The pictures in a zip archive, each found by its place.
-
-    Args:
-        path: The archive.
+    """The pictures in a zip archive, with random access.
 
     Raises:
         ArgumentError: It is damaged, or no zip archive.
@@ -191,7 +183,7 @@ class ZipStore:
             self._handle = _Handle(path)
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
             raise ArgumentError(
-                f"The archive {path} cannot be read: {error}. Was it copied as a whole?"
+                f"The archive {path} cannot be read: {error}. Copy it again if it is incomplete."
             ) from error
         self.names = Names(item.filename for item in members)
         self._places = np.array(
@@ -209,12 +201,12 @@ class ZipStore:
         return len(self.names)
 
     def read(self, row: int) -> Image.Image:
-        """One picture."""
+        """Read a picture."""
         offset, packed, size, checksum = self._places[row].tolist()
         method = int(self._methods[row])
         if method not in (_STORED, _DEFLATED):
             how = "encrypted" if method < 0 else f"compressed by method {method}"
-            raise ImageError(f"It is {how} in the archive: pack it anew, stored or deflated.")
+            raise ImageError(f"It is {how} in the archive. Pack it again, stored or deflated.")
         if max(packed, size) > DEFAULT_LIMITS.bytes:
             raise ImageError(f"It has more than the allowed {DEFAULT_LIMITS.bytes:,} bytes.")
         name_length = len(self.names[row].encode("utf-8", "surrogateescape"))
@@ -226,15 +218,15 @@ class ZipStore:
         if method == _DEFLATED:
             content = _inflated(content, size)
         if len(content) != size or zlib.crc32(content) != checksum:
-            raise ImageError("It is damaged in the archive: its checksum is another.")
+            raise ImageError("It is damaged in the archive: its checksum differs.")
         return _READ(content)
 
     def name(self, row: int) -> str:
-        """Its path in the archive."""
+        """Path of a picture in the archive."""
         return str(self.names[row])
 
     def descriptors(self) -> tuple[int, ...]:
-        """None."""
+        """No descriptors are needed."""
         return ()
 
 
@@ -248,9 +240,6 @@ def _inflated(data: bytes, size: int) -> bytes:
 class TarStore:
     """The pictures in a tar archive that is not compressed.
 
-    Args:
-        path: The archive.
-
     Raises:
         ArgumentError: It is damaged, compressed, or no tar archive.
     """
@@ -260,7 +249,7 @@ class TarStore:
         try:
             with tarfile.open(path, "r:") as archive:
                 while (member := archive.next()) is not None:
-                    # tarfile remembers every member it has passed, in a list without a document.
+                    # Undocumented list in which tarfile keeps every member: it would fill memory.
                     archive.members.clear()  # type: ignore[attr-defined]
                     name = member.name.removeprefix("./")
                     if member.isreg() and not member.issparse() and is_picture(name):
@@ -279,27 +268,27 @@ class TarStore:
         return len(self.names)
 
     def read(self, row: int) -> Image.Image:
-        """One picture."""
+        """Read a picture."""
         offset, size = self._places[row].tolist()
         if size > DEFAULT_LIMITS.bytes:
             raise ImageError(f"It has more than the allowed {DEFAULT_LIMITS.bytes:,} bytes.")
         return _READ(self._handle.read(offset, size))
 
     def name(self, row: int) -> str:
-        """Its path in the archive."""
+        """Path of a picture in the archive."""
         return str(self.names[row])
 
     def descriptors(self) -> tuple[int, ...]:
-        """None."""
+        """No descriptors are needed."""
         return ()
 
 
 class ArrayStore:
-    """Pictures of one size that are there as numbers.
+    """Pictures in an array.
 
     Args:
         pixels: `[n, height, width]` or `[n, height, width, 1 or 3]`, uint8.
-        title: What the rows are called by.
+        title: Name of the array.
     """
 
     def __init__(self, pixels: SharedArray | MappedArray, title: str) -> None:
@@ -310,7 +299,7 @@ class ArrayStore:
         return len(self._pixels.array)
 
     def read(self, row: int) -> Image.Image:
-        """One picture."""
+        """Read a picture."""
         pixels: NDArray[np.uint8] = self._pixels.array[row]
         if pixels.shape[-1] == 1 and pixels.ndim == 3:
             pixels = pixels[..., 0]
@@ -321,19 +310,18 @@ class ArrayStore:
         return f"{self._title}[{row}]"
 
     def descriptors(self) -> tuple[int, ...]:
-        """That of the array, if it lies in memory."""
+        """The array's descriptor, if it is in shared memory."""
         return (self._pixels.descriptor,) if isinstance(self._pixels, SharedArray) else ()
 
 
 class CachedStore:
-    """Another store's pictures, each decoded by whichever process needs it first.
+    """Caches another store's decoded pictures in shared memory.
 
-    Beside the pixels of each picture lies their checksum, which says whether they are there, and
-    there whole: processes need not wait for each other.
+    A checksum of each picture's pixels tells whether they are complete, so no lock is needed.
 
     Args:
         inner: The store.
-        size: Width and height of what is kept; pictures of another size are read each time.
+        size: Width and height of cached pictures; others are read each time.
     """
 
     def __init__(self, inner: Store, size: tuple[int, int]) -> None:
@@ -346,7 +334,7 @@ class CachedStore:
         return len(self._inner)
 
     def read(self, row: int) -> Image.Image:
-        """One picture."""
+        """Read a picture."""
         kept: NDArray[np.uint8] = self._pixels.array[row]
         checksum = int(self._checksums.array[row])
         if checksum:
@@ -360,14 +348,14 @@ class CachedStore:
         return picture
 
     def name(self, row: int) -> str:
-        """As the store calls it."""
+        """Name of a picture in the inner store."""
         return self._inner.name(row)
 
     def descriptors(self) -> tuple[int, ...]:
-        """Those of the pixels and checksums, and the store's own."""
+        """Descriptors of pixels, checksums and the inner store."""
         own = (self._pixels.descriptor, self._checksums.descriptor)
         return (*own, *self._inner.descriptors())
 
 
 def _checksum(pixels: bytes) -> int:
-    return zlib.crc32(pixels) or 1  # 0 stands for nothing
+    return zlib.crc32(pixels) or 1  # 0 marks an empty row

@@ -1,8 +1,6 @@
-"""Random numbers that depend on what they are for and on nothing else.
+"""Counter-based random generators: one for each purpose and each step, example or epoch.
 
-Why it exists: what is done to a picture must be the same whichever process does it, whatever was
-done before, and after every restart. So there is no generator that is handed on: each purpose,
-and each number of a step, a position or an epoch, has a generator of its own.
+Random numbers are thus the same in any process, after any restart and in any order.
 
 Reference: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011 (Philox).
 """
@@ -21,7 +19,7 @@ _SEEDS = 2**63
 
 
 class Purpose(IntEnum):
-    """What random numbers are for."""
+    """Purposes of random numbers."""
 
     EXAMPLE = 0
     MIXING = 1
@@ -35,25 +33,25 @@ class Purpose(IntEnum):
 
 
 def stream(seed: int, purpose: Purpose, number: int, part: int = 0) -> np.random.Generator:
-    """The generator for one purpose and number.
+    """Create the generator of a purpose and number.
 
     Args:
-        seed: The run's.
+        seed: Of the run.
         purpose: Streams of different purposes never overlap.
-        number: Of the step, the position or the epoch.
-        part: Tells streams of one number apart.
+        number: Of the step, the example or the epoch.
+        part: Distinguishes streams of one number.
 
     Example:
         >>> a, b = (stream(0, Purpose.EXAMPLE, 7).random() for _ in range(2))
         >>> a == b
         True
     """
-    # The two lowest words of the counter are left to the generator: 2**130 numbers in a stream.
+    # The two lowest words of the counter belong to the stream, which has 2**130 numbers.
     return np.random.Generator(np.random.Philox(key=[seed, number], counter=[0, 0, part, purpose]))
 
 
 def check_seed(seed: int) -> None:
-    """Refuse what no generator takes.
+    """Check that a seed is in the generators' range.
 
     Raises:
         ArgumentError: The seed is negative or too large.

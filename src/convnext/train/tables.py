@@ -1,7 +1,6 @@
-"""Tables of paths and labels.
+"""Reads CSV and TSV tables of paths and labels.
 
-A table is the user's own and may name any file of this machine, by an absolute path or by one that
-leaves the table's folder: nothing comes of a file but a picture or an error.
+A table may name any file of this machine, by an absolute path or with "..", as the user wrote it.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _LISTED = 5
 
 
 class Table(NamedTuple):
-    """What a table says.
+    """The columns of a table, as it spells them.
 
     Attributes:
-        paths: One file a row, as the table spells it.
-        labels: Its class, as the table spells it; empty where there is no such column.
-        splits: The part it belongs to; empty where there is no such column.
+        paths: A file for each row.
+        labels: Its class; empty without such a column.
+        splits: Its split; empty without such a column.
     """
 
     paths: list[str]
@@ -41,13 +40,13 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path) -> Table:
-    """Read a table with a row in each line, whose separator is a comma, a semicolon or a tab.
+    """Read a table whose separator is a comma, a semicolon or a tab.
 
-    A first row that names no picture is a header. Columns are found by their names in there, else
-    the first holds paths and the second labels.
+    A first row without a picture's path is a header, by which columns are found; without it, the
+    first column holds paths and the second labels.
 
     Raises:
-        ArgumentError: It cannot be read, a row is incomplete, or a file is not there.
+        ArgumentError: It cannot be read, a row is incomplete, or a file does not exist.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -56,7 +55,7 @@ def read_table(path: Path) -> Table:
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), None)
     if first is None:
-        raise ArgumentError(f"The table {path} is empty: a path and a label in each row.")
+        raise ArgumentError(f"The table {path} is empty. Write a path and a label in each row.")
     separator = max(_SEPARATORS, key=first.count)
     rows = [row for row in csv_rows(lines, separator, path) if any(row)]
     pictured = any(Path(cell.strip()).suffix.lower() in PICTURE_SUFFIXES for cell in rows[0])
@@ -70,7 +69,7 @@ def read_table(path: Path) -> Table:
 
 
 def _columns(header: Sequence[str] | None, width: int) -> tuple[int | None, int | None, int | None]:
-    """Where paths, labels and parts stand."""
+    """Column numbers of paths, labels and splits."""
     names = [cell.strip().lower() for cell in header or ()]
 
     def find(wanted: Sequence[str]) -> int | None:
@@ -89,7 +88,9 @@ def _column(rows: Sequence[Sequence[str]], column: int | None, path: Path) -> li
         return []
     for row in rows:
         if len(row) <= column or not row[column].strip():
-            raise ArgumentError(f"{path}: the row {list(row)} has nothing in column {column + 1}.")
+            raise ArgumentError(
+                f"{path}: column {column + 1} of the row {list(row)} is empty. Fill it."
+            )
     return [row[column].strip() for row in rows]
 
 
@@ -99,6 +100,6 @@ def _check_files(paths: Sequence[str], table: Path) -> None:
     if missing:
         more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
         raise ArgumentError(
-            f"{table} names {len(missing):,} files that are not there: "
+            f"{table} names {len(missing):,} files that do not exist: "
             f"{', '.join(map(repr, missing[:_LISTED]))}{more}. Paths are relative to {folder}."
         )

@@ -1,12 +1,9 @@
-"""Who trains a run together: the processes, their devices, and what they tell each other.
+"""Hosts of a run, and communication between them.
 
-Why it exists: the loop should not know on how many machines it runs. A `Team` has one primitive,
-every process gives some bytes and has those of all, and everything agreed in a run stands on it:
-sums, means, a wish to stop, what only the first does. One process is the team `ALONE`, which
-waits for nobody. `Hosts` is where a host stands among the others. It knows no pictures, and not
-which team a run has (`team_hosts`).
-
-A host is one process. Each makes its part of every batch, and all have the same weights throughout.
+A host is one process. Each loads its rows of every batch, and all have the same weights. A `Team`
+has one communication primitive, an exchange of bytes; sums, means, stopping and actions of the
+first host alone are built on it. `ALONE` is the team of a single process. `team_hosts` chooses the
+team of a run.
 """
 
 from __future__ import annotations
@@ -29,21 +26,21 @@ __all__ = ["ALONE", "JOINING", "PATIENCE", "Alone", "Hosts", "Team", "lost"]
 
 Array = NDArray[Any]
 
-JOINING = 300  # seconds until all hosts have to be there: schedulers start them one by one
-PATIENCE = 600  # seconds that a host waits for the others: the first may be writing a large model
+JOINING = 300  # seconds until all hosts must have joined: schedulers start them one by one
+PATIENCE = 600  # seconds that a host waits for others: the first may be writing a large model
 
 _PORTS = range(1, 2**16)
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """Which host this is, of how many, and where the first one listens.
+    """Rank of this host, number of hosts, and address of the first one.
 
     Attributes:
         address: Of the first host.
-        port: Any free one of the first host.
-        rank: Of this host; that of the first is 0.
-        count: Of hosts.
+        port: A free port of the first host.
+        rank: Of this host; 0 is the first.
+        count: Number of hosts.
     """
 
     address: str
@@ -54,13 +51,12 @@ class Hosts:
     def __post_init__(self) -> None:
         if not self.address or self.port not in _PORTS:
             raise ArgumentError(
-                f"The first host is named with a port from 1 to 65535, as in 10.0.0.1:29500; got "
-                f"{self.address}:{self.port}."
+                f"hosts begins with the first host's address and a port from 1 to 65535, as in "
+                f"10.0.0.1:29500; got {self.address}:{self.port}."
             )
         if not (self.count >= 1 and 0 <= self.rank < self.count):
             raise ArgumentError(
-                f"Of {self.count} hosts this is number {self.rank}, and there is no such: they are "
-                f"counted from 0, so the last is {self.count - 1}."
+                f"The ranks of {self.count} hosts are 0 to {self.count - 1}; got {self.rank}."
             )
 
     @classmethod
@@ -72,35 +68,34 @@ class Hosts:
             Hosts(address='10.0.0.1', port=29500, rank=1, count=2)
         """
         try:
-            place, rank, count = text.split(",")
-            address, port = place.rsplit(":", 1)
+            first, rank, count = text.split(",")
+            address, port = first.rsplit(":", 1)
             return cls(address.strip("[]"), int(port), int(rank), int(count))
         except ArgumentError:
             raise
         except ValueError as error:
             raise ArgumentError(
-                f"hosts is host:port,rank,count: where the first host listens, which host this is, "
-                f"counted from 0, and how many there are, as in 10.0.0.1:29500,0,2; got {text!r}."
+                f"hosts is host:port,rank,count: address and port of the first host, rank of this "
+                f"host from 0, and number of hosts, as in 10.0.0.1:29500,0,2; got {text!r}."
             ) from error
 
     @property
-    def place(self) -> str:
-        """The address with its port, as URLs have it."""
+    def endpoint(self) -> str:
+        """Address and port of the first host, as in a URL."""
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"{address}:{self.port}"
 
 
 class Team(ABC):
-    """The hosts of a run, seen from one of them.
+    """The hosts of a run, from the view of one of them.
 
-    Used as a context, it meets the others on the way in. What is built and trained inside of it is
-    the team's.
+    A context manager: entering it connects the hosts; models are built and trained inside.
 
     Attributes:
         rank: Of this host, from 0.
-        count: Of hosts.
-        devices: Of this host.
-        neighbours: Hosts that share this machine's processors, itself included.
+        count: Number of hosts.
+        devices: Number of devices of this host.
+        neighbours: Number of hosts on this machine, including this one.
     """
 
     rank: int = 0
@@ -110,51 +105,51 @@ class Team(ABC):
 
     @abstractmethod
     def __enter__(self) -> Team:
-        """Meet the others."""
+        """Connect to the other hosts."""
 
     @abstractmethod
     def __exit__(self, *reason: object) -> None:
-        """Part from them; after an error, without waiting for anyone."""
+        """Disconnect; after an error, without waiting for the others."""
 
     @abstractmethod
     def exchange(self, data: bytes) -> list[bytes]:
-        """What every host gave, in the order of their ranks: as many bytes from each.
+        """Gather equally many bytes from every host, in the order of ranks.
 
         Raises:
-            TrainingError: Another host cannot be reached any more.
+            TrainingError: Another host cannot be reached.
         """
 
     @abstractmethod
     def equip(self, model: Any, optimizer: Any) -> None:
-        """Have a model that was just built learn from the batches of all hosts."""
+        """Make a new model train on the batches of all hosts."""
 
     @abstractmethod
     def differ(self, model: Any) -> None:
-        """Have this host draw other random numbers than the others, if it draws any by itself.
+        """Give this host's layers random seeds of their own, if it draws random numbers itself.
 
-        The model's seeds are those of the first host, whose are kept in checkpoints.
+        The seeds are derived from the first host's, which are stored in run states.
         """
 
     @abstractmethod
     def value(self, array: Any) -> Any:
-        """The same value on every host, as a variable takes it soonest."""
+        """Place a value that is equal on all hosts, for assignment to a variable."""
 
     @abstractmethod
     def predict(self, model: Any, inputs: Sequence[Array]) -> Array:
-        """What a model answers to pictures of this host alone."""
+        """Compute a model's outputs for inputs of this host alone."""
 
     @abstractmethod
     def loss(self, model: Any, inputs: Sequence[Array]) -> float:
-        """A model's own loss on pictures of this host alone."""
+        """Compute a model's own loss on inputs of this host alone."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the host that writes."""
+        """Whether this is the first host, which writes files."""
         return self.rank == 0
 
     @property
     def workers(self) -> int | None:
-        """Processes that read pictures, if nobody says how many; None for the loader's choice."""
+        """Default number of processes that read pictures; None for the loader's default."""
         from convnext.processors import available_processors
 
         if self.neighbours == 1:
@@ -170,61 +165,61 @@ class Team(ABC):
         return " of ".join(parts) or "one device"
 
     def check(self, batch_size: int, accumulate: int) -> None:
-        """Refuse batches that cannot be shared equally.
+        """Check that batches divide equally over hosts and devices.
 
         Raises:
-            ArgumentError: They cannot; what could be is named.
+            ArgumentError: They do not; the message names a size that does.
         """
-        pairs = 2 if self.count > 1 else 1  # pictures that are mixed with each other stay together
+        pairs = 2 if self.count > 1 else 1  # mixed pairs of pictures stay on one host
         unit = self.count * math.lcm(accumulate * self.devices, pairs)
         if (self.count, self.devices) == (1, 1) or batch_size % unit == 0:
             return
         nearest = max(1, round(batch_size / unit)) * unit
         parts = f" and run.accumulate = {accumulate}" if accumulate > 1 else ""
-        even = ", each of which takes an even number of pictures" if pairs > 1 else ""
+        even = ", each with an even number of pictures" if pairs > 1 else ""
         raise ArgumentError(
-            f"A batch of {batch_size} cannot be shared equally by {self}{parts}{even}. Set "
+            f"A batch of {batch_size} does not divide equally over {self}{parts}{even}. Set "
             f"run.batch_size to a multiple of {unit}, such as {nearest}."
         )
 
     def gather(self, numbers: Sequence[float]) -> NDArray[np.float64]:
-        """The numbers of all hosts, one row for each."""
+        """Gather the numbers of all hosts, a row for each."""
         own = np.asarray(numbers, np.float64)
         rows = [np.frombuffer(data, np.float64) for data in self.exchange(own.tobytes())]
         return np.stack(rows)
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
-        """The sums over all hosts."""
+        """Sum each number over all hosts."""
         found: list[float] = self.gather(numbers).sum(axis=0).tolist()
         return found
 
     def texts(self, text: str) -> list[str]:
-        """What every host says."""
+        """Gather a text from every host."""
         data = text.encode()
         lengths = self.gather([len(data)])[:, 0].astype(int)
         if not lengths.any():
             return [""] * self.count
-        said = self.exchange(data.ljust(int(lengths.max()), b" "))
-        return [given[:length].decode() for given, length in zip(said, lengths, strict=True)]
+        padded = self.exchange(data.ljust(int(lengths.max()), b" "))
+        return [text[:length].decode() for text, length in zip(padded, lengths, strict=True)]
 
     def agree(
         self, numbers: Mapping[str, float], flags: Sequence[bool]
     ) -> tuple[dict[str, float], list[bool]]:
-        """One exchange after a step: the means of its numbers, and whether any host has a flag."""
+        """Exchange the numbers and flags of a step: means, and whether any host set a flag."""
         rows = self.gather([*numbers.values(), *flags])
         means = rows.mean(axis=0)[: len(numbers)].tolist()
         raised = [bool(column.any()) for column in rows.T[len(numbers) :]]
         return dict(zip(numbers, means, strict=True)), raised
 
     def barrier(self) -> None:
-        """Wait until all hosts are here."""
+        """Wait until all hosts have called this."""
         self.gather([0.0])
 
     def same(self, text: str, otherwise: str) -> None:
-        """See that all hosts say the same.
+        """Check that all hosts pass the same text.
 
         Raises:
-            TrainingError: Some do not; the message names them before what is said `otherwise`.
+            TrainingError: Some differ; the message names them, followed by `otherwise`.
         """
         if self.count == 1:
             return
@@ -237,11 +232,11 @@ class Team(ABC):
             raise TrainingError(f"{which} {', '.join(other)} and host 0 differ: {otherwise}")
 
     def first(self, action: Callable[[], object]) -> None:
-        """The first host does something while the others wait; where it fails, all do.
+        """Run an action on the first host while the others wait; if it fails, all fail.
 
         Raises:
-            ConvNeXtError: On the first host, what the action raised.
-            TrainingError: On the others, with what the first one says.
+            ConvNeXtError: On the first host, the action's error.
+            TrainingError: On the others, with the message of that error.
         """
         if self.is_first:
             try:
@@ -249,23 +244,23 @@ class Team(ABC):
             except ConvNeXtError as error:
                 self.texts(str(error))
                 raise
-        said = self.texts("")[0]
-        if said:
-            raise TrainingError(f"The first host does not begin: {said}")
+        message = self.texts("")[0]
+        if message:
+            raise TrainingError(f"The first host cannot start: {message}")
 
     def voice(self, say: Callable[[str], object]) -> Callable[[str], object]:
-        """What says a line: for the first host as given; the others say nothing."""
+        """Return `say` on the first host, and on others a function that prints nothing."""
         return say if self.is_first else lambda _line: None
 
     def share(self, count: int, block: int) -> NDArray[np.int64]:
-        """Which of so many pictures are this host's, to validate with: every so many-th block."""
+        """Indices of this host's validation pictures: blocks are dealt out in turn."""
         numbers = np.arange(count, dtype=np.int64)
         own: NDArray[np.int64] = numbers[numbers // max(block, 1) % self.count == self.rank]
         return own
 
 
 class Alone(Team):
-    """One process with one device: nobody to wait for."""
+    """A single process with a single device."""
 
     def __enter__(self) -> Alone:
         return self
@@ -274,32 +269,32 @@ class Alone(Team):
         return None
 
     def exchange(self, data: bytes) -> list[bytes]:
-        """What was given."""
+        """Return the data."""
         return [data]
 
     def agree(
         self, numbers: Mapping[str, float], flags: Sequence[bool]
     ) -> tuple[dict[str, float], list[bool]]:
-        """What was given."""
+        """Return the numbers and flags."""
         return dict(numbers), list(flags)
 
     def equip(self, model: Any, optimizer: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def differ(self, model: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def value(self, array: Any) -> Any:
-        """What was given."""
+        """Return the array."""
         return array
 
     def predict(self, model: Any, inputs: Sequence[Array]) -> Array:
-        """The model's answer."""
+        """Compute the model's outputs."""
         found = model.predict_on_batch(inputs[0] if len(inputs) == 1 else list(inputs))
         return np.asarray(found, np.float32)
 
     def loss(self, model: Any, inputs: Sequence[Array]) -> float:
-        """The model's loss."""
+        """Compute the model's loss."""
         model.reset_metrics()
         return float(model.test_on_batch(list(inputs), return_dict=True)["loss"])
 
@@ -316,11 +311,7 @@ SIGNS = (
 
 @contextmanager
 def lost(team: Team) -> Iterator[None]:
-    """Say what to do when another host is gone; every library has its own words for that.
-
-    Raises:
-        TrainingError: It is.
-    """
+    """Turn each library's error about a lost host into a `TrainingError` that says what to do."""
     try:
         yield
     except (RuntimeError, ValueError, OSError) as error:
@@ -330,9 +321,8 @@ def lost(team: Team) -> Iterator[None]:
         telling = [line for line in lines if any(sign in line.lower() for sign in SIGNS)]
         if not telling:
             raise
-        said = telling[0][:200]
         raise TrainingError(
-            f"Another host ended, or cannot be reached any more (host {team.rank} of {team.count} "
-            f"heard: {said}). What it said itself tells why. The last checkpoint is whole: start "
-            "all hosts again with --resume, as many as there are now."
+            f"Another host ended or cannot be reached (host {team.rank} of {team.count} got: "
+            f"{telling[0][:200]}). See its own error message. The last run state is intact: start "
+            "all hosts again with --resume, in any number."
         ) from error

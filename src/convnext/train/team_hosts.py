@@ -1,8 +1,6 @@
-"""Which team a run has: what the command line, torchrun and the backend say about it.
+"""Chooses the team of a run from the backend, the options and torchrun's environment.
 
-Why it exists: there are three ways to say which host this is, and more to say it wrong. All of
-that ends here, in one `Team`; what is JAX's or PyTorch's is in `team_jax` and `team_torch`, which
-are imported when they are needed. It knows nothing of what teams do.
+`team_jax` and `team_torch` are lazy imports.
 """
 
 from __future__ import annotations
@@ -22,16 +20,16 @@ def form_team(
     hosts: str | Hosts | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Team:
-    """The team of a run, not yet met.
+    """Choose the team of a run; it is not connected yet.
 
     Args:
-        backend: What Keras runs on.
-        devices: Of this host; by default one, or with `hosts` on JAX all that it has.
-        hosts: Which host this is, as `host:port,rank,count`; torchrun says so by itself.
-        environment: Variables of the environment.
+        backend: Keras' backend.
+        devices: Number of devices of this host; by default one, or with `hosts` on JAX all.
+        hosts: `host:port,rank,count`; torchrun sets it by itself.
+        environment: Environment variables.
 
     Raises:
-        ArgumentError: The backend has no such team, or what was given contradicts itself.
+        ArgumentError: The backend has no such team, or the options contradict each other.
     """
     if devices is not None and devices < 1:
         raise ArgumentError(f"devices is 1 or more; got {devices}.")
@@ -41,8 +39,8 @@ def form_team(
         launched = _launched(environment)
         if launched and hosts and launched != hosts:
             raise ArgumentError(
-                f"torchrun says which host this is ({launched.place}, {launched.rank} of "
-                f"{launched.count}), and hosts says something else. Leave out --hosts."
+                f"torchrun set host {launched.rank} of {launched.count} at {launched.endpoint}, "
+                "and --hosts differs. Leave out --hosts."
             )
         if (devices or 1) > 1:
             raise ArgumentError(
@@ -59,9 +57,8 @@ def form_team(
         return ALONE
     if backend != "jax":
         raise ArgumentError(
-            f"On {backend} a run has one device here. Set KERAS_BACKEND=jax for several devices or "
-            "hosts, or KERAS_BACKEND=torch and start with torchrun; docs/scale_training.md has a "
-            "table."
+            f"On {backend} a run uses one device. Set KERAS_BACKEND=jax for several devices or "
+            "hosts, or KERAS_BACKEND=torch and start with torchrun; see docs/scale_training.md."
         )
     from convnext.train.team_jax import JaxTeam
 
@@ -69,7 +66,7 @@ def form_team(
 
 
 def _launched(environment: Mapping[str, str]) -> Hosts | None:
-    """What torchrun, or another launcher that sets the same variables, says."""
+    """Hosts as set by torchrun, or another launcher that sets the same variables."""
     names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
         return None

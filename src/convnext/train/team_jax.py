@@ -1,13 +1,12 @@
 """A team on JAX: one process for each host, `keras.distribution.DataParallel` over all devices.
 
-XLA divides the step: each device computes its rows of the batch, and the loss and the gradients
-are those of the whole. Random numbers of a step belong to rows of the whole batch, so with one host
-the number of devices changes nothing but rounding. What hosts tell each other goes through JAX as
-well, byte by byte, because its numbers have 32 bits.
+XLA divides the step: each device computes its rows of the batch, and loss and gradients are those
+of the whole batch. Random numbers are drawn for the whole batch, so with one host the number of
+devices changes only rounding. Hosts exchange bytes through JAX, as its numbers have 32 bits.
 
-A host that dies breaks its connections, and the next exchange of the others fails; a host that is
-silent for a minute, or the first one's end, makes JAX end the process from a thread of its own. A
-second process, which only waits for the first one's end, says what to do then.
+If a host dies, the next exchange of the others fails. If a host is silent for a minute, or the
+first one ends, JAX ends the process from a thread of its own; a second process, which waits for
+that, then prints what to do.
 """
 
 from __future__ import annotations
@@ -37,23 +36,23 @@ from convnext.train.team import JOINING, Hosts, Team, lost
 
 __all__ = ["JaxTeam"]
 
-HEARTBEAT = 60  # seconds until a host that says nothing counts as gone
-LEAVING = 60  # seconds that the last one to end may come later than the first
+HEARTBEAT = 60  # seconds of silence until a host counts as lost
+LEAVING = 60  # seconds between the end of the first host and the last
 
 ROWS = "rows"
 
-FAILED = 2  # what the command line returns for an error
+FAILED = 2  # exit code of the command line for an error
 
 _joined: Hosts | None = None
 _watch: subprocess.Popen[bytes] | None = None
 
 
 class JaxTeam(Team):
-    """One host of several, or one with several devices, on JAX.
+    """Several hosts, or one host with several devices, on JAX.
 
     Args:
-        hosts: Which one; None for the only one.
-        devices: How many of its devices; None for all.
+        hosts: Rank and count; None for a single host.
+        devices: Number of this host's devices to use; None for all.
     """
 
     def __init__(self, hosts: Hosts | None, devices: int | None) -> None:
@@ -67,14 +66,14 @@ class JaxTeam(Team):
         if self.hosts is not None and self.count > 1:
             _join(self.hosts)
         try:
-            self._place()
+            self._distribute()
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
         return self
 
-    def _place(self) -> None:
-        """Find the devices, and have Keras use them."""
+    def _distribute(self) -> None:
+        """Choose the devices, and make Keras use them."""
         with lost(self):
             there = jax.local_devices()
             self.devices = self._wanted or len(there)
@@ -85,8 +84,8 @@ class JaxTeam(Team):
             most = self.gather([len(self._local)])[:, 0]
         if len(set(most.tolist())) > 1:
             raise ArgumentError(
-                f"Hosts have as many devices each; got {', '.join(f'{n:g}' for n in most)}. Give "
-                f"--devices {int(most.min())} to all."
+                f"All hosts use equally many devices; got {', '.join(f'{n:g}' for n in most)}. "
+                f"Give --devices {int(most.min())} to all."
             )
         chosen = [
             device
@@ -109,7 +108,7 @@ class JaxTeam(Team):
             atexit.register(_leave)
 
     def exchange(self, data: bytes) -> list[bytes]:
-        """What every host gave."""
+        """Gather the bytes of every host."""
         if self.count == 1:
             return [data]
         with lost(self):
@@ -117,22 +116,22 @@ class JaxTeam(Team):
         return [row.tobytes() for row in np.asarray(found).reshape(self.count, -1)]
 
     def equip(self, model: Any, optimizer: Any) -> None:
-        """Nothing: what is built inside of the team is computed by all of it."""
+        """Do nothing: models built inside the context are distributed."""
 
     def differ(self, model: Any) -> None:
-        """Nothing: numbers are drawn for the whole batch."""
+        """Do nothing: random numbers are drawn for the whole batch."""
 
     def value(self, array: Any) -> Any:
-        """The value on every device; Keras would have the hosts compare theirs each time."""
-        given = np.asarray(array)
-        if given.dtype in (np.float64, np.int64):  # a number of Python's
-            given = given.astype(np.float32 if given.dtype == np.float64 else np.int32)
+        """Copy a value to every device, without Keras' comparison between hosts."""
+        value = np.asarray(array)
+        if value.dtype in (np.float64, np.int64):  # a number of Python's
+            value = value.astype(np.float32 if value.dtype == np.float64 else np.int32)
         return jax.make_array_from_callback(
-            given.shape, self._everywhere, lambda index: given[index]
+            value.shape, self._everywhere, lambda index: value[index]
         )
 
     def predict(self, model: Any, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """What the model answers, computed by this host's devices alone."""
+        """Compute the model's outputs on this host's devices alone."""
         count = len(inputs[0])
         lacking = -count % self.devices
         padded = [np.pad(x, ((0, lacking), *[(0, 0)] * (x.ndim - 1))) for x in inputs]
@@ -145,13 +144,13 @@ class JaxTeam(Team):
         return np.asarray(found, np.float32)[:count]
 
     def _own(self, variable: Any) -> jax.Array:
-        """A variable as this host's devices have it; nothing is copied."""
+        """The shards of a variable on this host's devices, without a copy."""
         value = variable.value
         parts = [shard.data for shard in value.addressable_shards]
         return jax.make_array_from_single_device_arrays(value.shape, self._on_each, parts)
 
     def loss(self, model: Any, inputs: Sequence[NDArray[Any]]) -> float:
-        """The model's loss."""
+        """Compute the model's loss."""
         answers = self.predict(model, inputs)
         return float(model.compute_loss(x=list(inputs), y_pred=answers, training=False))
 
@@ -160,8 +159,8 @@ def _forward(model: Any) -> Any:
     owner = weakref.proxy(model)
 
     def forward(trained: list[Any], others: list[Any], inputs: list[Any]) -> Any:
-        given = inputs[0] if len(inputs) == 1 else inputs
-        return owner.stateless_call(trained, others, given, training=False)[0]
+        x = inputs[0] if len(inputs) == 1 else inputs
+        return owner.stateless_call(trained, others, x, training=False)[0]
 
     return forward
 
@@ -169,35 +168,35 @@ def _forward(model: Any) -> Any:
 def _too_few(wanted: int, there: Sequence[Any]) -> str:
     kind = there[0].platform
     advice = (
-        f" For a trial on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count={wanted} makes "
-        "it look like as many."
+        f" For a test on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count={wanted} "
+        "simulates as many."
         if kind == "cpu"
         else ""
     )
-    return f"This host has {len(there)} devices ({kind}), and {wanted} were asked for.{advice}"
+    return f"--devices {wanted} is more than this host's {len(there)} devices ({kind}).{advice}"
 
 
 def _check_alike(hosts: int) -> None:
-    """Refuse hosts that see unequal numbers of devices: JAX exchanges through all of them."""
+    """Check that all hosts see equally many devices: JAX exchanges through all of them."""
     seen = Counter(device.process_index for device in jax.devices())
     counts = [seen[rank] for rank in range(hosts)]
     if len(set(counts)) > 1:
         raise ArgumentError(
-            f"Hosts see as many devices each; these see {', '.join(map(str, counts))}. Hide the "
-            f"others, on GPUs with CUDA_VISIBLE_DEVICES, so that all see {max(1, min(counts))}; "
-            "--devices alone does not."
+            f"All hosts must see equally many devices; these see {', '.join(map(str, counts))}. "
+            f"Hide devices, on GPUs with CUDA_VISIBLE_DEVICES, so that all see "
+            f"{max(1, min(counts))}; --devices alone is not enough."
         )
 
 
 def _join(hosts: Hosts) -> None:
-    """Meet the other hosts; a process does so once."""
+    """Connect to the other hosts, once in a process."""
     global _joined
     if _joined == hosts:
         return
     if _joined is not None or jax.distributed.is_initialized():
         raise ArgumentError(
-            "This process has joined other hosts already, and JAX does so once. Start a process of "
-            "its own for this run, and let `hosts` join it."
+            "This process is connected to other hosts already, which JAX allows once. Start a new "
+            "process for this run, and do not call jax.distributed.initialize in it."
         )
     _find_first(hosts)
     _say_if_killed(hosts)
@@ -209,7 +208,7 @@ def _join(hosts: Hosts) -> None:
     known = inspect.signature(jax.distributed.initialize).parameters
     try:
         jax.distributed.initialize(
-            hosts.place,
+            hosts.endpoint,
             hosts.count,
             hosts.rank,
             **{name: value for name, value in options.items() if name in known},
@@ -217,28 +216,28 @@ def _join(hosts: Hosts) -> None:
     except (RuntimeError, ValueError) as error:
         if "before" in str(error):
             raise ArgumentError(
-                "JAX computes already in this process, and hosts have to meet before. Call train "
-                "before anything else that computes, or in a process of its own."
+                "JAX has computed in this process already, and hosts must connect before. Call "
+                "train before any computation, or in a new process."
             ) from error
         raise TrainingError(
-            f"The {hosts.count} hosts did not meet at {hosts.place}: {error} See that all were "
-            "started, each with a rank of its own and the same count."
+            f"The {hosts.count} hosts did not connect at {hosts.endpoint}: {error} Start all of "
+            "them, each with its own rank and the same count."
         ) from error
     _joined = hosts
 
 
 def _find_first(hosts: Hosts) -> None:
-    """See that the first host can listen, or that it does: JAX would end the process."""
+    """Check that the first host can listen, or does; JAX would end the process instead."""
     if hosts.rank == 0:
         family = socket.AF_INET6 if ":" in hosts.address else socket.AF_INET
         try:
-            with socket.socket(family) as place:
-                place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                place.bind(("", hosts.port))
+            with socket.socket(family) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(("", hosts.port))
         except OSError as error:
             raise ArgumentError(
                 f"Port {hosts.port} of this host, the first, cannot be used: {error.strerror}. "
-                "Give all hosts another one."
+                "Give all hosts another port."
             ) from error
         return
     end = time.monotonic() + JOINING
@@ -248,8 +247,8 @@ def _find_first(hosts: Hosts) -> None:
         except OSError as error:
             if time.monotonic() > end:
                 raise TrainingError(
-                    f"The first host does not answer at {hosts.place} after {JOINING} seconds: "
-                    f"{error}. Start it with rank 0, and see that this one may reach that port."
+                    f"The first host does not answer at {hosts.endpoint} after {JOINING} seconds: "
+                    f"{error}. Start it with rank 0, and open that port to this host."
                 ) from error
             time.sleep(0.5)
         else:
@@ -257,33 +256,33 @@ def _find_first(hosts: Hosts) -> None:
 
 
 def _say_if_killed(hosts: Hosts) -> None:
-    """Have somebody say what to do if this process ends without a word."""
+    """Start a process that prints what to do if this one is killed."""
     global _watch
     if os.name != "posix":
         return
     message = (
-        f"convnext: host {hosts.rank} of {hosts.count} ended at once: it was killed, or JAX did so "
-        f"because another host is gone or never came to {hosts.place}. See that all hosts were "
-        "started, each with a rank of its own and the same count. The last checkpoint is whole: "
-        "start all hosts again with --resume, as many as there are now."
+        f"convnext: host {hosts.rank} of {hosts.count} was killed, or JAX ended it because another "
+        f"host was lost or never connected to {hosts.endpoint}. Start all hosts, each with its own "
+        "rank and the same count. The last run state is intact: resume with --resume, on any "
+        "number of hosts."
     )
     _watch = subprocess.Popen(
         ["/bin/sh", "-c", 'read word || printf "%s\\n" "$0" >&2', message],
         stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C in a terminal is for the host
+        start_new_session=True,  # Ctrl-C in a terminal reaches the host alone
     )
     atexit.register(_dismiss)
 
 
 def _dismiss() -> None:
-    """This process ends and has said why."""
+    """End the watching process without its message."""
     if _watch is not None:
         with suppress(OSError, ValueError, subprocess.TimeoutExpired):
             _watch.communicate(b"done\n", timeout=5)
 
 
 def _leave() -> None:
-    """End without the others: JAX waits for all of them at its end, and fails if they are gone."""
+    """Exit without JAX's shutdown, which waits for all hosts and fails if they are lost."""
     _dismiss()
     sys.stdout.flush()
     sys.stderr.flush()

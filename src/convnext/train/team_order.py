@@ -1,9 +1,7 @@
-"""Which pictures of a batch are a host's: pairs that are mixed with each other stay together.
+"""Divides batches over hosts, keeping together the pairs of pictures that are mixed.
 
-Why it exists: a batch is mixed with itself, read backwards. If a host has, with every picture, the
-one at the same distance from the batch's other end, it mixes them as one host would mix the whole
-batch, and nothing has to be read twice. So a run has the same mixed pictures on any number of
-hosts. It knows nothing of pictures.
+A picture is mixed with its mirror in the batch. A host that has both mixes them as a single host
+would mix the whole batch, so a run has the same mixed pictures on any number of hosts.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ __all__ = ["PairedOrder", "paired_rows"]
 
 
 def paired_rows(index: int, count: int, batch_size: int) -> Indices:
-    """The rows of a batch that are one host's; read backwards, they are each other's partners.
+    """Rows of a batch that belong to a host: pairs with the same distance from both ends.
 
     Args:
-        index: Of the host, from 0.
-        count: Of hosts.
+        index: Rank of the host, from 0.
+        count: Number of hosts.
         batch_size: Of all hosts together.
 
     Raises:
@@ -32,12 +30,12 @@ def paired_rows(index: int, count: int, batch_size: int) -> Indices:
         ([0, 1, 6, 7], [2, 3, 4, 5])
     """
     if not 0 <= index < count:
-        raise ArgumentError(f"A shard is (index, count), index below count; got {index, count}.")
+        raise ArgumentError(f"host is (rank, count), rank below count; got {index, count}.")
     if count == 1:
         return np.arange(batch_size, dtype=np.int64)
     if batch_size < 1 or batch_size % (2 * count):
         raise ArgumentError(
-            f"batch_size is a multiple of {2 * count}, the same even number on each of {count} "
+            f"batch_size is a multiple of {2 * count}, an equal and even number on each of {count} "
             f"hosts; got {batch_size}."
         )
     half = batch_size // (2 * count)
@@ -46,14 +44,7 @@ def paired_rows(index: int, count: int, batch_size: int) -> Indices:
 
 
 class PairedOrder(Order):
-    """One host's part of an order, batch by batch.
-
-    Args:
-        order: Of all hosts.
-        index: Of the host, from 0.
-        count: Of hosts.
-        batch_size: Of all hosts together.
-    """
+    """The order of one host's examples; arguments as for `paired_rows`."""
 
     def __init__(self, order: Order, index: int, count: int, batch_size: int) -> None:
         super().__init__(order.labels, seed=order.seed, balanced=order.balanced)
@@ -61,7 +52,7 @@ class PairedOrder(Order):
         self._batch_size = batch_size
 
     def positions(self, start: int, count: int) -> Indices:
-        """Where in the whole sequence this host's examples come."""
+        """Indices of this host's examples in the sequence of all hosts."""
         own = np.arange(start, start + count, dtype=np.int64)
-        steps, places = np.divmod(own, len(self._rows))
-        return steps * self._batch_size + self._rows[places]
+        steps, offsets = np.divmod(own, len(self._rows))
+        return steps * self._batch_size + self._rows[offsets]

@@ -1,11 +1,9 @@
-"""A team on PyTorch: one process for each device, started by torchrun, gloo or NCCL between them.
+"""A team on PyTorch: a process for each device, started by torchrun, connected by gloo or NCCL.
 
-Gradients are averaged in one place, where the optimizer is about to clip them, as one flat vector.
-`DistributedDataParallel` would send them while the backward pass is still at work, but it wraps a
-module's `forward`, which Keras' train step does not call through; it would send the gradients of
-every part of an accumulated batch instead of their sum; and it knows nothing of clipping by the
-norm over all parameters, which has to see averages. What is given up is the overlap: a step takes
-longer by the time that one all-reduce of the parameters' size takes.
+Gradients are averaged once, as one flat vector, before the optimizer clips them.
+`DistributedDataParallel` would overlap this with the backward pass, but it wraps a module's
+`forward`, which Keras' train step bypasses, and would send the gradients of every part of an
+accumulated batch. Without the overlap, a step takes longer by one all-reduce of all parameters.
 
 Every process draws its own numbers for stochastic depth, from the first one's seeds and its rank.
 """
@@ -27,8 +25,8 @@ from convnext.train.team import ALONE, PATIENCE, Hosts, Team, lost
 
 __all__ = ["TorchTeam"]
 
-# Multiples of 2**32 over the golden ratio lie as far apart as any can, so no process comes to the
-# numbers of another: a draw adds 1 to the seed.
+# A draw adds 1 to the seed. Multiples of 2**32 over the golden ratio are as far apart as possible,
+# so that processes do not reach each other's numbers.
 SPREAD = 0x9E3779B1
 WORD = 2**32
 
@@ -37,19 +35,19 @@ class TorchTeam(Team):
     """One of several processes on PyTorch.
 
     Args:
-        hosts: Which one.
-        environment: With torchrun's variables: the place of this process on its machine.
+        hosts: Rank of this process, and their number.
+        environment: Environment variables, with torchrun's local rank.
     """
 
     def __init__(self, hosts: Hosts, environment: Mapping[str, str]) -> None:
         self.hosts = hosts
         self.rank, self.count = hosts.rank, hosts.count
         try:
-            self.place = int(environment.get("LOCAL_RANK", 0))
+            self.local_rank = int(environment.get("LOCAL_RANK", 0))
             self.neighbours = int(environment.get("LOCAL_WORLD_SIZE", 1))
         except ValueError as error:
             raise ArgumentError(
-                f"LOCAL_RANK and LOCAL_WORLD_SIZE are numbers, set by torchrun: {error}."
+                f"LOCAL_RANK and LOCAL_WORLD_SIZE must be whole numbers, as torchrun sets: {error}."
             ) from error
         self._device = torch.device("cpu")
         self._began = False
@@ -61,24 +59,24 @@ class TorchTeam(Team):
         if dist.is_initialized():
             if (dist.get_rank(), dist.get_world_size()) != (self.rank, self.count):
                 raise ArgumentError(
-                    f"torch.distributed runs already in this process, as {dist.get_rank()} of "
-                    f"{dist.get_world_size()}, and this is {self.rank} of {self.count}. Start a "
-                    "process of its own for this run."
+                    f"torch.distributed runs in this process already, with rank {dist.get_rank()} "
+                    f"of {dist.get_world_size()} instead of {self.rank} of {self.count}. Start a "
+                    "new process for this run."
                 )
             return self
         try:
             dist.init_process_group(
                 "nccl" if on_gpu else "gloo",
-                init_method=f"tcp://{self.hosts.place}" if not _has_store() else "env://",
+                init_method=f"tcp://{self.hosts.endpoint}" if not _has_store() else "env://",
                 rank=self.rank,
                 world_size=self.count,
                 timeout=timedelta(seconds=PATIENCE),
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise TrainingError(
-                f"The {self.count} hosts did not meet at {self.hosts.place} within {PATIENCE} "
-                f"seconds: {str(error).splitlines()[0]}. See that all were started, each with a "
-                "rank of its own and the same count, and that they reach the first one."
+                f"The {self.count} hosts did not connect at {self.hosts.endpoint} within "
+                f"{PATIENCE} seconds: {str(error).splitlines()[0]}. Start all of them, each with "
+                "its own rank and the same count, and open the first one's port."
             ) from error
         self._began = True
         return self
@@ -91,31 +89,31 @@ class TorchTeam(Team):
 
     def _choose_device(self) -> None:
         there = torch.cuda.device_count()
-        if self.place >= there:
+        if self.local_rank >= there:
             raise ArgumentError(
-                f"This is process {self.place} of this machine, counted from 0, and it has {there} "
-                f"GPUs. Start {there} processes here: torchrun --nproc-per-node {there}."
+                f"This process has the local rank {self.local_rank}, and the machine {there} GPUs. "
+                f"Start one process for each: torchrun --nproc-per-node {there}."
             )
-        torch.cuda.set_device(self.place)
-        self._device = torch.device("cuda", self.place)
+        torch.cuda.set_device(self.local_rank)
+        self._device = torch.device("cuda", self.local_rank)
 
     def exchange(self, data: bytes) -> list[bytes]:
-        """What every host gave."""
+        """Gather the bytes of every host."""
         own = torch.from_numpy(np.frombuffer(data, np.uint8).copy()).to(self._device)
         found = [torch.empty_like(own) for _ in range(self.count)]
         with lost(self):
             dist.all_gather(found, own)
-        return [bytes(given.cpu().numpy()) for given in found]
+        return [bytes(tensor.cpu().numpy()) for tensor in found]
 
     def equip(self, model: Any, optimizer: Any) -> None:
-        """Gradients are averaged before the optimizer clips and uses them."""
+        """Make the optimizer average gradients over processes before clipping."""
         del model
         optimizer.average = self._average
 
     def _average(self, gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad():
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            dist.all_reduce(flat)  # errors are made plain by the loop: Keras would wrap a plain one
+            dist.all_reduce(flat)  # the loop translates errors: Keras would wrap a translated one
             flat /= self.count
             parts = flat.split([gradient.numel() for gradient in gradients])
             return [
@@ -123,7 +121,7 @@ class TorchTeam(Team):
             ]
 
     def differ(self, model: Any) -> None:
-        """Move the seeds of the first host to this one's."""
+        """Derive this host's seeds from the first host's."""
         for variable in model.variables:
             if variable.name == "seed_generator_state":
                 seed, drawn = np.asarray(variable.value.cpu().numpy(), np.int64).tolist()
@@ -131,18 +129,18 @@ class TorchTeam(Team):
                 variable.assign(moved.view(np.int32).astype(str(variable.dtype)))
 
     def value(self, array: Any) -> Any:
-        """What was given."""
+        """Return the array."""
         return array
 
     def predict(self, model: Any, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """The model's answer."""
+        """Compute the model's outputs."""
         return ALONE.predict(model, inputs)
 
     def loss(self, model: Any, inputs: Sequence[NDArray[Any]]) -> float:
-        """The model's loss."""
+        """Compute the model's loss."""
         return ALONE.loss(model, inputs)
 
 
 def _has_store() -> bool:
-    """Whether torchrun keeps the place where processes meet."""
+    """Whether torchrun provides the store through which processes connect."""
     return bool(dist.is_torchelastic_launched())

@@ -1,4 +1,4 @@
-"""`train`: from a recipe and labelled pictures to a classifier, through any interruption."""
+"""`train`: trains a classifier with a recipe; runs can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from convnext.train.examples import Examples, open_data
 from convnext.train.folder import write_model
 from convnext.train.journal import Journal
 from convnext.train.learner import classifier, initialise
-from convnext.train.loader import Batch, Loader, evaluation_batches
-from convnext.train.loop import Loop, Numbers, Outcome, Say, Validation, stopping
+from convnext.train.loader import Loader, TrainingBatch, evaluation_batches
+from convnext.train.loop import Loop, Numbers, RunResult, Say, Validation, stopping
 from convnext.train.mixing import Mixer
 from convnext.train.order import Order, class_weights
 from convnext.train.precision import with_actual_precision
 from convnext.train.recipe import Recipe, load_recipe
-from convnext.train.schedule import Plan
+from convnext.train.schedule import Schedule
 from convnext.train.session import Session, join_session
 from convnext.train.team import ALONE, Team
 from convnext.train.team_hosts import form_team
 
-__all__ = ["Outcome", "train"]
+__all__ = ["RunResult", "train"]
 
 VALIDATION_BATCH = 256
 
@@ -47,37 +47,37 @@ def train(  # noqa: PLR0913
     tensorboard: bool = False,
     progress: bool = True,
     say: Say = print,
-) -> Outcome:
+) -> RunResult:
     """Train a classifier.
 
     Args:
         recipe: One of `published_recipes`, a TOML file, or a `Recipe`.
         data: Labelled pictures: a folder with a folder for each class, an archive, a data set with
-            parts to train on and to validate with, arrays, or a table; see docs/data.md.
-        out: Folder of the run; new, or with `resume` that of a run that was interrupted.
-        validation: Pictures to validate with; by default the data's own, or a part held out.
-        changes: Settings to have another value: `"optimizer.learning_rate=1e-3"`.
+            splits, arrays, or a table; see docs/data.md.
+        out: Folder of the run; a new one, or with `resume` that of an interrupted run.
+        validation: Validation data; by default the data's own split, or a fraction held out.
+        changes: Changes of settings: `"optimizer.learning_rate=1e-3"`.
         init: Weights to start from: a published checkpoint's name, a file, a model directory or a
-            run. A classifier of other classes begins anew.
-        resume: Whether to go on with a run; one that has not begun begins.
+            run. A classifier of other classes starts from random weights.
+        resume: Whether to resume a run; if there is none, one starts.
         workers: Processes that read pictures; by default one for each processor.
-        devices: How many of this host's devices take part, on JAX; by default one, or with `hosts`
-            all. See docs/scale_training.md.
-        hosts: Which of several hosts this is, as `host:port,rank,count`. Under torchrun nothing
-            need be said.
+        devices: Number of this host's devices to use, on JAX; by default one, or with `hosts` all.
+            See docs/scale_training.md.
+        hosts: Address of the first host, rank of this one, and count, as `host:port,rank,count`.
+            Not needed under torchrun.
         tensorboard: Whether to write for TensorBoard as well.
-        progress: Whether to show a bar where there is a terminal.
-        say: Called with each line of what happens.
+        progress: Whether to show a bar if there is a terminal.
+        say: Called with each message.
 
     Returns:
-        How it ended.
+        The result of the run.
 
     Raises:
-        ArgumentError: Something that was given cannot be.
-        TrainingError: The run cannot go on; its last checkpoint is whole.
+        ArgumentError: An argument is not allowed, or the data cannot be read.
+        TrainingError: The run cannot continue; its last run state is intact.
 
     Example:
-        outcome = train("cifar10", "cifar10/", "runs/first", changes=["run.epochs=5"])
+        result = train("cifar10", "cifar10/", "runs/first", changes=["run.epochs=5"])
         print(outcome.accuracy, outcome.model)
     """
     if not isinstance(recipe, Recipe):
@@ -105,17 +105,17 @@ def train(  # noqa: PLR0913
             None if init is None else str(init),
             str(team),
         )
-        task = _Classifying(recipe, examples, validated, out.name, team)
+        objective = _Classification(recipe, examples, validated, out.name, team)
         join_session(stack, team, out, session, resume=resume)
         journal = Journal(out, tensorboard=tensorboard, writes=team.is_first)
         stack.callback(journal.close)
         say = team.voice(say)
-        plan = Plan.of(run, recipe.optimizer, len(examples))
-        loop = Loop(out, task, run, plan, journal, say, team)
+        schedule = Schedule.of(run, recipe.optimizer, len(examples))
+        loop = Loop(out, objective, run, schedule, journal, say, team)
         if not loop.resume() and init is not None:
-            say(initialise(task.learner, init, examples.classes, recipe.model.actual_strides))
-        task.learner.check_same()
-        say(_introduction(recipe, examples, validated, plan, team))
+            say(initialise(objective.learner, init, examples.classes, recipe.model.actual_strides))
+        objective.learner.check_same()
+        say(_introduction(recipe, examples, validated, schedule, team))
         loader = Loader(
             examples,
             Augmentation(recipe.augment, recipe.model.preprocess),
@@ -124,15 +124,15 @@ def train(  # noqa: PLR0913
             batch_size=run.batch_size,
             seed=run.seed,
             workers=team.workers if workers is None else workers,
-            shard=(team.rank, team.count),
+            host=(team.rank, team.count),
         )
         stack.enter_context(loader)
         stop = stack.enter_context(stopping())
-        return loop.go(loader, stop, progress=progress)
+        return loop.train(loader, stop, progress=progress)
 
 
 def _introduction(
-    recipe: Recipe, examples: Examples, validated: Examples | None, plan: Plan, team: Team
+    recipe: Recipe, examples: Examples, validated: Examples | None, schedule: Schedule, team: Team
 ) -> str:
     counts = f"{len(examples):,} pictures of {len(examples.classes)} classes"
     also = f", {len(validated):,} to validate with" if validated else ""
@@ -140,12 +140,13 @@ def _introduction(
     return (
         f"{recipe.model.variant} at {recipe.model.resolution} pixels on "
         f"{keras.backend.backend()}, {recipe.run.precision}{where}; {counts}{also}; "
-        f"{plan.total:,} steps of {recipe.run.batch_size}, learning rate {plan.schedule.peak:.3g}."
+        f"{schedule.total:,} steps of {recipe.run.batch_size}, learning rate "
+        f"{schedule.learning_rate.peak:.3g}."
     )
 
 
-class _Classifying:
-    """The task: classes of pictures."""
+class _Classification:
+    """Objective of classifying pictures."""
 
     def __init__(
         self, recipe: Recipe, examples: Examples, validated: Examples | None, name: str, team: Team
@@ -161,7 +162,7 @@ class _Classifying:
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
         self.learner = classifier(recipe, len(examples.classes), team)
 
-    def step(self, batch: Batch, learning_rate: float) -> Numbers:
+    def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:
         weights = None if self.weights is None else batch.targets @ self.weights
         return self.learner.step([batch.pictures], batch.targets, learning_rate, weights)
 
@@ -175,20 +176,17 @@ class _Classifying:
         if self.validated is None:
             return None
         numbers = self._measure(self.validated, "")
-        said = f"validation {numbers['accuracy']:.2%}, loss {numbers['loss']:.3f}"
+        message = f"validation {numbers['accuracy']:.2%}, loss {numbers['loss']:.3f}"
         score = numbers["accuracy"]
         if self.learner.optimizer.averages:
             with self.learner.averaged():
                 numbers |= self._measure(self.validated, "average_")
             score = numbers["average_accuracy"]
-            said += f"; averaged weights {score:.2%}, loss {numbers['average_loss']:.3f}"
-        return Validation(numbers, score, said)
+            message += f"; averaged weights {score:.2%}, loss {numbers['average_loss']:.3f}"
+        return Validation(numbers, score, message)
 
     def _measure(self, validated: Examples, prefix: str) -> dict[str, float]:
-        """Accuracy and loss over all pictures that can be read, each counted once.
-
-        Each host sees some of them, and their sums are added.
-        """
+        """Accuracy and loss over all readable pictures, which the hosts share."""
         batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
         seen = right = 0
         loss = 0.0
@@ -204,14 +202,14 @@ class _Classifying:
             seen += count
         loss, all_right, all_seen = self.team.sum([loss, right, seen])
         if not all_seen:
-            raise TrainingError("No picture of the validation data can be read.")
+            raise TrainingError("No picture of the validation data can be read. Repair the data.")
         return {
             f"{prefix}loss": round(loss / all_seen, 6),
             f"{prefix}accuracy": all_right / all_seen,
         }
 
     def write(self, folder: Path) -> None:
-        """Write the averaged weights, where there are some, and the others beside them."""
+        """Write the averaged weights if there are any, and the plain ones in a second file."""
         weights = self.learner.weights(averaged=True)
         unaveraged = self.learner.weights() if self.learner.optimizer.averages else None
         write_model(folder, weights, self.recipe, self.classes, self.name, unaveraged=unaveraged)

@@ -1,11 +1,8 @@
-"""A process that reads and augments pictures, and the work itself, which any process can do.
+"""Makes batches: `BatchMaker`, and the worker process around it.
 
-Why it exists: a training framework has threads, so its process must not be forked, and a process
-begun in the usual way would import whatever the main program does. This one imports what pictures
-need and nothing else, and is up in a fraction of a second.
-
-It hears of parts of batches on standard input and puts them where it is told, in shared memory. It
-ends as soon as standard input does, however its parent came to its end.
+A process with a training framework must not be forked, and a spawned one would import the main
+program. This one imports only what pictures need and starts in a fraction of a second. It receives
+slices of batches on standard input, fills them in shared memory, and ends with standard input.
 """
 
 from __future__ import annotations
@@ -31,21 +28,21 @@ from convnext.train.order import Order
 from convnext.train.shared import SharedArray
 from convnext.train.streams import Purpose, stream
 
-__all__ = ["Answer", "Job", "Slots", "Task", "main", "messages", "packed"]
+__all__ = ["BatchMaker", "Slice", "SliceDone", "Slots", "main", "messages", "packed"]
 
-TRIES = 50  # pictures drawn in place of one that cannot be read
+TRIES = 50  # replacements drawn for a picture that cannot be read
 
 _LENGTH = struct.Struct("<I")
 
 
-class Task(NamedTuple):
-    """A part of a batch.
+class Slice(NamedTuple):
+    """Consecutive rows of a batch, to be filled by one worker.
 
     Attributes:
-        step: Which batch.
-        slot: Where it goes.
+        step: Step of the batch.
+        slot: Index of the batch in `Slots`.
         first: The first row.
-        last: The row behind the last.
+        last: The row after the last.
     """
 
     step: int
@@ -54,17 +51,17 @@ class Task(NamedTuple):
     last: int
 
 
-class Answer(NamedTuple):
-    """What became of a task.
+class SliceDone(NamedTuple):
+    """The result of filling a slice.
 
     Attributes:
-        task: Which.
+        part: The slice.
         bad: Pictures that could not be read, each with the reason.
-        error: Why the task failed, if it did.
-        expected: Whether that is an error raised on purpose.
+        error: Message of an error, if there was one.
+        expected: Whether it is one of this package's errors.
     """
 
-    task: Task
+    part: Slice
     bad: tuple[tuple[str, str], ...] = ()
     error: str | None = None
     expected: bool = False
@@ -72,7 +69,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Slots:
-    """Room for some batches.
+    """Shared memory of several batches.
 
     Attributes:
         pictures: `[slots, batch, size, size, 3]`, float32.
@@ -84,14 +81,14 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that batches are made of.
+class BatchMaker:
+    """Makes the batches of a host.
 
     Attributes:
         examples: The pictures.
-        transform: What is done to each.
-        order: Which comes when, on this host.
-        batch_size: On this host.
+        transform: Augments each picture.
+        order: Order of the examples on this host.
+        batch_size: Of this host.
         seed: Of the run.
     """
 
@@ -102,27 +99,27 @@ class Job:
     seed: int
 
     def fill(
-        self, task: Task, pictures: NDArray[np.float32], labels: NDArray[np.int64]
+        self, part: Slice, pictures: NDArray[np.float32], labels: NDArray[np.int64]
     ) -> tuple[tuple[str, str], ...]:
-        """Make a part of a batch.
+        """Fill a slice of a batch.
 
         Args:
-            task: Which.
-            pictures: `[batch, size, size, 3]`, to be filled.
-            labels: `[batch]`, to be filled.
+            part: The slice.
+            pictures: The batch, `[batch, size, size, 3]`.
+            labels: The batch's labels, `[batch]`.
 
         Returns:
             Pictures that could not be read and were replaced, each with the reason.
 
         Raises:
-            ImageError: So many cannot be read that no other is found.
+            ImageError: Nor could any of the replacements be read.
         """
-        start, count = task.step * self.batch_size + task.first, task.last - task.first
+        start, count = part.step * self.batch_size + part.first, part.last - part.first
         positions = self.order.positions(start, count).tolist()
         indices = self.order.indices(start, count).tolist()
         bad: list[tuple[str, str]] = []
         for row, position, index in zip(
-            range(task.first, task.last), positions, indices, strict=True
+            range(part.first, part.last), positions, indices, strict=True
         ):
             pictures[row], labels[row] = self._example(position, index, bad)
         return tuple(bad)
@@ -130,7 +127,7 @@ class Job:
     def _example(
         self, position: int, index: int, bad: list[tuple[str, str]]
     ) -> tuple[NDArray[np.float32], int]:
-        """The example at a position, or another in its place."""
+        """The augmented example at a position of the order, or a replacement, and its label."""
         draws: np.random.Generator | None = None
         for _ in range(TRIES + 1):
             try:
@@ -143,19 +140,19 @@ class Job:
             index = int(draws.integers(len(self.examples)))
         name, reason = bad[-1]
         raise ImageError(
-            f"None of {TRIES + 1} pictures drawn at random can be read, so more than half of the "
-            f"data must be damaged. The last one was {name}: {reason}"
+            f"None of {TRIES + 1} pictures drawn at random can be read. Repair the data: more than "
+            f"half of it must be damaged. The last one was {name}: {reason}"
         )
 
 
 def packed(message: Any) -> bytes:
-    """A message with its length before it."""
+    """Pickle a message, with its length in front."""
     content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return _LENGTH.pack(len(content)) + content
 
 
 def messages(buffer: bytearray) -> list[Any]:
-    """Take all whole messages out of a buffer."""
+    """Remove all complete messages from a buffer, and return them."""
     found = []
     while len(buffer) >= _LENGTH.size:
         end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
@@ -166,36 +163,36 @@ def messages(buffer: bytearray) -> list[Any]:
     return found
 
 
-def _listen(stream: IO[bytes], heard: queue.SimpleQueue[Any]) -> None:
+def _receive(stream: IO[bytes], received: queue.SimpleQueue[Any]) -> None:
     code = 1
     try:
         while header := stream.read(_LENGTH.size):
-            heard.put(pickle.loads(stream.read(_LENGTH.unpack(header)[0])))
+            received.put(pickle.loads(stream.read(_LENGTH.unpack(header)[0])))
         code = 0
     except Exception:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        os._exit(code)  # in the middle of a picture: nobody waits for it any more
+        os._exit(code)  # at once: the parent no longer waits for results
 
 
 def main() -> None:
-    """Work until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever interrupts means the parent
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a library prints must not come between answers
-    heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, heard), daemon=True).start()
-    job, slots = heard.get()
+    """Fill slices until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
+    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # prints of libraries go to standard error
+    received: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(sys.stdin.buffer, received), daemon=True).start()
+    maker, slots = received.get()
     while True:
-        answers.write(packed(_answer(job, slots, heard.get())))
+        output.write(packed(_fill(maker, slots, received.get())))
 
 
-def _answer(job: Job, slots: Slots, task: Task) -> Answer:
+def _fill(maker: BatchMaker, slots: Slots, part: Slice) -> SliceDone:
     try:
-        bad = job.fill(task, slots.pictures.array[task.slot], slots.labels.array[task.slot])
+        bad = maker.fill(part, slots.pictures.array[part.slot], slots.labels.array[part.slot])
     except ConvNeXtError as error:
-        return Answer(task, error=str(error), expected=True)
+        return SliceDone(part, error=str(error), expected=True)
     except Exception:
-        return Answer(task, error=traceback.format_exc())
-    return Answer(task, bad)
+        return SliceDone(part, error=traceback.format_exc())
+    return SliceDone(part, bad)

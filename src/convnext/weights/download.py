@@ -218,7 +218,7 @@ def _ways_out(checkpoint: Checkpoint, cache: _Cache) -> str:
     copy = f"to {cache.hub}" if cache.hub else "and point HF_HOME at the copy"
     return (
         f"Three ways out: download {by_hand} elsewhere and put it at "
-        f"{cache.place(checkpoint, by_hand)}; or use a file you have, with --weights FILE or "
-        'weights="FILE"; or copy the Hugging Face cache of a machine that holds the file '
+        f"{cache.place(checkpoint, by_hand)}; or use a file you have, as the model: --model FILE, "
+        'or weights="FILE" in Python; or copy the Hugging Face cache of a machine that has it '
         f"{copy}, and set HF_HUB_OFFLINE=1."
     )

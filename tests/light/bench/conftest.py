@@ -1,4 +1,4 @@
-"""What is raced: a small V2 and six pictures, in a folder."""
+"""Fixture: the material of a race, a small V2 and six pictures."""
 
 import pytest
 

@@ -9,7 +9,7 @@ from convnext.weights.layouts import LAYOUTS
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Has only these packages be installed."""
+    """Pretend that only these packages are installed."""
 
     def install(*packages):
         monkeypatch.setattr(contenders, "find_spec", lambda name: name in packages or None)

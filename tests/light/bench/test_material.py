@@ -44,7 +44,7 @@ def test_at_another_size(named_weights, tmp_path):
 
 
 def test_chosen_strides_stay(named_weights, tmp_path):
-    """Those of a model that was trained here, say; peers have the published ones only."""
+    """Strides of a trained model, say; peers have the published ones only."""
     source = tmp_path / "mine.safetensors"
     with read_weights(named_weights) as w:
         save_weights(w.tensors, source, info=WeightsInfo(strides=(2, 2, 2, 2)))

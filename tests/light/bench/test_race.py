@@ -18,7 +18,7 @@ ONNX = Contender("onnxruntime", "float32")
 
 @pytest.fixture
 def started(monkeypatch):
-    """Every process that a race has started."""
+    """All processes that a race has started."""
     processes = []
 
     class Recorded(subprocess.Popen):
@@ -31,7 +31,7 @@ def started(monkeypatch):
 
 
 def interpreter(path, monkeypatch, case):
-    """Has contenders run by a shell script that first looks at their orders."""
+    """Replace contenders by a shell script that first reads their options."""
     path.write_text(f'#!/bin/sh\ncase "$*" in {case} esac\nexec {sys.executable} "$@"\n')
     path.chmod(0o755)
     monkeypatch.setattr(module.sys, "executable", str(path))
@@ -66,15 +66,15 @@ def test_who_fails_is_out_and_the_race_goes_on(material, tmp_path, monkeypatch):
     interpreter(tmp_path / "python", monkeypatch, killed)
     pytest.importorskip("onnxruntime")
     contenders = [
-        Contender("onnxruntime", "bfloat16"),  # has no such precision
+        Contender("onnxruntime", "bfloat16"),  # does not support this precision
         Contender("openvino", "float16"),
         Contender("keras", "int8"),
         OPENVINO,
     ]
     refused, killed, ended, good = race(material, contenders, 1, 1)
     assert "does not compute in bfloat16" in refused.error
-    assert killed.error == "It was killed, as the system does where memory runs out."
-    assert ended.error == "Its process ended with code 3. Its last words: no luck"
+    assert killed.error == "It was killed, as the system does when memory runs out."
+    assert ended.error == "Its process ended with code 3. Its last message: no luck"
     assert good.error is None
     assert len(good.turns) == 1
     assert [result.logits is None for result in (refused, killed, ended, good)] == [1, 1, 1, 0]
@@ -127,5 +127,5 @@ def test_the_reference_is_our_engine_in_float32(material):
 
 
 def test_without_a_reference(material):
-    with pytest.raises(ConvNeXtError, match="Nothing to compare with: Unknown engine"):
+    with pytest.raises(ConvNeXtError, match="The reference failed: Unknown engine"):
         logits_of(material, Contender("abacus", "float32"))

@@ -23,7 +23,7 @@ def result(name, turns, **facts):
 
 @pytest.fixture
 def rows(machine):
-    """Ours; one that takes twice as long, also while the machine is slow; and one that failed."""
+    """Results of an engine, of one with twice its time in every round, and of one that failed."""
     results = [
         result("openvino", [[1, 1, 4], [10.0]], peak_mib=100.04, logits=REFERENCE),
         result("timm", [[2.0], [20.0]], logits=REFERENCE + np.float32(0.5)),
@@ -115,7 +115,7 @@ def test_another_file_is_refused_and_left_alone(rows, content, tmp_path):
 def test_a_place_that_cannot_be(tmp_path):
     with pytest.raises(ArgumentError, match="is a folder"):
         check_csv(tmp_path)
-    with pytest.raises(ArgumentError, match=r"is not there\. Create it first"):
+    with pytest.raises(ArgumentError, match=r"does not exist\. Create it first"):
         check_csv(tmp_path / "absent" / "x.csv")
 
 

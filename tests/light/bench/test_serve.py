@@ -1,4 +1,4 @@
-"""A contender's process; the process itself is started in `test_race.py`."""
+"""The code of a contender's process, run here; `test_race.py` starts real processes."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from convnext.errors import ArgumentError
 
 
 class Counted:
-    """A runner that counts what it is given, and takes its time."""
+    """A slow runner that counts its inputs."""
 
     def __init__(self, seconds=0.0, error=None):
         self.batches = []
@@ -32,15 +32,15 @@ class Counted:
 
 @pytest.fixture
 def talk(material, monkeypatch, capfd):
-    """Says lines to a process that runs this, and returns what it answers."""
+    """Send lines to the server, and return its replies."""
 
     def talk(counted, *lines, batch=4):
         monkeypatch.setattr(serve, "_opener", lambda _name: lambda *_: counted.runner)
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-        order = {"name": "x", "precision": "auto", "batch": batch, "threads": 1, "processors": 1}
+        options = {"name": "x", "precision": "auto", "batch": batch, "threads": 1, "processors": 1}
         stdout = os.dup(1)
         try:
-            code = serve.main([str(material.folder), json.dumps(order)])
+            code = serve.main([str(material.folder), json.dumps(options)])
         finally:
             os.dup2(stdout, 1)
             os.close(stdout)

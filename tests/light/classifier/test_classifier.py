@@ -243,7 +243,7 @@ class TestLabels:
             assert classifier(grey(3 * STEP)).best.label == "n3"
 
     def test_too_few(self, named_weights):
-        with pytest.raises(ArgumentError, match="has 10 classes, and there are 2 names"):
+        with pytest.raises(ArgumentError, match="has 10 classes, but 2 names"):
             Classifier(named_weights, labels=["a", "b"])
 
     def test_a_file_must_not_make_its_reader_open_another(self, tmp_path, write_weights):

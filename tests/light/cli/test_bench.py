@@ -1,4 +1,4 @@
-"""The command, end to end, on a small model and real engines; peers are in tests/heavy."""
+"""The command, end to end, with a small model and real engines; peers are in tests/heavy."""
 
 import csv
 
@@ -10,7 +10,7 @@ from convnext.cli.main import main
 
 pytest.importorskip("openvino")
 
-SMALL = ("bench", "--random-weights", "test_v2", "--size", "64", "--rounds", "1")
+SMALL = ("bench", "--model", "test_v2", "--random-weights", "--size", "64", "--rounds", "1")
 
 
 def read(path):
@@ -45,7 +45,15 @@ def test_a_run(tmp_path, capsys):
 
 
 def test_of_a_file_on_pictures(named_weights, pictures, capsys):
-    line = ["bench", str(named_weights), "--pictures", str(pictures), "--engines", "openvino"]
+    line = [
+        "bench",
+        "--model",
+        str(named_weights),
+        "--pictures",
+        str(pictures),
+        "--engines",
+        "openvino",
+    ]
     assert main([*line, "--batches", "2", "--rounds", "1"]) == 0
     out, err = capsys.readouterr()
     assert f"shades, 9 pictures of {pictures} (1 cannot be read)." in err
@@ -53,12 +61,22 @@ def test_of_a_file_on_pictures(named_weights, pictures, capsys):
 
 
 def test_of_what_comes_with_the_package(capsys):
-    line = ["bench", "bundled", "--engines", "openvino", "--batches", "1", "--rounds", "1"]
+    line = [
+        "bench",
+        "--model",
+        "bundled",
+        "--engines",
+        "openvino",
+        "--batches",
+        "1",
+        "--rounds",
+        "1",
+    ]
     assert main(line) == 0
     assert "32 px, batch 1," in capsys.readouterr().out
 
 
-def test_nobody_finishes(capsys):
+def test_exit_code_1_if_all_contenders_fail(capsys):
     assert main([*SMALL, "--engines", "onnxruntime", "--precisions", "int8"]) == 1
     assert "onnxruntime int8: The ONNX Runtime engine does not compute in int8" in (
         capsys.readouterr().out
@@ -83,7 +101,7 @@ def test_an_interruption_keeps_the_races_before(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """Has races be won by nobody, and remembers who was to run."""
+    """Replaces races by failing ones, and records the contenders."""
     raced = []
 
     def nobody(material, contenders, batch, *_, **__):
@@ -112,8 +130,8 @@ def test_peers_that_are_not_installed_are_named(ran, monkeypatch, capsys):
         (["--engines", "abacus"], "Unknown engine: 'abacus'"),
         (["--precisions", "int9"], "Unknown precision: 'int9'. Did you mean 'int8'?"),
         (["--against", "tim"], "Unknown peer: 'tim'. Did you mean 'timm'?"),
-        (["--batches", "1,0"], "--batches takes numbers of 1 or more, such as 1,16."),
-        (["--batches", ","], "--batches takes numbers of 1 or more"),
+        (["--batches", "1,0"], "--batches must be numbers of 1 or more, such as 1,16."),
+        (["--batches", ","], "--batches must be numbers of 1 or more"),
         (["--rounds", "0"], "--rounds must be 1 or more; got 0."),
         (["--threads", "-1"], "--threads must be 1 or more; got -1."),
         (["--csv", "absent/x.csv"], "Create it first."),
@@ -127,13 +145,13 @@ def test_bad_input_is_refused_before_any_work(ran, arguments, message, capsys):
 
 
 def test_a_name_that_is_nothing(ran, capsys):
-    assert main(["bench", "convnext_tinny"]) == 2
+    assert main(["bench", "--model", "convnext_tinny"]) == 2
     assert "'convnext_tinny' is neither a file nor a published checkpoint." in (
         capsys.readouterr().err
     )
-    assert main(["bench", "--random-weights", "convnext_tinny"]) == 2
+    assert main(["bench", "--random-weights", "--model", "convnext_tinny"]) == 2
     assert "Unknown variant: 'convnext_tinny'. Did you mean" in capsys.readouterr().err
-    assert main(["bench", "test_v2"]) == 2
+    assert main(["bench", "--model", "test_v2"]) == 2
     assert "For its architecture, give --random-weights." in capsys.readouterr().err
     assert not ran
 
@@ -147,6 +165,6 @@ def test_numbers_that_are_none(capsys):
 def test_the_help_names_every_peer(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
-    said = capsys.readouterr().out
-    assert all(f"  {name} " in said for name in PEERS)
-    assert max(map(len, said.partition("examples:")[2].splitlines())) <= 100
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output for name in PEERS)
+    assert max(map(len, output.partition("examples:")[2].splitlines())) <= 100

@@ -1,4 +1,4 @@
-"""The command on an engine that answers by colour; the files themselves: `test_vectors.py`."""
+"""The command with an engine that classifies by colour; the files are in `test_vectors.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(named_weights):
 
 
 def read(path):
-    """Ids and vectors."""
+    """The ids and vectors of a file."""
     if path.suffix == ".jsonl":
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         good = [row for row in rows if "embedding" in row]
@@ -59,17 +59,17 @@ def test_lines_hold_the_same_bits(run, pictures, tmp_path, monkeypatch):
     np.testing.assert_array_equal(read(tmp_path / "out.jsonl")[1], expected)
 
 
-def test_lines_can_be_gone_on_with(run, pictures, tmp_path, mock_engine, capsys):
+def test_json_lines_are_resumed(run, pictures, tmp_path, mock_engine, capsys):
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     run(pictures, "--out", whole)
     out.write_bytes(whole.read_bytes()[:-9])
     assert run(pictures, "--out", out, "--resume") == 1
     assert out.read_bytes() == whole.read_bytes()
     assert mock_engine.engines[-1].batch_sizes == [1]
-    assert capsys.readouterr().err.count("shade-4b.png is no picture") == 2
+    assert capsys.readouterr().err.count("shade-4b.png is not a picture") == 2
 
 
-def test_the_rows_of_predict_are_not_gone_on_with(run, pictures, tmp_path, named_weights, capsys):
+def test_rows_of_predict_are_refused(run, pictures, tmp_path, named_weights, capsys):
     out = tmp_path / "out.jsonl"
     main(["predict", "--model", str(named_weights), str(pictures), "--out", str(out)])
     before = out.read_bytes()
@@ -82,7 +82,7 @@ def test_the_rows_of_predict_are_not_gone_on_with(run, pictures, tmp_path, named
     ("arguments", "words"),
     [
         (["--out", "x.csv"], "Allowed: .npz, .parquet, .jsonl"),
-        (["--out", "x.npz", "--resume"], "use one that ends in .jsonl"),
+        (["--out", "x.npz", "--resume"], "Use a .jsonl file"),
         (["--out", "absent/x.npz"], "Create it first"),
         (["--out", "x.npz", "--engine", "kears"], "Unknown engine"),
         (["--out", "x.jsonl", "--batch", "0"], "must be 1 or more"),
@@ -97,8 +97,8 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert [entry.name for entry in tmp_path.iterdir()] == ["pictures"]
 
 
-def test_weights_that_cannot_be_had_are_said_to_be(pictures, tmp_path, monkeypatch, capsys):
-    """That error is an OSError as well, but none of the file that is written."""
+def test_unavailable_weights_are_an_error(pictures, tmp_path, monkeypatch, capsys):
+    """A download error is an OSError as well, but not one of writing the file."""
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     out = tmp_path / "x.npz"

@@ -1,4 +1,4 @@
-"""The command, end to end, with an engine whose answers are known."""
+"""The command, end to end, with an engine of known answers."""
 
 import json
 
@@ -20,7 +20,7 @@ LOGITS = np.random.default_rng(0).normal(0, 2, (PICTURES, 4)).astype(np.float32)
 
 
 class Answers(MockEngine):
-    """Reads the answer off the picture's colour; Ctrl-C before a batch, if asked to."""
+    """An engine that classifies by colour, and raises Ctrl-C before a given batch."""
 
     interrupt_before: int | None = None
 
@@ -66,7 +66,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("engine")
 def test_a_run(model, data, tmp_path, capsys):
-    assert main(["evaluate", model, "--data", data]) == 0
+    assert main(["evaluate", "--model", model, "--data", data]) == 0
     out, err = capsys.readouterr()
     right = sum(int(row.argmax()) == number // 5 for number, row in enumerate(LOGITS))
     first, titles, top1 = out.splitlines()[:3]
@@ -86,15 +86,15 @@ def reports(folder):
 
 
 def test_interrupted_and_resumed(model, data, tmp_path, capsys, engine):
-    command = ["evaluate", model, "--data", data, "--batch", "3", "--out"]
+    command = ["evaluate", "--model", model, "--data", data, "--batch", "3", "--out"]
     assert main([*command, "whole"]) == 0
     engine.batch_sizes.clear()
     engine.interrupt_before = 4
     assert main([*command, "parts"]) == 130
-    assert "What is done is in parts: go on with --resume." in capsys.readouterr().err
+    assert "The results so far are in parts. Continue with --resume." in capsys.readouterr().err
     engine.interrupt_before = None
     assert main([*command, "parts"]) == 2
-    assert "results of 12 pictures. Go on with --resume" in capsys.readouterr().err
+    assert "results of 12 pictures. Continue with --resume" in capsys.readouterr().err
     assert main([*command[:-2], "4", "--out", "parts", "--resume"]) == 2
     assert "of another run (batch: 3 there, 4 now)" in capsys.readouterr().err
     assert main([*command, "parts", "--resume"]) == 0
@@ -109,7 +109,7 @@ def test_bad_pictures_are_listed_and_change_the_exit_code(model, data, tmp_path,
     for number in range(7):
         name = ("ant", "bee")[number // 5]
         (tmp_path / "data" / name / f"{number:02}.png").write_bytes(b"")
-    assert main(["evaluate", model, "--data", data]) == 1
+    assert main(["evaluate", "--model", model, "--data", data]) == 1
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("7 pictures could not be read and are not counted:")
     assert lines[start + 1].startswith("  ant/00.png: ")
@@ -118,8 +118,8 @@ def test_bad_pictures_are_listed_and_change_the_exit_code(model, data, tmp_path,
 
 def test_logits_that_are_no_numbers_change_the_exit_code(model, data, capsys, monkeypatch, engine):
     monkeypatch.setattr(engine, "run", lambda batch: (np.full((len(batch), 4), np.nan),))
-    assert main(["evaluate", model, "--data", data]) == 1
-    assert "20 pictures got no finite numbers: counted as wrong." in capsys.readouterr().out
+    assert main(["evaluate", "--model", model, "--data", data]) == 1
+    assert "The logits of 20 pictures are not finite: counted as wrong." in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("engine")
@@ -128,13 +128,16 @@ def test_options_reach_the_library(model, data, tmp_path, capsys):
         "\n".join(f"{number:02}.png,{number % 4}" for number in range(PICTURES))
     )
     options = ["--ground-truth", "truth.csv", "--limit", "10", "--subset", "data", "--out", "o"]
-    assert main(["evaluate", model, "--data", data, *options]) == 0
+    assert main(["evaluate", "--model", model, "--data", data, *options]) == 0
     report = reports(tmp_path / "o")
     assert report["data"]["labels"] == "truth.csv: table of names and labels, by index"
     assert report["results"]["pictures"] == 10
     assert [row["index"] for row in report["per_class"]] == [0, 2]
     assert report["data"]["competing_classes"] == 4
-    assert main(["evaluate", model, "--data", data, "--labels", "folders", "--out", "p"]) == 0
+    assert (
+        main(["evaluate", "--model", model, "--data", data, "--labels", "folders", "--out", "p"])
+        == 0
+    )
     assert reports(tmp_path / "p")["data"]["labels"] == "class folders"
     capsys.readouterr()
 
@@ -142,16 +145,19 @@ def test_options_reach_the_library(model, data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ([], "Give a model and --data, or --table"),
-        (["MODEL"], "Give a model and --data, or --table"),
-        (["MODEL", "--data", "missing"], "There is no missing"),
-        (["MODEL", "--data", "data", "--layout", "flat"], "Unknown layout: 'flat'"),
-        (["MODEL", "--data", "data", "--ground-truth", "x"], "ground truth x cannot be read"),
-        (["MODEL", "--data", "data", "--batch", "0"], "must be 1 or more; got 0"),
-        (["bundled", "--data", "data", "--weights", "x"], "MODEL is the name of those"),
-        (["MODEL", "--table", "data"], "takes neither a model nor --data"),
-        (["--table", "missing"], "missing is no folder"),
-        (["--table"], "evaluations is no folder"),
+        ([], "Give a model: convnext evaluate --model MODEL"),
+        (["--model", "MODEL"], "Give the pictures as --data DIR"),
+        (["--model", "MODEL", "--data", "missing"], "missing does not exist"),
+        (["--model", "MODEL", "--data", "data", "--layout", "flat"], "Unknown layout: 'flat'"),
+        (
+            ["--model", "MODEL", "--data", "data", "--ground-truth", "x"],
+            "ground truth x cannot be read",
+        ),
+        (["--model", "MODEL", "--data", "data", "--batch", "0"], "must be 1 or more; got 0"),
+        (["--model", "bundled", "--data", "data", "--weights", "x"], "must be the checkpoint"),
+        (["table", "--model", "MODEL"], "give neither --model nor --data"),
+        (["--table", "missing"], "missing is not a folder"),
+        (["--table"], "evaluations is not a folder"),
     ],
 )
 @pytest.mark.usefixtures("data", "engine")
@@ -163,13 +169,13 @@ def test_mistakes(arguments, problem, model, capsys):
 
 def test_a_folder_that_cannot_be_is_refused_before_the_model_is_opened(data, tmp_path, capsys):
     (tmp_path / "afile").touch()
-    assert main(["evaluate", "no_model", "--data", data, "--out", "afile/x"]) == 2
+    assert main(["evaluate", "--model", "no_model", "--data", data, "--out", "afile/x"]) == 2
     assert "Give another --out" in capsys.readouterr().err
 
 
 def test_table(tmp_path, capsys):
     (tmp_path / "report.json").write_text("{}")
-    assert main(["evaluate", "--table", "."]) == 0
+    assert main(["evaluate", "table", "."]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("| model | original | old Keras port | ours |")
-    assert err.startswith("Left out: report.json is no report")
+    assert err.startswith("Left out: report.json is not an evaluation report")

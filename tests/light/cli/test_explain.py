@@ -1,4 +1,4 @@
-"""The command on an engine that answers by colour; what is drawn: `tests/light/classifier`."""
+"""The command with an engine that classifies by colour; drawing: `tests/light/classifier`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_one_picture(run, suffix, pictures, tmp_path, capsys):
     assert run(pictures / "shade-3.png", "--out", out) == 0
     with Image.open(out) as drawn:
         assert drawn.width == 2 * 448 + 8
-    said = capsys.readouterr()
-    assert said.out == f"{out}  {pictures}/shade-3.png  100.0% shade 3, nuance 3\n"
-    assert said.err == "Licence of the weights: MIT.\n"
+    output = capsys.readouterr()
+    assert output.out == f"{out}  {pictures}/shade-3.png  100.0% shade 3, nuance 3\n"
+    assert output.err == "Licence of the weights: MIT.\n"
 
 
 def test_a_class_of_ones_own(run, pictures, tmp_path, capsys):
@@ -64,12 +64,12 @@ def test_none_of_them_can_be_read(run, pictures, tmp_path):
     assert not list(tmp_path.glob("heat*"))
 
 
-def test_files_are_replaced_only_when_asked(run, pictures, tmp_path, capsys):
+def test_files_are_replaced_only_with_overwrite(run, pictures, tmp_path, capsys):
     out = tmp_path / "heat.png"
     out.write_text("precious")
     assert run(pictures / "shade-1.png", "--out", out) == 2
     assert out.read_text() == "precious"
-    assert "Allow --overwrite" in capsys.readouterr().err
+    assert "Give --overwrite" in capsys.readouterr().err
     assert run(pictures / "shade-1.png", "--out", out, "--overwrite") == 0
     with Image.open(out) as drawn:
         assert drawn.format == "PNG"

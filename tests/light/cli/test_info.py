@@ -1,4 +1,4 @@
-"""`convnext info`, as it is read and as programs read it."""
+"""`convnext info`, as text and as JSON."""
 
 import json
 
@@ -50,15 +50,15 @@ def test_page_without_classifier(capsys):
     assert "  classifier       none\n  accuracy         not published\n" in out
     assert "(credit the authors; no commercial use)" in out
     assert "Commercial use: NOT allowed.\n" in out
-    assert "A card" not in out
+    assert "model card" not in out
 
 
 def test_page_says_so_where_a_card_states_another_licence(capsys):
     assert main(["info", "facebook/convnextv2-tiny-1k-224"]) == 0
     assert (
         "Commercial use: NOT allowed.\n"
-        "                   A card on the Hugging Face Hub says Apache-2.0 of them; CC-BY-NC-4.0 "
-        "is what facebookresearch/ConvNeXt-V2 says.\n"
+        "                   The model card on the Hugging Face Hub states Apache-2.0; CC-BY-NC-4.0 "
+        "is the licence stated by facebookresearch/ConvNeXt-V2.\n"
     ) in capsys.readouterr().out
 
 
@@ -80,15 +80,15 @@ def test_page_of_a_clip_tower(capsys):
     assert main(["info", "convnext_base_w/laion2b_s13b_b82k"]) == 0
     out = capsys.readouterr().out
     assert "task             clip: to give a vector" in out
-    assert "classifier       none; the head gives vectors of 640 numbers\n" in out
-    assert "accuracy         top-1 70.78 without training, by texts\n" in out
+    assert "classifier       none; the head's output is a vector of 640 numbers\n" in out
+    assert "accuracy         top-1 70.78 zero-shot\n" in out
 
 
 def test_page_of_a_squashed_input_and_both_accuracies(capsys):
     assert main(["info", "facebook/convnextv2-huge-22k-512"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("convnextv2_huge.fcmae_ft_in22k_in1k_512\n")
-    assert "resize to 512x512 whatever the shape (bicubic); mean" in out
+    assert "resize to 512x512, ignoring the aspect ratio (bicubic); mean" in out
     assert "top-1 88.9 as published\n" in out
     assert "top-1 88.860, top-5 98.740 as timm measured\n" in out
     assert "multiply-adds    600." in out

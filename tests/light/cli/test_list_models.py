@@ -1,4 +1,4 @@
-"""`convnext list`, as it is read and as programs read it."""
+"""`convnext list`, as text and as JSON."""
 
 import json
 
@@ -122,13 +122,13 @@ def test_cached_lists_only_what_is_here_and_where(capsys, tmp_path):
     assert (record["name"], record["file"]) == (row.name, str(file))
 
 
-def test_nothing_to_list_is_said_and_is_exit_code_1(capsys):
+def test_nothing_to_list_is_exit_code_1(capsys):
     assert main(["list", "tiny"]) == 1
-    assert capsys.readouterr().out == "No checkpoint is named 'tiny'; try '*tiny*'.\n"
+    assert capsys.readouterr().out == "No checkpoint matches 'tiny'. Try '*tiny*'.\n"
     assert main(["list", "--cached"]) == 1
-    assert "No such checkpoint is on this machine" in capsys.readouterr().out
+    assert "No such checkpoint is in the cache" in capsys.readouterr().out
     assert main(["list", "--task", "encoder", "--commercial"]) == 1
-    assert "No checkpoint is all of that at once" in capsys.readouterr().out
+    assert "No checkpoint matches all options" in capsys.readouterr().out
     assert main(["list", "tiny", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == []
 

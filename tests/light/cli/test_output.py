@@ -1,4 +1,4 @@
-"""Files that commands write: what is said where that cannot be."""
+"""Errors of writing output files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from convnext.cli.output import replaced
 from convnext.errors import ConvNeXtError
 
 
-def test_a_folder_that_is_a_file_is_said_to_be_none(tmp_path):
+def test_a_file_as_folder_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "x"
     words = r"file/x cannot be written: Not a directory\."

@@ -1,4 +1,4 @@
-"""What the commands that show pictures to a model share."""
+"""Common parts of commands that run a model on pictures."""
 
 import argparse
 import subprocess
@@ -43,7 +43,7 @@ def test_an_output_is_refused_before_any_work(tmp_path):
     path.touch()
     check_target(path, overwrite=True)
     check_target(path, overwrite=False, resume=True)
-    with pytest.raises(ArgumentError, match="there already"):
+    with pytest.raises(ArgumentError, match="exists already"):
         check_target(path, overwrite=False)
 
 
@@ -55,7 +55,7 @@ def test_names_that_no_file_can_have(tmp_path):
 
 
 @pytest.mark.parametrize("licence", ["MIT", "CC-BY-NC-4.0"])
-def test_the_terms_of_the_weights_are_said_once(licence, write_weights, tmp_path):
+def test_the_licence_of_the_weights_is_printed_once(licence, write_weights, tmp_path):
     path = write_weights(tmp_path / "w.safetensors", 0, licence=licence)
     script = "import sys; from convnext.cli.main import main; sys.exit(main())"
     process = subprocess.run(

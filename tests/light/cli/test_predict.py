@@ -1,4 +1,4 @@
-"""The command on an engine that answers by colour; what rows look like is in `test_rows.py`."""
+"""The command with an engine that classifies by colour; rows are in `test_rows.py`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_bad_pictures_are_listed_at_the_end(run, pictures, capsys):
     assert out.count("shade-") == 9
     assert "convnext: 2 pictures could not be read:\n" in err
     *_, first, second = err.splitlines()
-    assert first.startswith(f"  {pictures}/shade-4b.png is no picture in a format")
+    assert first.startswith(f"  {pictures}/shade-4b.png is not a picture in a supported format")
     assert second.startswith("  absent.png cannot be read")
 
 
@@ -74,7 +74,7 @@ def test_json_is_json(run, pictures, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 10
     assert rows[2]["classes"][0]["label"] == "shade 3, nuance 3"
-    assert "is no picture" in rows[4]["error"]
+    assert "is not a picture" in rows[4]["error"]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
@@ -94,13 +94,15 @@ def test_an_interrupted_run_goes_on(run, form, pictures, tmp_path, capsys, monke
         assert run(pictures, "--out", out, "--batch", 2) == 130
     err = capsys.readouterr().err
     assert "convnext: 1 picture could not be read:" in err
-    assert f"convnext: to go on from {out}, give --resume\n" in err
+    assert f"convnext: to continue {out}, give --resume\n" in err
     assert err.endswith("convnext: interrupted\n")
     assert len(rows_of(out)) == 6
     out.write_bytes(out.read_bytes()[:-7])  # as if it had been killed while writing
     assert run(pictures, "--out", out, "--resume") == 1
     assert out.read_bytes() == whole.read_bytes()
-    assert "shade-4b.png is no picture" in capsys.readouterr().err, "held errors are listed again"
+    assert "shade-4b.png is not a picture" in capsys.readouterr().err, (
+        "held errors are listed again"
+    )
 
 
 def test_what_is_held_is_not_computed_again(run, pictures, tmp_path, mock_engine):
@@ -120,11 +122,11 @@ def test_resuming_with_other_columns_is_refused(run, pictures, tmp_path, capsys)
     assert out.read_bytes() == before
 
 
-def test_a_file_is_replaced_only_when_asked(run, pictures, tmp_path, capsys):
+def test_a_file_is_replaced_only_with_overwrite(run, pictures, tmp_path, capsys):
     out = tmp_path / "out.jsonl"
     out.write_text("precious")
     assert run(pictures, "--out", out) == 2
-    assert "Allow --overwrite" in capsys.readouterr().err
+    assert "Give --overwrite" in capsys.readouterr().err
     assert out.read_text() == "precious"
     assert run(pictures, "--out", out, "--overwrite") == 1
     assert len(rows_of(out)) == 10
@@ -140,9 +142,9 @@ def test_a_pattern_that_matches_nothing_empties_no_file(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--resume"], "name it with --out"),
-        (["--resume", "--out", "x.json"], "A JSON array cannot be gone on with"),
-        (["--resume", "--out", "x.txt"], "A table cannot be gone on with"),
+        (["--resume"], "give its --out"),
+        (["--resume", "--out", "x.json"], "cannot continue a JSON array"),
+        (["--resume", "--out", "x.txt"], "cannot continue a table"),
         (["--out", "absent/x.csv"], "Create it first"),
         (["--out", "."], "is a folder"),
         (["--top", "0"], "top must be 1 or more"),
@@ -170,12 +172,12 @@ def test_a_full_disk_is_one_line(run, pictures, capsys):
     )
 
 
-def test_names_that_nobody_told(pictures, unnamed_weights, tmp_path, capsys):
+def test_classes_without_names(pictures, unnamed_weights, tmp_path, capsys):
     arguments = ["predict", str(pictures / "shade-3.png"), "--model", str(unnamed_weights)]
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     assert "class 3" in out
-    assert "nobody said what the classes are called. Give --labels FILE" in err
+    assert "the classes have no names. Give --labels FILE" in err
     (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
     assert main([*arguments, "--labels", str(tmp_path / "names.txt")]) == 0
     out, err = capsys.readouterr()

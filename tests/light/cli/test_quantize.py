@@ -1,4 +1,4 @@
-"""The command from pictures to a calibration, and what it lets other commands do."""
+"""The command, from pictures to a calibration, and its use in other commands."""
 
 import json
 
@@ -12,7 +12,7 @@ from convnext.int8.calibration import Calibration
 
 
 def quantize(weights, pictures, out, *options):
-    return main(["quantize", str(weights), str(pictures), "--out", str(out), *options])
+    return main(["quantize", str(pictures), "--model", str(weights), "--out", str(out), *options])
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def test_it_says_how_good_it_is(named_weights, pictures, tmp_path, capsys):
     assert quantize(named_weights, pictures, calibration) == 0
     out, err = capsys.readouterr()
     assert "linear layers, from 9 pictures." in out
-    assert "Against float32 on these pictures: the same strongest output for " in out
-    assert "Layers that suffer most: stage_" in out
+    assert "Against float32 on these pictures: the same largest output for " in out
+    assert "Layers with the largest errors: stage_" in out
     assert err.splitlines()[-1] == f"Written to {calibration}."
     assert Calibration.load(calibration).pictures == 9
 
@@ -54,19 +54,19 @@ def test_int8_without_it(named_weights, pictures, capsys):
 
 def test_a_file_that_is_there(calibration, named_weights, pictures, capsys):
     assert quantize(named_weights, pictures, calibration) == 2
-    assert "Allow --overwrite" in capsys.readouterr().err
+    assert "Give --overwrite" in capsys.readouterr().err
     assert quantize(named_weights, pictures, calibration, "--overwrite") == 0
 
 
 def test_a_name_that_no_reader_would_know(named_weights, pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("convnext.engines.quantize", lambda *_, **__: pytest.fail("it calibrated"))
     assert quantize(named_weights, pictures, tmp_path / "int8.st") == 2
-    assert "ends in .safetensors" in capsys.readouterr().err
+    assert "must end in .safetensors" in capsys.readouterr().err
 
 
 def test_a_size_that_no_picture_has(named_weights, pictures, tmp_path, capsys):
     assert quantize(named_weights, pictures, tmp_path / "x.safetensors", "--size", "0") == 2
-    assert "--size is 1 or more, not 0" in capsys.readouterr().err
+    assert "--size must be 1 or more; got 0" in capsys.readouterr().err
 
 
 def test_no_pictures(named_weights, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Rows that are written as they come, and found again."""
+"""Rows of results: writing, and reading back to resume."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from convnext.classifier import ClassScore, Prediction
 from convnext.cli.rows import (
     Rows,
     csv_format,
-    held_rows,
     json_format,
     jsonl_format,
     printable,
     table_format,
+    written_rows,
 )
 from convnext.errors import ArgumentError, ConvNeXtError, ImageError
 
@@ -92,7 +92,7 @@ def test_wherever_a_run_ended_the_next_completes_its_file(kind, predictions, dat
     path = tmp_path / "rows"
     whole = written(form, predictions).encode()
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
-    held = held_rows(path, form.start or None)
+    held = written_rows(path, form.start or None)
     kept = len(held)
     if len({prediction.id for prediction in predictions}) == len(predictions):
         assert list(held) == [printable(prediction.id) for prediction in predictions[:kept]]
@@ -105,7 +105,7 @@ def test_wherever_a_run_ended_the_next_completes_its_file(kind, predictions, dat
 
 
 def test_nothing_is_held_by_a_file_that_is_not_there(tmp_path):
-    assert held_rows(tmp_path / "absent.jsonl") == {}
+    assert written_rows(tmp_path / "absent.jsonl") == {}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_nothing_is_held_by_a_file_that_is_not_there(tmp_path):
 def test_a_file_of_something_else_is_left_alone(tmp_path, text):
     path = tmp_path / "notes.jsonl"
     path.write_text(f"{text}end")
-    with pytest.raises(ArgumentError, match="its row 1 cannot be understood"):
-        held_rows(path)
+    with pytest.raises(ArgumentError, match="row 1 is invalid"):
+        written_rows(path)
     assert path.read_text() == f"{text}end"
 
 
@@ -123,16 +123,16 @@ def test_a_file_of_something_else_is_left_alone(tmp_path, text):
 def test_an_end_that_is_no_torn_row_is_left_alone(tmp_path, before):
     path = tmp_path / "notes.jsonl"
     path.write_text(f'{before}[{{"id":"precious"}}]')
-    with pytest.raises(ArgumentError, match="ends in something else than one of its rows"):
-        held_rows(path)
+    with pytest.raises(ArgumentError, match="its last line is not one of its rows"):
+        written_rows(path)
     assert path.read_text() == f'{before}[{{"id":"precious"}}]'
 
 
 def test_an_end_that_is_no_torn_header_is_left_alone(tmp_path):
     path = tmp_path / "notes.csv"
     path.write_text("precious")
-    with pytest.raises(ArgumentError, match="ends in something else than one of its rows"):
-        held_rows(path, FORMS["csv"].start)
+    with pytest.raises(ArgumentError, match="its last line is not one of its rows"):
+        written_rows(path, FORMS["csv"].start)
     assert path.read_text() == "precious"
 
 
@@ -144,11 +144,11 @@ def test_an_end_that_is_no_torn_header_is_left_alone(tmp_path):
         ('{"id": "x", "embedding": [1.0, 2.0]}\n', {"answer": "embedding", "width": 3}),
     ],
 )
-def test_rows_of_another_command_or_model_are_not_gone_on_with(tmp_path, text, wanted):
+def test_rows_of_another_command_or_model_are_refused(tmp_path, text, wanted):
     path = tmp_path / "rows.jsonl"
     path.write_text(text)
     with pytest.raises(ArgumentError, match="not written by this command with this model"):
-        held_rows(path, **wanted)
+        written_rows(path, **wanted)
 
 
 def test_a_csv_file_with_other_columns_is_left_alone(tmp_path):
@@ -156,7 +156,7 @@ def test_a_csv_file_with_other_columns_is_left_alone(tmp_path):
     text = written(csv_format(1, True), [Prediction("x", (CAT,))])
     path.write_text(f"{text}to")
     with pytest.raises(ArgumentError, match="made with other options"):
-        held_rows(path, FORMS["csv"].start)
+        written_rows(path, FORMS["csv"].start)
     assert path.read_text() == f"{text}to"
 
 
@@ -228,7 +228,7 @@ def test_a_full_disk_is_one_line(tmp_path):
         rows.add("no")
     assert str(caught.value) == (
         f"{tmp_path / 'rows'} cannot be written: No space left on device. The 1 rows before are "
-        "kept; --resume goes on from there."
+        "kept; continue with --resume."
     )
 
 

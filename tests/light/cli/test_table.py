@@ -1,4 +1,4 @@
-"""Tables: alignment, and what is left out where there is too little width."""
+"""Tables: alignment, and columns left out if too wide."""
 
 import os
 
@@ -46,7 +46,7 @@ def test_width_is_the_terminals_and_without_one_there_is_no_limit(monkeypatch):
     assert output_width() == 72
 
 
-def test_width_can_be_asked_for(monkeypatch):
+def test_width_can_be_set(monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     monkeypatch.setattr("sys.stdout.isatty", lambda: False)
     assert output_width() == 50

@@ -1,4 +1,4 @@
-"""The command but for the model, which `tests/heavy/test_loading.py` adds on every backend."""
+"""The command with a fake model; `tests/heavy/test_loading.py` has it on every backend."""
 
 import io
 import json
@@ -23,7 +23,7 @@ TINY = "convnextv2_tiny.fcmae_ft_in1k"
 
 @pytest.fixture
 def picture(tmp_path):
-    """Not the cats, but with their colours."""
+    """A picture with the colours of the cats."""
     tiles = Image.fromarray(np.array(PICTURE_TILES, np.uint8))
     tiles.resize(PICTURE_SIZE, Image.Resampling.NEAREST).save(tmp_path / "cats.png")
     return tmp_path / "cats.png"
@@ -31,7 +31,7 @@ def picture(tmp_path):
 
 @pytest.fixture
 def answer(monkeypatch):
-    """Has the model answer what was published, but for these differences."""
+    """Replaces the model by one with the published logits plus these differences."""
 
     def answer(*differences):
         def logits(checkpoint, weights, picture):
@@ -65,8 +65,8 @@ def test_logits_as_published(answer, picture, capsys):
 def test_other_logits(answer, picture, capsys):
     answer(0, 0, 0, 0, 1.1 * TOLERANCE)
     assert main(["verify", "convnextv2_tiny", f"--picture={picture}", "--weights=some.pth"]) == 1
-    said = capsys.readouterr().out
-    assert "DOES NOT ANSWER AS PUBLISHED: the largest difference is 0.0022" in said
+    output = capsys.readouterr().out
+    assert "DOES NOT ANSWER AS PUBLISHED: the largest difference is 0.0022" in output
 
 
 def test_an_answer_that_is_no_number_is_not_as_published(answer, picture, capsys):

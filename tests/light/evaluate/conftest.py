@@ -1,4 +1,4 @@
-"""Pictures of one colour each, and an engine whose answer to each colour is known."""
+"""Pictures of one colour each, and an engine with known logits for each colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from convnext.engines.mock import MockEngine
 from convnext.evaluate.classes import Classes
-from convnext.evaluate.datasets import Dataset, Entry
+from convnext.evaluate.datasets import Dataset, LabelledPicture
 from convnext.evaluate.subject import Subject
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
@@ -23,7 +23,7 @@ LOGITS = np.random.default_rng(5).normal(0, 3, (256, len(NAMES))).astype(np.floa
 
 @pytest.fixture(scope="session")
 def logits():
-    """What the engine says to a picture of each grey."""
+    """The engine's logits for each grey."""
     return LOGITS
 
 
@@ -39,7 +39,7 @@ def classes():
 
 @pytest.fixture
 def engine():
-    """Depends on a picture's place in its batch and the batch's size, as runtimes may."""
+    """An engine whose logits depend on the position in the batch and on its size."""
 
     def answer(batch):
         rows = LOGITS[batch[:, 4, 4, 0]]
@@ -61,7 +61,7 @@ def paint():
 
 @pytest.fixture
 def folder(tmp_path):
-    """70 pictures in 7 class folders, one of them damaged: grey n is the n-th."""
+    """70 pictures in 7 class folders, one damaged; the n-th is of grey n."""
     root = tmp_path / "data"
     for number in range(70):
         name = NAMES[number // 10].split(",")[0]
@@ -88,7 +88,7 @@ def subject(engine, recipe, classes):
 
 @pytest.fixture
 def full_disk():
-    """A context in which no file grows beyond a kilobyte."""
+    """A context that limits files to a kilobyte."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -105,6 +105,10 @@ def full_disk():
 
 @pytest.fixture
 def no_pictures(classes):
-    """Data of two classes whose pictures nobody reads."""
-    entries = (Entry("x/1.png", 0), Entry("y/2.png", 2), Entry("y/3.png", 2))
+    """A data set of two classes without files."""
+    entries = (
+        LabelledPicture("x/1.png", 0),
+        LabelledPicture("y/2.png", 2),
+        LabelledPicture("y/3.png", 2),
+    )
     return Dataset(Path("there"), "class folders, by name", classes, entries)

@@ -1,4 +1,4 @@
-"""Every number against its definition, written out in plain Python."""
+"""Every result equals its definition in plain Python."""
 
 import math
 import random
@@ -31,7 +31,7 @@ def probabilities(row, classes):
 
 
 def ece(right, confidences):
-    """The definition, with exact bin edges."""
+    """The definition of the calibration error, with exact bin edges."""
     total = 0.0
     for place in range(BINS):
         low, high = Fraction(place, BINS), Fraction(place + 1, BINS)

@@ -1,4 +1,4 @@
-"""Label files in all their forms; where one could be read in two ways, an error asks."""
+"""Label files of all forms; ambiguous ones are errors."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def truth(tmp_path):
 
 @pytest.fixture
 def _synsets(tmp_path):
-    """ILSVRC id 1 is the last class, and so on."""
+    """A synsets file with the classes in reverse order."""
     rows = (f"{wnid} {number} x" for number, wnid in enumerate(reversed(WNIDS), 1))
     (tmp_path / "map_clsloc.txt").write_text("\n".join(rows))
 
@@ -33,7 +33,7 @@ def test_one_label_a_line_goes_by_the_number_in_the_name(truth):
     assert found.labels([f"x/{VAL[3]}", VAL[1]]) == ["d", "b"]
     with_wnids = "ILSVRC2012_val_00000003_n01440764.JPEG"
     assert found.labels([with_wnids]) == ["c"]
-    with pytest.raises(ArgumentError, match="4 lines, but there are pictures numbered 5 to 5"):
+    with pytest.raises(ArgumentError, match="4 lines, but pictures are numbered 5 to 5"):
         found.labels(["ILSVRC2012_val_00000005.JPEG"])
 
 
@@ -69,7 +69,7 @@ def test_names_in_a_table_may_be_paths(truth):
 
 
 def test_a_table_that_contradicts_itself_or_is_not_filled(truth):
-    with pytest.raises(ArgumentError, match=r"'1\.png' both 'cat' and 'dog'"):
+    with pytest.raises(ArgumentError, match=r"two labels for '1\.png': 'cat' and 'dog'"):
         truth("1.png,cat\n1.png,dog\n")
     with pytest.raises(ArgumentError, match="no label in column 2"):
         truth("1.png,cat\n2.png,\n")
@@ -78,12 +78,12 @@ def test_a_table_that_contradicts_itself_or_is_not_filled(truth):
 @pytest.mark.parametrize("rows", [50, 30_000])
 def test_a_quote_that_is_not_closed_swallows_no_rows(truth, rows):
     good = "".join(f"x{row}.jpg,5\n" for row in range(1, rows))
-    with pytest.raises(ArgumentError, match=r"labels\.txt, line 3: .* closed in the same line"):
+    with pytest.raises(ArgumentError, match=r"labels\.txt, line 3: .* all quotes closed"):
         truth(f'file,label\n\nx0.jpg,"5\n{good}')
 
 
 @pytest.mark.usefixtures("_synsets")
-def test_ilsvrc_ids_are_told_by_1000_and_translated(truth):
+def test_ilsvrc_ids_are_detected_by_1000_and_translated(truth):
     found = truth("1\n2\n1000\n")
     assert found.form == "list of labels, ILSVRC ids"
     assert found.labels(VAL[:3]) == [WNIDS[999], WNIDS[998], WNIDS[0]]
@@ -101,8 +101,8 @@ def test_what_is_too_long_for_a_number_is_a_name(truth):
 
 
 @pytest.mark.usefixtures("_synsets")
-def test_numbers_that_could_be_either_are_asked_about(truth):
-    with pytest.raises(ArgumentError, match="holds the numbers 5 to 7: say whether"):
+def test_ambiguous_numbers_are_an_error(truth):
+    with pytest.raises(ArgumentError, match=r"numbers 5 to 7 in .* are ambiguous"):
         truth("5\n7\n")
     assert truth("5\n7\n", numbers="ilsvrc").labels(VAL[:2]) == [WNIDS[995], WNIDS[993]]
     with pytest.raises(ArgumentError, match="Unknown kind of numbers: 'caffe'"):

@@ -1,4 +1,4 @@
-"""From whatever is left of a journal a run goes on: nothing whole is lost, nothing invented."""
+"""A run resumes from any truncated journal, losing no complete batch."""
 
 import json
 import multiprocessing
@@ -7,13 +7,16 @@ import pytest
 
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.evaluate.accuracy import Judgement
-from convnext.evaluate.journal import Record, open_journal
+from convnext.evaluate.journal import EvaluationRecord, open_journal
 
 RUN = {"weights": "abc", "batch": 2, "preprocess": {"mean": (0.1, 0.2)}}
 BATCHES = [
-    [Record("a.png", 0, Judgement(0, 0, -0.1, 1 / 3)), Record("b.png", 1, None, "it is damaged")],
-    [Record("ü\udc80\n.png", 2, Judgement(None, None, None, None))],
-    [Record("d.png", 0, Judgement(5, 3, -1e-300, 0.1 + 0.2))],
+    [
+        EvaluationRecord("a.png", 0, Judgement(0, 0, -0.1, 1 / 3)),
+        EvaluationRecord("b.png", 1, None, "it is damaged"),
+    ],
+    [EvaluationRecord("ü\udc80\n.png", 2, Judgement(None, None, None, None))],
+    [EvaluationRecord("d.png", 0, Judgement(5, 3, -1e-300, 0.1 + 0.2))],
 ]
 
 
@@ -70,7 +73,7 @@ def test_damage_in_the_middle_is_an_error_and_nothing_is_lost(path):
 
 def test_results_are_not_mixed_nor_overwritten(path):
     whole = path.read_bytes()
-    with pytest.raises(ArgumentError, match="results of 4 pictures. Go on with --resume"):  # noqa: RUF043
+    with pytest.raises(ArgumentError, match="results of 4 pictures. Continue with --resume"):  # noqa: RUF043
         open_journal(path, RUN).__enter__()
     with pytest.raises(ArgumentError) as caught:
         open_journal(path, RUN | {"batch": 4, "limit": "x" * 200}, "resume").__enter__()
@@ -80,7 +83,7 @@ def test_results_are_not_mixed_nor_overwritten(path):
     assert path.read_bytes() == whole
     path.write_bytes(b'{"something": "else"}\n' + whole.split(b"\n", 1)[1])
     for mode in ("new", "resume"):
-        with pytest.raises(ArgumentError, match="no journal of this version"):
+        with pytest.raises(ArgumentError, match="not a journal of this version"):
             open_journal(path, RUN, mode).__enter__()
 
 

@@ -1,4 +1,4 @@
-"""The record as a page: what it says, and that no name can break it."""
+"""The report as Markdown, with any characters in names."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Files of a report: JSON, Markdown, and plots where matplotlib is."""
+"""Files of a report: JSON, Markdown, and plots if matplotlib is installed."""
 
 import errno
 import sys
@@ -68,7 +68,9 @@ def test_no_part_of_a_plot_is_left(report, tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_is_refused_and_none_is_made(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "x" / "y"):
-        with pytest.raises(ArgumentError, match=r"file is no folder .* Give another --out"):
+        with pytest.raises(
+            ArgumentError, match=r"file is not a writable folder\. Give another --out"
+        ):
             check_folder(folder)
     check_folder(tmp_path / "new" / "one")
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,4 @@
-"""Plots show the numbers of the report, whatever its names are."""
+"""Plots show the numbers of the report, with any characters in names."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def report(folder, classes, subject):
 
 @pytest.fixture
 def empty(report):
-    """Without any picture."""
+    """An evaluation without pictures."""
     for bin in report["calibration"]:
         bin.update(pictures=0, accuracy=None, confidence=None)
     report["results"]["ece"] = None

@@ -1,4 +1,4 @@
-"""The record says what was measured, on what, with what, and what was published."""
+"""The report has the results, data, engine and published numbers."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ import pytest
 from convnext.errors import ArgumentError
 from convnext.evaluate.accuracy import Judgement, Tally
 from convnext.evaluate.classes import Classes
-from convnext.evaluate.datasets import Dataset, Entry, open_dataset
+from convnext.evaluate.datasets import Dataset, LabelledPicture, open_dataset
 from convnext.evaluate.report import build_report, read_report, settings
 from convnext.evaluate.run import BadPicture, Measured, evaluate
 from convnext.images.labels import labels_for
 
 
 def reported(subject, data, right):
-    """A report on pictures of which the first `right` were recognised."""
+    """A report on pictures of which the first `right` are correct."""
     tally = Tally(len(data.competing or range(data.classes.count)))
     for position, (_, label) in enumerate(data.entries):
         hit = position < right
@@ -30,7 +30,7 @@ def imagenet():
 
 
 def validation(imagenet, pictures, **options):
-    entries = tuple(Entry(f"{number}.png", number % 1000) for number in range(pictures))
+    entries = tuple(LabelledPicture(f"{number}.png", number % 1000) for number in range(pictures))
     return Dataset(Path("val"), "class folders", imagenet, entries, **options)
 
 
@@ -90,7 +90,9 @@ def test_with_a_bad_picture_it_is_not_the_whole_set(subject, imagenet):
 def test_other_pictures_than_published_are_noted(subject, imagenet, pictures, options):
     report = reported(subject, validation(imagenet, pictures, **options), 10)
     assert not report["data"]["is_imagenet_validation"]
-    assert report["notes"][-1].startswith("What is published was measured on all 50,000 pictures")
+    assert report["notes"][-1].startswith(
+        "The published numbers were measured on all 50,000 pictures"
+    )
 
 
 def test_unpublished(subject, no_pictures):

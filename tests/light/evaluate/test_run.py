@@ -1,4 +1,4 @@
-"""The loop: labels meet their pictures, bad ones are set aside, interruptions change nothing."""
+"""The evaluation loop: labels, unreadable pictures and interruptions."""
 
 from unittest.mock import patch
 
@@ -25,7 +25,7 @@ def test_answers_are_those_of_the_pictures(folder, classes, recipe, engine, logi
     )
     [bad] = found.bad
     assert bad.id == "bee/13.png"
-    assert "no picture in a format that is read here" in bad.error
+    assert "not a picture in a supported format" in bad.error
     assert engine.batch_sizes == [15, 16, 16, 16, 6]
     assert found.seconds > 0
 
@@ -95,7 +95,7 @@ def test_pictures_are_read_as_the_authors_do(tmp_path):
 def test_a_model_with_other_classes_is_refused(folder, recipe, engine):
     data = open_dataset(folder, Classes(7), sort_folders=True)
     odd = MockEngine(num_classes=8, size=8)
-    with pytest.raises(ArgumentError, match=r"gives \(8,\) numbers for a picture, but there are 7"):
+    with pytest.raises(ArgumentError, match=r"outputs have shape \(8,\), but there are 7"):
         evaluate(odd, recipe, data)
     assert engine.batch_sizes == []
 
@@ -106,6 +106,6 @@ def test_progress(folder, classes, recipe, engine, capsys):
     assert capsys.readouterr().err == ""  # no terminal
     with patch("sys.stderr.isatty", return_value=True, create=True):
         evaluate(engine, recipe, data, progress=True)
-    said = capsys.readouterr().err
-    assert "70/70" in said
-    assert "1 bad" in said
+    output = capsys.readouterr().err
+    assert "70/70" in output
+    assert "1 bad" in output

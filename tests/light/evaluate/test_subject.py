@@ -1,4 +1,4 @@
-"""A model is opened with what its weights, or the catalogue, say of it."""
+"""Opening a model with the metadata of its weights or of the catalogue."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ from convnext.weights.save import save_weights
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What the engine was asked for."""
+    """The calls to open an engine: preprocessing and options."""
     calls = []
 
     def open_mock(network, options):
@@ -75,12 +75,12 @@ def test_a_file_that_says_nothing(save, tmp_path):
     subject = open_subject(save())
     assert subject.classes.labels is None
     assert subject.preprocess == Preprocess()
-    assert "taken for granted are 224 pixels after a crop of 0.875" in subject.notes[0]
+    assert "assumed are 224 pixels after a crop of 0.875" in subject.notes[0]
     (tmp_path / "names.txt").write_text("x\ny\nz\n")
     subject = open_subject(save(), labels=tmp_path / "names.txt")
     assert subject.classes.name(2) == "z"
     assert subject.facts["class_names"] == "the file names.txt"
-    with pytest.raises(ArgumentError, match="has 3 classes, and there are 1,000 names"):
+    with pytest.raises(ArgumentError, match="has 3 classes, but 1,000 names"):
         open_subject(save(), labels="imagenet-1k")
 
 
@@ -88,7 +88,7 @@ def test_a_file_that_says_nothing(save, tmp_path):
 def test_a_thousand_classes_are_taken_for_those_of_imagenet(save):
     subject = open_subject(save(classes=1000))
     assert subject.classes.wnid(0) == "n01440764"
-    assert "as there are 1,000, imagenet-1k is taken for granted" in subject.notes[0]
+    assert "as there are 1,000, imagenet-1k is assumed" in subject.notes[0]
 
 
 def test_a_copy_of_a_published_checkpoint(save, opened):
@@ -100,7 +100,9 @@ def test_a_copy_of_a_published_checkpoint(save, opened):
     assert subject.facts["licence"] == "Apache-2.0"
     assert (subject.preprocess, subject.notes) == (checkpoint.preprocess, ())
     assert opened[0][0] == checkpoint.preprocess
-    with pytest.raises(WeightsMismatchError, match="no copy of convnext_femto.d1_in1k: it is conv"):  # noqa: RUF043
+    with pytest.raises(
+        WeightsMismatchError, match=r"not a copy of convnext_femto\.d1_in1k: it is conv"
+    ):
         open_subject("convnext_femto", weights=copy)
     with pytest.raises(ArgumentError, match="Unknown checkpoint"):
         open_subject(str(copy), weights=copy)
@@ -137,6 +139,6 @@ def test_int8_is_calibrated_for_workers_too(save, monkeypatch, counted):
 
 
 @pytest.mark.usefixtures("opened")
-def test_a_set_of_classes_that_nobody_knows_is_not_guessed(save):
+def test_an_unknown_set_of_classes_is_an_error(save):
     with pytest.raises(ArgumentError, match="Unknown set of classes"):
         open_subject(save(classes=1000, info=WeightsInfo(labels="imagenet-2k")))

@@ -14,7 +14,7 @@ EXPECTED = {number: str(wnid) for number, wnid in enumerate(WNIDS, 1)}
 
 
 def write_meta(path: Path, wnids, **options) -> None:
-    """As the kit has it: inner nodes of WordNet behind the thousand classes."""
+    """A meta.mat as in the kit, with inner nodes of WordNet after the 1000 classes."""
     scipy = pytest.importorskip("scipy.io")
     inner = [f"n9{number:07}" for number in range(40)]
     fields = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children")

@@ -1,4 +1,4 @@
-"""The collection's table: published columns always, ours from reports that count."""
+"""The collection's table, with reports on the whole validation set."""
 
 import json
 
@@ -62,5 +62,5 @@ def test_reports_are_found_and_others_named(tmp_path):
     reports, problems = read_reports(tmp_path)
     assert len(reports) == 1
     assert len(problems) == 2
-    with pytest.raises(ArgumentError, match="is no folder"):
+    with pytest.raises(ArgumentError, match="is not a folder"):
         read_reports(tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""Every way a picture can come, and every way it can be wrong."""
+"""Decoding of every kind of source, and of wrong ones."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_16_bit_grey_keeps_its_high_byte(form: str):
 def test_pictures_of_32_bit_numbers_need_their_range(mode: str):
     image = Image.fromarray(np.array([[0, 500, 1000]], np.int32)).convert(mode)
     data = encoded(image, "TIFF")
-    with pytest.raises(ImageError, match="do not say what is white"):
+    with pytest.raises(ImageError, match="of unknown range"):
         decode(data)
     read = decode(data, value_range=(0, 1000))
     np.testing.assert_array_equal(np.array(read)[0, :, 0], [0, 128, 255])
@@ -141,7 +141,7 @@ def test_pictures_of_32_bit_numbers_need_their_range(mode: str):
 
 
 def see_through(mode: str) -> Image.Image:
-    """Black, half transparent black, and grey that is fully transparent."""
+    """A picture of black, half transparent black and fully transparent grey."""
     image = Image.new("RGBA", (3, 1), (0, 0, 0, 255))
     image.putpixel((1, 0), (0, 0, 0, 128))
     image.putpixel((2, 0), (90, 90, 90, 0))
@@ -181,7 +181,7 @@ def test_a_transparent_colour_shows_the_background(mode: str, form: str, transpa
 
 
 def png(depth: int, kind: int, samples: bytes, clear: bytes) -> bytes:
-    """A PNG of one row of two pixels, which Pillow cannot write."""
+    """A PNG of two pixels in a mode that Pillow cannot write."""
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", 2, 1, depth, kind, 0, 0, 0)),
         (b"tRNS", clear),
@@ -386,12 +386,12 @@ def test_truncated_files_are_refused(form: str):
     "data", [b"not a picture", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
 )
 def test_what_is_no_picture_is_refused(data: bytes):
-    with pytest.raises(ImageError, match=r"no picture in a format that is read here \(JPEG, PNG"):
+    with pytest.raises(ImageError, match=r"not a picture in a supported format \(JPEG, PNG"):
         decode(data)
 
 
 def repeated_scans(side: int, scans: int) -> bytes:
-    """A progressive JPEG file whose last scan comes again and again."""
+    """A progressive JPEG whose last scan is repeated many times."""
     data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * scans + b"\xff\xd9"
@@ -399,7 +399,7 @@ def repeated_scans(side: int, scans: int) -> bytes:
 
 def test_a_small_jpeg_that_takes_minutes_is_refused():
     assert decode(repeated_scans(100, 200)).size == (100, 100)
-    with pytest.raises(ImageError, match="takes 3010 passes"):
+    with pytest.raises(ImageError, match="passes: 3010"):
         decode(repeated_scans(100, 3000))
 
 
@@ -417,7 +417,7 @@ def test_a_large_run_length_bitmap_is_refused():
     body = b"\0\1"
     info = struct.pack("<IiiHHIIIIII", 40, 6000, 6000, 1, 4, 2, len(body), 0, 0, 16, 0)
     data = b"BM" + struct.pack("<IHHI", 118 + len(body), 0, 0, 118) + info + bytes(64) + body
-    with pytest.raises(ImageError, match="256 passes"):
+    with pytest.raises(ImageError, match="passes: 256"):
         decode(data)
 
 
@@ -426,7 +426,7 @@ def test_a_large_run_length_bitmap_is_refused():
 
 @functools.cache
 def warning_file() -> bytes:
-    """Has more pixels than Pillow likes, which it warns of; small, as all are black."""
+    """A PNG with more pixels than Pillow's warning limit; a small file, as all are black."""
     return encoded(Image.new("1", (20_000, 5_000)), "PNG")
 
 
@@ -453,7 +453,7 @@ def test_warnings_are_ignored_until_the_last_thread_is_out():
 
 
 def test_filters_of_other_threads_stay_as_they_were():
-    """Two threads decode in turns that overlap, while this one changes the filters."""
+    """Two threads decode with overlap, while this one changes the filters."""
     stop = threading.Event()
     data = warning_file()
 

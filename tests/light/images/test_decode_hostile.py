@@ -1,4 +1,4 @@
-"""Damaged and hostile files: each is decoded or refused, soon, and in little memory."""
+"""Damaged and hostile files are decoded or refused quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run_length_bmp(width: int, height: int, bits: int, body: bytes) -> bytes:
 
 
 def mutated(seed: bytes, random: np.random.Generator) -> bytes:
-    """One to eight changes, mostly near the beginning, where headers are."""
+    """One to eight changes of bytes, mostly in the headers."""
     data = bytearray(seed)
     for _ in range(random.integers(1, 9)):
         reach = len(data) if random.random() < 0.4 else min(len(data), 64)

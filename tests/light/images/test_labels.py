@@ -1,4 +1,4 @@
-"""Class names: ImageNet's against the peers that publish them, and those of users' files."""
+"""Class names: ImageNet's compared with other libraries, and those of files."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_what_a_user_says_goes_before_what_the_weights_say(given, stored, names)
 
 
 def test_names_of_another_number_of_classes():
-    with pytest.raises(ArgumentError, match=r"w\.pth has 2 classes, and there are 1,000 names"):
+    with pytest.raises(ArgumentError, match=r"w\.pth has 2 classes, but 1,000 names"):
         resolve_labels(None, "imagenet-1k", 2, "w.pth")
     assert len(resolve_labels(None, "imagenet-1k", 0, "w.pth")) == 1000
 

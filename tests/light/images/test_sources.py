@@ -23,7 +23,7 @@ from convnext.images.sources import Named, iterate
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Files whose content is their own name."""
+    """A folder of files whose content is their name."""
     root = tmp_path / "photos"
     for name in (
         "b.jpg", "a.PNG", "notes.txt", "b/2.webp", "b/10.jpeg", "b/deep/x.tiff", "B.gif",
@@ -56,7 +56,7 @@ def test_single_pictures_and_lists():
     assert only.source is array
 
 
-def test_a_generator_is_advanced_only_as_asked():
+def test_a_generator_is_advanced_lazily():
     asked = []
 
     def endless():
@@ -76,7 +76,7 @@ def test_what_is_no_picture_is_an_error(wrong: object):
 
 
 class Tensor:
-    """Iterates down to numbers that call themselves iterable, as frameworks' tensors do."""
+    """Iterates to scalars that also have `__iter__`, like frameworks' tensors."""
 
     def __init__(self, *shape: int) -> None:
         self.shape = shape
@@ -153,11 +153,11 @@ def test_links_that_lead_nowhere_are_pictures_that_cannot_be_read(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["none", "*.heic"])
-def test_where_nothing_is_found_that_is_said(name: str, folder: Path):
+def test_finding_nothing_is_an_error(name: str, folder: Path):
     [item, after] = iterate([folder / name, b"x"])
     assert item.id == (folder / name).as_posix()
     assert isinstance(item.source, ImageError)
-    assert "holds no file" in str(item.source) or "matches nothing" in str(item.source)
+    assert "has no picture" in str(item.source) or "matches no file" in str(item.source)
     assert after == ("#1", b"x")
 
 
@@ -239,7 +239,7 @@ def test_a_truncated_archive_says_so_once(name: str, kept: float, tmp_path: Path
 @ARCHIVES
 def test_an_archive_without_pictures(name: str, tmp_path: Path):
     [item] = iterate(archive(tmp_path / name, {"a.txt": b""}))
-    assert "holds no file that is named like a picture" in str(item.source)
+    assert "has no picture: no file name ends in" in str(item.source)
 
 
 def test_damage_to_one_member_of_a_zip_leaves_the_others(tmp_path: Path):
@@ -266,7 +266,7 @@ def tar_of(path: Path, kind: bytes, name: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_links_in_a_tar_are_not_followed_and_that_is_said(kind: bytes, tmp_path: Path):
+def test_links_in_a_tar_are_errors(kind: bytes, tmp_path: Path):
     [item] = iterate(tar_of(tmp_path / "x.tar", kind, "link.jpg"))
     assert item.id == f"{tmp_path}/x.tar/link.jpg"
     with pytest.raises(ImageError, match=r"link\.jpg is a link.*--hard-dereference"):
@@ -284,7 +284,7 @@ def test_links_in_a_tar_are_not_followed_and_that_is_said(kind: bytes, tmp_path:
 )
 def test_other_members_of_a_tar_are_left_out(kind: bytes, name: str, tmp_path: Path):
     [item] = iterate(tar_of(tmp_path / "x.tar", kind, name))
-    assert "holds no file that is named like a picture" in str(item.source)
+    assert "has no picture: no file name ends in" in str(item.source)
 
 
 def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path):

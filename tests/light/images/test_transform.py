@@ -1,4 +1,4 @@
-"""The transform against the peers whose pixels it has to reproduce, to the bit."""
+"""The transform equals other libraries' to the bit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def picture(random: np.random.Generator, width: int, height: int) -> Image.Image
 
 
 def random_cases(seed: int, count: int):
-    """Pictures of 1 to 70 pixels a side and recipes to fit, so that thousands take seconds."""
+    """Small pictures and recipes, so that thousands take seconds."""
     random = np.random.default_rng(seed)
     for _ in range(count):
         preprocess = Preprocess(
@@ -171,7 +171,7 @@ def test_center_crop_pads_as_its_models_do():
     ("length", "half_even", "down"), [(5, 0, 0), (6, 1, 1), (7, 2, 1), (8, 2, 2), (9, 2, 2)]
 )
 def test_odd_remainders_round_to_even_or_down(length: int, half_even: int, down: int):
-    """With a window of 4: remainders 1, 3 and 5 are where the two rules part."""
+    """With a window of 4, the rules differ for remainders 1, 3 and 5."""
     ramp = Image.fromarray(np.arange(length, dtype=np.uint8)[None])
     assert np.array(center_crop(ramp, 4, 1))[0, 0] == half_even
     assert np.array(center_crop(ramp, 4, 1, "down"))[0, 0] == down

@@ -1,4 +1,4 @@
-"""Networks of a trained model's scale, as they are read from files."""
+"""Networks with weights of a trained model's scale, read from files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CUSTOM = replace(VARIANTS["test_v2"], name="custom", depths=(2, 1, 1, 1), dims=(
 
 @pytest.fixture
 def network_of(tmp_path):
-    """From a variant and the side of its pictures to a network."""
+    """A function that makes a network of a variant and a picture size."""
 
     def network_of(name, side=32, *, num_classes=7, any_size=False):
         weights = random_weights(VARIANTS.get(name, CUSTOM), num_classes or 1)

@@ -1,4 +1,4 @@
-"""A calibration survives its file, and nothing else."""
+"""Calibration files: round trip, damage and mismatched weights."""
 
 import re
 from dataclasses import replace
@@ -11,7 +11,7 @@ from convnext.graphs.agreement import Agreement
 from convnext.graphs.fold import Linear
 from convnext.int8 import calibration as calibration_file
 from convnext.int8.calibration import Calibration, names_calibration
-from convnext.int8.levels import Seen, find_levels
+from convnext.int8.levels import InputStatistics, find_levels
 from convnext.weights.files import LazyTensor, write_weights
 
 RNG = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def linear():
 def calibration():
     layer = linear()
     rows = RNG.standard_normal((500, 24), np.float32)
-    levels = find_levels(Seen(rows.min(axis=0), rows.max(axis=0), rows), layer)
+    levels = find_levels(InputStatistics(rows.min(axis=0), rows.max(axis=0), rows), layer)
     return layer, Calibration({"a": levels}, 3, Agreement(3, 0.5, 0.1, 30.0, 1.0))
 
 
@@ -49,7 +49,7 @@ def test_other_weights():
 
 def test_the_name_of_its_file(tmp_path):
     _, made = calibration()
-    with pytest.raises(ArgumentError, match=r"c\.bin would be taken for pictures.*\.safetensors"):
+    with pytest.raises(ArgumentError, match=r"must end in \.safetensors.*c\.bin"):
         made.save(tmp_path / "c.bin")
     made.save(tmp_path / "C.SAFETENSORS")
     assert names_calibration(tmp_path / "C.SAFETENSORS")
@@ -65,7 +65,7 @@ def test_levels_of_another_length():
 
 def test_another_file(tmp_path):
     write_weights(tmp_path / "w.safetensors", {"a": LazyTensor.from_array(np.ones(3))})
-    with pytest.raises(WeightsFileError, match=r"holds no calibration.*convnext quantize"):
+    with pytest.raises(WeightsFileError, match=r"is not a calibration.*convnext quantize"):
         Calibration.load(tmp_path / "w.safetensors")
 
 
@@ -111,5 +111,5 @@ def test_numbers_that_round_nothing(tmp_path, damage):
     replace(made, layers={"a": replace(made.layers["a"], **damage)}).save(
         tmp_path / "c.safetensors"
     )
-    with pytest.raises(WeightsFileError, match=r"damaged \(a has"):
+    with pytest.raises(WeightsFileError, match=r"damaged \(a must have"):
         Calibration.load(tmp_path / "c.safetensors")

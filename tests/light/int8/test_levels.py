@@ -1,4 +1,4 @@
-"""Rounding keeps a layer's answers."""
+"""Rounding changes a layer's outputs little."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convnext.graphs.fold import Linear
-from convnext.int8.levels import Levels, Seen, checksum, find_levels, seen_in_all
+from convnext.int8.levels import InputStatistics, Levels, checksum, find_levels, merged_statistics
 
 RNG = np.random.default_rng(0)
 
@@ -17,7 +17,7 @@ def linear(inputs=24, outputs=10):
 
 
 def seen(rows):
-    return Seen(rows.min(axis=0), rows.max(axis=0), rows)
+    return InputStatistics(rows.min(axis=0), rows.max(axis=0), rows)
 
 
 def decibels(exact, rounded):
@@ -26,7 +26,7 @@ def decibels(exact, rounded):
 
 
 def answers(levels, layer, rows):
-    """As a runtime computes them: whole numbers, then one step for each output."""
+    """The outputs as a runtime computes them, in integers with a step for each output."""
     kernel, steps = levels.round_kernel(layer.kernel)
     sums = levels.round_inputs(rows).astype(np.int64) @ kernel.astype(np.int64)
     return sums * steps + levels.bias(layer)
@@ -52,7 +52,7 @@ def test_answers_stay(rows):
 
 
 def test_channels_of_their_own_are_what_saves_a_quiet_one():
-    """With one step for all inputs, 23 of 24 channels would have a handful of values."""
+    """With one step for all inputs, 23 of 24 channels would have few levels."""
     rows = ROWS["one loud channel"]
     layer = linear()
     layer.kernel[0] /= 40  # what it says matters as much as what the others say
@@ -106,13 +106,13 @@ def test_a_kernel_takes_all_levels_at_which_neighbouring_products_fit_into_16_bi
 
 
 def test_room_for_what_no_picture_had():
-    """Where pictures agree, none; where one goes far beyond the others, half as far again."""
+    """Headroom is zero if pictures agree, else half the distance of the largest."""
     highs = np.array([[1, 1], [1, 1], [1, 1], [1, 1], [1, 5]], np.float32)
     rows = np.zeros((2, 2), np.float32)
-    both = seen_in_all([Seen(-high, high, rows) for high in highs])
+    both = merged_statistics([InputStatistics(-high, high, rows) for high in highs])
     np.testing.assert_allclose(both.high, [1, 7])
     np.testing.assert_allclose(both.low, [-1, -7])
-    assert both.rows.shape == (10, 2)
+    assert both.samples.shape == (10, 2)
 
 
 def test_a_checksum_is_of_values_not_of_how_they_lie():

@@ -1,4 +1,4 @@
-"""A rounded graph agrees with the graph it was made of, and is rounded where it should be."""
+"""An int8 graph agrees with the original, and the right layers are rounded."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def pictures(count, side, other_side=None):
 
 
 def layers(network):
-    """How many are rounded: two in each block but the first."""
+    """The number of rounded layers: two in each block but the first."""
     return 2 * (sum(network.variant.depths) - 1)
 
 
@@ -72,10 +72,10 @@ def test_any_size(network_of):
 
 def test_it_says_what_it_does(network_of):
     network = network_of("test_v1", 32)
-    said = []
-    calibrate(network, pictures(2, 32), on_progress=said.append)
-    assert said[:2] == ["picture 1", "picture 2"]
-    assert len(said) == 2 + layers(network)
+    messages = []
+    calibrate(network, pictures(2, 32), on_progress=messages.append)
+    assert messages[:2] == ["picture 1", "picture 2"]
+    assert len(messages) == 2 + layers(network)
 
 
 def test_the_same_pictures_give_the_same_rounding(network_of):

@@ -1,9 +1,9 @@
-"""What both runtimes' eight bits have in common."""
+"""The int8 rounding common to both runtimes."""
 
 import numpy as np
 import pytest
 
-from convnext.int8.rounding import best_balance, chosen_places, is_rounded, round_kernel
+from convnext.int8.rounding import best_balance, chosen_positions, is_rounded, round_kernel
 
 RNG = np.random.default_rng(0)
 
@@ -17,7 +17,7 @@ def test_all_blocks_but_the_first_are_rounded():
 
 def test_as_many_places_as_are_needed_the_same_ones_in_every_run():
     for pictures, each in ((1, 1024), (1000, 2), (5000, 1)):
-        one, two = chosen_places(pictures), chosen_places(pictures)
+        one, two = chosen_positions(pictures), chosen_positions(pictures)
         found = [one(49) for _ in range(3)]
         assert {len(places) for places in found} == {each}
         assert max(places.max() for places in found) < 49

@@ -1,4 +1,4 @@
-"""Pictures in every form that they come in, and what rows of answers are."""
+"""Fixtures: pictures in every form, and readers of the output."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_table(path, columns, **options):
 
 
 class Make:
-    """What the tests of this folder need, in one fixture."""
+    """Writers of pictures, archives and tables, in one fixture."""
 
     encoded = staticmethod(encoded)
     tar = staticmethod(write_tar)
@@ -68,13 +68,13 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def shades(make):
-    """Thirty pictures: that of number n is of class n % 10."""
+    """Thirty pictures: number n is of class n % 10."""
     return [(f"p/{n:02}.png", make.encoded(STEP * (n % CLASSES))) for n in range(30)]
 
 
 @pytest.fixture
 def folder(here, shades):
-    """The same as files, with one among them that is no picture."""
+    """The same as files, with one file that is no picture."""
     (here / "p").mkdir()
     for name, data in shades:
         (here / name).write_bytes(data)
@@ -84,7 +84,7 @@ def folder(here, shades):
 
 @pytest.fixture(scope="session")
 def rows():
-    """Every row of a folder of answers."""
+    """Every row of an output folder."""
     pytest.importorskip("pyarrow")
     from pyarrow.parquet import read_table
 
@@ -93,5 +93,5 @@ def rows():
 
 @pytest.fixture(scope="session")
 def files():
-    """The files of answers, and what is in them."""
+    """The files of an output folder, with their contents."""
     return lambda folder: {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}

@@ -1,4 +1,4 @@
-"""What becomes of workers: on a stand-in whose workers die when told to. Ray: `test_ray.py`."""
+"""Death and replacement of workers, on a fake of Ray. With Ray itself: `test_ray.py`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.scale import cluster as module
 from convnext.scale.cluster import TRIES, Cluster, Room
-from convnext.scale.job import Job
 from convnext.scale.places import Folder
 from convnext.scale.plan import Plan
-from convnext.scale.worker import Done
+from convnext.scale.run_options import RunOptions
+from convnext.scale.worker import ShardDone
 
-JOB = Job("predict", "a model", Preprocess(), Labels(("a",)), 8, "/")
+OPTIONS = RunOptions("predict", "a model", Preprocess(), Labels(("a",)), 8, "/")
 FACTS = {"weights": "0", "engine": "openvino"}
 
 
@@ -30,7 +30,7 @@ class RayTaskError(RayError):
 
 
 def died(why):
-    """As `ray.exceptions.ActorDiedError` says it: who it was first, what became of it last."""
+    """A message like `ray.exceptions.ActorDiedError`'s: the actor first, the reason last."""
     return RayError(
         "The actor died unexpectedly before finishing this task.\n"
         "\tclass_name: _Hand\n"
@@ -43,7 +43,7 @@ def died(why):
 
 
 class Call:
-    """One call to a worker: what it gives is found out when it is asked for."""
+    """A call to a worker, which is computed when its result is requested."""
 
     def __init__(self, actor, work):
         self.actor = actor
@@ -53,8 +53,8 @@ class Call:
 class Ray:
     """Runs calls one by one, the oldest first.
 
-    `deaths` says how often the worker of each shard dies, `starts` what new workers say; at the
-    shard `outage` the node goes, with whoever is idle.
+    `deaths` is how often the worker of each shard dies, `starts` the results of new workers; at the
+    shard `outage` the node fails, with all idle workers.
     """
 
     exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
@@ -66,9 +66,9 @@ class Ray:
         self.fails = fails or {}
         self.outage = outage
         self.hired, self.killed, self.computed = 0, 0, []
-        self.there, self.most = [], 0  # workers that take room, and how many at most
+        self.there, self.most = [], 0  # running workers, and their maximum
         self.options = None
-        self.stuck = 0  # waits that end with nothing
+        self.stuck = 0  # waits without a result
 
     def remote(self, **options):
         assert options == {"max_restarts": 0, "max_task_retries": 0}
@@ -108,7 +108,7 @@ class Ray:
 
 
 class Actors:
-    """The class of actors that `ray.remote` gives."""
+    """The class of actors that `ray.remote` returns."""
 
     def __init__(self, ray):
         self.ray = ray
@@ -127,7 +127,7 @@ class Actors:
 
 
 class Actor:
-    """A worker, which can die at work and while it is idle."""
+    """An actor, which can die while it computes or is idle."""
 
     def __init__(self, ray, said):
         self.ray, self.said = ray, said
@@ -157,7 +157,7 @@ class Actor:
         if shard in ray.fails:
             return ray.fails[shard]
         ray.computed.append(shard)
-        return Done(shard, 10, 0, (), 0.1)
+        return ShardDone(shard, 10, 0, (), 0.1)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def run(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "ray", lambda: ray)
         plan = Plan(Folder(str(tmp_path)), {}, shards, None, "")
         advanced = []
-        with Cluster(JOB, room or Room(workers=2)) as cluster:
+        with Cluster(OPTIONS, room or Room(workers=2)) as cluster:
             assert cluster.facts() == FACTS
             done = [each.shard for each in cluster.run(plan, range(shards), advanced.append)]
         assert sum(advanced) == 10 * len(done)
@@ -227,7 +227,7 @@ def test_workers_that_die_at_the_start(run):
     ray = Ray(starts=[killed, FACTS, killed, FACTS])
     assert len(run(ray)) == 12
     assert ray.most == 2
-    with pytest.raises(ConvNeXtError, match=r"3 workers died .*: it was .* memory\. Is there"):
+    with pytest.raises(ConvNeXtError, match=r"3 workers died .*: it was .* memory\. Request fewer"):
         run(Ray(starts=[killed] * 9))
 
 
@@ -288,11 +288,11 @@ def test_who_gets_what(run, room, resources, expected):
 @pytest.mark.parametrize(
     ("room", "words"),
     [
-        (Room(workers=0), "1 worker or more"),
-        (Room(processors=0), "of 1 processor or more"),
-        (Room(workers=-2), "1 worker or more"),
-        (Room(gpus=-1), "0 GPUs or a part"),
-        (Room(workers=9), "9 workers with 1 CPU each are asked for, and there are 8 CPU"),
+        (Room(workers=0), "workers and processors are 1 or more"),
+        (Room(processors=0), "workers and processors are 1 or more"),
+        (Room(workers=-2), "workers and processors are 1 or more"),
+        (Room(gpus=-1), "gpus of a worker is 0 or more"),
+        (Room(workers=9), "9 workers with 1 CPU each are requested, and this machine has 8 CPU"),
         (Room(workers=1, gpus=1), "8 CPU and 1 GPU each .* 8 CPU and 0 GPU"),
     ],
 )
@@ -306,7 +306,7 @@ def test_no_address(address, monkeypatch):
     ray = Ray()
     ray.is_initialized = lambda: False
     monkeypatch.setattr(module, "ray", lambda: ray)
-    with pytest.raises(ArgumentError, match="no address"), Cluster(JOB, Room(address)):
+    with pytest.raises(ArgumentError, match="no address"), Cluster(OPTIONS, Room(address)):
         pass
 
 
@@ -321,7 +321,7 @@ def test_ray_does_not_start(monkeypatch):
     ray.init = init
     with (
         pytest.raises(ConvNeXtError, match="cannot be started here: The current node timed out"),
-        Cluster(JOB, Room()),
+        Cluster(OPTIONS, Room()),
     ):
         pass
 
@@ -333,5 +333,8 @@ def test_nobody_listens(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(ArgumentError, match="cannot be reached at"), Cluster(JOB, Room(address)):
+    with (
+        pytest.raises(ArgumentError, match="cannot be reached at"),
+        Cluster(OPTIONS, Room(address)),
+    ):
         pass

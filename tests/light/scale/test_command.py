@@ -77,13 +77,13 @@ def test_an_interrupted_run_says_how_to_go_on(run, folder, files, capsys, monkey
     with monkeypatch.context() as patch:
         patch.setattr(MockEngine, "run", interrupted)
         assert run("predict", folder, "--out", "out/", "--shard-size", 8) == 130
-    assert "to go on from out/, give --resume" in capsys.readouterr().err
+    assert "to continue out/, give --resume" in capsys.readouterr().err
     assert run("predict", folder, "--out", "out/", "--shard-size", 8, "--resume") == 1
     assert files("out") == files("whole")
 
 
 def test_evaluations_by_workers_are_calibrated_once(here, make, monkeypatch, mock_engine):
-    """By the recipe of the checkpoint that the weights are a copy of."""
+    """With the preprocessing of the checkpoint of which the weights are a copy."""
     checkpoint = get_checkpoint("convnext_atto")
     copy = here / "copy.safetensors"
     shapes = parameter_shapes(VARIANTS[checkpoint.variant], 1000)
@@ -102,7 +102,7 @@ def test_evaluations_by_workers_are_calibrated_once(here, make, monkeypatch, moc
     monkeypatch.setattr(judging, "evaluate_dataset", evaluate)
     (here / "data/n01440764").mkdir(parents=True)
     (here / "data/n01440764/1.png").write_bytes(make.encoded(25))
-    command = ["evaluate", "convnext_atto", "--weights", str(copy), "--data", "data"]
+    command = ["evaluate", "--model", "convnext_atto", "--weights", str(copy), "--data", "data"]
     command += ["--calibration", "photos", "--engine-runner", "ray"]
     assert main([*command, "--precision", "int8"]) == 2
     assert made == [(checkpoint.preprocess, "photos")]
@@ -114,12 +114,12 @@ def test_evaluations_by_workers_are_calibrated_once(here, make, monkeypatch, moc
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["predict", "--engine-runner", "local"], "name it with --out"),
+        (["predict", "--engine-runner", "local"], "give its --out"),
         (["predict", "--out", "out/", "--json"], "leave out --json"),
-        (["predict", "--vectors"], "--vectors is for a folder"),
-        (["predict", "--out", "out/", "--num-workers", "2"], "--num-workers is for --engine"),
-        (["embed", "--out", "out/", "--address", "auto"], "--address is for --engine-runner ray"),
-        (["embed", "--out", "out/", "--gpus-per-worker", "1"], "--gpus-per-worker is for"),
+        (["predict", "--vectors"], "--vectors needs a folder"),
+        (["predict", "--out", "out/", "--num-workers", "2"], "--num-workers needs --engine"),
+        (["embed", "--out", "out/", "--address", "auto"], "--address needs --engine-runner ray"),
+        (["embed", "--out", "out/", "--gpus-per-worker", "1"], "--gpus-per-worker needs"),
         (["embed", "--out", "out/", "--shard-size", "0"], "shard_size must be 1 or more"),
         (["predict", "--out", "out/", "--engine", "kears"], "Unknown engine"),
         (

@@ -76,7 +76,7 @@ def test_behind_a_url():
         memory.pipe("/tars/x.tar", b"")
         assert next(find("memory://tars")).kind == "stream", "nobody looks for its headers"
         for absent in ("memory://find/absent.jpg", "memory://find/*.tar"):
-            with pytest.raises(ArgumentError, match=r"absent\.jpg|matches nothing"):
+            with pytest.raises(ArgumentError, match=r"absent\.jpg|matches no file"):
                 names(absent)
     finally:
         memory.rm("/find", recursive=True)
@@ -121,10 +121,10 @@ def test_a_file_url_is_a_path(tree):
     ("source", "words"),
     [
         ("absent", "absent cannot be read"),
-        ("*.gif", "matches nothing"),
+        ("*.gif", "matches no file"),
         ("empty", "holds no picture, no archive and no Parquet file"),
         ("mixed", r"holds pictures as well as archives.* such as 1\.jpg and x\.tar"),
-        ("{9..3}.jpg", "counts up"),
+        ("{9..3}.jpg", "must count upwards"),
         ("nothing://x/y.jpg", "cannot be opened"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is put is there as a whole, or not at all. More of it: `test_running.py`."""
+"""Files are written atomically. See also `test_running.py`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ fs = pytest.importorskip("pyarrow.fs")
 
 
 class Store:
-    """A folder as an object store has it: what was written is there when its stream is closed.
+    """A fake object store, where a file appears when its stream is closed.
 
-    After the first piece of an object, the connection breaks or somebody interrupts.
+    After the first chunk of a file, the connection breaks or the process is interrupted.
     """
 
     def __init__(self, root, error):

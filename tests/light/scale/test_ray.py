@@ -1,4 +1,4 @@
-"""Real workers on Ray, and a real engine: the rows are those of one process, whoever is killed."""
+"""Real workers on Ray with a real engine: rows equal those of one process, also after kills."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from convnext.images.recipe import Preprocess
 from convnext.processors import available_processors
 from convnext.scale import Room, predict_dataset
 from convnext.scale.cluster import Cluster
-from convnext.scale.job import Job
+from convnext.scale.run_options import RunOptions
 
 psutil = pytest.importorskip("psutil")
 ray = pytest.importorskip("ray")
@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
     pytest.mark.skipif(available_processors() < 2, reason="two workers need two processors"),
     pytest.mark.usefixtures("cluster", "here"),
-    # Ray does not wait for those of its own processes that were slow to start, or to end.
+    # Ray does not wait for its own processes if they are slow to start or to end.
     pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -43,8 +43,8 @@ SECONDS = 90
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Ray in this process, once for all, as a run starts it."""
-    connection = Cluster(Job("embed", "", Preprocess(), Labels(()), 8, "/"), Room())
+    """Ray, started as a run does, once for all tests."""
+    connection = Cluster(RunOptions("embed", "", Preprocess(), Labels(()), 8, "/"), Room())
     connection._connect()
     yield
     connection.__exit__()
@@ -60,7 +60,7 @@ def predict(named_weights):
 
 
 def photographs(path, data, count):
-    """The first pictures of CIFAR-10's test set, and one that is none."""
+    """The first pictures of CIFAR-10's test set, and a file that is no picture."""
     with (
         zipfile.ZipFile(data / "cifar10" / "test.zip") as source,
         zipfile.ZipFile(path, "w") as target,
@@ -74,7 +74,7 @@ def photographs(path, data, count):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory, make):
-    """Pictures that take a while: 100, of 1000 pixels."""
+    """100 slow pictures, of 1000 pixels."""
     folder = tmp_path_factory.mktemp("slow")
     kinds = [make.encoded(25 * shade, (1000, 1000), "JPEG") for shade in range(10)]
     for number in range(100):
@@ -83,7 +83,7 @@ def slow(tmp_path_factory, make):
 
 
 def workers_of(process):
-    """The processes that compute."""
+    """The worker processes."""
     found = []
     for child in process.children(recursive=True):
         try:
@@ -154,7 +154,7 @@ def test_a_driver_that_is_killed(slow, predict, named_weights, files):
     before = {name: Path("together", name).stat().st_mtime_ns for name in there}
     _, alive = psutil.wait_procs(workers, timeout=SECONDS)
     assert not alive, "workers end with their driver"
-    for child in children:  # the rest of that Ray takes a minute to notice
+    for child in children:  # Ray takes a minute to notice the remaining processes
         with contextlib.suppress(psutil.Error):
             child.kill()
     done = predict(slow, "together", shard_size=5, runner="ray", room=TWO, resume=True)
@@ -179,7 +179,7 @@ def test_an_evaluation_by_workers(here, make, named_weights, capsys):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(make.encoded(4 * number))
     (here / "data/shade 3/18.png").write_bytes(b"no picture")
-    command = ["evaluate", str(named_weights), "--data", "data", "--engine", "openvino"]
+    command = ["evaluate", "--model", str(named_weights), "--data", "data", "--engine", "openvino"]
     assert main([*command, "--out", "alone"]) == 1
     workers = ["--engine-runner", "ray", "--num-workers", "2", "--shard-size", "32"]
     assert main([*command, "--out", "together", *workers]) == 1

@@ -79,7 +79,9 @@ def test_no_table_at_all(make, tmp_path, table):
     whole = Path(table).read_bytes()
     for content in (b"", b"PAR1", b"x" * 1000, whole[:-10], whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(ArgumentError, match=r"y\.parquet cannot be read as Parquet.*whole"):
+        with pytest.raises(
+            ArgumentError, match=r"y\.parquet cannot be read as Parquet.*Copy it again"
+        ):
             ranges(str(path), 10)
     path = make.table(tmp_path / "z.parquet", {"text": ["x"]})
     with pytest.raises(ArgumentError, match="has no column of encoded pictures"):

@@ -1,4 +1,4 @@
-"""What a worker asks of its engine, and what it says of itself."""
+"""A worker's calls to its engine, and its facts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import pytest
 from convnext.engines import opening
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
-from convnext.scale.job import Job
+from convnext.scale.run_options import RunOptions
 from convnext.scale.worker import Worker
 
 
 @pytest.fixture
 def work(named_weights):
     def work(**options):
-        return Worker(Job("embed", named_weights, Preprocess(), Labels(()), 32, "/", **options))
+        return Worker(
+            RunOptions("embed", named_weights, Preprocess(), Labels(()), 32, "/", **options)
+        )
 
     return work
 

@@ -1,7 +1,4 @@
-"""Servers on loopback, each in a thread of its own.
-
-Where what they need is not installed, there are no tests.
-"""
+"""Servers on loopback, each in a thread of its own; skipped if a dependency is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ SECONDS = 30  # that anything here may take
 
 
 class Slow(Engine):
-    """Another engine, slowed down; `gate` stops it altogether."""
+    """An engine that sleeps before it computes, and blocks while `gate` is clear."""
 
     def __init__(self, engine, seconds=0.0):
         self.input, self.outputs = engine.input, engine.outputs
@@ -46,7 +43,7 @@ class Slow(Engine):
 
 
 class Running:
-    """A server at work, and a client of it."""
+    """A running server and a client."""
 
     def __init__(self, server, listener):
         self.server = server
@@ -90,7 +87,7 @@ class Running:
 
 @contextmanager
 def _running(models, *, seconds=0.0, loader=None, fetcher=None, wait=True, **options):
-    """A server of these models: a mapping of names to files."""
+    """Run a server with these models, a mapping of names to files."""
     if not isinstance(models, dict):
         models = {"shades": models}
     specs = tuple(ModelSpec(name, str(path)) for name, path in models.items())
@@ -120,12 +117,12 @@ def _running(models, *, seconds=0.0, loader=None, fetcher=None, wait=True, **opt
 
 @pytest.fixture(scope="session")
 def running():
-    """Starts a server of some models."""
+    """A function that runs a server with given models."""
     return _running
 
 
 @pytest.fixture
 def served(running, named_weights, mock_engine):  # noqa: ARG001
-    """A server whose model sees nothing but the mean colour."""
+    """A server whose model classifies pictures by their mean colour."""
     with running(named_weights) as run:
         yield run

@@ -1,4 +1,4 @@
-"""The routes of /v1, asked over loopback as clients ask."""
+"""The routes of /v1, over loopback."""
 
 import base64
 import io
@@ -82,13 +82,13 @@ def test_answers_are_those_of_the_classifier(served, named_weights):
         assert got["probability"] == pytest.approx(score.probability, rel=1e-5)
 
 
-def test_a_bad_picture_among_others_is_told_at_its_place(served):
+def test_a_bad_picture_among_others_has_an_error(served):
     files = [("p", ("a", shade(1))), ("p", ("b", b"no picture")), ("p", ("c", shade(2)))]
     first, error, last = labels(served.client.post("/v1/classify", files=files))
     assert (first, last) == (1, 2)
     assert error["code"] == "picture-unreadable"
     response = served.client.post("/v1/classify", content=b"no picture", headers=OCTETS)
-    assert "is no picture" in problem(response, 422, "picture-unreadable")["detail"]
+    assert "is not a picture" in problem(response, 422, "picture-unreadable")["detail"]
 
 
 def test_embeddings_as_numbers_and_as_bytes(served, named_weights):
@@ -110,9 +110,12 @@ def test_an_explanation_is_the_picture_under_heat(served):
     response = post("/v1/explain?target=shade 4", content=shade(4), headers=OCTETS)
     assert unquote(response.headers["convnext-class-label"]) == "shade 4, nuance 4"
     assert response.headers["convnext-class-index"] == "4"
-    for target, said in (("99", "There is no class 99"), ("shadow", "No class is called 'shadow'")):
+    for target, message in (
+        ("99", "There is no class 99"),
+        ("shadow", "No class is called 'shadow'"),
+    ):
         response = post(f"/v1/explain?target={target}", content=shade(4), headers=OCTETS)
-        assert said in problem(response, 400, "unknown-class")["detail"]
+        assert message in problem(response, 400, "unknown-class")["detail"]
     two = [("p", ("a", shade(1))), ("p", ("b", shade(1)))]
     problem(post("/v1/explain", files=two), 400, "one-picture")
 
@@ -212,7 +215,7 @@ def test_no_more_bytes_than_allowed_are_held(running, named_weights):
         assert run.metric("convnext_rejected_total", reason="bytes-in-flight") == 1
 
 
-def test_a_full_queue_is_told_at_once_and_when_to_come_back(running, named_weights):
+def test_a_full_queue_is_refused_at_once_with_retry_after(running, named_weights):
     with running(named_weights, max_queue=2, max_pictures=2) as run:
         [engine] = run.engines
         engine.gate.clear()
@@ -231,7 +234,7 @@ def test_a_full_queue_is_told_at_once_and_when_to_come_back(running, named_weigh
         assert labels(ask(4)) == [4]
 
 
-def test_while_one_model_has_places_nobody_is_refused_for_another(running, named_weights):
+def test_a_full_queue_of_one_model_does_not_affect_another(running, named_weights):
     both = {"first": named_weights, "second": named_weights}
     with running(both, max_queue=1, max_pictures=1) as run:
         run.engines[0].gate.clear()
@@ -247,7 +250,7 @@ def test_while_one_model_has_places_nobody_is_refused_for_another(running, named
             assert labels(waiting.result()) == [1]
 
 
-def test_past_its_deadline_a_request_is_told_and_its_pictures_dropped(running, named_weights):
+def test_after_its_deadline_a_request_fails_and_its_pictures_are_dropped(running, named_weights):
     with running(named_weights) as run:
         [engine] = run.engines
         engine.gate.clear()
@@ -288,7 +291,7 @@ def test_many_at_once_each_get_their_own(running, named_weights):
         assert run.metric("convnext_pictures_total", outcome="answered") == 80
 
 
-def test_an_error_of_ours_is_told_without_what_it_was_about(running, named_weights, caplog):
+def test_an_internal_error_hides_its_cause(running, named_weights, caplog):
     with running(named_weights) as run:
         run.engines[0].run = lambda _batch: 1 / 0
         with caplog.at_level(logging.INFO, "convnext.serve"):
@@ -323,11 +326,11 @@ def test_without_a_page(running, named_weights):
 def test_a_model_without_classes_embeds(running, headless_weights):
     with running(headless_weights) as run:
         response = run.client.post("/v1/classify", content=shade(1), headers=OCTETS)
-        assert "It does: embed." in problem(response, 400, "not-served")["detail"]
+        assert "It can: embed." in problem(response, 400, "not-served")["detail"]
 
 
 def test_what_openapi_says_is_true(served):
-    """Every answer in JSON fits its schema, and the examples work as they stand."""
+    """JSON answers validate against their schemas, and the examples work."""
     jsonschema = pytest.importorskip("jsonschema")
     described = served.client.get("/openapi.json").json()
     registry = {"components": described["components"]}
@@ -409,10 +412,10 @@ def test_nothing_malformed_gives_a_500(served):
     assert served.metric("convnext_body_bytes_in_flight") == 0
 
 
-def test_only_what_was_asked_for_is_served(running, named_weights):
+def test_only_chosen_answers_are_served(running, named_weights):
     with running(named_weights, answers=("classify",)) as run:
         assert labels(run.client.post("/v1/classify", content=shade(1), headers=OCTETS)) == [1]
         response = run.client.post("/v1/embed", content=shade(1), headers=OCTETS)
-        assert "was not asked to" in problem(response, 400, "not-served")["detail"]
+        assert "--answers exclude it" in problem(response, 400, "not-served")["detail"]
         [output] = run.client.get("/v2/models/shades").json()["outputs"]
         assert output["name"] == "logits"

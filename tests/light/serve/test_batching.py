@@ -1,4 +1,4 @@
-"""Batches of what single callers bring, on an event loop of each test's own."""
+"""The batcher, with an event loop for each test."""
 
 import asyncio
 import threading
@@ -40,7 +40,7 @@ async def ask(made, *numbers, deadline=None):
 
 
 class Gate:
-    """A function on batches that waits to be let through."""
+    """A function on batches that blocks until released."""
 
     def __init__(self):
         self.open = threading.Event()
@@ -118,7 +118,7 @@ def test_the_queue_is_bounded_and_takes_all_or_nothing():
             task = asyncio.create_task(ask(made, 1, 2, 3))
             while not gate.sizes:
                 await asyncio.sleep(0.001)
-            with pytest.raises(QueueFullError, match="3 of 5 places are taken, and 3 more"):
+            with pytest.raises(QueueFullError, match="3 of 5 pictures, so 3 more"):
                 await ask(made, 4, 5, 6)
             assert made.admitted == 3
             gate.open.set()
@@ -208,7 +208,7 @@ def test_however_many_give_up_while_a_batch_waits_to_be_full_it_goes_on():
     asyncio.run(main())
 
 
-def test_an_end_that_nobody_foresaw_is_seen(caplog):
+def test_an_unexpected_end_is_noticed(caplog):
     async def main():
         def watch(event, _number):
             if event == "batch":
@@ -224,7 +224,7 @@ def test_an_end_that_nobody_foresaw_is_seen(caplog):
     assert "nobody foresaw it" in caplog.text
 
 
-def test_an_error_of_the_engine_is_for_those_who_asked_and_not_the_last():
+def test_an_error_of_the_engine_reaches_its_callers_and_later_ones_work():
     async def main():
         def picky(_kind, batch):
             if batch.max() > 100:

@@ -38,7 +38,7 @@ class Command:
         )
 
     def until(self, pattern):
-        """The first line from now on that has it."""
+        """Wait for the next log line that matches."""
         for line in self.process.stderr:
             self.lines.append(line)
             if found := re.search(pattern, line):
@@ -67,9 +67,7 @@ def command(*arguments):
 
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_answers_what_it_has_and_ends_without_an_error(
-    named_weights, picture, name
-):
+def test_sigterm_answers_accepted_requests_and_exits_with_0(named_weights, picture, name):
     options = ("--answers", "classify", "--max-pictures", "64")
     with command("--model", named_weights, *options) as run:
         run.until(" ready$")
@@ -114,7 +112,7 @@ def test_workers_share_the_socket_and_add_up_their_counts(named_weights, picture
         while counted() != (24, ["2"]):
             assert time.monotonic() < ends, counted()
             time.sleep(0.2)
-        time.sleep(2 * PUBLISH_SECONDS)  # what it has counted since it last said so is lost
+        time.sleep(2 * PUBLISH_SECONDS)  # metrics since the last write are lost
         killed = int(pids.pop())
         os.kill(killed, signal.SIGKILL)
         assert int(run.until(r" (\d+) INFO ready$")[1]) != killed  # another took its place
@@ -182,20 +180,20 @@ def test_help_teaches_by_examples(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--answers", "sing"], "--answers takes some of classify, embed, explain"),
+        (["--answers", "sing"], "--answers must be some of classify, embed, explain"),
         (["--precision", "int8"], "Unknown precision of a server: 'int8'"),
         (["--precision", "fp16"], "float16"),
         (["--threads", "0"], "--threads must be 1 or more"),
         (["--token-file", "absent"], "absent cannot be read"),
-        (["--max-queue", "1"], "--max-queue 32 or more"),
+        (["--max-queue", "1"], "--max-queue must be at least --max-pictures"),
     ],
 )
-def test_wrong_options_are_told(arguments, said):
+def test_wrong_options_are_refused(arguments, message):
     with pytest.raises(ArgumentError) as caught:
         settings(*arguments)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_without_what_it_needs_it_says_what_to_install(monkeypatch):
@@ -207,7 +205,7 @@ def test_without_what_it_needs_it_says_what_to_install(monkeypatch):
         args.run(args)
 
 
-def test_a_port_that_is_taken_is_told(named_weights, served):
+def test_a_port_in_use_is_an_error(named_weights, served):
     arguments = ["serve", "--model", str(named_weights), "--port", str(served.port)]
     args = main.build_parser().parse_args(arguments)
     with pytest.raises(ArgumentError, match="Address already in use"):

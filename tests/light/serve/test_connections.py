@@ -1,4 +1,4 @@
-"""Connections held for nothing, half requests, and what happens to them when the server stops."""
+"""Slow, idle and excessive connections, and what happens to them when the server stops."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ def connect(run):
 
 
 def everything(connection):
-    """All that comes until the other side closes."""
+    """Everything received until the other side closes."""
     data = b""
     try:
         while chunk := connection.recv(65536):
@@ -136,7 +136,7 @@ def test_what_is_no_http(running, named_weights):
                 assert (status, problem["code"]) == (400, "bad-http")
 
 
-def test_too_many_connections_are_told(running, named_weights):
+def test_too_many_connections_are_refused(running, named_weights):
     with running(named_weights, max_connections=3) as run:
         run.client.close()
         run.eventually(lambda: not run.server.server_state.connections)
@@ -206,7 +206,7 @@ def test_before_it_stops_it_says_that_it_will(running, named_weights):
 
 
 def newest(run):
-    """The server's end of the connection that has asked nothing yet."""
+    """The server side of the connection that has sent no request yet."""
     new = lambda: [each for each in run.server.server_state.connections if not each.cycle]  # noqa: E731
     run.eventually(new)
     [protocol] = new()
@@ -261,7 +261,7 @@ def test_after_a_body_that_is_no_longer_wanted_a_connection_is_as_idle_as_any(
 
 @contextmanager
 def narrow(run):
-    """A connection that holds little on its way, and the server's end of it."""
+    """A connection with small socket buffers, and its server side."""
     with closing(socket.socket()) as connection:
         connection.settimeout(20)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -272,7 +272,7 @@ def narrow(run):
         yield connection, protocol
 
 
-def test_an_answer_that_nobody_takes_is_cut_off(running, named_weights, monkeypatch):
+def test_an_unread_answer_is_cut_off(running, named_weights, monkeypatch):
     monkeypatch.setattr(limits, "SEND_STALL_SECONDS", 0.3)
     with running(named_weights) as run, narrow(run) as (connection, protocol):
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, by hand and by Triton's own client."""
+"""The Open Inference Protocol, with plain HTTP and with Triton's client."""
 
 import io
 import json
@@ -110,7 +110,7 @@ def test_requests_that_are_not_in_order(running, named_weights):
 
         assert post().status_code == 200
         assert "Give one input" in error(post(tensor={"name": "x"}))
-        assert "[n, 32, 32, 3], not [1, 3, 32, 32]" in error(post(tensor={"shape": [1, 3, 32, 32]}))
+        assert "[n, 32, 32, 3]; got [1, 3, 32, 32]" in error(post(tensor={"shape": [1, 3, 32, 32]}))
         assert "1 to 32 pictures" in error(post(tensor={"shape": [0, 32, 32, 3]}))
         assert "1 to 32 pictures" in error(post(tensor={"shape": [33, 32, 32, 3]}))
         assert "no output 'x'" in error(post(outputs=[{"name": "x"}]))
@@ -118,7 +118,7 @@ def test_requests_that_are_not_in_order(running, named_weights):
         assert "classification" in error(post(outputs=[classes]))
         assert "timeout" in error(post(parameters={"timeout": "soon"}))
         assert "no version '7'" in error(post("/v2/models/shades/versions/7/infer"), 404)
-        assert "No model is called 'y'" in error(post("/v2/models/y/infer"), 404)
+        assert "Unknown model 'y'" in error(post("/v2/models/y/infer"), 404)
         files = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}
         assert "no picture" in error(post(tensor=files), 422)
         run.engines[0].gate.clear()
@@ -204,7 +204,7 @@ def test_tritons_client(real, named_weights, picture):
         assert int(index) == outputs["logits"].argmax()
         assert float(value) == pytest.approx(outputs["logits"].max(), rel=1e-4)
         assert label == f"shade {index}, nuance {index}"
-        with pytest.raises(Exception, match="No model is called 'x'"):
+        with pytest.raises(Exception, match="Unknown model 'x'"):
             client.infer("x", [tensor])
         with pytest.raises(Exception, match="without Content-Encoding"):
             client.infer("shades", [tensor], request_compression_algorithm="gzip")

@@ -1,4 +1,4 @@
-"""Bodies of requests: the three forms, and everything that is none of them."""
+"""Request bodies: the three supported forms, and everything else."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnext.serve.inputs import Given, parse
+from convnext.serve.inputs import InputPicture, parse
 from convnext.serve.problems import Problem
 from convnext.serve.settings import ModelSpec, Settings
 
@@ -19,7 +19,7 @@ FORM = "multipart/form-data; boundary=b"
 
 
 def form(files, data=None):
-    """A body as a client of others' making writes it."""
+    """A multipart body as httpx encodes it."""
     request = httpx.Request("POST", "http://x/", files=files, data=data)
     return request.headers["content-type"], request.read()
 
@@ -30,7 +30,7 @@ def encoded(data):
 
 def test_a_body_that_is_a_picture():
     asked = parse("image/png", b"\0picture", SETTINGS)
-    assert asked.pictures == (Given("#0", b"\0picture"),)
+    assert asked.pictures == (InputPicture("#0", b"\0picture"),)
     assert parse("", b"x", SETTINGS).pictures[0].data == b"x"
 
 
@@ -67,63 +67,68 @@ def test_json_gives_pictures_by_their_bytes_or_urls():
     }
     asked = parse("application/json; charset=utf-8", json.dumps(content).encode(), SETTINGS)
     assert asked.pictures == (
-        Given("#0", b"a"),
-        Given("B", b"b"),
-        Given("#2", url="https://example.org/c.png"),
+        InputPicture("#0", b"a"),
+        InputPicture("B", b"b"),
+        InputPicture("#2", url="https://example.org/c.png"),
     )
     assert asked.options == {"top": 2}
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "status", "said"),
+    ("kind", "body", "status", "message"),
     [
         ("text/plain", b"x", 415, "Send one picture as image"),
-        ("image/png", b"", 400, "holds no picture"),
-        ("image/png", b"x" * 2001, 413, "2,000 bytes; one has 2,001"),
-        ("application/json", b"{", 400, "is no JSON"),
-        ("application/json", b"[]", 400, "no object"),
+        ("image/png", b"", 400, "has no picture"),
+        ("image/png", b"x" * 2001, 413, "at most 2,000 bytes; got 2,001"),
+        ("application/json", b"{", 400, "is not valid JSON"),
+        ("application/json", b"[]", 400, "must be a JSON object"),
         ("application/json", b"[" * 100_000, 400, "nested too deeply"),
-        ("application/json", b'{"pictures": NaN}', 400, "NaN is no number"),
-        ("application/json", b"{}", 400, "Give the pictures as a list"),
-        ("application/json", b'{"pictures": []}', 400, "holds no picture"),
-        ("application/json", b'{"pictures": [1]}', 400, "Picture 0 is neither"),
-        ("application/json", b'{"pictures": ["!"]}', 400, "Picture 0 is no base64"),
-        ("application/json", b'{"pictures": ["\\u00e9"]}', 400, "Picture 0 is no base64"),
-        ("application/json", b'{"pictures": [{"file": "x"}]}', 400, "'file', where data"),
+        ("application/json", b'{"pictures": NaN}', 400, "NaN is not a JSON number"),
+        ("application/json", b"{}", 400, "pictures must be a list"),
+        ("application/json", b'{"pictures": []}', 400, "has no picture"),
+        ("application/json", b'{"pictures": [1]}', 400, "Picture 0 must be"),
+        ("application/json", b'{"pictures": ["!"]}', 400, "Picture 0 is not valid base64"),
+        ("application/json", b'{"pictures": ["\\u00e9"]}', 400, "Picture 0 is not valid base64"),
+        (
+            "application/json",
+            b'{"pictures": [{"file": "x"}]}',
+            400,
+            "may have data, url and id only; got 'file'",
+        ),
         ("application/json", b'{"pictures": [{"id": "x"}]}', 400, "needs either data"),
         ("application/json", b'{"pictures": [{"data": "", "url": ""}]}', 400, "needs either"),
-        ("application/json", b'{"pictures": [{"data": "", "id": 1}]}', 400, "an id that is no"),
+        ("application/json", b'{"pictures": [{"data": "", "id": 1}]}', 400, "an id of at most"),
         ("application/json", b'{"pictures": ["data:x,y"]}', 400, "not in base64"),
-        ("application/json", b'{"pictures": ["", "", "", "", ""]}', 413, "hold 4 pictures"),
-        ("multipart/form-data", b"", 400, "no boundary"),
+        ("application/json", b'{"pictures": ["", "", "", "", ""]}', 413, "at most 4 pictures"),
+        ("multipart/form-data", b"", 400, "needs a boundary"),
         (FORM, b"", 400, "ends before its last boundary"),
         (FORM, b"--b\r\n", 400, "ends before"),
-        (FORM, b"nonsense", 400, "is no multipart"),
-        (FORM, b"--b--\r\n", 400, "holds no picture"),
+        (FORM, b"nonsense", 400, "is not multipart"),
+        (FORM, b"--b--\r\n", 400, "has no picture"),
         (
             FORM,
             b'--b\r\nContent-Disposition: form-data; name="top"\r\n\r\n3\r\n--b--\r\n',
             400,
-            "no pic",
+            "no picture",
         ),
         (FORM, b"--b\r\nA: b\r\n\r\n" + b"x" * 5000 + b"\r\n--b--\r\n", 400, "no file name"),
     ],
 )
-def test_what_is_not_in_order_is_told(kind, body, status, said):
+def test_invalid_bodies_are_refused(kind, body, status, message):
     with pytest.raises(Problem) as caught:
         parse(kind, body, SETTINGS)
     assert caught.value.status == status
-    assert said in caught.value.detail
+    assert message in caught.value.detail
 
 
 def test_a_form_of_very_many_parts_is_refused():
     kind, body = form([("picture", (f"{n}.png", b"x")) for n in range(100)])
-    with pytest.raises(Problem, match="hold 4 pictures"):
+    with pytest.raises(Problem, match="at most 4 pictures"):
         parse(kind, body, SETTINGS)
 
 
 def status(kind, body):
-    """Of a problem; whatever else is raised fails the test."""
+    """The code of the problem raised; any other exception fails the test."""
     try:
         parse(kind, body, SETTINGS)
     except Problem as problem:

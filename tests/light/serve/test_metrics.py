@@ -1,11 +1,11 @@
-"""Counts, read back by the official client's parser, and added up over processes."""
+"""Metrics, parsed by Prometheus' own client, and added up over processes."""
 
 import json
 import os
 
 import pytest
 
-from convnext.serve.metrics import FAMILIES, Metrics, Shared, merged, render
+from convnext.serve.metrics import FAMILIES, Metrics, SharedMetrics, merged, render
 
 
 def filled():
@@ -58,7 +58,7 @@ def test_counts_of_processes_are_added_and_gauges_of_dead_ones_left_out():
 
 
 def test_processes_share_their_counts_by_a_folder(tmp_path):
-    one, two = Shared(tmp_path, filled()), Shared(tmp_path, filled())
+    one, two = SharedMetrics(tmp_path, filled()), SharedMetrics(tmp_path, filled())
     two.publish()
     dead = tmp_path / "999999999-x.json"
     [file] = tmp_path.glob(f"{os.getpid()}-*.json")
@@ -69,4 +69,4 @@ def test_processes_share_their_counts_by_a_folder(tmp_path):
     assert total["convnext_queue_pictures"][(("model", "m"),)] == 6
     assert total["convnext_workers"][()] == 2
     assert json.loads(file.read_text())
-    assert Shared(None, filled()).total()["convnext_workers"][()] == 1
+    assert SharedMetrics(None, filled()).total()["convnext_workers"][()] == 1

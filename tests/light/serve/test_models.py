@@ -1,4 +1,4 @@
-"""Models that come, go, fail and change while they are asked."""
+"""Models that are added, removed, damaged and changed while the server answers."""
 
 import asyncio
 import shutil
@@ -88,7 +88,7 @@ def test_a_model_whose_file_changes_is_replaced_and_no_request_is_dropped(
         assert seen[-1] == "2"  # the damaged file changed nothing
         [model] = run.client.get("/v1/models").json()["models"]
         assert (model["state"], model["licence"], model["version"]) == ("ready", "MIT", 2)
-        assert "log says why" in model["error"]
+        assert "server's log" in model["error"]
         assert run.metric("convnext_requests_total", status="503", method="POST") == 0
 
 
@@ -129,20 +129,20 @@ def test_what_models_are_called(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"models": ()}, "There is no model"),
-        ({"models": (ModelSpec("a b", "x"),)}, "cannot be a model's name"),
-        ({"models": (ModelSpec("a", "x"), ModelSpec("a", "y"))}, "Two models are called 'a'"),
-        ({"port": 70000}, "--port is from 0 to 65535"),
-        ({"max_batch": 0}, "--max-batch is from 1"),
+        ({"models": ()}, "No model to serve"),
+        ({"models": (ModelSpec("a b", "x"),)}, "A model.s name may have"),
+        ({"models": (ModelSpec("a", "x"), ModelSpec("a", "y"))}, "Two models have the name 'a'"),
+        ({"port": 70000}, "--port must be from 0 to 65535"),
+        ({"max_batch": 0}, "--max-batch must be from 1"),
         ({"deadline": float("nan")}, "--deadline"),
-        ({"max_queue": 8}, "A request may bring 32 pictures"),
-        ({"allowed_urls": ("https://x/",)}, "is no host"),
+        ({"max_queue": 8}, "--max-queue must be at least"),
+        ({"allowed_urls": ("https://x/",)}, "is not a host name"),
     ],
 )
-def test_settings_are_checked(options, said):
-    with pytest.raises(ArgumentError, match=said):
+def test_settings_are_checked(options, message):
+    with pytest.raises(ArgumentError, match=message):
         Settings(**{"models": (ModelSpec("m", "m"),), **options})
 
 
@@ -157,7 +157,7 @@ def test_weights_are_opened_once_for_all_answers_and_let_go_of(named_weights, co
 
 
 class Answering:
-    """As much of a loaded model as its life takes."""
+    """A loaded model, as far as `Models` uses it."""
 
     num_classes, has_names, info = 0, True, WeightsInfo()
 
@@ -166,7 +166,7 @@ class Answering:
 
 
 class Folder:
-    """The models of a folder, and which of its files were loaded."""
+    """`Models` of a folder, and a list of the files it loaded."""
 
     def __init__(self, path):
         self.path, self.loads = path, []

@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium without a window, driven over loopback."""
+"""The web page in headless Chromium."""
 
 import gc
 import io
@@ -65,7 +65,7 @@ def browser():
 
 @pytest.fixture
 def photos(tmp_path):
-    """Pictures of three shades, and a file that is none."""
+    """Pictures of three shades, and a file that is not a picture."""
     paths = []
     for number in (2, 5, 8):
         path = tmp_path / f"shade-{number}.png"
@@ -114,7 +114,7 @@ class Page:
         return self.texts(".classes li:first-child .label")
 
     def complaints(self):
-        """What the browser has to say, but for statuses that the test is about."""
+        """The browser's console messages, without those about expected statuses."""
         return [
             entry["message"]
             for entry in self.browser.get_log("browser")
@@ -181,7 +181,9 @@ def test_heat_is_shown_under_the_mouse_and_by_keys(browser, running, named_weigh
         assert page.complaints() == []
 
 
-def test_another_model_is_asked_again(browser, running, named_weights, unnamed_weights, photos):
+def test_choosing_another_model_classifies_again(
+    browser, running, named_weights, unnamed_weights, photos
+):
     models = {"shades": named_weights, "nameless": unnamed_weights}
     with opened(browser, running, models) as (_run, page):
         page.choose(*photos[:2])
@@ -219,7 +221,7 @@ def test_without_a_network_it_says_so_and_goes_on_afterwards(
         until(lambda: page.best() == ["shade 2"])
 
 
-def test_a_token_is_asked_for(browser, running, named_weights, photos):
+def test_a_token_is_requested(browser, running, named_weights, photos):
     with opened(browser, running, named_weights, tokens=("the-right-token-here",)) as (_, page):
         page.one("#token").send_keys("another", Keys.ENTER)
         until(lambda: "not right" in page.one("#token-note").text)

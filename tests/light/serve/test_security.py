@@ -1,4 +1,4 @@
-"""Tokens in files, and addresses that pictures are never fetched from."""
+"""Token files, and addresses that are never downloaded from."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ def test_tokens_are_read_from_a_file_that_others_cannot_read(tmp_path):
     path.chmod(0o600)
     assert read_tokens(path) == ("0123456789abcdef", "fedcba9876543210")
     path.chmod(0o644)
-    with pytest.raises(ArgumentError, match="Everybody on this machine"):
+    with pytest.raises(ArgumentError, match="Everybody on this machine can read"):
         read_tokens(path)
 
 
@@ -29,7 +29,7 @@ def test_files_without_good_tokens(tmp_path, text):
     path = tmp_path / "tokens"
     path.write_text(text)
     path.chmod(0o600)
-    with pytest.raises(ArgumentError, match="one token a line, of 16 characters"):
+    with pytest.raises(ArgumentError, match="one token per line, of at least 16"):
         read_tokens(path)
     with pytest.raises(ArgumentError, match="cannot be read"):
         read_tokens(tmp_path / "absent")
@@ -141,7 +141,7 @@ def test_a_picture_of_an_allowed_host_is_fetched_from_the_address_that_was_check
 
 
 def test_no_host_is_allowed_unless_named():
-    assert "fetches no URLs" in refused("http://pictures.example/a")
+    assert "downloads no URLs" in refused("http://pictures.example/a")
     for url in (
         "http://other.example/a",
         "http://pictures.example:81/a",
@@ -153,7 +153,7 @@ def test_no_host_is_allowed_unless_named():
         "http://127.0.0.1/a",
         "http://[::1]/a",
     ):
-        assert "not fetched from this host" in refused(url, "pictures.example")
+        assert "does not download from this host" in refused(url, "pictures.example")
     for url in (
         "file:///etc/passwd",
         "ftp://pictures.example/",
@@ -171,8 +171,8 @@ def test_no_host_is_allowed_unless_named():
 def test_a_name_with_a_private_address_is_not_connected_to():
     with site() as server:
         name = f"pictures.example:{server.server_port}"
-        said = refused(f"http://{name}/", name, allowed=is_public)
-        assert "not a public one" in said
+        message = refused(f"http://{name}/", name, allowed=is_public)
+        assert "not public" in message
         refused(f"http://{name}/", name, addresses=("1.1.1.1", "127.0.0.1"), allowed=is_public)
         refused(f"http://{name}/", name, addresses=())
         assert server.asked == []
@@ -201,16 +201,16 @@ def test_no_more_pictures_are_held_than_are_fetched_at_once():
 def test_redirects_are_not_followed_and_limits_hold():
     with site() as server:
         name = f"pictures.example:{server.server_port}"
-        for path, said in (
+        for path, message in (
             ("redirect", "redirects are not followed"),
             ("big", "more than the allowed 2,000 bytes"),
             ("absent", "could not be downloaded"),
         ):
-            assert said in refused(f"http://{name}/{path}", name, status=422)
+            assert message in refused(f"http://{name}/{path}", name, status=422)
         assert "longer than 0.3 s" in refused(f"http://{name}/slow", name, status=422, seconds=0.3)
         assert [path for path, *_ in server.asked] == ["/redirect", "/big", "/absent", "/slow"]
 
 
 def test_what_cannot_be_reached_says_no_more_than_that():
-    said = refused("http://pictures.example:1/", "pictures.example:1", status=422)
-    assert said == "The picture behind the URL could not be downloaded."
+    message = refused("http://pictures.example:1/", "pictures.example:1", status=422)
+    assert message == "The picture at the URL could not be downloaded."

@@ -1,4 +1,4 @@
-"""The way of a request through threads: what it holds there, and whom it keeps waiting."""
+"""A request's way through threads: the memory it holds and the requests it delays."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from PIL import Image
 
 from convnext.serve import answers, inference_protocol
 from convnext.serve import service as service_module
-from convnext.serve.bodies import Bodies
+from convnext.serve.bodies import BodyReader
 from convnext.serve.metrics import Metrics
 from convnext.serve.service import INLINE_BYTES, Service
 from convnext.serve.settings import ModelSpec, Settings
@@ -37,14 +37,14 @@ def picture():
 
 @contextmanager
 def decoding_stopped(run, monkeypatch, picture):
-    """A server whose threads for pictures are all at work until the end."""
-    gate, see = threading.Event(), service_module.see
+    """A server whose decoding threads are all blocked inside the context."""
+    gate, decode = threading.Event(), service_module.decode_picture
 
     def waiting(*arguments):
         assert gate.wait(20)
-        return see(*arguments)
+        return decode(*arguments)
 
-    monkeypatch.setattr(service_module, "see", waiting)
+    monkeypatch.setattr(service_module, "decode_picture", waiting)
     with ThreadPoolExecutor(1) as threads:
         files = [("p", (str(number), picture)) for number in range(8)]
         busy = threads.submit(run.client.post, "/v1/classify", files=files)
@@ -67,7 +67,7 @@ def test_a_body_is_in_memory_once():
     async def main():
         metrics = Metrics()
         held = lambda: metrics.snapshot()["convnext_body_bytes_in_flight"][()]  # noqa: E731
-        async with Bodies(SETTINGS, metrics).read(receive, {}) as body:
+        async with BodyReader(SETTINGS, metrics).read(receive, {}) as body:
             assert len(body) == held() == 8 * MIB
             assert tracemalloc.get_traced_memory()[0] < 9 * MIB
         assert held() == 0
@@ -80,7 +80,7 @@ def test_a_body_is_in_memory_once():
 
 
 class Picture:
-    """What memory is looked at for."""
+    """An object whose release the tests observe."""
 
 
 def test_work_that_is_given_up_before_its_turn_holds_nothing():
@@ -181,13 +181,13 @@ def test_the_pictures_of_a_request_for_inference_are_decoded_beside_each_other(
     running, named_weights, monkeypatch, picture
 ):
     monkeypatch.setattr(service_module, "available_processors", lambda: 2)
-    both, see = threading.Barrier(2), service_module.see
+    both, decode = threading.Barrier(2), service_module.decode_picture
 
     def together(*arguments):
         both.wait(5)
-        return see(*arguments)
+        return decode(*arguments)
 
-    monkeypatch.setattr(service_module, "see", together)
+    monkeypatch.setattr(service_module, "decode_picture", together)
     data = [base64.b64encode(picture).decode()] * 4
     tensor = {"name": "image", "datatype": "BYTES", "shape": [4], "data": data}
     with running(named_weights) as run:
@@ -232,7 +232,7 @@ def test_large_answers_are_written_off_the_event_loop(running, named_weights, mo
         for question, answer in zip(questions, small, strict=True):
             threads.clear()
             assert ask(*question) == answer
-            assert any(thread.name.startswith("apart") for thread in threads)
+            assert any(thread.name.startswith("background") for thread in threads)
             assert run.thread not in threads
 
 

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol, in JSON and as bytes."""
+"""Tensors of the Open Inference Protocol, in JSON and as binary data."""
 
 import json
 import tracemalloc
@@ -17,7 +17,7 @@ SETTINGS = Settings((ModelSpec("m", "m"),))
 
 
 def binary(*inputs, **more):
-    """A request with bytes behind its JSON, and the JSON's length."""
+    """A request with binary data after its JSON, and the length of the JSON."""
     items = [
         {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(d)}}
         for name, kind, shape, d in inputs
@@ -59,53 +59,53 @@ def asked(**about):
 
 
 @pytest.mark.parametrize(
-    ("body", "length", "said"),
+    ("body", "length", "message"),
     [
-        (b"{}", None, "no inputs"),
+        (b"{}", None, "has no inputs"),
         (b"{}", "-1", "Inference-Header-Content-Length"),
         (b"{}", "99", "Inference-Header-Content-Length"),
         (b"{}x", "2", "1 bytes are left"),
-        (b'{"inputs": 1}', None, "no list"),
-        (b'{"inputs": [1]}', None, "no object"),
-        (b'{"inputs": [{}]}', None, "no name"),
-        (b'{"id": 1}', None, "id is no text"),
-        (b'{"inputs": [{"name": "x"}]}', None, "no datatype"),
-        (asked(shape=[-1]), None, "no list of at most 8"),
-        (asked(shape=[True]), None, "no list of at most 8"),
-        (asked(shape=[1] * 9), None, "no list of at most 8"),
-        (asked(data=1), None, "neither data nor"),
-        (asked(parameters=1), None, "parameters is no object"),
-        (asked(parameters={"binary_data_size": 3}), None, "says '3' bytes, and there are 0"),
+        (b'{"inputs": 1}', None, "must be a list"),
+        (b'{"inputs": [1]}', None, "a list of objects"),
+        (b'{"inputs": [{}]}', None, "must have 1 to 256"),
+        (b'{"id": 1}', None, "id must be a string"),
+        (b'{"inputs": [{"name": "x"}]}', None, "needs a datatype"),
+        (asked(shape=[-1]), None, "must be a list of at most 8"),
+        (asked(shape=[True]), None, "must be a list of at most 8"),
+        (asked(shape=[1] * 9), None, "must be a list of at most 8"),
+        (asked(data=1), None, "needs data, a list, or"),
+        (asked(parameters=1), None, "parameters must be an object"),
+        (asked(parameters={"binary_data_size": 3}), None, "is '3', but 0 bytes follow"),
     ],
 )
-def test_what_is_not_in_order_is_told(body, length, said):
+def test_invalid_requests_are_refused(body, length, message):
     with pytest.raises(Problem) as caught:
         read_request(body, length, SETTINGS)
-    assert said in caught.value.detail
+    assert message in caught.value.detail
 
 
 @pytest.mark.parametrize(
-    ("about", "said"),
+    ("about", "message"),
     [
         ({"datatype": "FP32"}, "must be UINT8"),
-        ({"data": [256]}, "no whole numbers from 0 to 255"),
-        ({"data": [-1]}, "no whole numbers from 0 to 255"),
-        ({"data": [0.5]}, "no whole numbers"),
-        ({"data": [True]}, "no whole numbers"),
-        ({"data": ["1"]}, "no whole numbers"),
-        ({"data": [10**40]}, "no whole numbers"),
+        ({"data": [256]}, "must be integers from 0 to 255"),
+        ({"data": [-1]}, "must be integers from 0 to 255"),
+        ({"data": [0.5]}, "must be integers"),
+        ({"data": [True]}, "must be integers"),
+        ({"data": ["1"]}, "must be integers"),
+        ({"data": [10**40]}, "must be integers"),
         ({"data": [[1], [1, 2]]}, "has 2 numbers"),
-        ({"data": [[1], [1, 2]], "shape": [2]}, "no whole numbers"),
+        ({"data": [[1], [1, 2]], "shape": [2]}, "must be integers"),
         ({"data": []}, "has 0 numbers"),
         ({"data": [], "shape": [0]}, "has 0 numbers"),
         ({"data": [1, 2]}, "has 2 numbers"),
     ],
 )
-def test_data_that_are_no_pixels_are_told(about, said):
+def test_invalid_pixels_are_refused(about, message):
     [tensor] = read_request(asked(**about), None, SETTINGS).inputs
     with pytest.raises(Problem) as caught:
         tensor.pixels()
-    assert said in caught.value.detail
+    assert message in caught.value.detail
 
 
 def test_one_long_text_among_numbers_makes_no_other_cell_longer():
@@ -113,7 +113,7 @@ def test_one_long_text_among_numbers_makes_no_other_cell_longer():
     [tensor] = read_request(asked(data=data, shape=[10_000]), None, SETTINGS).inputs
     tracemalloc.start()
     try:
-        with pytest.raises(Problem, match="no whole numbers"):
+        with pytest.raises(Problem, match="must be integers"):
             tensor.pixels()
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
@@ -126,12 +126,12 @@ def test_memory_that_is_not_there_is_a_problem(monkeypatch):
 
     [tensor] = read_request(asked(), None, SETTINGS).inputs
     monkeypatch.setattr(np, "asarray", full)
-    with pytest.raises(Problem, match="no array"):
+    with pytest.raises(Problem, match="must be an array"):
         tensor.pixels()
 
 
 def status(work):
-    """Of a problem; whatever else is raised fails the test."""
+    """The code of the problem raised; any other exception fails the test."""
     try:
         work()
     except Problem as problem:

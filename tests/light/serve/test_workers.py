@@ -1,4 +1,4 @@
-"""Who keeps several workers at work, with processes that only pretend and a clock of its own."""
+"""The supervisor of several workers, with fake processes and a fake clock."""
 
 import logging
 
@@ -12,7 +12,7 @@ SETTINGS = Settings((ModelSpec("m", "m"),), workers=2)
 
 
 class Process:
-    """One that lives until it is told what it died of."""
+    """A fake process that lives until its exit code is set."""
 
     pid = None
 
@@ -27,7 +27,7 @@ class Process:
 
 
 class World:
-    """A supervisor, its processes and its time; `plan` says what happens at which second."""
+    """A supervisor with fake processes and clock; `plan` maps a time to an action."""
 
     def __init__(self, monkeypatch, seconds, plan):
         self.now, self.seconds, self.plan = 0.0, seconds, dict(plan)
@@ -51,7 +51,7 @@ class World:
             self.supervisor._stopping = True
 
     def close(self):
-        """As a socket is closed."""
+        """Stand in for a socket."""
 
     def die(self, number, code):
         self.started[number][0].exitcode = code

@@ -1,4 +1,4 @@
-"""Small data sets in every form, and what is done to them."""
+"""Fixtures: small data sets in every form, and an augmentation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def picture():
 
 @pytest.fixture
 def png():
-    """Makes a PNG file's bytes."""
+    """Makes the bytes of a PNG file."""
 
     def encode(seed=0, size=(12, 10)):
         stream = io.BytesIO()
@@ -76,6 +76,6 @@ def examples(folder):
 
 @pytest.fixture
 def augmentation():
-    """A bit of everything, at 8 x 8."""
+    """An augmentation with every step, at 8 x 8."""
     settings = Augment(rand_augment="rand-m9-mstd0.5-inc1", erase=0.5)
     return Augmentation(settings, Preprocess(size=8))

@@ -1,4 +1,4 @@
-"""Data sets that are arrays."""
+"""Data sets stored as arrays."""
 
 import gzip
 import struct
@@ -21,7 +21,7 @@ def _idx(array):
 
 @pytest.fixture
 def mnist(tmp_path):
-    """Writes MNIST's four files, packed or not."""
+    """Writes MNIST's four files, gzipped or not."""
 
     def write(packed):
         for part, count in (("train", 5), ("t10k", 2)):
@@ -51,7 +51,7 @@ def test_mnists_files(mnist, packed):
 def test_a_missing_file(mnist):
     path = mnist(False)
     (path / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(ArgumentError, match="no labels of the part 'test'"):
+    with pytest.raises(ArgumentError, match="no labels of the split 'test'"):
         idx_parts(path)
 
 
@@ -67,13 +67,13 @@ def test_a_file_cut_short(mnist, packed):
 @pytest.mark.parametrize(
     ("header", "problem"),
     [
-        (struct.pack(">HBBIII", 0, 8, 3, 2**31, 2**31, 2**31), "promises"),
+        (struct.pack(">HBBIII", 0, 8, 3, 2**31, 2**31, 2**31), "header says"),
         (struct.pack(">HBBIII", 0, 13, 3, 1, 1, 1), "no IDX file"),
         (struct.pack(">HBBII", 0, 8, 2, 1, 1), "no IDX file|unpack"),
         (b"", "unpack"),
     ],
 )
-def test_headers_that_promise_what_is_not_there(mnist, header, problem):
+def test_headers_with_a_wrong_size_or_type(mnist, header, problem):
     path = mnist(False)
     (path / "train-images-idx3-ubyte").write_bytes(header)
     with pytest.raises(ArgumentError, match=problem):
@@ -134,12 +134,12 @@ def test_undivided_arrays_in_any_memory_order(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "problem"),
     [
-        ({"images": PIXELS / 255.0}, "float64, which do not say what is white"),
+        ({"images": PIXELS / 255.0}, "float64, whose range is not defined"),
         ({"images": np.zeros((2, 3, 8, 8), np.uint8)}, "channels-first"),
         ({"images": np.zeros((0, 8, 8), np.uint8)}, "shape"),
         ({"images": PIXELS, "labels": LABELS[:4]}, "each of 5 pictures"),
         ({"images": PIXELS, "labels": np.eye(5)}, "argmax"),
-        ({"images": PIXELS, "labels": np.array([0, 1, -1, 0, 1])}, "down to -1"),
+        ({"images": PIXELS, "labels": np.array([0, 1, -1, 0, 1])}, "smallest label in .* is -1"),
         ({"photos": PIXELS}, "holds photos"),
         ({"images": np.array([{}, {}])}, "cannot be read"),
     ],

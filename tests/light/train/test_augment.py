@@ -1,4 +1,4 @@
-"""From a picture to numbers, without a peer; tests/heavy compares with timm and torchvision."""
+"""Augmentation by itself; tests/heavy compares it with timm and torchvision."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_colour_jitter_stays_within_its_share():
     augmentation = Augmentation(
         Augment(crop="center", flip=0, color_jitter=0.4), Preprocess(size=4, crop_fraction=1.0)
     )
-    grey = Image.new("RGB", (4, 4), (100, 100, 100))  # whose contrast and saturation are none
+    grey = Image.new("RGB", (4, 4), (100, 100, 100))  # grey: no contrast, no saturation
     shades = [np.asarray(augmentation.picture(grey, _rng(seed)))[0, 0, 0] for seed in range(300)]
     assert (min(shades), max(shades)) == (pytest.approx(60, abs=2), pytest.approx(140, abs=2))
 

@@ -1,4 +1,4 @@
-"""Random erasing without a peer; tests/heavy compares with timm."""
+"""Random erasing by itself; tests/heavy compares it with timm."""
 
 import numpy as np
 import pytest

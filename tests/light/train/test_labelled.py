@@ -1,4 +1,4 @@
-"""Labelled pictures by number."""
+"""Labelled pictures with random access."""
 
 import logging
 import pickle
@@ -87,7 +87,7 @@ def test_fractions_that_leave_nothing(examples, fraction):
 
 
 def test_one_picture_a_class_cannot_be_divided(folder):
-    with pytest.raises(ArgumentError, match="none can be held out"):
+    with pytest.raises(ArgumentError, match="can be held out: every class has a single one"):
         hold_out(open_examples(folder({"a": 1, "b": 1})), 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Batches: the same ones whoever makes them, in order, ahead of time."""
+"""Batches: in order, ahead of time, and identical for any number of workers."""
 
 import logging
 import pickle
@@ -118,16 +118,16 @@ def test_asking_anew_in_the_middle(examples, augmentation, loaded):
             next(left)
         again = [pickle.dumps(batch) for batch in loader.batches(2, 6)]
         assert again == expected[2:6]
-        with pytest.raises(ArgumentError, match="others were asked for"):
+        with pytest.raises(ArgumentError, match="called again"):
             next(left)
 
 
 def test_hosts_share_a_batch(examples, augmentation):
     order = Order(examples.labels, seed=1)
 
-    def first(shard):
+    def first(host):
         with Loader(
-            examples, augmentation, None, order, batch_size=12, seed=1, workers=0, shard=shard
+            examples, augmentation, None, order, batch_size=12, seed=1, workers=0, host=host
         ) as loader:
             return next(iter(loader.batches(2, 3))).pictures
 
@@ -162,14 +162,14 @@ def test_damaged_pictures_are_replaced_named_and_counted_once(
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"batch_size": 0}, "batch_size is 1 or more"),
-        ({"batch_size": 9, "shard": (0, 2)}, "on each of 2 hosts"),
-        ({"shard": (2, 2)}, "index below count"),
+        ({"batch_size": 0}, "batch_size is a positive multiple"),
+        ({"batch_size": 9, "host": (0, 2)}, "the number of hosts, 2"),
+        ({"host": (2, 2)}, "rank below count"),
         ({"workers": -1}, "workers is 0 or more"),
         ({"prefetch": 0}, "prefetch 1 or more"),
         ({"seed": -1}, "seed"),
         ({"mixer": Mixer(Mixing(), 1)}, "has a class 1"),
-        ({"order": Order([0, 1], seed=0)}, "order is that of 2"),
+        ({"order": Order([0, 1], seed=0)}, "order is of 2 examples"),
     ],
 )
 def test_arguments_that_make_no_sense(examples, augmentation, options, problem):
@@ -185,7 +185,7 @@ def test_steps_that_make_no_sense(examples, augmentation, span):
     order = Order(examples.labels, seed=0)
     with (
         Loader(examples, augmentation, None, order, batch_size=4, seed=0, workers=0) as loader,
-        pytest.raises(ArgumentError, match="Steps are counted"),
+        pytest.raises(ArgumentError, match="Steps are 0 or more"),
     ):
         loader.batches(*span)
 
@@ -212,4 +212,4 @@ def test_evaluation_leaves_out_what_cannot_be_read(folder, caplog):
     batches = list(evaluation_batches(open_examples(root), Preprocess(size=8), 7, workers=1))
     assert [count for _, _, count in batches] == [7]
     assert batches[0][1].tolist() == [0] * 3 + [1] * 4
-    assert "cat/1.png is left out" in caplog.text
+    assert "cat/1.png is skipped" in caplog.text

@@ -1,4 +1,4 @@
-"""Mixup and cutmix without a peer; tests/heavy compares with timm."""
+"""Mixup and cutmix by themselves; tests/heavy compares them with timm."""
 
 import numpy as np
 import pytest
@@ -81,5 +81,5 @@ def test_numbers_out_of_range(settings):
 
 
 def test_no_classes():
-    with pytest.raises(ArgumentError, match="at least one class"):
+    with pytest.raises(ArgumentError, match="num_classes is 1 or more"):
         Mixer(Mixing(), 0)

@@ -1,4 +1,4 @@
-"""Which example comes when."""
+"""The order of examples, and class weights."""
 
 import pickle
 

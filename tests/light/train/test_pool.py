@@ -1,4 +1,4 @@
-"""Worker processes: how they end, and that nothing is left of them."""
+"""Worker processes: how they end, and that none is left behind."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from convnext.train.order import Order
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
-DEADLINE = 30  # seconds, which a busy machine may need
+DEADLINE = 30  # seconds, enough for a busy machine
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def loader(examples):
 
 
 def _gone(pids):
-    """Whether none of the processes runs, waiting a while for that."""
+    """Whether all processes end within a while."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         if not any(_runs(pid) for pid in pids):
@@ -161,7 +161,7 @@ except KeyboardInterrupt:
 
 @pytest.fixture
 def parent(folder):
-    """A process that trains for ever, in a process group of its own; and its workers' ids."""
+    """A process that trains without end, in its own process group, and its workers' ids."""
     root = folder({"cat": 4, "dog": 4})
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(root)],
@@ -194,8 +194,10 @@ def test_no_shared_memory_has_a_name_that_could_be_left_behind(parent):
 
 def test_ctrl_c_reaches_the_parent_alone(parent):
     process, pids = parent
-    assert process.pid not in [os.getpgid(pid) for pid in pids]  # whom a terminal would tell
-    for pid in pids:  # as where someone sends it to all of them
+    assert process.pid not in [
+        os.getpgid(pid) for pid in pids
+    ]  # those that a terminal would signal
+    for pid in pids:  # as if sent to all of them
         os.kill(pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=DEADLINE)

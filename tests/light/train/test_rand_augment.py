@@ -1,4 +1,4 @@
-"""RandAugment without a peer; tests/heavy compares every operation with timm's."""
+"""RandAugment by itself; tests/heavy compares every operation with timm's."""
 
 import numpy as np
 import pytest

@@ -26,7 +26,7 @@ def test_a_run_says_how_it_began(tmp_path):
 
 
 def begun(folder):
-    """A run that has come to its first checkpoint."""
+    """A run with its first run state."""
     open_session(folder, SESSION, resume=False)
     (folder / "checkpoints" / "step-000000001").mkdir(parents=True)
     return folder
@@ -40,7 +40,7 @@ def test_a_run_is_not_begun_twice_nor_among_other_files(tmp_path, left):
         open_session(tmp_path / "run", SESSION, resume=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(ArgumentError, match="something else"):
+    with pytest.raises(ArgumentError, match="other files"):
         open_session(tmp_path / "other", SESSION, resume=True)
 
 
@@ -76,7 +76,7 @@ def test_without_a_checkpoint_a_run_begins_anew(tmp_path, there, resume):
 def test_without_a_checkpoint_what_a_run_started_from_is_needed(tmp_path):
     open_session(tmp_path / "run", SESSION, resume=False)
     for init in (None, "other.pth"):
-        with pytest.raises(ArgumentError, match=r"--init weights.pth, and has no checkpoint"):
+        with pytest.raises(ArgumentError, match=r"--init weights.pth, and has no run state"):
             open_session(tmp_path / "run", replace(SESSION, init=init), resume=True)
     open_session(tmp_path / "run", replace(SESSION, init=None), resume=False)
 
@@ -101,7 +101,7 @@ def test_what_changes_no_number_may_change(tmp_path):
 def test_a_broken_run_is_named(tmp_path):
     open_session(tmp_path / "run", SESSION, resume=False)
     (tmp_path / "run" / "run.json").write_text("{")
-    with pytest.raises(ArgumentError, match="no run that can be continued"):
+    with pytest.raises(ArgumentError, match="cannot be resumed"):
         open_session(tmp_path / "run", SESSION, resume=True)
 
 

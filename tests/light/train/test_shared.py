@@ -1,4 +1,4 @@
-"""Memory without a name."""
+"""Arrays in anonymous shared memory."""
 
 import os
 import pickle
@@ -51,7 +51,7 @@ def test_an_empty_one():
 
 
 def test_no_room():
-    with pytest.raises(TrainingError, match="no room for"):
+    with pytest.raises(TrainingError, match="cannot be allocated"):
         SharedArray((2**62,), np.uint8)
 
 

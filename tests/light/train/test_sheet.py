@@ -1,4 +1,4 @@
-"""A picture of a batch."""
+"""The drawing of a batch."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Any picture by its row: from files, archives and arrays."""
+"""Random access to pictures in files, archives and arrays."""
 
 import pickle
 import tarfile
@@ -130,7 +130,7 @@ def test_a_file_that_went(root):
 def test_a_zip_archive_cut_short(root, zipped, cut):
     path = zipped(root)
     path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(ArgumentError, match="Was it copied as a whole"):
+    with pytest.raises(ArgumentError, match="Copy it again"):
         ZipStore(path)
 
 
@@ -208,7 +208,7 @@ def test_arrays(shape):
 
 
 class _Counting:
-    """A store that counts what is read."""
+    """A store that counts reads."""
 
     def __init__(self, pictures):
         self.pictures = pictures
@@ -242,7 +242,7 @@ def test_a_cache_does_not_trust_pixels_without_their_checksum(picture):
     inner = _Counting([picture(0)])
     store = CachedStore(inner, (12, 10))
     store.read(0)
-    store._pixels.array[0, 3, 3] ^= 255  # as where another process is half-way through
+    store._pixels.array[0, 3, 3] ^= 255  # as if another process were half-way through
     assert store.read(0).tobytes() == inner.pictures[0].tobytes()
     assert inner.reads == 2
 

@@ -57,10 +57,10 @@ def test_files_may_lie_anywhere(table, folder):
         ("\n \n", "is empty"),
         ("path,label\n", "no row below"),
         ("path,label\ncat/0.png,cat\ndog/9.png,dog\n", "'dog/9.png'"),
-        ("path,label\ncat/0.png,\n", "nothing in column 2"),
-        ("path,label\ncat/0.png\n", "nothing in column 2"),
+        ("path,label\ncat/0.png,\n", "column 2 of the row .* is empty"),
+        ("path,label\ncat/0.png\n", "column 2 of the row .* is empty"),
         ('path,label\n"cat/0.png,cat\n', "line 2: unexpected end of data"),
-        ("cat,label\nhttp://localhost/0.png,cat\n", "not there"),
+        ("cat,label\nhttp://localhost/0.png,cat\n", "do not exist"),
     ],
 )
 def test_tables_that_say_too_little(table, text, problem):

@@ -17,7 +17,7 @@ from convnext.train.team import ALONE, Alone, Hosts, Team, lost
 def test_hosts_are_read():
     assert Hosts.parse("node-1:29500,0,4") == Hosts("node-1", 29500, 0, 4)
     assert Hosts.parse("[::1]:29500,1,2") == Hosts("::1", 29500, 1, 2)
-    assert Hosts.parse("[::1]:29500,1,2").place == "[::1]:29500"
+    assert Hosts.parse("[::1]:29500,1,2").endpoint == "[::1]:29500"
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def test_hosts_are_read():
         ("node-1:29500", "host:port,rank,count"),
         ("node-1:http,0,2", "host:port,rank,count"),
         ("node-1:29500,0", "host:port,rank,count"),
-        ("node-1:29500,2,2", "counted from 0, so the last is 1"),
-        ("node-1:29500,-1,2", "no such"),
+        ("node-1:29500,2,2", "ranks of 2 hosts are 0 to 1; got 2"),
+        ("node-1:29500,-1,2", "0 to 1; got -1"),
         ("node-1:99999,0,2", "a port from 1 to 65535"),
         (":29500,0,2", "a port from 1 to 65535"),
-        ("node-1:29500,0,0", "Of 0 hosts"),
+        ("node-1:29500,0,0", "ranks of 0 hosts"),
     ],
 )
 def test_hosts_that_cannot_be(text, said):
@@ -58,7 +58,7 @@ class Thread(Alone):
 
 
 def together(count, work):
-    """What `work(team)` gives on each host, or the error it raises."""
+    """Run `work(team)` on each host; returns its results or errors."""
     board, barrier = {}, threading.Barrier(count)
 
     def outcome(rank):
@@ -128,8 +128,8 @@ def test_every_picture_is_one_hosts(count, pictures, block):
     [
         (1, 1, 7, 1, None),
         (2, 1, 8, 1, None),
-        (2, 1, 6, 1, "2 hosts, each of which takes an even number.* multiple of 4, such as 8"),
-        (1, 4, 10, 1, "by 4 devices. .*multiple of 4, such as 8"),
+        (2, 1, 6, 1, "2 hosts, each with an even number.* multiple of 4, such as 8"),
+        (1, 4, 10, 1, "over 4 devices. .*multiple of 4, such as 8"),
         (1, 4, 24, 3, None),
         (2, 2, 20, 3, "2 hosts of 2 devices each and run.accumulate = 3.* multiple of 12"),
     ],
@@ -148,9 +148,7 @@ def test_what_other_libraries_say_of_a_lost_host_becomes_advice():
     team = Alone()
     team.count = 2
     with (
-        pytest.raises(
-            TrainingError, match=r"heard: \[gloo\] Connection closed by peer\).*--resume"
-        ),
+        pytest.raises(TrainingError, match=r"got: \[gloo\] Connection closed by peer\).*--resume"),
         lost(team),
     ):
         raise RuntimeError("Keras met:\n\n\x1b[1m[gloo] Connection closed by peer\x1b[0m\nfar away")

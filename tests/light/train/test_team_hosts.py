@@ -15,7 +15,9 @@ def test_one_device_of_one_process_is_nobody_elses_business():
         assert form_team(backend, devices=1, environment={}) is ALONE
     alone = {**LAUNCHED, "RANK": "0", "WORLD_SIZE": "1"}
     assert form_team("torch", environment=alone) is ALONE
-    assert form_team("jax", environment=LAUNCHED) is ALONE  # torchrun's variables are PyTorch's
+    assert (
+        form_team("jax", environment=LAUNCHED) is ALONE
+    )  # torchrun's variables apply to PyTorch only
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,7 @@ def test_one_device_of_one_process_is_nobody_elses_business():
         ("torch", {"devices": 4}, {}, "torchrun --nproc-per-node 4"),
         ("torch", {"hosts": "b:1,0,2"}, LAUNCHED, "Leave out --hosts"),
         ("torch", {}, {"RANK": "0", "WORLD_SIZE": "2"}, "not MASTER_ADDR and MASTER_PORT"),
-        ("torch", {}, {**LAUNCHED, "RANK": "2"}, "the last is 1"),
+        ("torch", {}, {**LAUNCHED, "RANK": "2"}, "are 0 to 1; got 2"),
     ],
 )
 def test_teams_that_cannot_be(backend, options, environment, said):

@@ -20,7 +20,7 @@ def test_every_row_is_one_hosts_and_partners_stay_together(count, batch):
 
 @pytest.mark.parametrize(
     ("index", "count", "batch", "said"),
-    [(2, 2, 8, "index below count"), (0, 2, 6, "multiple of 4"), (0, 2, 0, "multiple of 4")],
+    [(2, 2, 8, "rank below count"), (0, 2, 6, "multiple of 4"), (0, 2, 0, "multiple of 4")],
 )
 def test_shares_that_cannot_be(index, count, batch, said):
     with pytest.raises(ArgumentError, match=said):
@@ -44,9 +44,9 @@ def test_hosts_have_the_sequence_of_one(balanced):
 def test_pictures_are_mixed_as_one_host_mixes_them(examples, augmentation, kind, workers):
     order = Order(examples.labels, seed=1)
 
-    def batches(shard):
+    def batches(host):
         mixer = Mixer(Mixing(**kind, smoothing=0.1), 2)
-        settings = {"batch_size": 12, "seed": 1, "workers": workers, "shard": shard}
+        settings = {"batch_size": 12, "seed": 1, "workers": workers, "host": host}
         with Loader(examples, augmentation, mixer, order, **settings) as loader:
             return list(loader.batches(1, 4))
 

@@ -1,4 +1,4 @@
-"""Parts of batches, made in this process; test_pool has others make them."""
+"""Slices of batches, filled in this process; test_pool uses worker processes."""
 
 import subprocess
 import sys
@@ -11,40 +11,40 @@ import pytest
 from convnext.errors import ImageError
 from convnext.train.examples import open_examples
 from convnext.train.order import Order
-from convnext.train.worker import Answer, Job, Task, messages, packed
+from convnext.train.worker import BatchMaker, Slice, SliceDone, messages, packed
 
 
 @pytest.fixture
-def job(examples, augmentation):
+def maker(examples, augmentation):
     order = Order(examples.labels, seed=7)
-    return Job(examples, augmentation, order, batch_size=6, seed=7)
+    return BatchMaker(examples, augmentation, order, batch_size=6, seed=7)
 
 
-def _filled(job, *tasks):
+def _filled(maker, *tasks):
     pictures, labels = np.zeros((6, 8, 8, 3), np.float32), np.full(6, -1, np.int64)
-    bad = [job.fill(task, pictures, labels) for task in tasks]
+    bad = [maker.fill(task, pictures, labels) for task in tasks]
     return pictures, labels, bad
 
 
-def test_parts_are_what_the_whole_is(job):
-    whole = _filled(job, Task(3, 0, 0, 6))
-    parts = _filled(job, Task(3, 0, 4, 6), Task(3, 0, 0, 1), Task(3, 0, 1, 4))
+def test_parts_are_what_the_whole_is(maker):
+    whole = _filled(maker, Slice(3, 0, 0, 6))
+    parts = _filled(maker, Slice(3, 0, 4, 6), Slice(3, 0, 0, 1), Slice(3, 0, 1, 4))
     assert whole[0].tobytes() == parts[0].tobytes()
     assert whole[1].tolist() == parts[1].tolist()
-    assert whole[1].tolist() == job.examples.labels[job.order.indices(18, 6)].tolist()
+    assert whole[1].tolist() == maker.examples.labels[maker.order.indices(18, 6)].tolist()
 
 
-def test_only_its_rows_are_touched(job):
-    pictures, labels, _ = _filled(job, Task(0, 0, 2, 4))
+def test_only_its_rows_are_touched(maker):
+    pictures, labels, _ = _filled(maker, Slice(0, 0, 2, 4))
     assert not pictures[[0, 1, 4, 5]].any()
     assert pictures[2:4].any()
     assert (labels == -1).tolist() == [True, True, False, False, True, True]
 
 
-def test_an_example_seen_again_is_augmented_anew(job):
-    one = job.examples.subset([4])
-    again = replace(job, examples=one, order=Order(one.labels, seed=7))
-    pictures, _, _ = _filled(again, Task(0, 0, 0, 6))
+def test_an_example_seen_again_is_augmented_anew(maker):
+    one = maker.examples.subset([4])
+    again = replace(maker, examples=one, order=Order(one.labels, seed=7))
+    pictures, _, _ = _filled(again, Slice(0, 0, 0, 6))
     assert len({picture.tobytes() for picture in pictures}) == 6
 
 
@@ -53,10 +53,10 @@ def test_a_damaged_picture_is_replaced_and_named(folder, augmentation):
     for number in range(10):
         (root / "cat" / f"{number}.png").write_bytes(b"no picture")
     examples = open_examples(root)
-    job = Job(examples, augmentation, Order(examples.labels, seed=0), 30, 0)
+    maker = BatchMaker(examples, augmentation, Order(examples.labels, seed=0), 30, 0)
     pictures = [np.zeros((30, 8, 8, 3), np.float32) for _ in range(2)]
     labels = np.full(30, -1, np.int64)
-    bad = [job.fill(Task(0, 0, 0, 30), array, labels) for array in pictures]
+    bad = [maker.fill(Slice(0, 0, 0, 30), array, labels) for array in pictures]
     assert bad[0] == bad[1]
     assert {name for name, _ in bad[0]} == {f"cat/{number}.png" for number in range(10)}
     assert "no picture in a format" in bad[0][0][1]
@@ -65,11 +65,11 @@ def test_a_damaged_picture_is_replaced_and_named(folder, augmentation):
     assert np.bincount(labels).tolist()[0] < 20
 
 
-def test_one_damaged_picture_leaves_all_others_as_they_were(job):
-    before = _filled(job, Task(0, 0, 0, 6))[0]
-    index = int(job.order.indices(2, 1)[0])
-    Path(job.examples._store._root, job.examples.name(index)).write_bytes(b"no picture")
-    after = _filled(job, Task(0, 0, 0, 6))[0]
+def test_one_damaged_picture_leaves_all_others_as_they_were(maker):
+    before = _filled(maker, Slice(0, 0, 0, 6))[0]
+    index = int(maker.order.indices(2, 1)[0])
+    Path(maker.examples._store._root, maker.examples.name(index)).write_bytes(b"no picture")
+    after = _filled(maker, Slice(0, 0, 0, 6))[0]
     assert (before != after).any(axis=(1, 2, 3)).tolist() == [False, False, True] + [False] * 3
 
 
@@ -78,13 +78,13 @@ def test_where_nothing_can_be_read_it_ends(folder, augmentation):
     for file in root.rglob("*.png"):
         file.write_bytes(b"")
     examples = open_examples(root)
-    job = Job(examples, augmentation, Order(examples.labels, seed=0), 6, 0)
+    maker = BatchMaker(examples, augmentation, Order(examples.labels, seed=0), 6, 0)
     with pytest.raises(ImageError, match=r"more than half .* was cat/\d.png"):
-        _filled(job, Task(0, 0, 0, 6))
+        _filled(maker, Slice(0, 0, 0, 6))
 
 
 def test_messages_come_out_as_they_went_in_however_they_are_cut():
-    sent = [Answer(Task(1, 2, 3, 4), (("a", "b"),)), {"x": 1}, None]
+    sent = [SliceDone(Slice(1, 2, 3, 4), (("a", "b"),)), {"x": 1}, None]
     stream, buffer, found = b"".join(map(packed, sent)), bytearray(), []
     for place in range(0, len(stream), 7):
         buffer += stream[place : place + 7]

@@ -54,7 +54,20 @@ def test_its_accuracy_is_the_one_that_is_stated(shared_data, tmp_path):
     [stated] = re.findall(r"([\d.]+) % of CIFAR-10's 10,000 test pictures", card)
     data = str(shared_data / "cifar10" / "test.zip")
     assert (
-        main(["evaluate", BUNDLED, "--data", data, "--batch", "100", "--out", str(tmp_path)]) == 0
+        main(
+            [
+                "evaluate",
+                "--model",
+                BUNDLED,
+                "--data",
+                data,
+                "--batch",
+                "100",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
     )
     results = json.loads((tmp_path / "report.json").read_text())["results"]
     assert results["top1"]["percent"] == pytest.approx(float(stated), abs=0.02)

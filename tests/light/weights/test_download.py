@@ -121,7 +121,7 @@ def test_a_gated_repository_is_an_error_that_says_where_to_accept_its_licence(se
     assert f"the Hub answered {refusal[0]}" in error
     assert "accepted first, at https://huggingface.co/timm/convnext_tiny.fb_in1k;" in error
     assert "hf auth login" in error
-    assert "use a file you have, with --weights FILE" in error
+    assert "use a file you have, as the model: --model FILE" in error
 
 
 def own_sources(server, *names: str) -> tuple[Url, ...]:
@@ -197,7 +197,7 @@ def test_offline_the_error_says_what_to_do(tmp_path):
     assert all(str(source) in message for source in TINY.sources)
     place = tmp_path / "cache" / TINY.name / "facebook" / "convnext_tiny_1k_224_ema.pth"
     assert f"put it at {place};" in message
-    assert "--weights FILE" in message
+    assert "--model FILE" in message
     assert f"to {tmp_path / 'cache' / 'hub'}, and set HF_HUB_OFFLINE=1." in message
     assert "\n" not in message
 

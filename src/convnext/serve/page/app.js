@@ -1,12 +1,12 @@
 "use strict";
 
-// The page: pictures in, bars out. No library, no request to anywhere but this server, and nothing
-// is ever made from text as HTML.
+// The web page: classify pictures, and show heat maps. It uses no library, sends requests to this
+// server only, and never inserts text as HTML.
 
 const TOP = 5;
-const AT_ONCE = 2; // pictures on their way; the others wait here rather than on the server
-const TRIES = 8; // while the server is busy
-const SIDE = 640; // of a heat map
+const AT_ONCE = 2; // concurrent requests; other pictures wait here rather than on the server
+const TRIES = 8; // attempts while the server is busy
+const SIDE = 640; // longer side of a heat map, in pixels
 
 const find = (id) => document.getElementById(id);
 const cards = new Set();
@@ -23,7 +23,7 @@ class Refused extends Error {
   }
 }
 
-// ---- asking the server
+// Requests
 
 async function ask(path, options = {}) {
   const headers = { ...options.headers };
@@ -84,13 +84,13 @@ function showNotice() {
 
 function askForToken() {
   const form = find("token-form");
-  if (token) find("token-note").textContent = "That token was not right.";
+  if (token) find("token-note").textContent = "Wrong token.";
   token = "";
   form.hidden = false;
   find("token").focus();
 }
 
-// ---- pictures
+// Cards of pictures
 
 function take(files) {
   const made = [...files].map(makeCard);
@@ -149,7 +149,7 @@ function count() {
   find("summary").textContent = wrong ? `${done}, ${wrong} without an answer` : done;
 }
 
-// ---- asking what they show
+// Classification
 
 function queue(card) {
   clearTimeout(card.timer);
@@ -183,7 +183,7 @@ async function classify(card) {
   try {
     const response = await send("v1/classify", card, { top: TOP, model: model.name });
     const answer = await response.json();
-    if (model.name !== current()?.name) return queue(card); // another was chosen meanwhile
+    if (model.name !== current()?.name) return queue(card); // another model was chosen
     card.answer = answer.pictures[0].classes;
     card.model = model;
     card.tries = 0;
@@ -270,7 +270,7 @@ function span(name, text) {
   return made;
 }
 
-// ---- where it was seen
+// Heat maps
 
 function pin(card, rank) {
   card.pinned = card.pinned === rank ? null : rank;
@@ -331,7 +331,7 @@ function forgetHeats(card) {
   hideHeat(card);
 }
 
-// ---- what people do
+// User input
 
 function say(text) {
   find("live").textContent = text;
@@ -355,7 +355,7 @@ document.addEventListener("paste", (event) => {
     event.preventDefault();
     take(files);
   } else {
-    say("There is no picture to be pasted.");
+    say("The clipboard has no picture.");
   }
 });
 

@@ -1,7 +1,6 @@
-"""What every worker is told: the model, what to answer, and how pictures are read.
+"""Options of a run, sent to every worker: the model, the task, and how pictures are read.
 
-It is small, and is sent to other processes and machines, where names and paths have to mean the
-same. That they do is checked: a worker says what it found, and all have to say the same.
+Names and paths must mean the same on every machine; workers report facts that are compared.
 """
 
 from __future__ import annotations
@@ -22,37 +21,37 @@ from convnext.int8.calibration import Calibration
 from convnext.scale.tables import TableColumns
 from convnext.session import Session
 
-__all__ = ["Job", "Task", "settings"]
+__all__ = ["RunOptions", "TaskName", "settings"]
 
-Task = Literal["predict", "embed", "evaluate"]
+TaskName = Literal["predict", "embed", "evaluate"]
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that answers depend on but for the pictures, and where they are.
+class RunOptions:
+    """All options on which the output depends.
 
     Attributes:
-        task: What is answered.
+        task: `"predict"`, `"embed"` or `"evaluate"`.
         model: A published checkpoint's name, or the path of a weights file.
-        preprocess: What is done to pictures.
-        labels: What the classes are called.
-        width: Numbers in a vector.
-        root: The folder that paths are relative to.
-        engine: What computes.
-        precision: In what.
+        preprocess: Preprocessing of pictures.
+        labels: Class names.
+        width: Length of a vector.
+        root: The folder of relative paths.
+        engine: Name of the engine.
+        precision: Of the engine.
         device: The runtime's name of a device.
-        calibration: What int8 needs.
-        threads: Of the engine, and of what reads; None for as many as there are processors.
-        batch_size: Pictures at once.
-        top: How many classes are answered.
-        vectors: Whether vectors are answered too.
-        columns: Which columns of Parquet files are meant.
-        competing: Among which classes an evaluated model chooses; None for all.
-        digest: Of the weights that are meant; None for whatever workers find.
-        architecture: What the network is; None for what the file says.
+        calibration: For int8.
+        threads: Of the engine and of reading; None for one for each processor.
+        batch_size: Pictures in a batch.
+        top: Number of classes in the output.
+        vectors: Whether vectors are in the output of `"predict"`.
+        columns: Columns of Parquet inputs.
+        competing: Classes among which an evaluated model chooses; None for all.
+        digest: Expected digest of the weights; None for any.
+        architecture: The network; None to read it from the weights file.
     """
 
-    task: Task
+    task: TaskName
     model: str | Path
     preprocess: Preprocess
     labels: Labels
@@ -76,22 +75,22 @@ class Job:
         cls,
         session: Session,
         model: str | os.PathLike[str],
-        task: Task,
+        task: TaskName,
         *,
         top: int,
         vectors: bool,
         batch_size: int,
         columns: TableColumns | None,
-    ) -> Job:
-        """To answer as a session would, which is all that this opens.
+    ) -> RunOptions:
+        """Create the options of a session's model.
 
         Raises:
-            ArgumentError: The weights cannot do that, or are not named or calibrated so.
+            ArgumentError: The weights have no classifier, and the task needs one.
         """
         if task != "embed" and not session.num_classes:
             raise ArgumentError(
-                f"{session.source} has no classifier and cannot say what a picture shows. Use "
-                "these weights for vectors, or take fine-tuned ones."
+                f"{session.source} has no classifier. Compute vectors with these weights "
+                "(task embed), or use fine-tuned ones."
             )
         return cls(
             task=task,
@@ -99,7 +98,7 @@ class Job:
             architecture=session.variant,
             preprocess=session.preprocess,
             labels=session.labels,
-            width=session.variant.dims[-1],
+            width=session.vector_width,
             root=str(Path.cwd()),
             engine=session.engine_name,
             precision=session.options.precision,
@@ -113,33 +112,29 @@ class Job:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What is asked of the engine."""
+        """The engine's outputs that are needed."""
         if self.task == "embed":
             return ("embedding",)
         return ("logits", "embedding") if self.vectors else ("logits",)
 
 
-def settings(job: Job, facts: Mapping[str, Any], shard_size: int) -> dict[str, Any]:
-    """Everything that answers depend on, to be written down and compared.
-
-    Args:
-        job: What is asked.
-        facts: What a worker found.
-        shard_size: Pictures in a shard.
-    """
-    names = hashlib.sha256(repr(job.labels).encode()).hexdigest()
+def settings(options: RunOptions, facts: Mapping[str, Any], shard_size: int) -> dict[str, Any]:
+    """Settings on which the output depends, to be stored in the plan and compared on resuming."""
+    names = hashlib.sha256(repr(options.labels).encode()).hexdigest()
     return {
-        "task": job.task,
+        "task": options.task,
         **facts,
-        "device": job.device,
-        "preprocess": asdict(job.preprocess),
+        "device": options.device,
+        "preprocess": asdict(options.preprocess),
         "labels": names,
-        "calibration": None if job.calibration is None else _calibration_digest(job.calibration),
-        "top": job.top,
-        "vectors": job.vectors,
-        "competing": job.competing,
-        "columns": asdict(job.columns),
-        "batch": job.batch_size,
+        "calibration": None
+        if options.calibration is None
+        else _calibration_digest(options.calibration),
+        "top": options.top,
+        "vectors": options.vectors,
+        "competing": options.competing,
+        "columns": asdict(options.columns),
+        "batch": options.batch_size,
         "shard_size": shard_size,
     }
 
