@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from convnext.classifier import Classifier
     from convnext.create import create_convnext_v1, create_convnext_v2
     from convnext.exports import export
-    from convnext.nn.alterations import reset_classifier, set_grad_checkpointing
-    from convnext.nn.model import feature_maps
+    from convnext.nn.alterations import feature_maps, reset_classifier, set_grad_checkpointing
     from convnext.weights.catalog import get_checkpoint, list_models
     from convnext.weights.load import load_weights
     from convnext.weights.save import convert, save_weights
@@ -53,7 +52,7 @@ _LATE = {
     "create_convnext_v1": "convnext.create",
     "create_convnext_v2": "convnext.create",
     "export": "convnext.exports",
-    "feature_maps": "convnext.nn.model",
+    "feature_maps": "convnext.nn.alterations",
     "get_checkpoint": "convnext.weights.catalog",
     "list_models": "convnext.weights.catalog",
     "load_weights": "convnext.weights.load",

@@ -18,7 +18,7 @@ from convnext.architecture import ARCHITECTURES, Architecture
 from convnext.create import create_convnext_v1
 from convnext.engines import open_engine
 from convnext.errors import ArgumentError, UnstatedError
-from convnext.nn.model import feature_maps
+from convnext.nn.alterations import feature_maps
 from convnext.weights import load
 from convnext.weights.save import convert
 from peers import as_numpy, build_timm, random_weights, randomise, relative_error, state_dict

@@ -13,7 +13,8 @@ import pytest
 from convnext import create_convnext_v1, create_convnext_v2
 from convnext.architecture import VARIANTS, get_variant
 from convnext.errors import ArgumentError
-from convnext.nn.model import Block, encode, feature_maps
+from convnext.nn.alterations import feature_maps
+from convnext.nn.model import Block, encode
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from peers import as_numpy, fill, pictures, published_model, random_weights, relative_error
 

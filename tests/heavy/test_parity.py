@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from convnext.architecture import VARIANTS
-from convnext.nn.model import feature_maps
+from convnext.nn.alterations import feature_maps
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.layouts import to_canonical, to_foreign
 from convnext.weights.layouts.table import expand

@@ -1,6 +1,8 @@
-"""What is changed about a model that is built: its classifier, and what training keeps of it."""
+"""What is changed of a model that is built: its outputs, its classifier, what training keeps."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import keras
 
@@ -8,7 +10,33 @@ from convnext.errors import ArgumentError
 from convnext.nn.block import Block
 from convnext.nn.model import dense
 
-__all__ = ["reset_classifier", "set_grad_checkpointing"]
+__all__ = ["feature_maps", "reset_classifier", "set_grad_checkpointing"]
+
+
+def feature_maps(model: keras.Model, stages: Sequence[int] = ()) -> keras.Model:
+    """The same network with the stages' feature maps as its outputs.
+
+    Args:
+        model: A model of this package.
+        stages: Which of them, counted from 0; all by default.
+
+    Example:
+        >>> from convnext.architecture import ARCHITECTURES
+        >>> from convnext.nn.model import build_model
+        >>> model = build_model(ARCHITECTURES["test_v2"], input_shape=(64, 64, 3))
+        >>> [m.shape for m in feature_maps(model, (1, 3)).outputs]
+        [(None, 8, 8, 16), (None, 2, 2, 32)]
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    wanted = [f"stage_{stage}" for stage in stages or range(4 if "stage_1" in layers else 1)]
+    missing = [name for name in wanted if name not in layers]
+    if missing:
+        raise ArgumentError(
+            f"The model {model.name!r} has no layers {', '.join(missing)}: it is not a ConvNeXt "
+            "model of this package. Build one with create_convnext_v1 or create_convnext_v2."
+        )
+    outputs = [layers[name].output for name in wanted]
+    return keras.Model(model.input, outputs, name=f"{model.name}_features")
 
 
 def reset_classifier(model: keras.Model, num_classes: int) -> keras.Model:

@@ -31,7 +31,6 @@ from convnext.architecture import (
     Architecture,
     Geometry,
 )
-from convnext.errors import ArgumentError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD
 from convnext.nn.activations import FUNCTIONS
 from convnext.nn.block import Block, kernel_initializer, norm
@@ -43,7 +42,6 @@ __all__ = [
     "classify",
     "dense",
     "encode",
-    "feature_maps",
     "normalize_pixels",
     "output_norm",
     "pool",
@@ -283,28 +281,3 @@ def with_outputs(
 
     found = output(outputs) if isinstance(outputs, str) else [output(name) for name in outputs]
     return keras.Model(model.input, found, name=model.name)
-
-
-def feature_maps(model: keras.Model, stages: Sequence[int] = ()) -> keras.Model:
-    """The same network with the stages' feature maps as its outputs.
-
-    Args:
-        model: A model of this package.
-        stages: Which of them, counted from 0; all by default.
-
-    Example:
-        >>> from convnext.architecture import ARCHITECTURES
-        >>> model = build_model(ARCHITECTURES["test_v2"], input_shape=(64, 64, 3))
-        >>> [m.shape for m in feature_maps(model, (1, 3)).outputs]
-        [(None, 8, 8, 16), (None, 2, 2, 32)]
-    """
-    layers = {layer.name: layer for layer in model.layers}
-    wanted = [f"stage_{stage}" for stage in stages or range(4 if "stage_1" in layers else 1)]
-    missing = [name for name in wanted if name not in layers]
-    if missing:
-        raise ArgumentError(
-            f"The model {model.name!r} has no layers {', '.join(missing)}: it is not a ConvNeXt "
-            "model of this package. Build one with create_convnext_v1 or create_convnext_v2."
-        )
-    outputs = [layers[name].output for name in wanted]
-    return keras.Model(model.input, outputs, name=f"{model.name}_features")
