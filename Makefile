@@ -14,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=
 ONLY ?= not slow
 PYTEST = $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS) -m "$(ONLY)"
 
-.PHONY: help install lint format test test-light test-heavy test-hf test-r test-all demo bench docs clean
+.PHONY: help install lint format test test-light test-heavy test-hf test-r test-docs test-all demo bench docs dist clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,16 @@ install: .venv/dev ## Everything a contributor needs, in .venv.
 .venv/dev: .venv/bin/python pyproject.toml
 	$(PIP) --group dev --editable .
 	$(PIP) --no-deps --group hub
+	touch $@
+
+# What only docs needs: the site's builder reads the sources and imports nothing, so no framework.
+.venv/docs: .venv/bin/python pyproject.toml
+	$(PIP) --group docs --group tools
+	touch $@
+
+# What only dist needs: the builder, beside what the demo needs, which the built package is tried with.
+.venv/dist: .venv/demo
+	$(PIP) --group dist
 	touch $@
 
 # What only bench needs: OpenVINO's own way to int8, as a peer.
@@ -69,7 +79,7 @@ test-hf: .venv/dev ## transformers' own tests, with its classes and with ours; i
 test-r: .venv/dev ## The R package: built, checked, tested; installs R from Debian where it is missing.
 	r/test
 
-test-all: ONLY := slow or not slow
+test-all test-docs: ONLY := slow or not slow
 test-all: test test-hf test-r ## The whole suite, transformers' own and the R package's.
 
 demo: .venv/demo ## Say what photographs show, where it was seen, and how fast, with the model that comes along.
@@ -91,8 +101,16 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 	$(BIN)/python benchmarks/soak_serving.py
 	$(BIN)/python benchmarks/scale.py
 
-docs: .venv/dev ## Check that the documentation's examples run.
-	KERAS_BACKEND=jax $(PYTEST) tests/heavy/test_documentation.py
+docs: .venv/docs ## The site of the documentation, in site/.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+test-docs: .venv/dev ## Check that the Python in the documentation and the notebooks runs.
+	KERAS_BACKEND=torch $(PYTEST) tests/heavy/test_documentation.py tests/heavy/test_notebooks.py
+
+dist: .venv/dist ## The wheel and the sdist, in dist/, each checked to be whole.
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python .ci/dist.py
 
 clean: ## Remove the environment and everything generated.
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -35,6 +35,7 @@ __all__ = [
     "ActivationKind",
     "Architecture",
     "Arithmetic",
+    "Aside",
     "Conv",
     "Depthwise",
     "Family",
@@ -48,6 +49,7 @@ __all__ = [
     "Step",
     "Strides",
     "Tap",
+    "Unit",
     "Variant",
     "adapted_strides",
     "block_steps",
@@ -59,6 +61,7 @@ __all__ = [
     "parameters",
     "sizes",
     "stated",
+    "taps",
 ]
 
 Family = Literal["v1", "v2"]
@@ -161,10 +164,23 @@ class Pool(NamedTuple):
     """The mean over all positions."""
 
 
+class Unit(NamedTuple):
+    """Vectors made one long."""
+
+
 class Tap(NamedTuple):
     """A name for what flows here: one of the network's outputs."""
 
     name: str
+
+
+class Aside(NamedTuple):
+    """What an output takes that nothing else needs; what flows here goes on as it was.
+
+    Its parameters are those of another step.
+    """
+
+    branch: tuple[Step, ...]
 
 
 class Residual(NamedTuple):
@@ -174,7 +190,20 @@ class Residual(NamedTuple):
     branch: tuple[Step, ...]
 
 
-Step = Conv | Depthwise | Norm | Linear | Activation | GRN | Scale | Pool | Tap | Residual
+Step = (
+    Conv
+    | Depthwise
+    | Norm
+    | Linear
+    | Activation
+    | GRN
+    | Scale
+    | Pool
+    | Unit
+    | Tap
+    | Aside
+    | Residual
+)
 
 
 class Geometry(NamedTuple):
@@ -302,6 +331,10 @@ class Architecture:
         """Whether names and shapes agree up to the last feature map, layer scale aside."""
         return self._encoder() == other._encoder()
 
+    def same_traits(self, other: Architecture) -> bool:
+        """Whether they differ in their names at most."""
+        return self == replace(other, name=self.name, size=self.size)
+
     def _encoder(self) -> Architecture:
         kernels = tuple(self.kernel(stage) for stage in range(len(self.depths)))
         bare = Architecture("", "", self.depths, self.dims, self.grn, False, self.stem, self.patch)
@@ -376,26 +409,40 @@ class Architecture:
         name = f"downsample_{stage}_conv"
         yield Conv(name, before, dim, DOWNSAMPLE_KERNEL, stride, pads, dilation)
 
-    def head_steps(self, num_classes: int = 1000) -> Iterator[Step]:
-        """The last feature map to a vector, and from there to logits."""
+    def head_steps(self, num_classes: int = 1000, *, clip: bool = False) -> Iterator[Step]:
+        """The last feature map to a vector, and from there to logits; see `steps`."""
         dim = self.dims[-1]
         epsilon = self.epsilon if self.head_epsilon is None else self.head_epsilon
+        head_norm = Norm("head_norm", dim, self.norm, epsilon)
         if self.head == "norm_pool":
             yield Norm("map_norm", dim, self.norm, epsilon)
+            yield Tap("tokens")
+        if self.head == "pool_norm":
+            yield Aside((head_norm, Tap("tokens")))
         yield Pool()
         if self.head == "pool_norm":
-            yield Norm("head_norm", dim, self.norm, epsilon)
-        if self.head != "none":
+            yield head_norm
+        if self.head != "none" and not clip:
             yield Tap("embedding")
         if self.head_hidden:
             yield Linear("head_hidden", dim, self.head_hidden)
             yield Activation("gelu")
+        if self.head_hidden or clip:
+            yield Tap("pre_logits")
         if num_classes:
             yield Linear("head", self.head_hidden or dim, num_classes)
             yield Tap("logits")
+        if clip:
+            yield Unit()
+            yield Tap("embedding")
 
     def steps(
-        self, num_classes: int = 1000, channels: int = 3, geometry: Geometry | None = None
+        self,
+        num_classes: int = 1000,
+        channels: int = 3,
+        geometry: Geometry | None = None,
+        *,
+        clip: bool = False,
     ) -> Iterator[Step]:
         """The whole network, from normalised pictures to logits.
 
@@ -403,6 +450,8 @@ class Architecture:
             num_classes: Width of the classifier; 0 for none.
             channels: Of the pictures.
             geometry: Strides and dilations; by default as published.
+            clip: Whether the head gives no classes but CLIP's vectors, which are compared with
+                those of texts: made one long, they are the embedding.
         """
         strides, dilations = geometry or Geometry(self.strides)
         dilations = dilations or (1,) * len(self.depths)
@@ -415,11 +464,7 @@ class Architecture:
                 name = f"stage_{stage}_block_{index}"
                 yield block_steps(self, name, dim, self.kernel(stage), dilations[stage])
             yield Tap(f"stage_{stage}")
-        yield from self.head_steps(num_classes)
-
-    def outputs(self, num_classes: int) -> tuple[str, ...]:
-        """The names of what it can give, in the order data flows."""
-        return tuple(step.name for step in self.steps(num_classes) if isinstance(step, Tap))
+        yield from self.head_steps(num_classes, clip=clip)
 
     def parameter_count(
         self, num_classes: int = 1000, channels: int = 3, *, layer_scale: bool = True
@@ -504,6 +549,15 @@ def flat(steps: Iterable[Step]) -> Iterator[Step]:
             yield from flat(step.branch)
         else:
             yield step
+
+
+def taps(steps: Iterable[Step]) -> Iterator[str]:
+    """The names of the outputs that these steps have, in the order data flows."""
+    for step in steps:
+        if isinstance(step, Tap):
+            yield step.name
+        elif isinstance(step, Aside):
+            yield from taps(step.branch)
 
 
 def parameters(steps: Iterable[Step]) -> dict[str, Shape]:

@@ -47,7 +47,8 @@ class Session:
         info: Metadata of the weights, such as their licence.
         source: Origin of the weights, for messages.
         variant: The architecture.
-        num_classes: Width of the classifier; 0 without one.
+        num_classes: Width of the classifier; 0 without one, as in CLIP's image towers.
+        vector_width: Numbers in an embedding.
         preprocess: The preprocessing of pictures.
         strides: Of the stem and the downsamplings.
         has_names: Whether the classes have names.
@@ -70,7 +71,8 @@ class Session:
         self.info = network.weights.info
         self.source = network.weights.source
         self.variant = network.variant
-        self.num_classes = network.num_classes
+        self.num_classes = 0 if network.is_clip else network.num_classes
+        self.vector_width = network.width("embedding")
         self.preprocess = network.preprocess
         self.strides = network.strides
         self.has_names = labels is not None or self.info.labels is not None

@@ -166,8 +166,10 @@ def randomise(model):
 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            values = _ordinary(rng, parameter.shape, parameter[0].numel(), name.endswith("weight"))
-            parameter.copy_(torch.from_numpy(values))
+            values = _ordinary(
+                rng, parameter.shape, math.prod(parameter.shape[1:]), name.endswith("weight")
+            )
+            parameter.copy_(torch.as_tensor(values))
     return model
 
 

@@ -111,8 +111,11 @@ def test_what_a_model_does_before_and_after_is_kept(photos, tmp_path):
 @pytest.mark.torch_alone
 def test_other_outputs_and_sizes_of_a_model(photos, tmp_path):
     model = model_of("test_v1")
-    for output, layer in {"embedding": "head_norm", "stage_1": "stage_1"}.items():
-        tapped = keras.Model(model.input, model.get_layer(layer).output)
+    outputs = {each: model.get_layer(each).output for each in ("head_norm", "stage_1", "stage_3")}
+    outputs["embedding"] = outputs.pop("head_norm")
+    outputs["tokens"] = model.get_layer("head_norm")(outputs.pop("stage_3"))
+    for output, tensor in outputs.items():
+        tapped = keras.Model(model.input, tensor)
         batch = normalise(photos(64), Preprocess())
         expected = tapped.predict_on_batch(batch)
         for filename, run in RUN.items():

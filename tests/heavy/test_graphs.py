@@ -13,7 +13,6 @@ from PIL import Image
 from convnext import create_convnext_v1, create_convnext_v2
 from convnext.architecture import VARIANTS
 from convnext.engines import open_engine
-from convnext.graphs.network import OUTPUTS
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise, pixels
 from convnext.weights.files import LazyTensor
@@ -34,9 +33,8 @@ SMALL = [
     for family in ("convnext", "convnextv2")
     for size in ("atto", "femto", "pico", "nano", "tiny")
 ]
-AS_TIMM_CALLS_THEM = dict(
-    zip(OUTPUTS, ("head", "head_norm", "stage_0", "stage_1", "stage_2", "stage_3"), strict=True)
-)
+OUTPUTS = ("logits", "embedding", "stage_0", "stage_1", "stage_2", "stage_3")
+AS_TIMM_CALLS_THEM = dict(zip(OUTPUTS, ("head", "head_norm", *OUTPUTS[2:]), strict=True))
 TOLERANCE = 1e-4  # of the largest value
 
 

@@ -5,12 +5,19 @@ Random values throughout, one network each, as small as its kind may be.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from convnext.architecture import Architecture
+from convnext import Classifier
+from convnext.architecture import ARCHITECTURES, Architecture
 from convnext.create import create_convnext_v1
 from convnext.engines import open_engine
+from convnext.errors import ArgumentError, UnstatedError
 from convnext.nn.model import feature_maps
 from convnext.weights import load
 from convnext.weights.save import convert
@@ -38,11 +45,13 @@ def answers(model, pictures):
 
 
 def check(path, pictures, expected, **options):
-    """Every engine gives what was expected, from the file."""
+    """Every engine gives what was expected, from the file: logits, or outputs by name."""
+    expected = expected if isinstance(expected, dict) else {"logits": expected}
     options = {"precision": "float32", "input": "float32", "size": SIDE} | options
     for engine in ("keras", "openvino", "onnxruntime"):
-        opened = open_engine(path, engine, **options)
-        assert relative_error(opened.predict(pictures), expected) < TOLERANCE, engine
+        opened = open_engine(path, engine, outputs=tuple(expected), **options)
+        for name, values in opened.predict_all(pictures).items():
+            assert relative_error(values, expected[name]) < TOLERANCE, (engine, name)
 
 
 def isotropic_by_hand(depth, dim, *, layer_scale, num_classes):
@@ -142,3 +151,175 @@ def test_a_file_under_mmpretrains_names(tmp_path, pictures, architecture):
     back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], value) for name, value in state.items())
+
+
+TEXT = {"context_length": 7, "vocab_size": 20, "width": 8, "heads": 2, "layers": 1}
+
+
+def clip(kind, name, proj, width=12, **options):
+    """A CLIP model of open_clip's with this tower of timm's, and the config that lies beside it."""
+    model = pytest.importorskip("open_clip.model")
+    vision = {"timm_model_name": name, "timm_pool": "", "timm_proj": proj, "image_size": SIDE}
+    vision |= options
+    built = getattr(model, kind)(embed_dim=width, vision_cfg=vision, text_cfg=TEXT)
+    config = {"embed_dim": width, "vision_cfg": vision, "text_cfg": TEXT}
+    return randomise(built).eval(), {"model_cfg": config, "preprocess_cfg": {}}
+
+
+def projected_from(visual, x):
+    """What the last linear layer of open_clip's tower sees."""
+    x = visual.trunk(x)
+    return visual.head.mlp.act(visual.head.mlp.fc1(x)) if hasattr(visual.head, "mlp") else x
+
+
+def visual(state: Mapping):
+    return {n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "proj"),
+    [("CLIP", "test_convnext2", "linear"), ("CustomTextCLIP", "test_convnext", "mlp")],
+)
+def test_a_clip_model_of_open_clips(tmp_path, pictures, kind, name, proj):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    model, config = clip(kind, name, proj)
+    state = model.state_dict() | {"attn_mask": torch.zeros(7, 7)}
+    path = tmp_path / "open_clip_model.safetensors"
+    save_file(state, path)
+    with pytest.raises(UnstatedError, match="names and shapes do not tell"):
+        open_engine(path, "openvino")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    expected = {
+        "logits": answers(model.encode_image, pictures),
+        "embedding": answers(lambda x: model.encode_image(x, normalize=True), pictures),
+        "pre_logits": answers(lambda x: projected_from(model.visual, x), pictures),
+    }
+    check(path, pictures, expected)
+    with load.read_weights(path) as weights:
+        assert weights.architecture.head_hidden == (24 if proj == "mlp" else 0)
+        assert weights.architecture.epsilon == 1e-5
+        assert set(weights.found.ignored) == {n for n in state if not n.startswith("visual.")}
+        assert (weights.info.task, weights.recipe.mean[0]) == ("clip", 0.48145466)
+        assert (weights.recipe.size, weights.recipe.crop_fraction) == (SIDE, 1.0)
+    back = tmp_path / "back.safetensors"
+    convert(path, tmp_path / "ours.safetensors", progress=False)
+    convert(tmp_path / "ours.safetensors", back, to_layout="open_clip", progress=False)
+    other, _ = clip(kind, name, proj)
+    other.visual.load_state_dict(visual(load_file(back)), strict=True)
+    assert np.array_equal(answers(other.encode_image, pictures), expected["logits"])
+
+
+@pytest.mark.torch_alone
+def test_a_picture_as_a_vector_of_clips(tmp_path):
+    """From pixels on, with open_clip's own transform, and what a tower of CLIP's cannot do."""
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    model, config = clip("CLIP", "test_convnext2", "linear")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    transform = pytest.importorskip("open_clip.transform")
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (150, 201, 3), np.uint8))
+    x = transform.image_transform_v2(transform.PreprocessCfg(size=SIDE), is_train=False)(picture)
+    expected = answers(
+        lambda x: model.encode_image(x, normalize=True), x[None].movedim(1, -1).numpy()
+    )
+    classifier = Classifier(tmp_path / "model.safetensors", "openvino", precision="float32")
+    vector = classifier.embed(picture)
+    assert vector.shape == (classifier.vector_width,) == (12,)
+    assert relative_error(vector, expected[0]) < TOLERANCE
+    with pytest.raises(ArgumentError, match="has no classifier"):
+        classifier(picture)
+
+
+@pytest.mark.torch_alone
+@pytest.mark.parametrize(
+    "options", [{"timm_proj_bias": True}, {"timm_proj": "", "timm_pool": "avg"}]
+)
+def test_a_clip_model_with_a_bias_is_read_and_not_written(tmp_path, pictures, options):
+    """A projection of either kind has a place for it, and published ones have not."""
+    import torch
+
+    model, _ = clip("CLIP", "test_convnext2", "linear", **options)
+    path = tmp_path / "model.pt"
+    torch.save({"state_dict": {f"module.{n}": t for n, t in model.state_dict().items()}}, path)
+    stated = {"architecture": "test_convnext2"}
+    check(path, pictures, answers(model.encode_image, pictures), **stated)
+    with pytest.raises(ArgumentError, match=r"no head\.bias, and this one is not zero"):
+        convert(path, tmp_path / "back.safetensors", to_layout="open_clip", **stated)
+
+
+@pytest.mark.torch_alone
+def test_a_hidden_layer_that_open_clip_cannot_have():
+    architecture = replace(ARCHITECTURES["convnext_atto"], **SMALL, head_hidden=20)
+    weights = random_weights(architecture, 12)
+    weights["head.bias"][:] = 0
+    with pytest.raises(ArgumentError, match="twice as wide as the vectors: not 20 for 12"):
+        state_dict(weights, "open_clip", architecture)
+
+
+def dinov3_by_hand():
+    """DINOv3's encoder, and EUPE's, as far as its names go: the norm stands in two places."""
+    import torch
+    from torch import nn
+
+    depths, dims = SMALL["depths"], SMALL["dims"]
+
+    class Block(nn.Module):
+        def __init__(self, dim):
+            super().__init__()
+            self.gamma = nn.Parameter(torch.ones(dim))
+            self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+            self.norm = nn.LayerNorm(dim, eps=1e-6)
+            self.pwconv1, self.pwconv2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+
+    model = nn.Module()
+    layers = [nn.Sequential(nn.Conv2d(3, dims[0], 4, stride=4), nn.LayerNorm(dims[0]))]
+    for before, dim in pairwise(dims):
+        layers.append(nn.Sequential(nn.LayerNorm(before), nn.Conv2d(before, dim, 2, stride=2)))
+    model.downsample_layers = nn.ModuleList(layers)
+    blocks = ((Block(dim) for _ in range(n)) for n, dim in zip(depths, dims, strict=True))
+    model.stages = nn.ModuleList(nn.Sequential(*stage) for stage in blocks)
+    model.norm = nn.LayerNorm(dims[-1], eps=1e-6)
+    model.norms = nn.ModuleList([nn.Identity(), nn.Identity(), nn.Identity(), model.norm])
+    return randomise(model)
+
+
+def test_dinov3_and_eupe_under_their_authors_names(tmp_path, pictures):
+    """timm reads them as well, and answers as we do."""
+    import torch
+    from timm.models.convnext import checkpoint_filter_fn
+
+    state = dinov3_by_hand().state_dict()
+    more = {"projectors.0.weight": torch.ones(3, 3), "norms.1.weight": torch.ones(24)}
+    path, back = tmp_path / "EUPE-ConvNeXt-T.pt", tmp_path / "back.pth"
+    torch.save(state | more, path)
+    model = build_timm(V1, 0)
+    model.load_state_dict(checkpoint_filter_fn(state | more, model), strict=True)
+    places = answers(lambda x: model.head.norm(model.forward_features(x)), pictures)
+    expected = {"embedding": answers(model, pictures), "tokens": places.transpose(0, 2, 3, 1)}
+    check(path, pictures, expected)
+    with load.read_weights(path) as weights:
+        assert (weights.layout, weights.found.ignored) == ("dinov3_facebook", tuple(more))
+    convert(path, tmp_path / "ours.safetensors", progress=False)
+    convert(tmp_path / "ours.safetensors", back, to_layout="dinov3_facebook", progress=False)
+    again = torch.load(back, weights_only=True)
+    dinov3_by_hand().load_state_dict(again, strict=True)
+    assert all(torch.equal(again[name], value) for name, value in state.items())
+
+
+def test_tokens_are_dinov3s_of_transformers(tmp_path, pictures):
+    import transformers
+
+    sizes = {"depths": list(V1.depths), "hidden_sizes": list(V1.dims)}
+    model = transformers.DINOv3ConvNextModel(transformers.DINOv3ConvNextConfig(**sizes))
+    randomise(model).eval().save_pretrained(tmp_path)
+    tokens = answers(lambda x: model(x).last_hidden_state[:, 1:], pictures)
+    side = SIDE // 32
+    expected = {
+        "embedding": answers(lambda x: model(x).pooler_output, pictures),
+        "tokens": tokens.reshape(len(pictures), side, side, -1),
+    }
+    check(tmp_path / "model.safetensors", pictures, expected)

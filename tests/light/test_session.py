@@ -22,6 +22,8 @@ from convnext.errors import (
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.int8.calibration import Calibration
+from convnext.serve.loading import load
+from convnext.serve.settings import ModelSpec, Settings
 from convnext.session import Session
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.load import read_weights
@@ -193,3 +195,13 @@ def test_weights_for_other_channels_take_no_pictures(tmp_path):
 def test_mistakes(named_weights, model, options, error, words):
     with pytest.raises(error, match=words):
         Session.open(model or named_weights, **options)
+
+
+def test_a_tower_of_clips_has_vectors_and_no_classes(write_weights, tmp_path):
+    path = write_weights(tmp_path / "tower.safetensors", 12, task="clip")
+    session = Session.open(path)
+    assert (session.num_classes, session.vector_width) == (0, 12)
+    assert Session.open(write_weights(tmp_path / "plain.safetensors", 12)).vector_width == 32
+    settings = Settings((ModelSpec("m", "m"),))
+    served = load(ModelSpec("m", str(path)), settings, None)
+    assert list(served.engines) == [("embedding",)]

@@ -67,6 +67,7 @@ class Classifier:
         preprocess: What is done to pictures.
         labels: What the classes are called.
         has_names: Whether anybody said what the classes are called.
+        vector_width: Numbers in an embedding.
 
     Example:
         classifier = Classifier("convnext_tiny.fb_in1k")
@@ -108,6 +109,7 @@ class Classifier:
         self.preprocess = session.preprocess
         self.labels = session.labels
         self.has_names = session.has_names
+        self.vector_width = session.vector_width
 
     def __call__(self, picture: Source | Named, top: int = 5) -> Prediction:
         """The most probable classes of one picture.
@@ -170,8 +172,11 @@ class Classifier:
     def embed(self, picture: Source | Named) -> NDArray[np.float32]:
         """One picture as a vector: what the classifier sees, the normalised mean of the last map.
 
+        Of CLIP's image towers it is what is compared with vectors of texts: the projection, at
+        length 1, as by open_clip's `encode_image(normalize=True)`.
+
         Returns:
-            `[width of the last stage]`, float32.
+            `[vector_width]`, float32.
 
         Raises:
             ImageError: The picture cannot be read.
@@ -192,6 +197,21 @@ class Classifier:
         """
         outputs = self._one(picture, FEATURES)
         return tuple(outputs[name] for name in FEATURES)
+
+    def tokens(self, picture: Source | Named) -> NDArray[np.float32]:
+        """Every place of one picture as a vector: the last map, normed as its mean is.
+
+        What dense tasks are built on with DINOv3's weights, whose patch tokens they are.
+
+        Returns:
+            `[height, width, channels]`, float32.
+
+        Raises:
+            ImageError: The picture cannot be read.
+            ArgumentError: The weights have no norm behind the last map.
+        """
+        places: NDArray[np.float32] = self._one(picture, ("tokens",))["tokens"]
+        return places
 
     def explain(self, picture: Source | Named, target: int | str | None = None) -> Explanation:
         """Where in a picture a class was seen: exact Grad-CAM, on every engine.

@@ -43,9 +43,10 @@ examples:
   convnext embed photos/ --out photos.jsonl --resume    only pictures not yet in photos.jsonl
   convnext embed photos/ --out vectors/ --resume        Parquet files in a folder
 
-A vector is the classifier's input: the normalised mean of the last feature map, as float32. .npz
-and .parquet files are written when all vectors are computed; for long runs that may be interrupted,
-use .jsonl. With --resume, give the same options as before.
+A vector is the classifier's input: the normalised mean of the last feature map, as float32. One of
+CLIP's image towers has length 1 and can be compared with those of texts. .npz and .parquet files
+are written when all vectors are computed; for long runs that may be interrupted, use .jsonl. With
+--resume, give the same options as before.
 A picture that cannot be read does not stop the run: it is left out (in .jsonl, its line has the
 error), listed at the end, and the exit code is 1. Parquet: pip install 'convnext[parquet]'.
 
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_lines(args: argparse.Namespace, classifier: Classifier, bad: Unreadable) -> None:
-    width = classifier.variant.dims[-1]
+    width = classifier.vector_width
     done = written_rows(args.out, answer="embedding", width=width) if args.resume else {}
     for name, error in done.items():
         if error is not None:
@@ -132,7 +133,7 @@ def _write_file(args: argparse.Namespace, kind: str, bad: Unreadable) -> None:
 def _file(path: Path, kind: str, classifier: Classifier) -> AbstractContextManager[VectorFile]:
     from convnext.cli.vectors import npz_file, parquet_file
 
-    width = classifier.variant.dims[-1]
+    width = classifier.vector_width
     if kind == ".npz":
         return npz_file(path, width)
     info = classifier.info

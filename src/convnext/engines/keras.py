@@ -149,20 +149,20 @@ def _policy(name: str) -> Iterator[None]:
 
 
 def _build(network: Network, outputs: tuple[str, ...]) -> Any:
-    import keras
-
     from convnext.nn.initializers import undrawn
-    from convnext.nn.model import classify, encode, pool
+    from convnext.nn.model import build_model, with_outputs
 
-    architecture, taps = network.architecture, {}
+    architecture = network.architecture
     with undrawn():
-        images = keras.Input((*(network.sides or (None, None)), network.channels), name="images")
-        for stage, x in enumerate(encode(images, architecture, geometry=network.geometry)):
-            taps[f"stage_{stage}"] = x
-        if architecture.head != "none":
-            x = taps["embedding"] = pool(x, architecture)
-        if network.num_classes:
-            taps["logits"] = classify(x, architecture, network.num_classes)
-    variables = canonical_variables(keras.Model(images, list(taps.values())))
+        model = build_model(
+            architecture,
+            input_shape=(*(network.sides or (None, None)), network.channels),
+            geometry=network.geometry,
+            num_classes=network.num_classes,
+            include_top=bool(network.num_classes or architecture.head_hidden),
+            pooling=None if architecture.head == "none" else "avg",
+            classifier_activation=None,
+        )
+    variables = canonical_variables(model)
     assign(variables, {name: network.weights.tensors[name] for name in variables})
-    return keras.Model(images, [taps[name] for name in outputs])
+    return with_outputs(model, outputs, clip=network.is_clip)

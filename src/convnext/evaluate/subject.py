@@ -121,7 +121,7 @@ def open_subject(
 
 
 def _check_copy(session: Session, checkpoint: Checkpoint) -> None:
-    found = (session.variant.name, session.num_classes)
+    found = (session.variant.name, session.network.num_classes)
     wanted = (checkpoint.variant, checkpoint.head_width)
     if found != wanted:
         raise WeightsMismatchError(

@@ -12,7 +12,7 @@ from convnext.errors import ArgumentError
 from convnext.exports.job import Job
 from convnext.images.recipe import Preprocess
 from convnext.nn.initializers import undrawn
-from convnext.nn.model import build_model
+from convnext.nn.model import build_model, with_outputs
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.load import assign
 
@@ -33,25 +33,22 @@ def build(job: Job) -> Any:
             f"ImageNet's, which {job.format} cannot take in. Export without preprocessing, or to "
             "onnx or openvino."
         )
-    classified = job.output == "logits"
+    classified = job.output in ("logits", "pre_logits") or network.is_clip
     with _float32(), undrawn():
         model = build_model(
             network.variant,
             input_shape=(*(network.sides or (None, None)), network.channels),
             geometry=network.geometry,
-            num_classes=network.num_classes or 1,
+            num_classes=network.num_classes,
             include_top=classified,
-            pooling="avg" if job.output == "embedding" else None,
+            pooling="avg" if job.output in ("embedding", "tokens") and not classified else None,
             drop_path_rate=job.drop_path_rate,
             classifier_activation="softmax" if job.softmax else None,
             include_preprocessing=job.pixels,
         )
         variables = canonical_variables(model)
         assign(variables, {name: network.weights.tensors[name] for name in variables})
-        if job.output.startswith("stage_"):
-            tapped = model.get_layer(job.output).output
-            model = keras.Model(model.input, tapped, name=model.name)
-    return model
+        return with_outputs(model, job.output, clip=network.is_clip)
 
 
 @contextmanager

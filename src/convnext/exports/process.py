@@ -27,6 +27,7 @@ from convnext.exports.job import Array, Job, Writer
 from convnext.exports.verify import Material, answers_of
 from convnext.graphs.network import Network
 from convnext.images.recipe import Preprocess
+from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 from convnext.weights.save import save_weights
 
@@ -97,6 +98,7 @@ def _describe(folder: Path, job: Job, target: Path, material: Material) -> None:
         network.weights.tensors,
         folder / "weights.safetensors",
         dtype="float32",
+        info=WeightsInfo(task=network.weights.info.task),
         architecture=network.architecture,
     )
     np.save(folder / "pixels.npy", material.pixels)

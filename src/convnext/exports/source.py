@@ -7,7 +7,6 @@ result is compared. It knows no format.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -66,11 +65,9 @@ class Source:
             return None
         if job.network.geometry != Network.of_model(model).geometry:
             return None
-        keras = sys.modules["keras"]  # a model of it is here
-        first = job.network.architecture.head == "norm_pool"
-        layers = {"logits": "head", "embedding": "head_pool" if first else "head_norm"}
-        name = layers.get(job.output, job.output)
-        tapped = keras.Model(model.input, model.get_layer(name).output)
+        from convnext.nn.model import with_outputs
+
+        tapped = with_outputs(model, job.output)
         batch = pictures.astype(np.float32) if self.pixels else normalised
         found: Array = np.asarray(tapped.predict_on_batch(batch), np.float32)
         return found

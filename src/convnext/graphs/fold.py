@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from convnext.architecture import (
     GRN,
+    Aside,
     Conv,
     Depthwise,
     Norm,
@@ -43,6 +44,7 @@ from convnext.architecture import (
     Scale,
     Step,
     Tap,
+    taps,
 )
 from convnext.architecture import Linear as LinearStep
 from convnext.errors import WeightsError
@@ -89,7 +91,7 @@ class Folded:
         gamma: Of GRN: the hidden layer is multiplied by `1 + gamma N`.
         behind: The norm whose scale and shift are in this kernel.
         centred: Whether a norm's input has no mean over channels.
-        branch: The nodes of a residual branch.
+        branch: The nodes of a branch.
     """
 
     step: Any
@@ -112,8 +114,8 @@ def folded(
         from_pixels: Whether it takes pixels in 0..255, from which `pixel_mean` is subtracted.
     """
     pixels = from_pixels
-    for is_residual, run in groupby(steps, lambda step: isinstance(step, Residual)):
-        if not is_residual:
+    for is_branch, run in groupby(steps, lambda step: isinstance(step, Residual | Aside)):
+        if not is_branch:
             parts = [_Part(network, step) for step in run]
             if pixels:
                 _divide_pixels(parts[0], network)
@@ -121,7 +123,7 @@ def folded(
             yield from _fold(parts)
             continue
         for step in run:
-            assert isinstance(step, Residual)
+            assert isinstance(step, Residual | Aside)
             yield Folded(step, branch=tuple(_fold([_Part(network, s) for s in step.branch])))
 
 
@@ -133,9 +135,13 @@ def pixel_mean(network: Network) -> Array:
 
 def steps_to(steps: Iterable[Step], outputs: Sequence[str]) -> list[Step]:
     """The steps that lead to these outputs: those up to the last of them."""
-    every = list(steps)
-    last = max(i for i, step in enumerate(every) if isinstance(step, Tap) and step.name in outputs)
-    return every[: last + 1]
+    every, wanted = list(steps), set(outputs)
+    last = max(i for i, step in enumerate(every) if wanted.intersection(taps([step])))
+    return [
+        step
+        for step in every[: last + 1]
+        if not isinstance(step, Aside) or wanted.intersection(taps([step]))
+    ]
 
 
 class _Part:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import Architecture, Geometry, Shape, Step, Strides
+from convnext.architecture import Architecture, Geometry, Shape, Step, Strides, taps
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.weights.canonical import arithmetic_of, canonical_variables
@@ -25,8 +25,29 @@ from convnext.weights.load import CanonicalWeights
 
 __all__ = ["OUTPUTS", "Network"]
 
-OUTPUTS = ("logits", "embedding", "stage_0", "stage_1", "stage_2", "stage_3")
-"""What a network can give: the classifier's outputs, what the classifier sees, the feature maps."""
+OUTPUTS = (
+    "logits",
+    "embedding",
+    "stage_0",
+    "stage_1",
+    "stage_2",
+    "stage_3",
+    "tokens",
+    "pre_logits",
+)
+"""What a network can give, as far as its architecture has it.
+
+    logits       what the classifier says; of CLIP's image towers, their vectors as they are
+    embedding    the normed mean of the last map; of CLIP's image towers, their vectors at length 1
+    stage_0 ...  the feature maps
+    tokens       the last of them with every place normed by the last norm
+    pre_logits   what the last linear layer sees, where that is not the embedding
+"""
+
+REASONS = {
+    "tokens": "Tokens are places of the last map behind the last norm, which is not there.",
+    "pre_logits": "There is no hidden layer before the classifier, which sees the embedding.",
+}
 
 
 @dataclass(frozen=True)
@@ -140,9 +161,15 @@ class Network:
         return Geometry(self.strides, self.dilations)
 
     @property
+    def is_clip(self) -> bool:
+        """Whether the head gives no classes, but vectors to be compared with those of texts."""
+        return self.weights.info.task == "clip" and self.num_classes > 0
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """What is computed, in order, from normalised pictures on."""
-        return tuple(self.architecture.steps(self.num_classes, self.channels, self.geometry))
+        sizes = (self.num_classes, self.channels, self.geometry)
+        return tuple(self.architecture.steps(*sizes, clip=self.is_clip))
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -152,13 +179,22 @@ class Network:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Those of `OUTPUTS` that this network has."""
-        there = self.architecture.outputs(self.num_classes)
+        there = set(taps(self.steps))
         return tuple(name for name in OUTPUTS if name in there)
 
     @property
     def default_output(self) -> str:
         """What comes last: logits, or what is nearest to them where there is no classifier."""
-        return self.architecture.outputs(self.num_classes)[-1]
+        return list(taps(self.steps))[-1]
+
+    def width(self, output: str) -> int:
+        """How many numbers an output has, or channels."""
+        widths = {f"stage_{stage}": dim for stage, dim in enumerate(self.architecture.dims)}
+        last = self.architecture.dims[-1]
+        widths |= {"logits": self.num_classes, "tokens": last}
+        widths["pre_logits"] = self.architecture.head_hidden or last
+        widths["embedding"] = self.num_classes if self.is_clip else last
+        return widths[output]
 
     def values(self, name: str) -> NDArray[np.float32]:
         """One parameter, by its canonical name."""
@@ -177,7 +213,9 @@ class Network:
             ArgumentError: One is unknown, or needs a part that these weights lack.
         """
         if not outputs or any(name not in self.outputs for name in outputs):
+            asked = ", ".join(name for name in outputs if name not in self.outputs)
+            why = "".join(f" {reason}" for name, reason in REASONS.items() if name in asked)
             raise ArgumentError(
-                f"{self.weights.source} has no output {', '.join(outputs) or '(none given)'!r}. "
-                f"It can give: {', '.join(self.outputs)}."
+                f"{self.weights.source} has no output {asked or '(none given)'!r}. "
+                f"It can give: {', '.join(self.outputs)}.{why}"
             )

@@ -30,6 +30,7 @@ from convnext.architecture import (
     GRN,
     GRN_EPSILON,
     Activation,
+    Aside,
     Conv,
     Depthwise,
     Norm,
@@ -37,6 +38,7 @@ from convnext.architecture import (
     Pool,
     Residual,
     Tap,
+    Unit,
 )
 from convnext.architecture import Linear as LinearStep
 from convnext.errors import WeightsError
@@ -48,12 +50,14 @@ __all__ = ["OPERATORS", "OnnxGraph", "build"]
 CHANNELS, PLACES = [1], [2, 3]  # of NCHW
 FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # where a transposition puts the channels
 OPSET, IR_VERSION = 20, 9  # the first opset with Gelu, and what belongs to it
+SHORTEST = 1e-12  # a vector that is divided by its length, as in PyTorch
 LARGE = 1024  # bytes; smaller constants are part of the graph
 
 OPERATORS = frozenset(
     (
-        *("Add", "Cast", "Conv", "Div", "Gelu", "Gemm", "Identity", "LayerNormalization", "Mul"),
-        *("ReduceL2", "ReduceMean", "Relu", "Sigmoid", "Softmax", "Sqrt", "Sub", "Transpose"),
+        *("Add", "Cast", "Conv", "Div", "Gelu", "Gemm", "Identity", "LayerNormalization", "Max"),
+        *("Mul", "ReduceL2", "ReduceMean", "Relu", "Sigmoid", "Softmax", "Sqrt", "Sub"),
+        "Transpose",
     )
 )
 """Every operator that a graph may hold, all of them of ONNX's own standard set."""
@@ -134,14 +138,13 @@ def build(
 
 def _shape(network: Network, output: str) -> list[int | str]:
     """Of one output for one picture; a side that may vary has a name."""
-    if output == "logits":
-        return [network.num_classes]
-    if output == "embedding":
-        return [network.architecture.dims[-1]]
-    stage = int(output.removeprefix("stage_"))
+    width = network.width(output)
+    if output in ("logits", "embedding", "pre_logits"):
+        return [width]
+    stage = -1 if output == "tokens" else int(output.removeprefix("stage_"))
     sides = network.feature_sizes()
     named = (f"{output}_height", f"{output}_width")
-    return [*(sides[stage] if sides else named), network.architecture.dims[stage]]
+    return [*(sides[stage] if sides else named), width]
 
 
 @dataclass
@@ -224,7 +227,8 @@ class _Emitter:
         self.layer_norm = layer_norm
         self.outputs = outputs
         self.softmax = softmax
-        self.pooled = False  # whether what flows is vectors and no maps
+        self.pooled = False  # whether what flows is vectors, or maps with the channels last
+        self.channels = CHANNELS  # their axis
 
     def __call__(self, x: str, node: Folded) -> str:
         """The output of a step, from its input."""
@@ -313,7 +317,8 @@ class _Emitter:
         if name not in self.outputs:
             return x
         if not self.pooled:
-            graph.add("Transpose", graph.widened(x), name=name, perm=LAST)
+            y = self._scaled(x, node.affine)
+            graph.add("Transpose", graph.widened(y), name=name, perm=LAST)
         elif name == "logits":
             if self.softmax:
                 graph.add("Softmax", x, name=name, axis=1)
@@ -321,6 +326,24 @@ class _Emitter:
             graph.add("Identity", x, name=name)
         else:
             self._scaled(x, node.affine, name)
+        return x
+
+    def unit(self, x: str, node: Folded) -> str:
+        """Vectors at length 1."""
+        del node
+        length = self.graph.add("ReduceL2", x, self.graph.ints(1))
+        shortest = self.graph.constant(np.float32(SHORTEST))
+        return self.graph.add("Div", x, self.graph.add("Max", length, shortest))
+
+    def aside(self, x: str, node: Folded) -> str:
+        """What an output alone takes."""
+        y = self.graph.add("Transpose", self.graph.widened(x), perm=LAST)
+        before = self.pooled, self.channels
+        self.pooled, self.channels = True, [3]
+        with self.graph.wide():
+            for each in node.branch:
+                y = self(y, each)
+        self.pooled, self.channels = before
         return x
 
     def residual(self, x: str, node: Folded) -> str:
@@ -338,7 +361,7 @@ class _Emitter:
         return self.graph.add("LayerNormalization", x, *names, axis=-1, epsilon=norm.epsilon)
 
     def _reduced(self, x: str, epsilon: float) -> str:
-        graph, axes = self.graph, self.graph.ints(*CHANNELS)
+        graph, axes = self.graph, self.graph.ints(*self.channels)
         centred = graph.add("Sub", x, graph.add("ReduceMean", x, axes))
         variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes)
         deviation = graph.add(
@@ -348,7 +371,7 @@ class _Emitter:
 
     def _power_norm(self, x: str, norm: Norm) -> str:
         """RMS and simple norms, which divide without subtracting the mean."""
-        graph, axes, y = self.graph, self.graph.ints(*CHANNELS), x
+        graph, axes, y = self.graph, self.graph.ints(*self.channels), x
         if norm.kind == "simple":
             y = graph.add("Sub", x, graph.add("ReduceMean", x, axes))
         power = graph.add("ReduceMean", graph.add("Mul", y, y), axes)
@@ -397,6 +420,7 @@ class _Emitter:
 
 EMITTERS: dict[type, Callable[[_Emitter, str, Folded], str]] = {
     Activation: _Emitter.activation,
+    Aside: _Emitter.aside,
     Conv: _Emitter.conv,
     Depthwise: _Emitter.depthwise,
     GRN: _Emitter.grn,
@@ -405,4 +429,5 @@ EMITTERS: dict[type, Callable[[_Emitter, str, Folded], str]] = {
     Pool: _Emitter.pool,
     Residual: _Emitter.residual,
     Tap: _Emitter.tap,
+    Unit: _Emitter.unit,
 }

@@ -27,6 +27,7 @@ from convnext.architecture import (
     GRN,
     GRN_EPSILON,
     Activation,
+    Aside,
     Conv,
     Depthwise,
     Norm,
@@ -34,6 +35,7 @@ from convnext.architecture import (
     Pool,
     Residual,
     Tap,
+    Unit,
 )
 from convnext.architecture import Linear as LinearStep
 from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
@@ -43,6 +45,7 @@ from convnext.graphs.untracked_openvino import op, ov
 __all__ = ["Product", "build", "product"]
 
 CHANNELS, PLACES = [1], [2, 3]  # of NCHW
+SHORTEST = 1e-12  # a vector that is divided by its length, as in PyTorch
 
 Node = Any
 Product = Callable[[Node, Linear, str], Node]
@@ -192,6 +195,19 @@ class _Emitter:
         self.taps[node.step.name] = y if self.pooled else op.transpose(y, _ints(0, 2, 3, 1))
         return x
 
+    def unit(self, x: Node, node: Folded) -> Node:
+        """Vectors at length 1."""
+        del node
+        return op.normalize_l2(x, _ints(1), SHORTEST**2, "max")
+
+    def aside(self, x: Node, node: Folded) -> Node:
+        """What an output alone takes."""
+        y, before = x, dict(self.factors)
+        for each in node.branch:
+            y = self(y, each)
+        self.factors = before  # the same norm behind the pooling has none
+        return x
+
     def residual(self, x: Node, node: Folded) -> Node:
         """A branch and the skip around it."""
         y = x
@@ -219,6 +235,7 @@ class _Emitter:
 
 EMITTERS: dict[type, Callable[[_Emitter, Node, Folded], Node]] = {
     Activation: _Emitter.activation,
+    Aside: _Emitter.aside,
     Conv: _Emitter.conv,
     Depthwise: _Emitter.depthwise,
     GRN: _Emitter.grn,
@@ -227,6 +244,7 @@ EMITTERS: dict[type, Callable[[_Emitter, Node, Folded], Node]] = {
     Pool: _Emitter.pool,
     Residual: _Emitter.residual,
     Tap: _Emitter.tap,
+    Unit: _Emitter.unit,
 }
 
 ACTIVATIONS: dict[str, Callable[[Node], Node]] = {

@@ -9,7 +9,8 @@ likewise. Everything is channels last. Layers have stable names, the same for ev
            -> downsample_1_norm -> downsample_1_conv -> stage_1_block_0 ... -> stage_1
            -> ... -> stage_3 -> [map_norm] -> head_pool -> [head_norm] -> [head_hidden] -> head
 
-`model.get_layer("stage_2").output` is the third feature map, whatever the architecture.
+`model.get_layer("stage_2").output` is the third feature map, whatever the architecture, and
+`with_outputs` gives a model with any outputs.
 
 This file knows nothing of files, foreign names, pictures or optimizers.
 
@@ -46,6 +47,7 @@ __all__ = [
     "normalize_pixels",
     "output_norm",
     "pool",
+    "with_outputs",
 ]
 
 
@@ -187,12 +189,12 @@ def classify(
     init_scale: float = 1.0,
     drop_rate: float = 0.0,
 ) -> Any:
-    """The vector to classes, with the hidden layer in between if the architecture has one.
+    """The vector to classes, if any, behind the hidden layer if the architecture has one.
 
     Args:
         x: The vector `(batch, dim)`.
         architecture: Whether there is a hidden layer.
-        num_classes: Width of the classifier.
+        num_classes: Width of the classifier; 0 for none.
         activation: Of the classifier; None for logits.
         init_scale: Multiplies the classifier's initial weights.
         drop_rate: Probability with which training drops each number that is classified.
@@ -201,7 +203,7 @@ def classify(
         x = dense(architecture.head_hidden, "head_hidden", "gelu")(x)
     if drop_rate:
         x = keras.layers.Dropout(drop_rate, name="head_drop", dtype=_head_dtype())(x)
-    return dense(num_classes, "head", activation, init_scale)(x)
+    return dense(num_classes, "head", activation, init_scale)(x) if num_classes else x
 
 
 def dense(width: int, name: str, activation: Any, scale: float = 1.0) -> keras.Layer:
@@ -247,6 +249,40 @@ def build_model(  # noqa: PLR0913
     elif pooling is not None:
         x = pool(x, architecture, pooling)
     return keras.Model(inputs, x, name=name or architecture.name)
+
+
+def with_outputs(
+    model: keras.Model, outputs: str | Sequence[str], *, clip: bool = False
+) -> keras.Model:
+    """The same network, its layers shared, with outputs that `convnext.graphs.network` describes.
+
+    Args:
+        model: A model of ours that has the layers for them; its own activation stays on the logits.
+        outputs: Their names; a single one, not in a list, is not answered in a list.
+        clip: Whether the head gives CLIP's vectors, which are the embedding then.
+
+    Example:
+        >>> from convnext.architecture import ARCHITECTURES
+        >>> model = build_model(ARCHITECTURES["test_v2"], input_shape=(64, 64, 3))
+        >>> with_outputs(model, "tokens").output_shape
+        (None, 2, 2, 32)
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    last = "head_norm" if "head_norm" in layers else "head_pool"
+    names = {"logits": "head", "embedding": last, "pre_logits": "head_hidden", "tokens": "map_norm"}
+    if "head_hidden" not in layers:
+        names["pre_logits"] = last
+
+    def output(name: str) -> Any:
+        if name == "embedding" and clip:
+            return keras.layers.UnitNormalization(name="unit", dtype="float32")(output("logits"))
+        if name == "tokens" and "head_norm" in layers:
+            stages = [each for each in layers if each.startswith("stage_") and "block" not in each]
+            return layers["head_norm"](layers[max(stages)].output)
+        return layers[names.get(name, name)].output
+
+    found = output(outputs) if isinstance(outputs, str) else [output(name) for name in outputs]
+    return keras.Model(model.input, found, name=model.name)
 
 
 def feature_maps(model: keras.Model, stages: Sequence[int] = ()) -> keras.Model:

@@ -98,7 +98,7 @@ class RunOptions:
             architecture=session.variant,
             preprocess=session.preprocess,
             labels=session.labels,
-            width=session.variant.dims[-1],
+            width=session.vector_width,
             root=str(Path.cwd()),
             engine=session.engine_name,
             precision=session.options.precision,

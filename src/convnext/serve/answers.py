@@ -98,7 +98,7 @@ def _described(slot: Slot) -> dict[str, Any]:
         "precision": slot.served.engine.precision,
         "size": model.preprocess.size,
         "classes": model.num_classes,
-        "vector": model.variant.dims[-1] if "embed" in slot.served.answers else 0,
+        "vector": model.vector_width if "embed" in slot.served.answers else 0,
         "answers": slot.served.answers,
         "load_seconds": round(slot.served.seconds, 3),
     }
@@ -137,7 +137,7 @@ async def embed(service: Service, request: Request) -> Response:
     async with service.accepted(request, EMBED_OPTIONS) as (served, pictures, options, deadline):
         results = await service.results(served, "embed", pictures, deadline)
         rows = (_row(o, lambda o: {"vector": _vector(o, options)}) for o in results)
-        numbers = served.model.variant.dims[-1] * len(results)
+        numbers = served.model.vector_width * len(results)
         return await service.written(numbers, deadline, lambda: _answer(served, rows, begun))
 
 

@@ -108,7 +108,7 @@ async def model_metadata(service: Service, request: Request) -> Response:
 
 def _outputs(served: ServedModel) -> dict[str, int]:
     model = served.model
-    widths = {"logits": model.num_classes, "embedding": model.variant.dims[-1]}
+    widths = {"logits": model.num_classes, "embedding": model.vector_width}
     return {name: width for name, width in widths.items() if KINDS[name] in served.answers}
 
 

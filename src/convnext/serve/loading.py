@@ -95,7 +95,7 @@ def load(spec: ModelSpec, settings: Settings, threads: int | None) -> Session:
         labels=settings.labels,
     ) as session:
         _ = session.labels  # raises now if they are wrong
-        there = set(session.network.outputs)
+        there = set(session.network.outputs) - (set() if session.num_classes else {"logits"})
         kinds = [kind for kind in settings.answers if there.issuperset(OUTPUTS[kind])]
         if not kinds:
             raise ArgumentError(

@@ -1,14 +1,14 @@
 """What the JSON files say that other libraries put beside their weights.
 
 timm writes `config.json` with the architecture's name and the recipe; transformers writes
-`config.json` and `preprocessor_config.json`. What they leave to their library's defaults is filled
-in here. It opens no weights.
+`config.json` and `preprocessor_config.json`; open_clip writes `open_clip_config.json`. What they
+leave to their library's defaults is filled in here. It opens no weights.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from convnext.architecture import (
     checked_strides,
 )
 from convnext.errors import ConvNeXtError, WeightsFileError, WeightsMismatchError
-from convnext.images.recipe import Preprocess
+from convnext.images.recipe import NORMALISATIONS, Preprocess
+from convnext.weights.catalog import CHECKPOINTS
 from convnext.weights.info import WeightsInfo, checked_preprocess
 
 __all__ = ["CONFIG", "Beside", "companions", "read_beside"]
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+OPEN_CLIP = "open_clip_config.json"
 MAX_BYTES = 16 << 20
 SQUASHED_FROM = 384  # transformers' processor warps pictures from this side on
 
@@ -102,6 +104,9 @@ def companions(config: Path) -> tuple[str, ...]:
     return (PROCESSOR,) if "model_type" in content else ()
 
 
+_Found = Beside | None
+
+
 def read_beside(weights: Path) -> Beside:
     """What the files beside a weights file, or in a folder of weights, say of it.
 
@@ -109,20 +114,27 @@ def read_beside(weights: Path) -> Beside:
         WeightsFileError: One is about a ConvNeXt and cannot be understood.
     """
     folder = weights if weights.is_dir() else weights.parent
-    config = _read(folder / CONFIG)
-    if config is None:
-        return Beside()
+    said = _understood(folder / CONFIG, _of_config)
+    return said or _understood(folder / OPEN_CLIP, _open_clip) or Beside()
+
+
+def _understood(path: Path, reader: Callable[[dict[str, Any], Path], _Found]) -> _Found:
+    config = _read(path)
     try:
-        if str(config.get("architecture", "")).partition(".")[0] in ARCHITECTURES:
-            return _timm(config)
-        if config.get("model_type") in ("convnext", "convnextv2"):
-            return _transformers(config, _read(folder / PROCESSOR))
-    except (ConvNeXtError, LookupError, TypeError, ValueError) as error:
+        return None if config is None else reader(config, path)
+    except (ConvNeXtError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise WeightsFileError(
-            f"{folder / CONFIG} cannot be understood: {error} Mend it, or name the architecture "
-            "yourself and move the file away."
+            f"{path} cannot be understood: {error} Mend it, or name the architecture yourself and "
+            "move the file away."
         ) from error
-    return Beside()
+
+
+def _of_config(config: dict[str, Any], path: Path) -> _Found:
+    if str(config.get("architecture", "")).partition(".")[0] in ARCHITECTURES:
+        return _timm(config)
+    if config.get("model_type") in ("convnext", "convnextv2"):
+        return _transformers(config, _read(path.with_name(PROCESSOR)))
+    return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -153,6 +165,7 @@ def _timm(config: Mapping[str, Any]) -> Beside:
     architecture = replace(known, **{k: v for k, v in traits.items() if v is not None})
     if architecture.activation not in ACTIVATIONS:
         raise ValueError(f"the activation {architecture.activation!r} is none of {ACTIVATIONS}.")
+    published = CHECKPOINTS.get(f"{known.name}.{cfg.get('tag')}")
     labels = config.get("label_names") or cfg.get("label_names") or ()
     words = config.get("label_descriptions") or {}  # of WordNet's ids
     return Beside(
@@ -161,6 +174,7 @@ def _timm(config: Mapping[str, Any]) -> Beside:
             labels=tuple(words.get(label, label) for label in labels) or None,
             licence=cfg.get("license"),
             preprocess=_timm_recipe(cfg) if "mean" in cfg and "std" in cfg else None,
+            task=published.task if published else None,
         ),
         config.get("num_classes"),
     )
@@ -178,6 +192,29 @@ def _timm_recipe(cfg: Mapping[str, Any]) -> Preprocess:
             "std": cfg["std"],
         }
     )
+
+
+def _open_clip(config: dict[str, Any], path: Path) -> _Found:
+    del path
+    tower, recipe = config["model_cfg"]["vision_cfg"], config.get("preprocess_cfg") or {}
+    known = ARCHITECTURES.get(str(tower.get("timm_model_name")))
+    if known is None:
+        return None
+    if tower.get("timm_proj", "linear") == "mlp":
+        known = replace(known, head_hidden=2 * config["model_cfg"]["embed_dim"])
+    alike = (row for row in ARCHITECTURES.values() if row.same_traits(known))
+    mean, std = NORMALISATIONS["clip"]
+    size = recipe.get("size") or tower.get("image_size", 224)
+    preprocess = {
+        "size": size if isinstance(size, int) else size[0],
+        "crop_fraction": 1.0,
+        "mode": {"shortest": "crop", "squash": "squash"}[recipe.get("resize_mode", "shortest")],
+        "interpolation": recipe.get("interpolation", "bicubic"),
+        "mean": recipe.get("mean", mean),
+        "std": recipe.get("std", std),
+    }
+    info = WeightsInfo(preprocess=checked_preprocess(preprocess), task="clip")
+    return Beside(next(alike, known), info)
 
 
 def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any] | None) -> Beside:

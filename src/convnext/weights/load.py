@@ -177,7 +177,8 @@ def read_weights(
             there = _named(file)
             beside = read_beside(path) if row is None else Beside()
             found = _recognised(there, layout, told or row or stated_in(file.metadata), beside)
-            info = info or _own_info(file, beside.info, found.num_classes)
+            found.check_twins(there)
+            info = info or _own_info(file, beside.info, found)
         if info.notice:
             _announce(info.notice, restricted=forbids_commerce(info.licence))
         tensors = {
@@ -230,12 +231,14 @@ def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
     return named
 
 
-def _own_info(file: WeightsFile, beside: WeightsInfo, num_classes: int) -> WeightsInfo:
+def _own_info(file: WeightsFile, beside: WeightsInfo, found: Recognised) -> WeightsInfo:
     """What the file says about itself, and what else is said beside it."""
     own = WeightsInfo.from_metadata(file.metadata)
     missing = {f.name: getattr(beside, f.name) for f in fields(own) if getattr(own, f.name) is None}
     info = replace(own, **missing)
-    check_labels(info, num_classes)
+    if info.task is None and found.num_classes:
+        info = replace(info, task=get_layout(found.layout).task)
+    check_labels(info, found.num_classes)
     return info
 
 
@@ -358,8 +361,11 @@ class LoadReport:
 
     def __str__(self) -> str:
         filled, fresh, unused = self.fit.filled, self.fit.fresh, self.fit.unused
+        kind = self.found.kind
+        if self.info.task == "clip" and self.found.num_classes:
+            kind = f"CLIP's image tower, vectors of {self.found.num_classes} numbers"
         lines = [
-            f"{self.found.variant.name}, {self.found.kind}, from {self.source} (layout "
+            f"{self.found.variant.name}, {kind}, from {self.source} (layout "
             f"{self.found.layout}): {len(filled)} tensors loaded."
         ]
         if fresh:
@@ -367,7 +373,7 @@ class LoadReport:
         if unused:
             lines.append(f"Left in the file: {_listed(unused)}.")
         if self.found.ignored:
-            lines.append(f"Passed over as no weights: {_listed(self.found.ignored)}.")
+            lines.append(f"Passed over as no part of it: {_listed(self.found.ignored)}.")
         if self.info.notice:
             lines.append(self.info.notice)
         return "\n".join(lines)

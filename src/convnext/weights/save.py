@@ -200,7 +200,7 @@ def _write(
             check=lambda file: _verify(file, ours, to.layout, bar.update),
         )
     dropped = not annotated and to.info != UNKNOWN
-    return SaveReport(path, to.found.architecture, to.layout, len(ours), total, to.info, dropped)
+    return SaveReport(path, to.found.architecture, to.layout, len(foreign), total, to.info, dropped)
 
 
 def _verify(

@@ -23,7 +23,10 @@ COMMANDS = next(
     for action in main.build_parser()._actions
     if isinstance(action, argparse._SubParsersAction)
 )
-FOREIGN = {"--nproc-per-node", "--dereference", "--hard-dereference", "--xla"}  # torchrun, tar, XLA
+FOREIGN = {  # of torchrun, tar, git, curl and XLA
+    *("--nproc-per-node", "--dereference", "--hard-dereference", "--porcelain", "--data-binary"),
+    "--xla_force_host_platform_device_count",
+}
 HEAVY = ("keras", "torch", "tensorflow", "jax")
 
 
@@ -210,6 +213,6 @@ def test_every_option_that_an_error_or_a_docstring_names_exists():
         if path.parent.name == "cli":
             text = path.read_text()
         else:
-            text = "\n".join(re.findall(r'"[^"\n]*"', path.read_text()))
-        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - FOREIGN
+            text = "\n".join(re.findall(r'"[^"\n]* [^"\n]*"', path.read_text()))
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", text)) - FOREIGN
         assert named <= known, path

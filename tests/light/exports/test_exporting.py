@@ -112,6 +112,8 @@ def test_other_outputs_and_resolutions(format, weights, tmp_path):
     np.testing.assert_allclose(run(path, batch), engine.predict(batch), atol=1e-4)
     convnext.export(weights, path, output="stage_1", resolution="any", overwrite=True)
     assert run(path, batch[:, :40]).shape == (1, 5, 8, 16)
+    convnext.export(weights, path, output="tokens", resolution="any", overwrite=True)
+    assert run(path, batch[:, :40]).shape == (1, 1, 2, 32)
 
 
 @pytest.mark.parametrize("format", RUN)
@@ -225,9 +227,10 @@ def test_weights_without_a_classifier_give_what_is_nearest(written, tmp_path):
 
 
 def test_a_process_of_its_own_is_told_everything(pixels, tmp_path, monkeypatch):
-    """Its arithmetic, too: shapes do not tell the epsilon and the activation of test_convnext."""
+    """Shapes do not tell the epsilon and the activation of test_convnext, nor what its head is."""
     arrays = random_weights(ARCHITECTURES["test_convnext"], num_classes=3)
-    path, info = tmp_path / "unusual.safetensors", WeightsInfo(preprocess=Preprocess(size=SIDE))
+    info = WeightsInfo(preprocess=Preprocess(size=SIDE), task="clip")
+    path = tmp_path / "unusual.safetensors"
     save_weights(arrays, path, architecture="test_convnext", info=info)
     in_tensorflow = {
         **formats.FORMATS,
@@ -238,7 +241,9 @@ def test_a_process_of_its_own_is_told_everything(pixels, tmp_path, monkeypatch):
     monkeypatch.setattr(process, "_run", lambda folder, _: process.main([str(folder)]))
     convnext.export(path, tmp_path / "a.onnx", with_preprocessing=True)
     answers = by_onnxruntime(tmp_path / "a.onnx", pixels)
-    np.testing.assert_allclose(answers, logits_of(path, pixels), rtol=0, atol=1e-5)
+    vectors = logits_of(path, pixels)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(answers, unit, rtol=0, atol=1e-5)
 
 
 def spoilt(monkeypatch, change):

@@ -13,6 +13,7 @@ from convnext.architecture import (
     GRN,
     PUBLISHED_STRIDES,
     Activation,
+    Aside,
     Conv,
     Depthwise,
     Linear,
@@ -21,6 +22,7 @@ from convnext.architecture import (
     Residual,
     Scale,
     Tap,
+    Unit,
 )
 from convnext.graphs.network import Network
 from convnext.images.recipe import Preprocess
@@ -48,6 +50,8 @@ ARCHITECTURES_HERE = {
     "rms": replace(V1, norm="rms"),
     "simple": replace(V1, norm="simple", head="norm_pool", activation="relu"),
     "rms_hidden": replace(CUSTOM, norm="rms", head_hidden=9),
+    "clip": V1,
+    "clip_hidden": replace(V1, head_hidden=14),
 }
 
 
@@ -69,7 +73,8 @@ def make_network(variant="test_v2", side=32, *, geometry=None, any_size=False, *
     arrays = {name: _random(rng, name, shape) for name, shape in shapes.items()} | edit
     tensors = {name: LazyTensor.from_array(array) for name, array in arrays.items()}
     found = recognise(shapes, "convnext", architecture)
-    weights = CanonicalWeights(tensors, found, WeightsInfo(), "weights in a test")
+    info = WeightsInfo(task="clip" if variant.startswith("clip") else None)
+    weights = CanonicalWeights(tensors, found, info, "weights in a test")
     recipe = Preprocess(size=side, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
     if any_size:
         return Network(weights, recipe, None, PUBLISHED_STRIDES)
@@ -164,6 +169,10 @@ def _follow(network, steps, x, results):  # noqa: C901
                 x = x * p(step, "gamma")
             case Pool():
                 x = x.mean((1, 2))
+            case Unit():
+                x = x / np.sqrt((x**2).sum(-1, keepdims=True))
+            case Aside():
+                _follow(network, step.branch, x, results)
             case Tap():
                 results[step.name] = x
     return x

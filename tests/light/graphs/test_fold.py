@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnext.architecture import Geometry, Norm, Residual
+from convnext.architecture import Aside, Geometry, Norm, Residual
 from convnext.errors import WeightsError
 from convnext.graphs.fold import folded, pixel_mean, steps_to
 
@@ -161,6 +161,10 @@ def test_what_outputs_do_not_need_is_not_read(oracle):
     steps = steps_to(network.steps, ("stage_1",))
     blocks = [step.name for step in steps if isinstance(step, Residual)]
     assert blocks == ["stage_0_block_0", "stage_1_block_0"]
+    aside = [isinstance(step, Aside) for step in network.steps]
+    assert aside.count(True) == 1
+    kept = [step for step in network.steps if not isinstance(step, Aside)]
+    assert steps_to(network.steps, ("logits",)) == kept
 
 
 @given(st.floats(-1e4, 1e4), st.floats(0.01, 1e3))

@@ -10,6 +10,7 @@ from convnext.errors import ArgumentError
     [
         ({}, "logits"),
         ({"num_classes": 0}, "embedding"),
+        ({"num_classes": 0, "traits": {"head_hidden": 9}}, "pre_logits"),
         ({"num_classes": 0, "traits": {"head": "none"}}, "stage_3"),
     ],
 )
@@ -20,3 +21,19 @@ def test_what_is_nearest_to_logits_is_given_by_default(oracle, options, output):
     if output != "logits":
         with pytest.raises(ArgumentError, match="has no output"):
             network.check_outputs(("logits",))
+
+
+def test_what_there_is_no_output_for_is_said(oracle):
+    with pytest.raises(ArgumentError, match=r"no output 'pre_logits'.*no hidden layer before"):
+        oracle.network("test_v1").check_outputs(("logits", "pre_logits"))
+    bare = oracle.network("test_v1", num_classes=0, traits={"head": "none"})
+    with pytest.raises(ArgumentError, match=r"no output 'tokens'.*which is not there"):
+        bare.check_outputs(("tokens",))
+
+
+def test_vectors_to_compare_with_those_of_texts(oracle):
+    linear, hidden = oracle.network("clip"), oracle.network("clip_hidden")
+    assert [linear.width(name) for name in ("logits", "embedding", "pre_logits")] == [7, 7, 32]
+    assert hidden.width("pre_logits") == 14
+    assert linear.default_output == hidden.default_output == "embedding"
+    assert [oracle.network("test_v1").width(name) for name in ("embedding", "tokens")] == [32, 32]

@@ -7,7 +7,6 @@ ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from convnext.errors import ArgumentError  # noqa: E402
-from convnext.graphs.network import OUTPUTS  # noqa: E402
 from convnext.graphs.onnx import build  # noqa: E402
 
 
@@ -36,8 +35,8 @@ def test_every_output_of_every_variant(oracle, side):
     for variant in oracle.variants:
         network = oracle.network(variant, side)
         pictures = oracle.pictures(network)
-        ours = answers(build(network, OUTPUTS), pictures)
-        assert tuple(ours) == OUTPUTS
+        ours = answers(build(network, network.outputs), pictures)
+        assert tuple(ours) == network.outputs
         close(ours, oracle.answers(network, pictures))
 
 
@@ -81,7 +80,8 @@ def test_no_classifier_and_no_head(oracle):
 
 
 def test_large_weights_stay_outside_and_the_graph_is_valid(oracle):
-    graph = build(oracle.network("test_v1"), OUTPUTS)
+    network = oracle.network("test_v1")
+    graph = build(network, network.outputs)
     assert len(graph.model.SerializeToString()) < 100_000
     assert all(array.nbytes >= 1024 for array in graph.weights.values())
     for tensor in graph.model.graph.initializer:

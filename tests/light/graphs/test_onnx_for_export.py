@@ -9,7 +9,6 @@ onnx = pytest.importorskip("onnx")
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 from convnext.errors import WeightsError  # noqa: E402
-from convnext.graphs.network import OUTPUTS  # noqa: E402
 from convnext.graphs.onnx import OPERATORS, build  # noqa: E402
 
 
@@ -66,7 +65,7 @@ def test_every_output_of_every_variant(oracle, side):
     for variant in oracle.variants:
         network = oracle.network(variant, side)
         pictures = oracle.pictures(network)
-        model = whole(build(network, OUTPUTS, layer_norm=True))
+        model = whole(build(network, network.outputs, layer_norm=True))
         close(answers(model, pictures), oracle.answers(network, pictures))
 
 
@@ -87,7 +86,12 @@ def test_norms_are_native_operators_are_standard_and_nothing_is_turned_twice(
     for variant in ("test_v1", "test_v2", "custom"):
         network = oracle.network(variant, side)
         graph = build(
-            network, OUTPUTS, input=input, layer_norm=True, softmax=True, precision=precision
+            network,
+            network.outputs,
+            input=input,
+            layer_norm=True,
+            softmax=True,
+            precision=precision,
         )
         model = whole(graph)
         onnx.checker.check_model(model, full_check=True)
@@ -95,7 +99,7 @@ def test_norms_are_native_operators_are_standard_and_nothing_is_turned_twice(
         assert {(opset.domain, opset.version >= 17) for opset in model.opset_import} == {("", True)}
         norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
         depths = network.variant.depths
-        assert len(norms) == 1 + 3 + sum(depths) + 1  # stem, downsamplings, blocks, head
+        assert len(norms) == 1 + 3 + sum(depths) + 2  # stem, downsamplings, blocks, tokens, head
         for node in norms:
             assert {a.name: a.i for a in node.attribute}["axis"] == -1
         assert cancelling(model) == []
@@ -128,7 +132,7 @@ def test_half_precision_is_close_in_onnx_runtime(oracle):
     for variant in oracle.variants:
         network = oracle.network(variant, 32)
         pictures = oracle.pictures(network)
-        graph = build(network, OUTPUTS, precision="float16")
+        graph = build(network, network.outputs, precision="float16")
         halves = [a for a in graph.weights.values() if a.dtype == np.float16]
         assert len(halves) > len(graph.weights) / 2
         close(answers(whole(graph), pictures), oracle.answers(network, pictures), 1e-2)

@@ -7,7 +7,6 @@ untracked = pytest.importorskip("convnext.graphs.untracked_openvino")
 
 from convnext.architecture import Geometry  # noqa: E402
 from convnext.errors import ArgumentError  # noqa: E402
-from convnext.graphs.network import OUTPUTS  # noqa: E402
 from convnext.graphs.openvino import build, product  # noqa: E402
 
 
@@ -30,8 +29,8 @@ def test_every_output_of_every_variant(oracle, side):
     for variant in oracle.variants:
         network = oracle.network(variant, side)
         pictures = oracle.pictures(network)
-        ours = answers(build(network, OUTPUTS), pictures)
-        assert tuple(ours) == OUTPUTS
+        ours = answers(build(network, network.outputs), pictures)
+        assert tuple(ours) == network.outputs
         close(ours, oracle.answers(network, pictures))
 
 
@@ -40,7 +39,7 @@ def test_dilated_convolutions(oracle, dilations):
     strides = (4, *(2 if dilation == 1 else 1 for dilation in dilations[1:]))
     network = oracle.network("test_v2", 48, geometry=Geometry(strides, dilations))
     pictures = oracle.pictures(network)
-    close(answers(build(network, OUTPUTS), pictures), oracle.answers(network, pictures))
+    close(answers(build(network, network.outputs), pictures), oracle.answers(network, pictures))
 
 
 def test_any_size_and_any_number(oracle):

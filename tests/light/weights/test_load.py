@@ -1,7 +1,8 @@
 """Loading: any file or name into anything with variables, all of it or nothing."""
 
+import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,13 @@ from convnext.architecture import VARIANTS
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
+    WeightsFileError,
     WeightsMismatchError,
     WeightsUnavailableError,
 )
+from convnext.images.recipe import NORMALISATIONS, Preprocess
 from convnext.weights import load
+from convnext.weights.beside import Beside, read_beside
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.catalog import get_checkpoint
 from convnext.weights.download import Fetched
@@ -143,7 +147,7 @@ def test_a_report_tells_what_was_passed_over_and_the_licence(tmp_path, weights):
     path = write(tmp_path / "w.safetensors", weights | state, metadata=info.to_metadata())
     report = load_weights(model_of(variables_of(parameter_shapes(V1, 5))), path)
     assert report.info == info
-    assert "Passed over as no weights: optimizer.state.0.exp_avg, " in str(report)
+    assert "Passed over as no part of it: optimizer.state.0.exp_avg, " in str(report)
     assert "and 2 more.\nLicence of the weights: CC-BY-NC-4.0." in str(report)
 
 
@@ -282,3 +286,38 @@ def test_what_keras_saved_of_our_models(tmp_path, name, file):
         assert read.tensors.keys() == variables.keys()
         for name, tensor in read.tensors.items():
             np.testing.assert_array_equal(tensor.read(), variables[name].numpy(), err_msg=name)
+
+
+def beside(folder, name, content):
+    (folder / name).write_text(json.dumps(content))
+    return read_beside(folder)
+
+
+def test_what_open_clip_says_beside_a_file(tmp_path):
+    tower = {"timm_model_name": "convnext_large", "timm_proj": "mlp", "image_size": 320}
+    config = {"model_cfg": {"embed_dim": 768, "vision_cfg": tower}}
+    found = beside(tmp_path, "open_clip_config.json", config)
+    assert found.architecture == VARIANTS["convnext_large_mlp"]
+    mean, std = NORMALISATIONS["clip"]
+    recipe = Preprocess(320, crop_fraction=1.0, mean=mean, std=std)
+    assert found.info == WeightsInfo(preprocess=recipe, task="clip")
+    tower |= {"timm_model_name": "convnext_xxlarge", "timm_proj": "linear"}
+    own = {"size": [256, 256], "resize_mode": "squash", "interpolation": "bilinear"}
+    found = beside(tmp_path, "open_clip_config.json", config | {"preprocess_cfg": own})
+    assert found.architecture == VARIANTS["convnext_xxlarge"]
+    assert found.info.preprocess == replace(
+        recipe, size=256, mode="squash", interpolation="bilinear"
+    )
+    with pytest.raises(WeightsFileError, match=r"open_clip_config\.json cannot be .*longest"):
+        beside(
+            tmp_path,
+            "open_clip_config.json",
+            config | {"preprocess_cfg": {"resize_mode": "longest"}},
+        )
+    tower["timm_model_name"] = "vit_base_patch16_224"
+    assert beside(tmp_path, "open_clip_config.json", config) == Beside()
+
+
+def test_timms_config_says_what_its_published_weights_are_for(tmp_path):
+    config = {"architecture": "convnext_base", "pretrained_cfg": {"tag": "clip_laion2b"}}
+    assert beside(tmp_path, "config.json", config).info.task == "clip"

@@ -35,6 +35,7 @@ Layout = Literal[
     "mmpretrain",
     "open_clip",
     "dinov3",
+    "dinov3_facebook",
 ]
 LabelSet = Literal["imagenet-1k", "imagenet-12k", "imagenet-22k"]
 Task = Literal["classification", "embedding", "clip", "encoder"]

@@ -51,7 +51,7 @@ def distilled_rows() -> Iterator[Checkpoint]:
             (
                 timm_file(name),
                 HubFile("dinov3", repo, "model.safetensors"),
-                Url("facebook", f"{DINOV3}{model}/{file}-{digest}.pth", digest),
+                Url("dinov3_facebook", f"{DINOV3}{model}/{file}-{digest}.pth", digest),
             ),
             (model, file, f"{file}.pth"),
         )
@@ -64,7 +64,7 @@ def distilled_rows() -> Iterator[Checkpoint]:
             _EUPE_RECIPE,
             "FAIR Noncommercial Research License",
             "facebookresearch/EUPE",
-            (timm_file(name), HubFile("facebook", f"facebook/{file}", f"{file}.pt")),
+            (timm_file(name), HubFile("dinov3_facebook", f"facebook/{file}", f"{file}.pt")),
             (f"eupe_convnext_{size}", file, f"{file}.pt"),
         )
     yield Checkpoint(

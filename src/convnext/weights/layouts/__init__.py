@@ -8,6 +8,8 @@ middle. Arrays become views where NumPy has one. Nothing here opens a file or kn
     fcmae                what the authors' FCMAE pretraining writes, sparse
     huggingface          transformers, classifiers and backbones
     dinov3               transformers' DINOv3ConvNext, V1
+    dinov3_facebook      the authors' DINOv3 and EUPE, V1
+    open_clip            open_clip's CLIP with a ConvNeXt, the image tower
     timm                 timm
     torchvision          torchvision, V1
     mmpretrain           mmpretrain, and the backbones of OpenMMLab 2
@@ -20,10 +22,14 @@ middle. Arrays become views where NumPy has one. Nothing here opens a file or kn
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
 
 from convnext.architecture import Architecture, Arithmetic, Shape
 from convnext.errors import ArgumentError, UnknownNameError
-from convnext.weights.layouts.dinov3 import DINOV3
+from convnext.weights.files import LazyTensor
+from convnext.weights.layouts.dinov3 import DINOV3, DINOV3_FACEBOOK
 from convnext.weights.layouts.facebook import FACEBOOK
 from convnext.weights.layouts.fcmae import FCMAE
 from convnext.weights.layouts.huggingface import HUGGINGFACE
@@ -32,6 +38,7 @@ from convnext.weights.layouts.kecam import KECAM
 from convnext.weights.layouts.keras_applications import KERAS_APPLICATIONS
 from convnext.weights.layouts.mmpretrain import MMPRETRAIN
 from convnext.weights.layouts.moves import Tensor, moved
+from convnext.weights.layouts.open_clip import OPEN_CLIP
 from convnext.weights.layouts.own import OWN
 from convnext.weights.layouts.recognition import Recognised
 from convnext.weights.layouts.recognition import recognise as _recognise
@@ -55,11 +62,13 @@ LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         OWN,
+        DINOV3_FACEBOOK,
         FACEBOOK,
         ISOTROPIC,
         FCMAE,
         HUGGINGFACE,
         DINOV3,
+        OPEN_CLIP,
         TIMM,
         TORCHVISION,
         MMPRETRAIN,
@@ -107,8 +116,10 @@ def to_canonical(
         told: See `recognise`.
     """
     shapes = {name: tuple(array.shape) for name, array in foreign.items()}
-    sources = recognise(shapes, layout, told).sources
-    return {name: moved(source.move.read, foreign[source.name]) for name, source in sources.items()}
+    found = recognise(shapes, layout, told)
+    found.check_twins(foreign)
+    sources = found.sources.items()
+    return {name: moved(source.move.read, foreign[source.name]) for name, source in sources}
 
 
 def to_foreign(
@@ -126,11 +137,26 @@ def to_foreign(
             otherwise.
     """
     rows = foreign_rows(canonical, layout, architecture)
-    return {row.foreign: moved(row.move.write, canonical[name]) for name, row in rows.items()}
+    to = get_layout(layout)
+    _check_fit(canonical, rows, to)
+    named = {row.foreign: moved(row.move.write, canonical[name]) for name, row in rows.items()}
+    return named | {twin: named[name] for twin, name in to.twins.items() if name in named}
+
+
+def _check_fit(ours: Mapping[str, Any], rows: Mapping[str, Row], to: Layout) -> None:
+    """Refuse tensors that a layout's library cannot hold."""
+    misfit = to.misfit(ours) if to.misfit else None
+    lost = [name for name in ours if name not in rows and np.any(LazyTensor.of(ours[name]).read())]
+    if lost:
+        misfit = f"its network has no {lost[0]}, and this one is not zero."
+    if misfit:
+        raise ArgumentError(
+            f"These weights cannot be written in the layout {to.name!r} ({to.about}): {misfit}"
+        )
 
 
 def foreign_rows(names: Collection[str], layout: str, architecture: Architecture) -> dict[str, Row]:
-    """How a layout spells each of these canonical names of an architecture.
+    """How a layout spells each of these canonical names of an architecture; not what it implies.
 
     Raises:
         ArgumentError: The layout cannot be written, has no name for one of them, or its library
@@ -151,7 +177,7 @@ def foreign_rows(names: Collection[str], layout: str, architecture: Architecture
             f"{architecture.name} cannot be written in the layout {layout!r} ({to.about}).{about} "
             f"Layouts that can be written: {allowed}."
         )
-    found = {name: spelled[name] for name in names}
+    found = {name: spelled[name] for name in names if not spelled[name].implied}
     if len({row.foreign for row in found.values()}) < len(found):
         raise ArgumentError(
             f"{architecture.name} cannot be written in the layout {layout!r}: it has one name for "

@@ -1,13 +1,18 @@
-"""The names of transformers' `DINOv3ConvNext*`: a V1 encoder, and the norm that its tokens share.
+"""The names of DINOv3's networks, and EUPE's: a V1 encoder, and the norm that its tokens share.
 
-All but that norm stands under `model.`; older files have no prefix.
+In transformers all but that norm stands under `model.`; older files have no prefix. The authors'
+own files have the names of ConvNeXt's authors and hold the norm twice, as one of four `norms` too.
+EUPE's may hold projectors besides, of which its training alone makes use.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from dataclasses import replace
 
 from convnext.architecture import Architecture
+from convnext.weights.layouts.facebook import FACEBOOK
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
@@ -18,7 +23,7 @@ from convnext.weights.layouts.table import (
     torch_norm,
 )
 
-__all__ = ["DINOV3"]
+__all__ = ["DINOV3", "DINOV3_FACEBOOK"]
 
 STAGE_FOREIGN = "{p}stages.{i}"
 BLOCK_FOREIGN = f"{STAGE_FOREIGN}.layers.{{j}}"
@@ -46,4 +51,34 @@ DINOV3 = Layout(
         Row(f"{BLOCK_FOREIGN}.gamma", f"{BLOCK}.layer_scale.gamma"),
         *torch_norm("layer_norm", "head_norm"),
     ),
+)
+
+ROWS = tuple(
+    row
+    for row in FACEBOOK.rows
+    if not row.canonical.startswith(("feature_", "head.", f"{BLOCK}.grn."))
+)
+NORM, TWIN = "norm.", "norms.3."
+
+
+def _rows_in(names: Collection[str]) -> tuple[Row, ...]:
+    """Whoever saves a tensor once may keep either of its names."""
+    if f"{NORM}weight" in names:
+        return ROWS
+    return tuple(
+        replace(row, foreign=TWIN + row.foreign.removeprefix(NORM))
+        if row.foreign.startswith(NORM)
+        else row
+        for row in ROWS
+    )
+
+
+DINOV3_FACEBOOK = Layout(
+    "dinov3_facebook",
+    "the authors' DINOv3 and EUPE (.pth, .pt)",
+    rows=ROWS,
+    rows_in=_rows_in,
+    mark=f"{TWIN}weight",
+    twins={f"{TWIN}{name}": f"{NORM}{name}" for name in ("weight", "bias")},
+    extras=re.compile(r"(projectors|norms\.[0-2])\..*"),
 )

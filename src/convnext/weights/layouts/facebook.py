@@ -7,6 +7,8 @@ backbones, which have no head but a norm after each stage.
 
 from __future__ import annotations
 
+import re
+
 from convnext.weights.layouts.moves import vector
 from convnext.weights.layouts.table import (
     BLOCK,
@@ -39,6 +41,7 @@ FACEBOOK = Layout(
     "facebook",
     "the authors' checkpoints (.pth, .pt), V1 and V2",
     nested_under="model",
+    extras=re.compile(r"projectors\..*"),  # EUPE's, where a file has dropped its second norm
     rows=(
         *torch_conv("downsample_layers.0.0", "stem_conv"),
         *torch_norm("downsample_layers.0.1", "stem_norm"),

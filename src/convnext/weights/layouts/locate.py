@@ -57,6 +57,7 @@ def locate(shapes: Mapping[str, Shape], layout: Layout) -> Located | None:
         and ((prefix := name.removesuffix(stem)) == "" or prefix.endswith(layout.boundary))
         and prefix + block in there
     ]
+    prefixes = [prefix for prefix in prefixes if not layout.mark or prefix + layout.mark in there]
     if not prefixes:
         return None
     prefix = _choose(prefixes)
@@ -66,7 +67,7 @@ def locate(shapes: Mapping[str, Shape], layout: Layout) -> Located | None:
     ignored = []
     for name, original in pairs:
         relative = next(name.removeprefix(start) for start in starts if name.startswith(start))
-        if name.startswith(copies) or _is_known_extra(relative, prefix):
+        if name.startswith(copies) or _is_known_extra(relative, prefix, layout.extras):
             ignored.append(original)
         elif relative in names:
             raise WeightsMismatchError(
@@ -98,7 +99,7 @@ def _ancestors(prefix: str, boundary: str) -> list[str]:
     return starts if starts[-1] == "" else [*starts, ""]
 
 
-def _is_known_extra(relative: str, prefix: str) -> bool:
-    if TRAINING_STATE.fullmatch(relative):
+def _is_known_extra(relative: str, prefix: str, extras: re.Pattern[str] | None) -> bool:
+    if TRAINING_STATE.fullmatch(relative) or (extras and extras.fullmatch(relative)):
         return True
     return prefix.endswith("backbone.") and TASK_HEADS.fullmatch(relative) is not None

@@ -26,6 +26,7 @@ __all__ = [
     "SAME",
     "SPARSE_CONV",
     "SPARSE_DEPTHWISE",
+    "ZEROS",
     "Array",
     "Move",
     "Tensor",
@@ -127,6 +128,8 @@ LINEAR = Move("linear", _matrix, lambda a: a.transpose(1, 0))
 """(out, in), or (out, in, 1, 1) when read, to (in, out)."""
 POINTWISE = Move("pointwise", _matrix, lambda a: a.transpose(1, 0)[:, :, None, None])
 """(out, in, 1, 1), or (out, in) when read, to (in, out)."""
+ZEROS = Move("zeros", lambda a: np.zeros(len(a), a.dtype), lambda a: a)
+"""The kernel (out, in) of a layer without a bias, read as that bias: (out,)."""
 GROUPED = Move("grouped", _depthwise_from_keras, lambda a: a.swapaxes(2, 3))
 """(height, width, 1, C), or (height, width, C, 1) when read, to (height, width, C, 1)."""
 SPARSE_CONV = Move("sparse conv", _square, _unsquare)

@@ -23,6 +23,7 @@ from convnext.architecture import (
 )
 from convnext.errors import UnstatedError, WeightsMismatchError
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
+from convnext.weights.files import LazyTensor
 from convnext.weights.layouts.locate import TRAINING_STATE, Located, locate
 from convnext.weights.layouts.misfit import Misfit
 from convnext.weights.layouts.moves import Move
@@ -59,6 +60,7 @@ class Recognised:
         shapes: Each canonical name's shape, in the order data flows.
         sources: Each canonical name's source, in the order data flows.
         ignored: Names in the file that are known not to be weights of this model.
+        twins: Pairs of names in the file that mean the same tensor.
     """
 
     layout: str
@@ -71,6 +73,7 @@ class Recognised:
     shapes: Mapping[str, Shape] = field(repr=False)
     sources: Mapping[str, Source] = field(repr=False)
     ignored: tuple[str, ...] = field(repr=False)
+    twins: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def variant(self) -> Architecture:
@@ -112,6 +115,24 @@ class Recognised:
                 ]
             )
         )
+
+    def check_twins(self, tensors: Mapping[str, Any]) -> None:
+        """Refuse a file that holds a tensor twice, and not twice the same.
+
+        Args:
+            tensors: Arrays or lazy tensors by their names in the file.
+
+        Raises:
+            WeightsMismatchError: Nobody can tell which of the two is meant.
+        """
+        for twin, name in self.twins:
+            one, other = (LazyTensor.of(tensors[each]).read() for each in (twin, name))
+            if one.dtype != other.dtype or one.tobytes() != other.tobytes():
+                raise WeightsMismatchError(
+                    f"{twin!r} and {name!r} are one tensor in the network that this layout "
+                    f"({self.layout}) is of, and differ in this file. Take the original file, or "
+                    "leave out the one that is wrong."
+                )
 
     @property
     def kind(self) -> str:
@@ -316,7 +337,8 @@ def _read(probe: _Probe, seen: Architecture) -> tuple[Recognised, Misfit]:
         outputs = probe.width("decoder_pred.bias")
         wanted |= decoder_shapes(seen, outputs, width=width, depth=decoder_depth)
 
-    sources = probe.sources(seen.depths, decoder_depth)
+    sources, names = probe.sources(seen.depths, decoder_depth), probe.located.names
+    twins = {names[a]: names[b] for a, b in probe.layout.twins.items() if {a, b} <= names.keys()}
     recognised = Recognised(
         layout=probe.layout.name,
         architecture=seen,
@@ -328,11 +350,12 @@ def _read(probe: _Probe, seen: Architecture) -> tuple[Recognised, Misfit]:
         shapes=wanted,
         sources={name: sources[name] for name in wanted if name in sources},
         ignored=probe.located.ignored,
+        twins=tuple(twins.items()),
     )
-    used = {source.name for source in recognised.sources.values()}
+    used = {source.name for source in recognised.sources.values()} | twins.keys()
     misfit = Misfit(
         missing=[name for name in wanted if name not in sources],
-        left_over=[name for name in probe.located.names.values() if name not in used],
+        left_over=[name for name in names.values() if name not in used],
         mismatched=[
             (source.name, probe.shapes[source.name], source.move.written_shape(wanted[name]))
             for name, source in recognised.sources.items()

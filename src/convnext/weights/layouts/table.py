@@ -12,9 +12,10 @@ The file of each foreign layout holds its table and little else. Names are patte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from convnext.architecture import Architecture, Arithmetic, Shape
 from convnext.weights.layouts.moves import CONV, DEPTHWISE, LINEAR, SAME, Move
@@ -38,11 +39,16 @@ BLOCK = "stage_{i}_block_{j}"
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor: what they call it, what we call it, and how the axes differ."""
+    """One tensor: what they call it, what we call it, and how the axes differ.
+
+    Where it is implied, the file does not hold it: the move makes it of another tensor, and nothing
+    but zeros can be written.
+    """
 
     foreign: str
     canonical: str
     move: Move = SAME
+    implied: bool = False
 
 
 def _as_they_are(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
@@ -77,6 +83,11 @@ class Layout:
         writable: False for what we read but never write.
         nested_under: The key under which its library keeps a model in a .pth file.
         annotations: What its library wants to find in a .safetensors file.
+        mark: A name that only its files have, of those with the same first names.
+        twins: Second names of tensors that its files hold twice, and the first ones.
+        extras: Names of what its files may hold besides the network, any prefix taken off.
+        misfit: Why its library cannot hold some canonical tensors; None if it can.
+        task: What its networks are for, where that is one thing, see `WeightsInfo`.
     """
 
     name: str
@@ -94,6 +105,11 @@ class Layout:
     writable: bool = True
     nested_under: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    mark: str = ""
+    twins: Mapping[str, str] = field(default_factory=dict)
+    extras: re.Pattern[str] | None = None
+    misfit: Callable[[Mapping[str, Any]], str | None] | None = None
+    task: str | None = None
 
     def computes(self, architecture: Architecture) -> bool:
         """Whether its library has this architecture, and computes as it does."""
@@ -127,10 +143,10 @@ def expand(
     """The rows with every stage and block written out."""
     for row in rows:
         for stage, block in _places(row.canonical, depths, decoder_depth):
-            yield Row(
-                spell(row.foreign, stage, block, prefix),
-                spell(row.canonical, stage, block),
-                row.move,
+            yield replace(
+                row,
+                foreign=spell(row.foreign, stage, block, prefix),
+                canonical=spell(row.canonical, stage, block),
             )
 
 

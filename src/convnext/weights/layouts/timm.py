@@ -16,7 +16,7 @@ from convnext.weights.layouts.table import (
     torch_norm,
 )
 
-__all__ = ["TIMM"]
+__all__ = ["TIMM", "rows_for", "rows_in"]
 
 CONV_MLP_SIZES = ("zepto", "atto", "femto", "pico", "nano")  # `conv_mlp=True`, V1 and V2
 BLOCK_FOREIGN = "stages.{i}.blocks.{j}"
@@ -55,13 +55,15 @@ def _rows(mlp: Move, stem: StemKind = "patch") -> tuple[Row, ...]:
     )
 
 
-def _rows_in(names: Collection[str]) -> tuple[Row, ...]:
+def rows_in(names: Collection[str]) -> tuple[Row, ...]:
+    """The table to read with, from the names in a file."""
     last = max((i for i in range(4) if f"stem.{i}.weight" in names), default=1)
     stem: dict[int, StemKind] = {2: "overlap", 3: "overlap_act"}
     return _rows(LINEAR, stem.get(last, "patch"))
 
 
-def _rows_for(architecture: Architecture) -> tuple[Row, ...]:
+def rows_for(architecture: Architecture) -> tuple[Row, ...]:
+    """The table to write an architecture with."""
     size = architecture.size.partition("_")[0]
     convolves = size in CONV_MLP_SIZES or architecture.head == "norm_pool"
     return _rows(POINTWISE if convolves else LINEAR, architecture.stem)
@@ -71,8 +73,8 @@ TIMM = Layout(
     "timm",
     "timm's convnext and convnextv2",
     rows=_rows(LINEAR),
-    rows_in=_rows_in,
-    rows_for=_rows_for,
+    rows_in=rows_in,
+    rows_for=rows_for,
     arithmetic="stated",
     epsilon=None,
 )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convnext.architecture import ARCHITECTURES, Architecture
-from convnext.errors import ArgumentError, UnknownNameError
+from convnext.errors import ArgumentError, UnknownNameError, WeightsMismatchError
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.layouts import LAYOUTS, foreign_rows, recognise, to_canonical, to_foreign
 
@@ -20,8 +20,9 @@ def has_the_usual_parts(row):
 
 
 WRITABLE = [layout for layout in LAYOUTS.values() if layout.writable]
-V1_ONLY = {"dinov3", "torchvision", "keras_applications"}
-SPECIAL = {"dinov3", "fcmae", "isotropic"}  # not for classifiers of four stages
+V1_DENSE = {"dinov3", "dinov3_facebook"}  # no classifier
+V1_ONLY = V1_DENSE | {"torchvision", "keras_applications"}
+SPECIAL = V1_DENSE | {"fcmae", "isotropic", "open_clip"}  # not for every classifier of 4 stages
 CLASSIFIERS = [
     (layout.name, family)
     for layout in WRITABLE
@@ -34,6 +35,7 @@ PAIRS = [
     for other, other_family in CLASSIFIERS
     if one < other and family == other_family
 ]
+HAS_ALL_PARTS = ("timm", "convnext", "isotropic", "open_clip")
 PUBLISHED = [
     (layout.name, row.name)
     for layout in WRITABLE
@@ -41,7 +43,7 @@ PUBLISHED = [
     if layout.computes(row)
     and not (row.grn and layout.name in V1_ONLY)
     and (row.grn or layout.name != "fcmae")
-    and (layout.name in ("timm", "convnext", "isotropic") or has_the_usual_parts(row))
+    and (layout.name in HAS_ALL_PARTS or has_the_usual_parts(row))
 ]
 
 
@@ -69,6 +71,38 @@ def test_dinov3_there_and_back_with_and_without_a_prefix(
     same_weights(to_canonical(named), ours)
 
 
+@pytest.mark.parametrize("hidden", [0, 26])
+def test_a_tower_of_clip_there_and_back_among_other_tensors(
+    hidden, odd_variant, numbered, same_weights
+):
+    variant = replace(odd_variant("v1"), head_hidden=hidden)
+    ours = numbered(parameter_shapes(variant, 13))
+    ours["head.bias"] = np.zeros_like(ours["head.bias"])
+    theirs = to_foreign(ours, "open_clip", variant)
+    assert len(theirs) == len(ours) - 1
+    text = {"logit_scale": np.ones(()), "text.ln_final.bias": np.ones(3), "attn_mask": np.ones(1)}
+    found = recognise({name: array.shape for name, array in (theirs | text).items()})
+    assert (found.layout, found.ignored) == ("open_clip", tuple(text))
+    same_weights(to_canonical(theirs | text), ours)
+    same_weights(to_canonical({n.removeprefix("visual."): a for n, a in theirs.items()}), ours)
+    ours["head.bias"] = ours["head.bias"] + 1
+    with pytest.raises(ArgumentError, match=r"no head\.bias, and this one is not zero"):
+        to_foreign(ours, "open_clip", variant)
+
+
+def test_a_norm_that_is_there_twice(odd_variant, numbered, same_weights):
+    variant = odd_variant("v1")
+    ours = numbered(parameter_shapes(variant, 0))
+    theirs = to_foreign(ours, "dinov3_facebook", variant)
+    assert theirs["norms.3.bias"] is theirs["norm.bias"]
+    same_weights(to_canonical(theirs), ours)
+    alone = {name: array for name, array in theirs.items() if not name.startswith("norm.")}
+    same_weights(to_canonical(alone), ours)
+    theirs["norms.3.bias"] = theirs["norm.bias"] + 1
+    with pytest.raises(WeightsMismatchError, match=r"'norms.3.bias' and 'norm.bias' are one"):
+        to_canonical(theirs)
+
+
 @pytest.mark.parametrize(("one", "other", "family"), PAIRS)
 def test_from_one_to_the_other_and_back(one, other, family, odd_variant, numbered, same_weights):
     variant = odd_variant(family)
@@ -80,13 +114,15 @@ def test_from_one_to_the_other_and_back(one, other, family, odd_variant, numbere
 @pytest.mark.parametrize(("layout", "variant"), PUBLISHED)
 def test_no_two_tensors_of_a_published_variant_share_a_name(layout, variant):
     variant = ARCHITECTURES[variant]
-    shapes = parameter_shapes(variant, 0 if layout == "dinov3" else 1000)
+    classes = {"dinov3": 0, "dinov3_facebook": 0, "open_clip": 768}.get(layout, 1000)
+    shapes = parameter_shapes(variant, classes)
     if layout == "fcmae":
         variant = replace(variant, head="none")
         shapes = parameter_shapes(variant, 0) | decoder_shapes(variant)
     rows = foreign_rows(shapes, layout, variant)
     foreign = {row.foreign: row.move.written_shape(shapes[name]) for name, row in rows.items()}
-    assert len(foreign) == len(shapes)
+    assert len(foreign) == len(shapes) - (layout == "open_clip")  # which has no bias in its head
+    foreign |= {twin: foreign[name] for twin, name in LAYOUTS[layout].twins.items()}
     recognised = recognise(foreign, told=variant)
     assert (recognised.layout, recognised.architecture) == (layout, variant)
     assert recognised.shapes == shapes
@@ -158,7 +194,9 @@ def test_half_precision_stays_half_precision(odd_variant):
 @pytest.mark.parametrize("layout", ["torchvision", "keras_applications"])
 def test_a_layout_without_names_for_v2_says_which_have_them(layout, odd_variant, numbered):
     variant = odd_variant("v2")
-    with pytest.raises(ArgumentError, match="Layouts that can be written: convnext, facebook"):
+    with pytest.raises(
+        ArgumentError, match="Layouts that can be written: convnext, dinov3_facebook, facebook"
+    ):
         to_foreign(numbered(parameter_shapes(variant)), layout, variant)
 
 

@@ -85,6 +85,21 @@ SPELLINGS = {
         head_norm.gamma                    layernorm.weight                             768
         head.kernel                        classifier.weight                            1000 768
     """,
+    "dinov3_facebook": """
+        stem_conv.kernel                   downsample_layers.0.0.weight                 96 3 4 4
+        downsample_1_norm.beta             downsample_layers.1.0.bias                   96
+        stage_2_block_1.dwconv.kernel      stages.2.1.dwconv.weight                     384 1 7 7
+        stage_2_block_1.layer_scale.gamma  stages.2.1.gamma                             384
+        head_norm.gamma                    norm.weight                                  768
+    """,
+    "open_clip": """
+        stem_conv.kernel                   visual.trunk.stem.0.weight                   96 3 4 4
+        downsample_1_norm.beta             visual.trunk.stages.1.downsample.0.bias      96
+        stage_2_block_1.dwconv.kernel      visual.trunk.stages.2.blocks.1.conv_dw.weight  384 1 7 7
+        stage_2_block_1.layer_scale.gamma  visual.trunk.stages.2.blocks.1.gamma         384
+        head_norm.gamma                    visual.trunk.head.norm.weight                768
+        head.kernel                        visual.head.proj.weight                      1000 768
+    """,
     "timm": """
         stem_conv.kernel                   stem.0.weight                                96 3 4 4
         stem_norm.gamma                    stem.1.weight                                96
