@@ -44,7 +44,7 @@ class BodyReader:
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding != "identity":  # a small body could become one of any size
             raise Problem(
-                415, "encoded-body", "Content-Encoding is not supported. Send without.", close=True
+                415, "encoded-body", "Send the body without Content-Encoding.", close=True
             )
         is_json = headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
         # JSON followed by binary tensors is sent as application/octet-stream.

@@ -113,14 +113,14 @@ def test_requests_that_are_not_in_order(running, named_weights):
         assert "[n, 32, 32, 3]; got [1, 3, 32, 32]" in error(post(tensor={"shape": [1, 3, 32, 32]}))
         assert "1 to 32 pictures" in error(post(tensor={"shape": [0, 32, 32, 3]}))
         assert "1 to 32 pictures" in error(post(tensor={"shape": [33, 32, 32, 3]}))
-        assert "no output 'x'" in error(post(outputs=[{"name": "x"}]))
+        assert "Unknown output 'x'" in error(post(outputs=[{"name": "x"}]))
         classes = {"name": "embedding", "parameters": {"classification": 2}}
         assert "classification" in error(post(outputs=[classes]))
         assert "timeout" in error(post(parameters={"timeout": "soon"}))
         assert "no version '7'" in error(post("/v2/models/shades/versions/7/infer"), 404)
         assert "Unknown model 'y'" in error(post("/v2/models/y/infer"), 404)
         files = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}
-        assert "no picture" in error(post(tensor=files), 422)
+        assert "not a picture" in error(post(tensor=files), 422)
         run.engines[0].gate.clear()
         late = post(parameters={"timeout": 50_000})
         assert error(late, 503)

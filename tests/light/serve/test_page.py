@@ -135,7 +135,7 @@ def test_pictures_are_chosen_and_shown_as_bars(browser, running, named_weights, 
         until(lambda: len(page.best()) == 3 and page.texts(".wrong .state"))
         assert page.best() == ["shade 2", "shade 5", "shade 8"]
         assert page.texts(".card:first-child .percent")[0] == "> 99.9 %"
-        assert "no picture" in page.texts(".wrong .state")[0]
+        assert "not a picture" in page.texts(".wrong .state")[0]
         assert page.one("#summary").text == "4 pictures, 1 without an answer"
         assert all(text.endswith(" ms") for text in page.texts(".card:not(.wrong) .time"))
         widths = [
