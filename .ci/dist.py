@@ -22,7 +22,7 @@ DIST = ROOT / "dist"
 BUNDLED = "convnext/weights/bundled.safetensors"  # if this is not found, nothing was looked at
 COMMANDS = (
     ("list", "convnextv2_atto*"),
-    ("train", "--list"),
+    ("train", "list"),
     ("predict", str(ROOT / "examples" / "photos" / "chelsea.png"), "--model", "bundled"),
 )
 
