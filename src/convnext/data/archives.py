@@ -14,10 +14,10 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 
-from convnext.data.finding import is_picture
 from convnext.data.places import open_file, open_stream
 from convnext.errors import ImageError
 from convnext.images.read import DEFAULT_LIMITS, Limits
+from convnext.images.sources import is_picture
 
 __all__ = ["Location", "Streamed", "stream_tar", "tar_locations", "zip_members"]
 

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from convnext.data.places import Stat, file_name, listed, local_path, stat
 from convnext.errors import ArgumentError, ArgumentTypeError
 from convnext.images.read import is_url
-from convnext.images.sources import SUFFIXES
+from convnext.images.sources import is_picture
 
 __all__ = ["PLAN", "Found", "Kind", "Sources", "find", "is_picture"]
 
@@ -64,13 +64,6 @@ def find(sources: Sources) -> Iterator[Found]:
     for text in _texts(sources):
         for name in _expanded(text):
             yield from _found(name)
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file in an archive or folder has a picture's suffix and is not hidden."""
-    parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES  # noqa: PTH122 (fast)
 
 
 def _texts(sources: Sources) -> Iterator[str]:

@@ -25,7 +25,7 @@ from convnext.data.shared_memory import MappedArray, SharedArray
 from convnext.errors import ArgumentError, ImageError
 from convnext.images.decode import decode
 from convnext.images.read import DEFAULT_LIMITS
-from convnext.images.sources import SUFFIXES
+from convnext.images.sources import is_picture
 
 __all__ = [
     "ArrayStore",
@@ -35,7 +35,6 @@ __all__ = [
     "Store",
     "TarStore",
     "ZipStore",
-    "is_picture",
 ]
 
 # As the authors read training pictures, and as `convnext.evaluate` reads those of validation.
@@ -77,14 +76,6 @@ class Names(Sequence[str]):
             raise IndexError(row)
         text = self._text[self._ends[row] : self._ends[row + 1]]
         return text.decode("utf-8", "surrogateescape")
-
-
-def is_picture(name: str) -> bool:
-    """Whether a path has a picture's suffix and is not hidden, as in `convnext.images.sources`."""
-    stem, dot, suffix = name.rpartition(".")
-    if not dot or f".{suffix.lower()}" not in SUFFIXES or not stem:
-        return False
-    return not (name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name)
 
 
 class FileStore:

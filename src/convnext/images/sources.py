@@ -21,7 +21,7 @@ from convnext.errors import ArgumentTypeError, ImageError
 from convnext.images.decode import Source
 from convnext.images.read import DEFAULT_LIMITS, Limits, Readable, is_url
 
-__all__ = ["ARCHIVE_SUFFIXES", "SUFFIXES", "Named", "Sources", "iterate"]
+__all__ = ["ARCHIVE_SUFFIXES", "SUFFIXES", "Named", "Sources", "is_picture", "iterate"]
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".heic")
@@ -122,10 +122,12 @@ def _or_error(path: Path, found: Iterator[Named], problem: str) -> Iterator[Name
         yield Named(path.as_posix(), ImageError(f"{path} {problem}"))
 
 
-def _is_picture(name: str) -> bool:
-    parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and Path(parts[-1]).suffix.lower() in SUFFIXES
+def is_picture(name: str) -> bool:
+    """Whether a path in a folder or archive has a picture's suffix and no hidden part."""
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or f".{suffix.lower()}" not in SUFFIXES or not stem:
+        return False
+    return not (name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name)
 
 
 def _walk(folder: Path) -> Iterator[Named]:
@@ -138,7 +140,7 @@ def _walk(folder: Path) -> Iterator[Named]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             yield from _walk(Path(entry))
-        elif _is_picture(entry.name):
+        elif is_picture(entry.name):
             yield Named(Path(entry).as_posix(), Path(entry))
 
 
@@ -162,7 +164,7 @@ def _zip(path: Path, limits: Limits) -> Iterator[Named]:
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                if _is_picture(member.filename):
+                if is_picture(member.filename):
                     yield Named(
                         f"{path.as_posix()}/{member.filename}", _unzip(archive, member, limits)
                     )
@@ -185,7 +187,7 @@ def _tar(path: Path, limits: Limits) -> Iterator[Named]:
                 # tarfile keeps every member it has read, in an undocumented list.
                 archive.members.clear()  # type: ignore[attr-defined]
                 name = member.name.removeprefix("./")  # as `tar -C folder .` writes them
-                if not _is_picture(name):
+                if not is_picture(name):
                     continue
                 content = archive.extractfile(member) if member.isfile() else None
                 if content is not None:

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from convnext.data.finding import Found, find, is_picture
+from convnext.data.finding import Found, find
 from convnext.errors import ArgumentError, ArgumentTypeError
+from convnext.images.sources import is_picture
 
 
 def names(sources):
