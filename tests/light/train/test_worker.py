@@ -59,7 +59,7 @@ def test_a_damaged_picture_is_replaced_and_named(folder, augmentation):
     bad = [maker.fill(Slice(0, 0, 0, 30), array, labels) for array in pictures]
     assert bad[0] == bad[1]
     assert {name for name, _ in bad[0]} == {f"cat/{number}.png" for number in range(10)}
-    assert "no picture in a format" in bad[0][0][1]
+    assert "not a picture in a supported format" in bad[0][0][1]
     assert pictures[0].tobytes() == pictures[1].tobytes()
     assert pictures[0].reshape(30, -1).any(axis=1).all()
     assert np.bincount(labels).tolist()[0] < 20
