@@ -50,8 +50,8 @@ def changes(size: int, precision: str) -> list[str]:
 
 
 def supervised(size: int, precision: str, pictures: Any) -> Callable[[], object]:
-    from convnext.train.learner import classifier
     from convnext.train.recipe import load_recipe
+    from convnext.train.run.learner import classifier
 
     learner = classifier(load_recipe("cifar10", changes(size, precision)), 10)
     targets = np.eye(10, dtype=np.float32)[np.arange(len(pictures)) % 10]
@@ -65,9 +65,9 @@ def pretraining(
 
     from convnext.architecture import VARIANTS
     from convnext.nn.visible import find_places
-    from convnext.train.fcmae import MaskedAutoencoder, autoencoder, decoded, draw_visible
-    from convnext.train.learner import Learner, as_recipe_says
+    from convnext.train.fcmae.model import MaskedAutoencoder, autoencoder, decoded, draw_visible
     from convnext.train.recipe import PretrainingRecipe, load_recipe
+    from convnext.train.run.learner import Learner, as_recipe_says
 
     how = changes(size, precision)
     recipe = load_recipe(

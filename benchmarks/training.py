@@ -42,8 +42,8 @@ Step = Callable[[Any], float]
 
 def keras_step(size: int, precision: str) -> Step:
     """Ours: what `convnext train` does for each batch."""
-    from convnext.train.learner import classifier
     from convnext.train.recipe import load_recipe
+    from convnext.train.run.learner import classifier
 
     changes = [
         f"run.precision={precision}",

@@ -26,12 +26,12 @@ from photographs import write_photographs
 from PIL import Image
 from records import save, where
 
+from convnext.data.examples import open_examples
 from convnext.images.recipe import Preprocess
-from convnext.train.augment import Augment, Augmentation
-from convnext.train.examples import open_examples
-from convnext.train.loader import Loader
-from convnext.train.mixing import Mixer, Mixing
-from convnext.train.order import Order
+from convnext.train.augment.mixing import Mixer, Mixing
+from convnext.train.augment.transforms import Augment, Augmentation
+from convnext.train.input.loader import Loader
+from convnext.train.input.order import Order
 
 RESULTS = Path(__file__).parent / "results" / "training_data.csv"
 CLASSES = 10

@@ -37,9 +37,9 @@ def learn(strides: str, port: int, rank: int, count: int) -> Any:
     """A function that makes one step with the others."""
     import numpy as np
 
-    from convnext.train.learner import classifier
     from convnext.train.recipe import load_recipe
-    from convnext.train.team_hosts import form_team
+    from convnext.train.run.learner import classifier
+    from convnext.train.team.forming import form_team
 
     team = form_team("torch", hosts=f"localhost:{port},{rank},{count}" if count > 1 else None)
     team.__enter__()  # for as long as this process lives

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 
 from convnext.images.decode import decode
 from convnext.images.recipe import Preprocess
-from convnext.train.augment import Augment, Augmentation
-from convnext.train.mixing import Mixer, Mixing
+from convnext.train.augment.mixing import Mixer, Mixing
+from convnext.train.augment.transforms import Augment, Augmentation
 
 STILL = {"crop": "center", "flip": 0.0}
 ROWS = {

@@ -52,7 +52,7 @@ evaluate <- function(model,
     load_torch_for(engine)
     room <- module("convnext.evaluate")
     if (!is.null(ground_truth)) {
-      ground_truth <- module("convnext.evaluate.ground_truth")$read_ground_truth(path_object(ground_truth))
+      ground_truth <- module("convnext.data.ground_truth")$read_ground_truth(path_object(ground_truth))
     }
     subject <- room$open_subject(
       as_path(model),

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from convnext.images.recipe import IMAGENET_MEAN, Preprocess
-from convnext.train.augment import Augment, Augmentation, Evaluation, crop_box, jitter
-from convnext.train.erasing import erased_boxes
-from convnext.train.mixing import Mixer, Mixing, Mixture, cut_box
-from convnext.train.rand_augment import OPERATIONS, Canvas, RandAugment, parse_policy
+from convnext.train.augment.erasing import erased_boxes
+from convnext.train.augment.mixing import Mixer, Mixing, Mixture, cut_box
+from convnext.train.augment.rand_augment import OPERATIONS, Canvas, RandAugment, parse_policy
+from convnext.train.augment.transforms import Augment, Augmentation, Evaluation, crop_box, jitter
 
 pytestmark = [pytest.mark.upstream, pytest.mark.torch_alone]
 
@@ -145,7 +145,7 @@ def test_a_crop_is_cut_and_resized_as_by_torchvision(photograph, monkeypatch):
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import resized_crop
 
-    monkeypatch.setattr("convnext.train.augment.crop_box", lambda *_: (5, 9, 31, 40))
+    monkeypatch.setattr("convnext.train.augment.transforms.crop_box", lambda *_: (5, 9, 31, 40))
     for name in ("bicubic", "bilinear"):
         augmentation = Augmentation(Augment(flip=0, interpolation=name), Preprocess(size=24))
         ours = augmentation.picture(photograph, _Coin(False))

@@ -17,7 +17,7 @@ from convnext.errors import ArgumentError
 from convnext.nn.model import Block, build_model
 from convnext.nn.visible import find_places, listed
 from convnext.train import pretrain, reconstruct, train
-from convnext.train.fcmae import autoencoder, draw_visible, encode_visible
+from convnext.train.fcmae.model import autoencoder, draw_visible, encode_visible
 from convnext.train.recipe import Masking
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.load import load_weights, read_weights

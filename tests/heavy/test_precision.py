@@ -1,8 +1,9 @@
 import keras
 import pytest
 
-from convnext.train import precision, train
-from convnext.train.precision import actual_precision, with_actual_precision
+from convnext.train import train
+from convnext.train.optim import precision
+from convnext.train.optim.precision import actual_precision, with_actual_precision
 from convnext.train.recipe import PretrainingRecipe, load_recipe, published_recipes
 
 ON_JAX = keras.backend.backend() == "jax"

@@ -18,11 +18,11 @@ from PIL import Image
 
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train import train
-from convnext.train.checkpoints import RunStates
-from convnext.train.learner import classifier
-from convnext.train.pretraining import pretrain
+from convnext.train.fcmae.pretraining import pretrain
 from convnext.train.recipe import load_recipe
-from convnext.train.team import Hosts
+from convnext.train.run.checkpoints import RunStates
+from convnext.train.run.learner import classifier
+from convnext.train.team.base import Hosts
 
 BACKEND = keras.backend.backend()
 pytestmark = pytest.mark.skipif(
@@ -302,7 +302,7 @@ UNEQUAL = """
 import os, sys
 place, rank = sys.argv[1:]
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={int(rank) + 1}"
-from convnext.train.team_hosts import form_team
+from convnext.train.team.forming import form_team
 with form_team("jax", 1, f"{place},{rank},2"):
     print("they met")
 """
@@ -321,7 +321,7 @@ def test_hosts_with_unequal_devices_are_told(tmp_path, compiled):
 
 @on_torch
 def test_processes_draw_numbers_of_their_own_and_keep_the_first_ones_seeds():
-    from convnext.train.team_torch import SPREAD, WORD, TorchTeam
+    from convnext.train.team.torch_processes import SPREAD, WORD, TorchTeam
 
     recipe = load_recipe("cifar10", [*CHANGES, "model.drop_path=0.3"])
     learners = [
@@ -345,7 +345,7 @@ def test_processes_draw_numbers_of_their_own_and_keep_the_first_ones_seeds():
 def test_gpus_that_are_not_there(monkeypatch):
     import torch
 
-    from convnext.train.team_torch import TorchTeam
+    from convnext.train.team.torch_processes import TorchTeam
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -358,7 +358,7 @@ def test_gpus_that_are_not_there(monkeypatch):
 
 @on_jax
 def test_devices_and_hosts_that_are_not_there(pictures, tmp_path, monkeypatch):
-    from convnext.train import team_jax
+    from convnext.train.team.base import jax_devices as team_jax
 
     with pytest.raises(
         ArgumentError, match=r"--devices 64 is more than this host's 1 devices.*XLA_FLAGS"

@@ -11,12 +11,12 @@ import pytest
 from convnext.architecture import VARIANTS
 from convnext.errors import TrainingError
 from convnext.images.labels import labels_for
-from convnext.train.groups import Group, parameter_groups
-from convnext.train.learner import classifier, initialise
-from convnext.train.muon import Muon, orthogonal
-from convnext.train.optimizer import AdamW
+from convnext.train.optim.adamw import AdamW
+from convnext.train.optim.groups import Group, parameter_groups
+from convnext.train.optim.muon import Muon, orthogonal
+from convnext.train.optim.schedule import LearningRate
 from convnext.train.recipe import load_recipe
-from convnext.train.schedule import LearningRate
+from convnext.train.run.learner import classifier, initialise
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import LAYOUTS

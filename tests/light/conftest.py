@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+import zipfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -10,6 +13,7 @@ import pytest
 from PIL import Image
 
 from convnext.architecture import ARCHITECTURES
+from convnext.data.examples import open_examples
 from convnext.engines import opening
 from convnext.engines.mock import MockEngine
 from convnext.images.recipe import Preprocess
@@ -142,3 +146,115 @@ def pictures(tmp_path):
         grey(STEP * number).save(folder / f"shade-{number}.png")
     (folder / "shade-4b.png").write_bytes(b"no picture")
     return folder
+
+
+def _picture(seed, size=(12, 10)):
+    """Noise that differs from seed to seed."""
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+@pytest.fixture
+def picture():
+    """Makes an RGB picture of noise, of any size."""
+    return _picture
+
+
+@pytest.fixture
+def png():
+    """Makes the bytes of a PNG file."""
+
+    def encode(seed=0, size=(12, 10)):
+        stream = io.BytesIO()
+        _picture(seed, size).save(stream, "PNG")
+        return stream.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def folder(tmp_path, png):
+    """Writes class folders: `folder({"cat": 3, "dog": 2})` has cat/0.png to cat/2.png and so on."""
+
+    def write(counts, name="data", size=(12, 10)):
+        root = tmp_path / name
+        for number, (label, count) in enumerate(counts.items()):
+            (root / label).mkdir(parents=True)
+            for position in range(count):
+                data = png(1000 * number + position, size)
+                (root / label / f"{position}.png").write_bytes(data)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def zipped():
+    """Packs a folder into a zip archive beside it."""
+
+    def pack(root, method=zipfile.ZIP_STORED):
+        path = root.with_name(f"{root.name}-{method}.zip")
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for file in sorted(root.rglob("*")):
+                archive.write(file, file.relative_to(root))
+        return path
+
+    return pack
+
+
+@pytest.fixture
+def examples(folder):
+    """Twenty pictures of cats and ten of dogs, all noise."""
+    return open_examples(folder({"cat": 20, "dog": 10}))
+
+
+def encoded(shade, size=(16, 16), form="PNG"):
+    stream = io.BytesIO()
+    Image.new("RGB", size, (shade,) * 3).save(stream, form)
+    return stream.getvalue()
+
+
+def write_tar(path, members, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def write_zip(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def write_table(path, columns, **options):
+    pytest.importorskip("pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, **options)
+    return path
+
+
+class Make:
+    """Writers of pictures, archives and tables, in one fixture."""
+
+    encoded = staticmethod(encoded)
+    tar = staticmethod(write_tar)
+    zip = staticmethod(write_zip)
+    table = staticmethod(write_table)
+
+
+@pytest.fixture(scope="session")
+def make():
+    return Make
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

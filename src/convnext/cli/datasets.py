@@ -116,8 +116,8 @@ def write_dataset(
     """Write a folder of Parquet files; 0 if every picture could be read, else 1."""
     if args.out is None:
         raise ArgumentError("--engine-runner writes a folder of Parquet files: give its --out.")
+    from convnext.data.parquet import TableColumns
     from convnext.scale.running import predict_dataset
-    from convnext.scale.tables import TableColumns
     from convnext.session import Session
 
     room = room_of(args)

@@ -13,7 +13,7 @@ from convnext.cli.table import Column, render
 from convnext.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
-    from convnext.evaluate.datasets import Dataset
+    from convnext.data.datasets import Dataset
     from convnext.evaluate.journal import Mode
     from convnext.evaluate.report import Report
     from convnext.evaluate.run import Measured
@@ -135,8 +135,8 @@ def run(args: argparse.Namespace) -> int:
     resolve_model(args)
     if args.data is None or args.reports is not None:
         raise ArgumentError("Give the pictures as --data DIR. See convnext evaluate --help.")
-    from convnext.evaluate.datasets import check_data, open_dataset
-    from convnext.evaluate.ground_truth import read_ground_truth
+    from convnext.data.datasets import check_data, open_dataset
+    from convnext.data.ground_truth import read_ground_truth
     from convnext.evaluate.output import check_folder
     from convnext.evaluate.subject import open_subject
 

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     choose_backend()
-    from convnext.train.pretraining import pretrain
+    from convnext.train.fcmae.pretraining import pretrain
 
     outcome = pretrain(
         args.recipe,

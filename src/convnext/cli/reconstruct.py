@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from convnext.engines.keras import choose_backend
 
     choose_backend()
-    from convnext.train.pretraining import reconstruct
+    from convnext.train.fcmae.pretraining import reconstruct
 
     print(reconstruct(Path(args.model), args.pictures, args.out, seed=args.seed))
     return 0

@@ -147,11 +147,11 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _show_batch(args: argparse.Namespace) -> int:
-    from convnext.train.augment import Augmentation
-    from convnext.train.examples import open_data
-    from convnext.train.mixing import Mixer
+    from convnext.data.examples import open_data
+    from convnext.train.augment.mixing import Mixer
+    from convnext.train.augment.transforms import Augmentation
+    from convnext.train.input.preview import contact_sheet
     from convnext.train.recipe import load_recipe
-    from convnext.train.sheet import contact_sheet
 
     recipe = load_recipe(args.recipe, args.changes)
     examples, _ = open_data(

@@ -6,7 +6,7 @@ measured = evaluate(subject.engine, subject.preprocess, data)
 report = build_report(subject, data, measured, batch_size=32)
 """
 
-from convnext.evaluate.datasets import open_dataset
+from convnext.data.datasets import open_dataset
 from convnext.evaluate.report import build_report
 from convnext.evaluate.run import evaluate
 from convnext.evaluate.subject import open_subject

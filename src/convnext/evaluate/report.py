@@ -21,10 +21,10 @@ import numpy as np
 import PIL
 
 from convnext import __version__
+from convnext.data.classes import Classes
+from convnext.data.datasets import Dataset
 from convnext.errors import ArgumentError
 from convnext.evaluate.accuracy import Accuracy, wilson
-from convnext.evaluate.classes import Classes
-from convnext.evaluate.datasets import Dataset
 from convnext.evaluate.run import Measured
 from convnext.evaluate.subject import Subject
 from convnext.processors import processor_name

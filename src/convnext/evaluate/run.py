@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convnext.data.datasets import Dataset
 from convnext.engines import Engine
 from convnext.errors import ArgumentError, ImageError
 from convnext.evaluate.accuracy import Accuracy, Tally, judge
-from convnext.evaluate.datasets import Dataset
 from convnext.evaluate.journal import EvaluationRecord, Journal
 from convnext.images.batches import DecodedBatch, batches
 from convnext.images.decode import decode

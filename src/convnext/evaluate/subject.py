@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convnext.data.classes import Classes
 from convnext.engines import Engine
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError, WeightsMismatchError
-from convnext.evaluate.classes import Classes
 from convnext.images.labels import IMAGENET_SETS, labels_for
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources

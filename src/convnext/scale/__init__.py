@@ -5,8 +5,8 @@ done = predict_dataset("s3://bucket/train-{000..119}.tar", "tiny.safetensors", "
                        runner="ray", room=Room("head:6379", workers=40))
 """
 
+from convnext.data.parquet import TableColumns
 from convnext.scale.cluster import Room
 from convnext.scale.running import Summary, predict_dataset
-from convnext.scale.tables import TableColumns
 
 __all__ = ["Room", "Summary", "TableColumns", "predict_dataset"]

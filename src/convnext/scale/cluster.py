@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from convnext.data.arrow import ray
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.processors import available_processors
-from convnext.scale.arrow import ray
 from convnext.scale.plan import Plan
 from convnext.scale.run_options import RunOptions
 from convnext.scale.worker import ShardDone, Worker

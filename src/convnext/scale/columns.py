@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.classifier.results import best_classes
+from convnext.data.arrow import pyarrow
 from convnext.errors import ImageError, WeightsError
 from convnext.evaluate.accuracy import Judgement, judge
-from convnext.scale.arrow import pyarrow
 from convnext.scale.inputs import printable
 from convnext.scale.run_options import RunOptions
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
+from convnext.data.archives import tar_locations, zip_members
+from convnext.data.arrow import pyarrow
+from convnext.data.finding import Found
+from convnext.data.parquet import TableColumns, row_ranges
+from convnext.data.places import Folder
 from convnext.errors import ImageError
-from convnext.scale.archives import tar_locations, zip_members
-from convnext.scale.arrow import pyarrow
-from convnext.scale.finding import Found
-from convnext.scale.places import Folder
-from convnext.scale.tables import TableColumns, row_ranges
 
 __all__ = ["INPUTS", "Item", "items_of", "printable", "read_items", "write_inputs"]
 

@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from convnext.data.archives import tar_locations, zip_members
+from convnext.data.arrow import pyarrow
+from convnext.data.datasets import Dataset
+from convnext.data.finding import Found
+from convnext.data.places import Folder
 from convnext.errors import ArgumentError
 from convnext.evaluate.accuracy import Judgement, Tally
-from convnext.evaluate.datasets import Dataset
 from convnext.evaluate.run import BadPicture, Measured
 from convnext.evaluate.subject import Subject
 from convnext.images.labels import Labels
-from convnext.scale.archives import tar_locations, zip_members
-from convnext.scale.arrow import pyarrow
 from convnext.scale.cluster import Room
-from convnext.scale.finding import Found
 from convnext.scale.inputs import Item
-from convnext.scale.places import Folder
 from convnext.scale.plan import Mode, part_name
 from convnext.scale.run_options import RunOptions
 from convnext.scale.running import RunnerName, work_through

@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+from convnext.data.finding import PLAN, Found
+from convnext.data.parquet import TableColumns
+from convnext.data.places import Folder
 from convnext.errors import ArgumentError
-from convnext.scale.finding import PLAN, Found
 from convnext.scale.inputs import INPUTS, Item, items_of, write_inputs
-from convnext.scale.places import Folder
-from convnext.scale.tables import TableColumns
 
 __all__ = ["Mode", "Plan", "open_plan", "part_name"]
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from convnext.data.archives import damaged, stream_tar
+from convnext.data.parquet import TableColumns, table_rows
+from convnext.data.places import local_path, open_file, open_stream
 from convnext.errors import ImageError
 from convnext.images.decode import Source
 from convnext.images.read import DEFAULT_LIMITS, is_url
-from convnext.scale.archives import damaged, stream_tar
 from convnext.scale.inputs import Item
-from convnext.scale.places import local_path, open_file, open_stream
-from convnext.scale.tables import TableColumns, table_rows
 
 __all__ = ["Archives", "Picture", "elsewhere", "pictures"]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convnext.architecture import Architecture
+from convnext.data.parquet import TableColumns
 from convnext.engines.base import Precision
 from convnext.errors import ArgumentError
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.int8.calibration import Calibration
-from convnext.scale.tables import TableColumns
 from convnext.session import Session
 
 __all__ = ["RunOptions", "TaskName", "settings"]

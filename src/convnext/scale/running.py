@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
+from convnext.data.arrow import pyarrow
+from convnext.data.finding import Found, Sources, find
+from convnext.data.parquet import TableColumns
+from convnext.data.places import Folder
 from convnext.engines.base import Precision
 from convnext.errors import (
     ArgumentError,
@@ -28,15 +32,11 @@ from convnext.images.labels import Names
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources as Pictures
 from convnext.int8.calibration import Calibration
-from convnext.scale.arrow import pyarrow
 from convnext.scale.cluster import Cluster, Room
-from convnext.scale.finding import Found, Sources, find
 from convnext.scale.inputs import Item
-from convnext.scale.places import Folder
 from convnext.scale.plan import Mode, Plan, open_plan
 from convnext.scale.run_options import RunOptions, settings
 from convnext.scale.runners import Local, Runner
-from convnext.scale.tables import TableColumns
 from convnext.scale.worker import LISTED, ShardDone
 from convnext.session import Session
 
@@ -108,7 +108,7 @@ def predict_dataset(  # noqa: PLR0913
 
     Args:
         sources: Paths or URLs of pictures, folders, patterns, archives and Parquet files, see
-            `convnext.scale.finding.find`.
+            `convnext.data.finding.find`.
         model: A published checkpoint's name, or a weights file that every worker can read.
         out: Path or URL of a folder, which is created if it does not exist.
         task: `"predict"` computes classes, `"embed"` vectors.

@@ -21,6 +21,7 @@ import PIL
 from numpy.typing import NDArray
 
 from convnext import __version__
+from convnext.data.arrow import pyarrow
 from convnext.engines import Engine, opening
 from convnext.engines.pieces import PIECE
 from convnext.errors import ImageError, WeightsMismatchError
@@ -29,7 +30,6 @@ from convnext.images.batches import DecodedBatch, batches
 from convnext.images.decode import decode
 from convnext.images.sources import Named
 from convnext.processors import available_processors
-from convnext.scale.arrow import pyarrow
 from convnext.scale.columns import PictureRow, rows_of, schema_of, table_of
 from convnext.scale.inputs import read_items
 from convnext.scale.plan import Plan

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from convnext.train.recipe import Recipe, load_recipe, published_recipes
 
 if TYPE_CHECKING:
-    from convnext.train.pretraining import pretrain, reconstruct
+    from convnext.train.fcmae.pretraining import pretrain, reconstruct
     from convnext.train.training import RunResult, train
 
 __all__ = [

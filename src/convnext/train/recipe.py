@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, TypeVar, overload
 from convnext.architecture import VARIANTS, Strides, adapted_strides, checked_strides
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from convnext.train.augment import Augment
-from convnext.train.mixing import Mixing
+from convnext.train.augment.mixing import Mixing
+from convnext.train.augment.transforms import Augment
 from convnext.train.settings import check, from_table, parse, setting, to_table
 
 __all__ = [

@@ -10,22 +10,22 @@ from typing import Any
 import keras
 import numpy as np
 
+from convnext.data.examples import Examples, open_data
 from convnext.errors import ArgumentError, TrainingError
-from convnext.train.augment import Augmentation
-from convnext.train.examples import Examples, open_data
-from convnext.train.folder import write_model
-from convnext.train.journal import Journal
-from convnext.train.learner import classifier, initialise
-from convnext.train.loader import Loader, TrainingBatch, evaluation_batches
-from convnext.train.loop import Loop, Numbers, RunResult, Say, Validation, stopping
-from convnext.train.mixing import Mixer
-from convnext.train.order import Order, class_weights
-from convnext.train.precision import with_actual_precision
+from convnext.train.augment.mixing import Mixer
+from convnext.train.augment.transforms import Augmentation
+from convnext.train.input.loader import Loader, TrainingBatch, evaluation_batches
+from convnext.train.input.order import Order, class_weights
+from convnext.train.optim.precision import with_actual_precision
+from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import Recipe, load_recipe
-from convnext.train.schedule import Schedule
-from convnext.train.session import Session, join_session
-from convnext.train.team import ALONE, Team
-from convnext.train.team_hosts import form_team
+from convnext.train.run.learner import classifier, initialise
+from convnext.train.run.loop import Loop, Numbers, RunResult, Say, Validation, stopping
+from convnext.train.run.metrics import Journal
+from convnext.train.run.model_folder import write_model
+from convnext.train.run.provenance import Session, join_session
+from convnext.train.team.base import ALONE, Team
+from convnext.train.team.forming import form_team
 
 __all__ = ["RunResult", "train"]
 

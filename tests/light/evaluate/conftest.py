@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convnext.data.classes import Classes
+from convnext.data.datasets import Dataset, LabelledPicture
 from convnext.engines.mock import MockEngine
-from convnext.evaluate.classes import Classes
-from convnext.evaluate.datasets import Dataset, LabelledPicture
 from convnext.evaluate.subject import Subject
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess

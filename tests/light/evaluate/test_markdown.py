@@ -2,7 +2,7 @@
 
 import pytest
 
-from convnext.evaluate.datasets import open_dataset
+from convnext.data.datasets import open_dataset
 from convnext.evaluate.markdown import markdown, summary_rows, table
 from convnext.evaluate.report import build_report
 from convnext.evaluate.run import evaluate

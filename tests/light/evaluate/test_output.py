@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from convnext.data.datasets import open_dataset
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.evaluate import output
-from convnext.evaluate.datasets import open_dataset
 from convnext.evaluate.markdown import markdown
 from convnext.evaluate.output import check_folder, write_reports
 from convnext.evaluate.report import build_report, read_report

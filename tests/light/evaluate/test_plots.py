@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.evaluate.datasets import open_dataset
+from convnext.data.datasets import open_dataset
 from convnext.evaluate.plots import draw_confusion, draw_reliability
 from convnext.evaluate.report import build_report
 from convnext.evaluate.run import evaluate

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from convnext.data.classes import Classes
+from convnext.data.datasets import Dataset, LabelledPicture, open_dataset
 from convnext.errors import ArgumentError
 from convnext.evaluate.accuracy import Judgement, Tally
-from convnext.evaluate.classes import Classes
-from convnext.evaluate.datasets import Dataset, LabelledPicture, open_dataset
 from convnext.evaluate.report import build_report, read_report, settings
 from convnext.evaluate.run import BadPicture, Measured, evaluate
 from convnext.images.labels import labels_for

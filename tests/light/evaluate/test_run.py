@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convnext.data.classes import Classes
+from convnext.data.datasets import open_dataset
 from convnext.engines.mock import MockEngine
 from convnext.errors import ArgumentError
-from convnext.evaluate.classes import Classes
-from convnext.evaluate.datasets import open_dataset
 from convnext.evaluate.journal import open_journal
 from convnext.evaluate.run import READ, evaluate
 

@@ -2,68 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 STEP = 25  # as in tests/light: a grey picture of shade `STEP * k` is of class k
 CLASSES = 10
-
-
-def encoded(shade, size=(16, 16), form="PNG"):
-    stream = io.BytesIO()
-    Image.new("RGB", size, (shade,) * 3).save(stream, form)
-    return stream.getvalue()
-
-
-def write_tar(path, members, mode="w"):
-    with tarfile.open(path, mode) as archive:
-        for name, data in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
-def write_zip(path, members):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in members:
-            archive.writestr(name, data)
-    return path
-
-
-def write_table(path, columns, **options):
-    pytest.importorskip("pyarrow")
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.table(columns), path, **options)
-    return path
-
-
-class Make:
-    """Writers of pictures, archives and tables, in one fixture."""
-
-    encoded = staticmethod(encoded)
-    tar = staticmethod(write_tar)
-    zip = staticmethod(write_zip)
-    table = staticmethod(write_table)
-
-
-@pytest.fixture(scope="session")
-def make():
-    return Make
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

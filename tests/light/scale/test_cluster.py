@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from convnext.data.places import Folder
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.scale import cluster as module
 from convnext.scale.cluster import TRIES, Cluster, Room
-from convnext.scale.places import Folder
 from convnext.scale.plan import Plan
 from convnext.scale.run_options import RunOptions
 from convnext.scale.worker import ShardDone

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convnext.data.places import Folder
 from convnext.engines.mock import MockEngine
 from convnext.errors import (
     ArgumentError,
@@ -20,7 +21,6 @@ from convnext.errors import (
     UnknownNameError,
 )
 from convnext.scale import Room, TableColumns, predict_dataset
-from convnext.scale.places import Folder
 
 pyarrow = pytest.importorskip("pyarrow")
 pytestmark = pytest.mark.usefixtures("mock_engine")

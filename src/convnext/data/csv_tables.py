@@ -1,0 +1,105 @@
+"""Reads CSV and TSV tables of paths and labels.
+
+A table may name any file of this machine, by an absolute path or with "..", as the user wrote it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from convnext.data.ground_truth import csv_rows
+from convnext.errors import ArgumentError
+from convnext.images.sources import SUFFIXES as PICTURE_SUFFIXES
+
+__all__ = ["SUFFIXES", "Table", "read_table"]
+
+SUFFIXES = (".csv", ".tsv")
+
+_PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture")
+_LABELS = ("label", "class", "category", "target", "class_name", "label_name")
+_SPLITS = ("split", "part", "subset", "set")
+_SEPARATORS = "\t;,"
+_LISTED = 5
+
+
+class Table(NamedTuple):
+    """The columns of a table, as it spells them.
+
+    Attributes:
+        paths: A file for each row.
+        labels: Its class; empty without such a column.
+        splits: Its split; empty without such a column.
+    """
+
+    paths: list[str]
+    labels: list[str]
+    splits: list[str]
+
+
+def read_table(path: Path) -> Table:
+    """Read a table whose separator is a comma, a semicolon or a tab.
+
+    A first row without a picture's path is a header, by which columns are found; without it, the
+    first column holds paths and the second labels.
+
+    Raises:
+        ArgumentError: It cannot be read, a row is incomplete, or a file does not exist.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"The table {path} cannot be read: {error}") from error
+    lines = text.splitlines()
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        raise ArgumentError(f"The table {path} is empty. Write a path and a label in each row.")
+    separator = max(_SEPARATORS, key=first.count)
+    rows = [row for row in csv_rows(lines, separator, path) if any(row)]
+    pictured = any(Path(cell.strip()).suffix.lower() in PICTURE_SUFFIXES for cell in rows[0])
+    header = None if pictured else rows.pop(0)
+    columns = _columns(header, len(rows[0]) if rows else 0)
+    if not rows:
+        raise ArgumentError(f"The table {path} has a header, {header}, and no row below it.")
+    table = Table(*(_column(rows, column, path) for column in columns))
+    _check_files(table.paths, path)
+    return table
+
+
+def _columns(header: Sequence[str] | None, width: int) -> tuple[int | None, int | None, int | None]:
+    """Column numbers of paths, labels and splits."""
+    names = [cell.strip().lower() for cell in header or ()]
+
+    def find(wanted: Sequence[str]) -> int | None:
+        return next((names.index(name) for name in wanted if name in names), None)
+
+    paths, labels, splits = find(_PATHS), find(_LABELS), find(_SPLITS)
+    paths = 0 if paths is None else paths
+    if labels is None:
+        others = [column for column in range(width) if column not in (paths, splits)]
+        labels = others[0] if others else None
+    return paths, labels, splits
+
+
+def _column(rows: Sequence[Sequence[str]], column: int | None, path: Path) -> list[str]:
+    if column is None:
+        return []
+    for row in rows:
+        if len(row) <= column or not row[column].strip():
+            raise ArgumentError(
+                f"{path}: column {column + 1} of the row {list(row)} is empty. Fill it."
+            )
+    return [row[column].strip() for row in rows]
+
+
+def _check_files(paths: Sequence[str], table: Path) -> None:
+    folder = str(table.absolute().parent)
+    missing = [name for name in paths if not os.path.isfile(os.path.join(folder, name))]  # noqa: PTH113, PTH118
+    if missing:
+        more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
+        raise ArgumentError(
+            f"{table} names {len(missing):,} files that do not exist: "
+            f"{', '.join(map(repr, missing[:_LISTED]))}{more}. Paths are relative to {folder}."
+        )

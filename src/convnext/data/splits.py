@@ -1,0 +1,235 @@
+"""Finds the splits of a data set at a path, with pictures and labels as the data spells them.
+
+Class folders, archives, tables, arrays and ImageNet's layout are recognised by their files.
+`examples` turns the labels into class numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.data.arrays import ArrayPart, idx_parts, is_idx_folder, npz_parts
+from convnext.data.csv_tables import SUFFIXES as TABLE_SUFFIXES
+from convnext.data.csv_tables import read_table
+from convnext.data.ground_truth import labels_in_names, read_ground_truth
+from convnext.data.stores import FileStore, Store, TarStore, ZipStore
+from convnext.errors import ArgumentError, UnknownNameError
+
+__all__ = ["FORMS", "SPLIT_NAMES", "Part", "find_parts"]
+
+FORMS = (
+    "a folder with a folder for each class, a zip or tar archive of one, a folder with MNIST's "
+    "files, a .npz file, or a .csv or .tsv file of paths and labels"
+)
+SPLIT_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+    "t10k": "test",
+}
+GROUND_TRUTHS = (
+    "ILSVRC2012_validation_ground_truth.txt",
+    "LOC_val_solution.csv",
+    "val_annotations.txt",
+    "val.txt",
+    "val.csv",
+)
+_ARCHIVES = (".zip", ".tar")
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split of a data set, with labels as the data spells them.
+
+    Attributes:
+        path: The data set, for messages.
+        store: The pictures.
+        rows: Rows of the store in this split.
+        labels: The class of each row: names, or an array of integers; None if unknown.
+        classes: Class names, if labels are numbers and the data has names.
+        empty: Class folders without pictures.
+        problem: Details on why the labels are unknown.
+    """
+
+    path: Path
+    store: Store
+    rows: NDArray[np.int64]
+    labels: Sequence[str] | NDArray[Any] | None
+    classes: tuple[str, ...] | None = None
+    empty: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def find_parts(path: Path) -> dict[str, Part]:
+    """Find the splits of the data at a path, by name; `""` for data without splits."""
+    name = path.name.lower()
+    if not path.exists():
+        raise ArgumentError(f"There is no {path}. Data is {FORMS}.")
+    if path.is_dir():
+        return _folder_parts(path)
+    if name.endswith(_COMPRESSED):
+        raise ArgumentError(
+            f"{path} is compressed as a whole, which allows no random access. Unpack it into a "
+            "folder, or pack it as a zip archive."
+        )
+    if name.endswith(_ARCHIVES):
+        return _tree_parts(path, ZipStore(path) if name.endswith(".zip") else TarStore(path))
+    if name.endswith(".npz"):
+        return _array_parts(path, npz_parts(path))
+    if name.endswith(TABLE_SUFFIXES):
+        return _table_parts(path)
+    raise ArgumentError(f"{path} is no data set. Data is {FORMS}.")
+
+
+def _folder_parts(path: Path) -> dict[str, Part]:
+    if is_idx_folder(path):
+        return _array_parts(path, idx_parts(path))
+    archives = {
+        SPLIT_NAMES[item.stem.lower()]: item
+        for item in sorted(path.iterdir())
+        if item.suffix.lower() in _ARCHIVES and item.stem.lower() in SPLIT_NAMES
+    }
+    if "train" not in archives:
+        return _tree_parts(path, FileStore.below(path))
+    return {split: _undivided(file) for split, file in archives.items()}
+
+
+def _undivided(path: Path) -> Part:
+    parts = find_parts(path)
+    if len(parts) > 1:
+        raise ArgumentError(
+            f"{path} contains splits itself: {', '.join(sorted(parts))}. Leave one split in it."
+        )
+    return next(iter(parts.values()))
+
+
+def _array_parts(path: Path, parts: Mapping[str, ArrayPart]) -> dict[str, Part]:
+    return {
+        name: Part(path, part.store, np.arange(len(part.store)), part.labels, part.classes)
+        for name, part in parts.items()
+    }
+
+
+def _table_parts(path: Path) -> dict[str, Part]:
+    table = read_table(path)
+    store = FileStore(path.parent, table.paths)
+    unknown = {text for text in table.splits if text.lower() not in SPLIT_NAMES}
+    if unknown:
+        raise UnknownNameError(f"part in {path}", min(unknown), SPLIT_NAMES)
+    parts = {}
+    splits = np.array([SPLIT_NAMES[text.lower()] for text in table.splits] or [""] * len(store))
+    for split in np.unique(splits).tolist():
+        rows = np.flatnonzero(splits == split)
+        labels = [table.labels[row] for row in rows] if table.labels else None
+        parts[split] = Part(path, store, rows, labels)
+    return parts
+
+
+def _tree_parts(path: Path, store: Store) -> dict[str, Part]:
+    paths = [store.name(row).split("/") for row in range(len(store))]
+    if not paths:
+        raise ArgumentError(f"{path} holds no file that is named like a picture. Data is {FORMS}.")
+    level = _below_shared(paths, 0)
+    tops = {parts[level] if len(parts) > level + 1 else "" for parts in paths}
+    splits = {top: SPLIT_NAMES.get(top.lower(), "") for top in tops}
+    others = sorted(top for top, split in splits.items() if not split)
+    if others or "train" not in splits.values():
+        _check_undivided(path, paths, level, splits, others)
+        return {"": _tree_part(path, store, range(len(store)), paths, level)}
+    rows: dict[str, list[int]] = {}
+    for row, parts in enumerate(paths):
+        rows.setdefault(splits[parts[level]], []).append(row)
+    return {
+        split: _tree_part(path, store, chosen, [paths[row] for row in chosen], level + 1, split)
+        for split, chosen in rows.items()
+    }
+
+
+def _check_undivided(
+    path: Path,
+    paths: Sequence[Sequence[str]],
+    level: int,
+    splits: Mapping[str, str],
+    others: Sequence[str],
+) -> None:
+    """Refuse splits that would be taken for classes: split folders beside other folders."""
+    deep = {parts[level] for parts in paths if len(parts) > level + 2}
+    if "" not in others and any(splits[top] == "train" for top in deep):
+        raise ArgumentError(
+            f"{path} has split folders and other folders, "
+            f"{', '.join(map(repr, others[:_LISTED]))}. Move those elsewhere, or name the folder "
+            "of one split."
+        )
+
+
+def _below_shared(paths: Sequence[Sequence[str]], level: int) -> int:
+    """Depth of the first folders that differ between pictures; at most that of class folders."""
+    while all(len(parts) > level + 2 for parts in paths):
+        shared = {parts[level] for parts in paths}
+        if len(shared) > 1 or {name.lower() for name in shared} <= set(SPLIT_NAMES):
+            break
+        level += 1
+    return level
+
+
+def _tree_part(
+    path: Path,
+    store: Store,
+    rows: Sequence[int],
+    paths: Sequence[Sequence[str]],
+    level: int,
+    split: str = "",
+) -> Part:
+    where = Path(path, *paths[0][:level])
+    names = ["/".join(parts[level:]) for parts in paths]
+    level = _below_shared(paths, level)
+    outside = [name for name, parts in zip(names, paths, strict=True) if len(parts) == level + 1]
+    folders = [] if outside else [parts[level] for parts in paths]
+    if split != "train" and (len(outside) == len(names) or len(set(folders)) == 1):
+        truth = _ground_truth((where,) if split == "test" else (where, path))
+        if truth:
+            found = read_ground_truth(truth).labels(names)
+            return Part(path, store, np.array(rows), found)
+    if folders:
+        empty = _empty_folders(Path(path, *paths[0][:level]), set(folders))
+        return Part(path, store, np.array(rows), folders, empty=empty)
+    if len(outside) == len(names):
+        return Part(path, store, np.array(rows), labels_in_names(names))
+    problem = (
+        f"{len(outside):,} of {len(names):,} pictures in {where} lie in no class folder, such as "
+        f"{', '.join(map(repr, outside[:_LISTED]))}. Move them, or write a .csv file of paths and "
+        "labels."
+    )
+    return Part(path, store, np.array(rows), None, problem=problem)
+
+
+def _ground_truth(folders: Collection[Path]) -> Path | None:
+    """Find a file with the labels of a flat folder."""
+    files = (folder / name for folder in folders for name in GROUND_TRUTHS)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _empty_folders(where: Path, found: Collection[str]) -> tuple[str, ...]:
+    if not where.is_dir():
+        return ()
+    with os.scandir(where) as entries:
+        return tuple(
+            sorted(
+                entry.name
+                for entry in entries
+                if entry.is_dir() and entry.name not in found and not entry.name.startswith(".")
+            )
+        )

@@ -1,0 +1,1 @@
+"""Masked pretraining: the autoencoder, its training, and drawings of what it reconstructs."""

@@ -1,0 +1,1 @@
+"""Optimizers, learning rates and precision of a training step."""
