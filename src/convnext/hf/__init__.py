@@ -1,14 +1,14 @@
-"""The door of Hugging Face transformers: its ConvNeXt classes, on any backend.
+"""The ConvNeXt classes of Hugging Face transformers, on any backend, without transformers.
 
-A program changes its import and nothing else; transformers itself is not needed. On PyTorch the
-models are `torch.nn.Module`s, on TensorFlow and JAX `keras.Model`s. Configs and the processor need
-no framework, so every name is imported when it is first used.
+A program changes only its imports. On PyTorch the models are `torch.nn.Module`s, on TensorFlow and
+JAX `keras.Model`s. Configurations and the processor need no framework, so each name is imported on
+first use.
 
-    config, processor   what transformers keeps in config.json and preprocessor_config.json
-    hub                 where their files are: a folder, or a repository
-    outputs, losses     what models answer, and what they are trained by
-    network             a config as layers, and what transformers calls their parameters
-    files               those names in and out of files
+    config, processor   config.json and preprocessor_config.json
+    hub                 a model's files, from a folder or a repository
+    outputs, losses     output classes and training losses
+    network             layers from a configuration, and transformers' names for parameters
+    files               weights files with those names
     pretrained          from_pretrained, save_pretrained, push_to_hub, for every backend
     modules             the models on PyTorch
     keras_models        the models on TensorFlow and JAX
@@ -60,8 +60,7 @@ _LIGHT = {
     "DINOv3ConvNextConfig": "convnext.hf.config",
 }
 _MODELS = frozenset(__all__) - _LIGHT.keys()
-# The names that transformers had for TensorFlow. They are no part of `__all__`: where another
-# backend runs, there is nothing behind them.
+# transformers' names for TensorFlow: not in `__all__`, as they raise on other backends.
 _TENSORFLOW = {f"TF{name}": name for name in sorted(_MODELS) if name.startswith("ConvNext")}
 
 

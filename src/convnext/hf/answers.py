@@ -1,4 +1,4 @@
-"""From a network's maps and vectors to what a model of transformers answers, on any backend."""
+"""transformers' output objects from a network's maps and vectors, on any backend."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["answer", "check_pixels", "given", "wants_maps"]
 
 
 def check_pixels(config: ConvNextConfig, pixel_values: Any) -> None:
-    """Refuse what cannot be a batch of pictures.
+    """Refuse input that is not a batch of pictures.
 
     Raises:
-        ArgumentError: There is none, or it has other axes or channels.
+        ArgumentError: It is None, or its axes or channels are wrong.
     """
     if pixel_values is None:
         raise ArgumentError(
@@ -41,22 +41,22 @@ def check_pixels(config: ConvNextConfig, pixel_values: Any) -> None:
         )
 
 
-def wants_maps(config: ConvNextConfig, asked: bool | None) -> bool:
-    """Whether every map is wanted: as a caller says, or else the configuration."""
-    return bool(config.output_hidden_states if asked is None else asked)
+def wants_maps(config: ConvNextConfig, option: bool | None) -> bool:
+    """Whether to return every map; None for the configuration's default."""
+    return bool(config.output_hidden_states if option is None else option)
 
 
 def given(
-    config: ConvNextConfig, out: ModelOutput, asked: bool | None
+    config: ConvNextConfig, out: ModelOutput, option: bool | None
 ) -> ModelOutput | tuple[Any, ...]:
-    """An answer as it is, or as a plain tuple: as a caller says, or else the configuration."""
-    return out if (config.return_dict if asked is None else asked) else out.to_tuple()
+    """`out`, or its tuple if the option is False; None for the configuration's default."""
+    return out if (config.return_dict if option is None else option) else out.to_tuple()
 
 
-def tokens(pooled: Any, places: Any) -> Any:
-    """The picture's vector and then that of each place: `(batch, 1 + places, channels)`."""
+def tokens(pooled: Any, positions: Any) -> Any:
+    """Each picture's vector, then its positions' vectors: `(batch, 1 + positions, channels)`."""
     width = pooled.shape[-1]
-    one_by_one = ops.reshape(places, (ops.shape(places)[0], -1, width))
+    one_by_one = ops.reshape(positions, (ops.shape(positions)[0], -1, width))
     return ops.concatenate([ops.expand_dims(pooled, 1), one_by_one], 1)
 
 
@@ -69,15 +69,15 @@ def answer(
     labels: Any = None,
     output_hidden_states: bool | None = None,
 ) -> ModelOutput:
-    """The answer of a model of this kind.
+    """The output object of a model.
 
     Args:
-        config: Of the model.
-        kind: Which model it is.
+        config: The model's configuration.
+        kind: The kind of model.
         found: The network's outputs by name, channels last.
-        channels_first: Turns the axes of a map.
-        labels: What a classifier's loss is taken against; None for no loss.
-        output_hidden_states: Whether every map is wanted; None for what the configuration says.
+        channels_first: Moves the channels of a map to the front.
+        labels: A classifier's labels; None for no loss.
+        output_hidden_states: Whether to return every map; None for the configuration's default.
     """
     wants_all = wants_maps(config, output_hidden_states)
     maps = tuple(channels_first(found[n]) for n in config.stage_names) if wants_all else None

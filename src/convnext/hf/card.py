@@ -1,7 +1,4 @@
-"""The README of a model's repository: metadata that the hub reads, and how to use the model.
-
-It knows configurations, and nothing of weights or networks.
-"""
+"""The README of a model's repository: metadata for the Hub, and how to use the model."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ def model_card(config: ConvNextConfig, repo_id: str, *, licence: str | None = No
 
     Args:
         config: The model's configuration, with its `architectures`.
-        repo_id: Where the model will be.
-        licence: Identifier of the weights' licence; by default that of the published weights that
-            the model began with, if it began with any.
+        repo_id: Id of the repository.
+        licence: Identifier of the weights' licence; by default that of the published checkpoint
+            that the model was loaded from, if any.
     """
     licence = licence or _licence(config.name_or_path)
     architecture = (config.architectures or ["ConvNextModel"])[0]

@@ -1,9 +1,8 @@
-"""Configurations of ConvNeXt V1, V2 and DINOv3: what transformers keeps of a model in config.json.
+"""Configurations of ConvNeXt V1, V2 and DINOv3, as transformers writes them in config.json.
 
-Arguments, defaults, attributes and files are those of transformers 5, and files go both ways: what
-this does not know it keeps. Where transformers has tuples in memory and lists in files, here they
-are lists throughout, and every argument takes either.
-It knows no framework and no weights.
+Arguments, defaults, attributes and files are those of transformers 5; unknown keys of a file are
+kept. Sequences are lists everywhere, where transformers has tuples in memory; arguments may be
+either.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ DEFAULT_LABELS = 2
 
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
-# What every model of transformers has, with the defaults that transformers gives it.
+# Attributes of every transformers configuration, with their defaults.
 COMMON: Mapping[str, Any] = {
     "output_hidden_states": False,
     "return_dict": True,
@@ -44,26 +43,26 @@ COMMON: Mapping[str, Any] = {
 
 
 class ConvNextConfig:
-    """What a ConvNeXt V1 is built from, with the arguments of transformers.
+    """The configuration of a ConvNeXt V1, with the arguments of transformers.
 
     Args:
         num_channels: Channels of the pictures.
         patch_size: Side of the stem's patches.
-        num_stages: Stages; `hidden_sizes` and `depths` have one number for each.
+        num_stages: Number of stages; `hidden_sizes` and `depths` have one number for each.
         hidden_sizes: Channels in each stage; by default those of tiny.
         depths: Blocks in each stage; by default those of tiny.
         hidden_act: Activation inside the blocks: its name, such as `"gelu"`, `"relu"`, `"selu"` or
             `"gelu_new"`, or a function (which cannot be saved).
         initializer_range: Standard deviation of the initial weights.
-        layer_norm_eps: Epsilon of the norm behind the pooling; all others have 1e-6.
-        layer_scale_init_value: Where the factor behind each block starts; 0 for no factor.
+        layer_norm_eps: Epsilon of the norm after pooling; all other norms have 1e-6.
+        layer_scale_init_value: Initial layer scale; 0 for no layer scale.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
-        image_size: Side of the pictures; said for others, models take any.
-        out_features: Stages whose maps a backbone gives, of `stage_names`.
+        image_size: Side of the pictures; for information only, models take any size.
+        out_features: Stages whose maps a backbone returns, of `stage_names`.
         out_indices: The same by number; negative numbers count from the end.
         **kwargs: `num_labels`, `id2label`, `label2id`, `problem_type`, `output_hidden_states`,
-            `return_dict`, and whatever else is to be kept; `output_stride`, which transformers has
-            not, is 8 or 16 for larger maps by dilation.
+            `return_dict`, and any other attribute; `output_stride`, which transformers lacks, is
+            8 or 16 for larger maps by dilation.
 
     Example:
         >>> config = ConvNextConfig(depths=(2, 2, 6, 2), hidden_sizes=(40, 80, 160, 320))
@@ -75,7 +74,7 @@ class ConvNextConfig:
     attribute_map: Mapping[str, str] = {"num_hidden_layers": "num_stages"}
 
     unsaved: ClassVar[tuple[str, ...]] = ("_out_features", "_out_indices", "_dtype")
-    # Of models that are made of several; Auto classes of transformers ask for them.
+    # Configurations of a composite model's parts; Auto classes of transformers read it.
     sub_configs: ClassVar[Mapping[str, Any]] = {}
 
     output_hidden_states: bool
@@ -165,7 +164,7 @@ class ConvNextConfig:
 
     @property
     def num_labels(self) -> int:
-        """How many labels there are; setting another number names them anew."""
+        """Number of labels; setting another number replaces their names by `LABEL_0` and so on."""
         return len(self.id2label)
 
     @num_labels.setter
@@ -176,7 +175,7 @@ class ConvNextConfig:
 
     @property
     def name_or_path(self) -> str:
-        """Where the weights of a model with this configuration came from."""
+        """Folder, repository or checkpoint that the model was loaded from; empty if none."""
         return self._name_or_path
 
     @name_or_path.setter
@@ -185,7 +184,7 @@ class ConvNextConfig:
 
     @property
     def dtype(self) -> Any:
-        """Float type of the weights: where PyTorch is loaded its own, and elsewhere a name."""
+        """Float type of the weights: PyTorch's if PyTorch is imported, else its name."""
         return getattr(sys.modules.get("torch"), str(self._dtype), self._dtype)
 
     @dtype.setter
@@ -203,7 +202,7 @@ class ConvNextConfig:
 
     @property
     def out_features(self) -> list[str]:
-        """Stages whose maps a backbone gives; setting them sets `out_indices`."""
+        """Stages whose maps a backbone returns; setting them sets `out_indices`."""
         return self._out_features
 
     @out_features.setter
@@ -212,7 +211,7 @@ class ConvNextConfig:
 
     @property
     def out_indices(self) -> list[int]:
-        """The same by number; setting them sets `out_features`."""
+        """Indices of `out_features` in `stage_names`; setting them sets `out_features`."""
         return self._out_indices
 
     @out_indices.setter
@@ -221,7 +220,7 @@ class ConvNextConfig:
 
     @property
     def use_return_dict(self) -> bool:
-        """Whether models answer with their output classes."""
+        """Whether models return their output classes, not tuples."""
         return bool(self.return_dict)
 
     # ---- dictionaries and files
@@ -238,7 +237,7 @@ class ConvNextConfig:
         return content
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """Every attribute but those that have transformers' default in every model."""
+        """The attributes, without those that have the default of every transformers model."""
         content = self.to_dict()
         del content["_name_or_path"]
         if content["id2label"] == _numbered(DEFAULT_LABELS):
@@ -249,12 +248,12 @@ class ConvNextConfig:
         }
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Give attributes other values."""
+        """Set attributes."""
         for name, value in values.items():
             setattr(self, name, value)
 
     def get_text_config(self, **_: Any) -> Self:
-        """The part of a configuration that is about text; there is one part only."""
+        """This configuration; composite models of transformers return that of their text part."""
         return self
 
     def __iter__(self) -> Iterator[str]:
@@ -265,10 +264,10 @@ class ConvNextConfig:
         """The content of config.json.
 
         Args:
-            use_diff: Whether to leave out what has transformers' default in every model.
+            use_diff: Whether to omit defaults, as `to_diff_dict`.
 
         Raises:
-            ArgumentError: A value, such as a function as `hidden_act`, has no place in JSON.
+            ArgumentError: A value cannot be written as JSON, such as a function as `hidden_act`.
         """
         content = self.to_diff_dict() if use_diff else self.to_dict()
         content.pop("_name_or_path", None)
@@ -286,22 +285,21 @@ class ConvNextConfig:
         Path(path).write_text(text, "utf-8")
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write config.json into a folder, which is made if need be."""
+        """Write config.json into a folder, which is created if missing."""
         text = self.to_json_string()
         with staged(save_directory) as temporary:
             (temporary / CONFIG_FILE).write_text(text, "utf-8")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:
-        """A configuration from a dictionary such as `to_dict` gives.
+        """A configuration from a dictionary, the inverse of `to_dict`.
 
         Args:
             content: The dictionary.
-            **overrides: Attributes that are to have another value.
+            **overrides: Attributes to replace.
 
         Raises:
-            ArgumentError: It is the configuration of another kind of model, or a value in it cannot
-                be used.
+            ArgumentError: The dictionary is of another kind of model, or has an invalid value.
         """
         given = content.get("model_type", cls.model_type)
         if given != cls.model_type:
@@ -344,12 +342,12 @@ class ConvNextConfig:
         Args:
             pretrained_model_name_or_path: A folder, a config.json, or the id of a repository.
             revision: Branch, tag or commit of a repository.
-            subfolder: Where in the folder or repository the file is.
-            cache_dir: Where files of repositories are kept.
-            force_download: Whether to fetch what is kept already.
-            local_files_only: Whether to do without the network.
+            subfolder: Folder inside the folder or repository.
+            cache_dir: Folder for downloaded files.
+            force_download: Whether to download cached files again.
+            local_files_only: Whether to use cached files only.
             token: Access token for repositories.
-            **overrides: Attributes that are to have another value.
+            **overrides: Attributes to replace.
         """
         refuse_unsupported(overrides)
         hub = Hub(revision, cache_dir, local_files_only, token, subfolder, force_download)
@@ -369,7 +367,7 @@ class ConvNextConfig:
 
 
 class ConvNextV2Config(ConvNextConfig):
-    """What a ConvNeXt V2 is built from: the arguments of V1 but for its layer scale.
+    """The configuration of a ConvNeXt V2: as V1, without `layer_scale_init_value`.
 
     Example:
         >>> ConvNextV2Config().model_type
@@ -380,9 +378,9 @@ class ConvNextV2Config(ConvNextConfig):
 
 
 class DINOv3ConvNextConfig(ConvNextConfig):
-    """What Meta's DINOv3 as a ConvNeXt is built from: the arguments of V1 but for its patches.
+    """The configuration of Meta's DINOv3 ConvNeXt: as V1, without `patch_size`.
 
-    `layer_norm_eps` is that of every norm, and the stem of a backbone is the pictures themselves.
+    `layer_norm_eps` is that of every norm; the map of stage `"stem"` is the input picture.
 
     Example:
         >>> DINOv3ConvNextConfig(depths=[3, 3, 27, 3]).num_stages

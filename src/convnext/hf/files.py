@@ -1,8 +1,7 @@
-"""Parameters under transformers' names, in files and out of them.
+"""Read and write weights files with transformers' names for parameters.
 
-Reading tells apart three things, as transformers does: what the model lacks in the file, what the
-file has over, and what has another shape. Values are read one tensor at a time.
-It knows no framework; a model is a mapping from names to shapes.
+Reading reports missing, unexpected and mismatched parameters, as transformers does. Values are read
+one tensor at a time. Nothing here imports a framework: a model is a mapping from names to shapes.
 """
 
 from __future__ import annotations
@@ -47,14 +46,15 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB
 
 @dataclass(frozen=True)
 class LoadingReport:
-    """What was loaded and what was not; printed, it says so in a few lines.
+    """The parameters that were loaded and those that were not; `str` gives a summary.
 
     Attributes:
-        source: Where the weights come from.
-        loaded: Names that were filled.
-        missing: Names that the file lacks: they are new, and to be trained.
-        unexpected: Names in the file that the model has no part for.
-        mismatched: Names with the file's shape and the model's: they are new, too.
+        source: Where the weights come from, for messages.
+        loaded: Parameters that were filled.
+        missing: Parameters that the file lacks; they have initial values.
+        unexpected: Names in the file that the model lacks.
+        mismatched: Parameters of another shape, with the file's shape and the model's; they have
+            initial values.
     """
 
     source: str
@@ -65,7 +65,7 @@ class LoadingReport:
 
     @property
     def places(self) -> dict[str, str]:
-        """What each loaded parameter is called in the file, its prefix aside."""
+        """Name of each loaded parameter in the file, without its prefix."""
         return {name: bare(name) for name in self.loaded}
 
     @property
@@ -95,7 +95,7 @@ def _listed(names: tuple[str, ...] | list[str]) -> str:
 
 
 def bare(name: str) -> str:
-    """A parameter's name without the prefix that a classifier puts before its encoder's."""
+    """A parameter's name without the prefix of the encoder, such as `convnext.`."""
     for base in BASES:
         name = name.removeprefix(base)
     return name
@@ -108,17 +108,17 @@ def compare(
     ignore_mismatched: bool,
     may_be_empty: bool = False,
 ) -> LoadingReport:
-    """Which parameters a file fills.
+    """Compare a model's parameters with a file's.
 
     Args:
-        wanted: Shapes by name, of the model.
-        given: Shapes by bare name, of the file.
-        source: For messages.
-        ignore_mismatched: Whether another shape is no error.
-        may_be_empty: Whether it is no error that nothing at all is given.
+        wanted: The model's shapes by name.
+        given: The file's shapes by `bare` name.
+        source: Where the weights come from, for messages.
+        ignore_mismatched: Whether to accept parameters of another shape.
+        may_be_empty: Whether to accept a file without parameters.
 
     Raises:
-        WeightsMismatchError: Shapes differ, or nothing of the encoder is in the file.
+        WeightsMismatchError: Shapes differ, or the file has no parameter of the encoder.
     """
     there = {name: bare(name) for name in wanted}
     missing = tuple(name for name, short in there.items() if short not in given)
@@ -147,7 +147,7 @@ def compare(
 
 
 def weights_path(source: str | Path, hub: Hub) -> Path:
-    """The file, or index of shards, that holds a model's weights; fetched if need be."""
+    """The weights file or index of shards of a model, downloaded if necessary."""
     for name in (SAFE, INDEX, PICKLED, PICKLED_INDEX):
         path = find_file(source, name, hub, optional=True)
         if path is None:
@@ -156,10 +156,10 @@ def weights_path(source: str | Path, hub: Hub) -> Path:
             shards = read_json(path).get("weight_map")
             for shard in sorted(set(shards.values())) if isinstance(shards, dict) else ():
                 if not isinstance(shard, str) or Path(shard).name != shard:
-                    break  # an index that points outside is refused when it is read
+                    break  # refused when the index is read: it points outside the folder
                 find_file(source, shard, hub)
         return path
-    # Asked for once more, so that the error says which file and why.
+    # Not optional this time, so that the error names the file and the reason.
     found = find_file(source, SAFE, hub)
     assert found is not None
     return found
@@ -173,7 +173,7 @@ def open_tensors(
 
     Args:
         source: A file, or the name of a published checkpoint.
-        layout: Which of transformers' namings, `"huggingface"` or `"dinov3"`.
+        layout: The layout of the names, `"huggingface"` or `"dinov3"`.
     """
     path = Path(source)
     if path.exists():
@@ -188,19 +188,19 @@ def open_tensors(
 
 
 def given_tensors(values: Mapping[str, Any]) -> dict[str, LazyTensor]:
-    """Arrays or tensors of any framework, to be read when they are asked for."""
+    """Lazy tensors of arrays or tensors of any framework."""
     return {name: lazy(value) for name, value in values.items()}
 
 
 def lazy(value: Any) -> LazyTensor:
-    """An array or tensor of any framework, to be read when it is asked for."""
+    """A lazy tensor of an array or tensor of any framework."""
     dtype = np.dtype(str(value.dtype).removeprefix("torch."))
 
     def read() -> Array:
         if not hasattr(value, "detach"):
             return np.asarray(value)
         values = value.detach().cpu().contiguous()
-        if dtype.isbuiltin != 1:  # bfloat16, which PyTorch does not hand to NumPy
+        if dtype.isbuiltin != 1:  # bfloat16, which PyTorch cannot convert to NumPy
             values = values.view(values.flatten()[:0].short().dtype)
         return cast("Array", values.numpy().view(dtype))
 
@@ -213,12 +213,12 @@ def write_shards(
     max_shard_size: int | str,
     safe_serialization: bool,
 ) -> None:
-    """Write parameters as transformers reads them, in several files with an index if too large.
+    """Write parameters as transformers reads them: in one file, or in shards with an index.
 
     Args:
-        folder: Where to.
-        tensors: Arrays by transformers' names.
-        max_shard_size: Largest file, in bytes or as `"5GB"`.
+        folder: The folder to write to.
+        tensors: Tensors by transformers' names.
+        max_shard_size: Size limit of a file, in bytes or as `"5GB"`.
         safe_serialization: False for PyTorch's pickled form.
     """
     limit = _bytes(max_shard_size)

@@ -1,7 +1,6 @@
-"""One file of a model as hubs have them: from a folder on this machine, or from a repository.
+"""Find and download single files of a model, in a local folder or a repository on the Hub.
 
-Repositories go through `huggingface_hub`, so its cache, mirrors, tokens and offline switch apply.
-It knows nothing of what is in the files.
+Downloads use `huggingface_hub`, so its cache, mirrors, tokens and offline mode apply.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ __all__ = [
 
 MAX_JSON = 16 << 20  # bytes; the config of a model with 21841 labels takes 2 million
 
-# Arguments of transformers that would be kept as attributes in silence, and what to do instead.
+# Arguments of transformers that are not supported, and what to do instead. Without this check
+# they would silently become attributes.
 _UNSUPPORTED = {
     "adapter_kwargs": "Load the model first, and its adapter with peft.",
     "device_map": "Move the model when it is loaded, on PyTorch with model.to(device).",
@@ -49,15 +49,15 @@ _Built = TypeVar("_Built")
 
 @dataclass(frozen=True)
 class Hub:
-    """How repositories are reached.
+    """Options of downloads from the Hub.
 
     Attributes:
         revision: Branch, tag or commit; the main branch by default.
-        cache_dir: Where files are kept; by default Hugging Face's own cache.
-        local_files_only: Whether to do without the network.
+        cache_dir: Folder for downloaded files; by default the Hugging Face cache.
+        local_files_only: Whether to use cached files only.
         token: Access token; True or None for the stored one, False for none.
-        subfolder: Where in a folder or repository the files are.
-        force_download: Whether to fetch what is kept already.
+        subfolder: Folder inside the folder or repository.
+        force_download: Whether to download cached files again.
     """
 
     revision: str | None = None
@@ -69,18 +69,18 @@ class Hub:
 
 
 def is_repository(source: str | Path) -> bool:
-    """Whether this is the id of a repository, `owner/name`, and no folder here."""
+    """Whether this is the id of a repository, `owner/name`, and not a local folder."""
     return isinstance(source, str) and source.count("/") == 1 and not Path(source).exists()
 
 
 def find_file(source: str | Path, name: str, hub: Hub, *, optional: bool = False) -> Path | None:
-    """Where a file of a model is on this machine, fetched if need be.
+    """The local path of a model's file, downloaded if necessary.
 
     Args:
         source: A folder, or the id of a repository.
         name: The file's name.
-        hub: How repositories are reached.
-        optional: Whether None is an answer.
+        hub: Options of downloads.
+        optional: Whether to return None if there is no such file.
 
     Raises:
         WeightsUnavailableError: There is no such folder or repository, or no such file in it.
@@ -103,7 +103,7 @@ def find_file(source: str | Path, name: str, hub: Hub, *, optional: bool = False
                 force_download=hub.force_download,
             )
         )
-    # Everything, because the hub's client lets the errors of its own HTTP client through.
+    # Any exception: huggingface_hub does not wrap the errors of its HTTP client.
     except Exception as error:
         not_reached = isinstance(error, LocalEntryNotFoundError)
         if optional and isinstance(error, EntryNotFoundError) and not not_reached:
@@ -112,7 +112,7 @@ def find_file(source: str | Path, name: str, hub: Hub, *, optional: bool = False
             return None
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
         raise WeightsUnavailableError(
-            f"{name} of {source} cannot be had: {reason}. Check the id and the network, log in "
+            f"Cannot get {name} of {source}: {reason}. Check the id and the network, log in "
             "with `hf auth login` if it is private, or give a folder that holds the model."
         ) from error
 
@@ -131,7 +131,7 @@ def _find_here(folder: Path, name: str, optional: bool) -> Path | None:
 
 
 def file_of(source: str | Path, name: str, hub: Hub) -> Path:
-    """Where a model's file is: the source itself, or in the folder or repository."""
+    """The local path of a model's file; `source` itself if it is a file."""
     if Path(source).is_file():
         return Path(source)
     path = find_file(source, name, hub)
@@ -143,7 +143,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        WeightsFileError: The file holds none.
+        WeightsFileError: The file holds no JSON object.
     """
     try:
         if path.stat().st_size > MAX_JSON:
@@ -156,33 +156,33 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise WeightsFileError(f"{path} cannot be used: {error}.") from error
     if not isinstance(content, Mapping):
-        raise WeightsFileError(f"{path} cannot be used: it holds no object.")
+        raise WeightsFileError(f"{path} cannot be used: it holds no JSON object.")
     return dict(content)
 
 
 def refuse_unsupported(overrides: Mapping[str, Any]) -> None:
-    """Refuse what `from_pretrained` of transformers has, and nothing here would heed.
+    """Refuse arguments that only transformers' `from_pretrained` supports.
 
     Raises:
         ArgumentError: There is such an argument.
     """
     for name, instead in _UNSUPPORTED.items():
         if overrides.get(name):
-            raise ArgumentError(f"from_pretrained has no {name} here. {instead}")
+            raise ArgumentError(f"from_pretrained does not support {name}. {instead}")
 
 
 def built_from(cls: type[_Built], values: Mapping[str, Any]) -> _Built:
-    """An object of a file's values, whatever is wrong with them an error of ours.
+    """`cls(**values)`, with every failure as an `ArgumentError`.
 
     Raises:
-        ArgumentError: A value is unusable, or named like a method or property that none may set.
+        ArgumentError: A value is invalid, or named like a method or a read-only property.
     """
     for name in values:
         found = getattr(cls, name, None)
         if callable(found) or (isinstance(found, property) and found.fset is None):
             raise ArgumentError(
-                f"A {cls.__name__} holds no {name!r}: that is a part of the class. Take it out of "
-                "the file or dictionary."
+                f"{name!r} cannot be set: it is a part of {cls.__name__}. Take it out of the file "
+                "or dictionary."
             )
     try:
         return cls(**values)
@@ -197,14 +197,14 @@ def built_from(cls: type[_Built], values: Mapping[str, Any]) -> _Built:
 
 @contextmanager
 def staged(folder: str | Path, replaces: Sequence[str] = ()) -> Iterator[Path]:
-    """A folder beside `folder` to write files into; they move there when all are complete.
+    """Write files into a folder atomically: all of them, or none.
 
     Args:
-        folder: Where the files are to be; made if need be.
-        replaces: Patterns of files there that go, so that no older weights lie beside new ones.
+        folder: The folder; created if missing.
+        replaces: Patterns of older files to delete there.
 
     Yields:
-        The folder to write into. If writing fails, `folder` is as it was.
+        A temporary folder to write into. If writing fails, `folder` is unchanged.
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():

@@ -1,8 +1,8 @@
 """The models on TensorFlow and JAX: `keras.Model`s with transformers' behaviour.
 
-They are called with pictures with the channels first, and trained by `fit`: without a loss in
-`compile`, by the loss that `config.problem_type` says. Labels go beside the pictures,
-`fit(pixel_values, labels)`, or among them, `fit({"pixel_values": ..., "labels": ...})`.
+Pictures have their channels first. `fit` uses the loss of `config.problem_type` unless `compile`
+gets one. Labels are given as `fit(pixel_values, labels)` or
+`fit({"pixel_values": ..., "labels": ...})`.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ __all__ = [
 
 
 def _register(kind: type[outputs.ModelOutput]) -> None:
-    """Let compiled functions and Keras' loops look into answers."""
+    """Register an output class as a pytree, for compiled functions and Keras' loops."""
 
     def rebuild(names: tuple[str, ...], values: Any) -> outputs.ModelOutput:
         out = kind()
         for name, value in zip(names, values, strict=True):
-            out[name] = value  # None too: whoever rebuilds may have put anything in a leaf's place
+            out[name] = value  # None too: a tree map may return anything for a leaf
         return out
 
     def flatten(out: outputs.ModelOutput) -> tuple[tuple[Any, ...], tuple[str, ...]]:
@@ -67,7 +67,7 @@ for _kind in (
 
 
 class _Model(Pretrained, keras.Model):  # type: ignore[misc]
-    """What the six models have in common."""
+    """Base class of the models."""
 
     config_class: ClassVar[type[ConvNextConfig]] = ConvNextConfig
     kind: ClassVar[Kind]
@@ -99,14 +99,14 @@ class _Model(Pretrained, keras.Model):  # type: ignore[misc]
         return_dict: bool | None = None,
         training: bool | None = None,
     ) -> Any:
-        """Answer a batch of pictures.
+        """Compute the outputs of a batch of pictures.
 
         Args:
             pixel_values: `(batch, channels, height, width)`, or a dictionary of the arguments.
-            labels: For a classifier: what the loss is taken against, see `config.problem_type`.
-            output_hidden_states: Whether every map is wanted.
-            return_dict: False for a plain tuple.
-            training: Whether to drop paths.
+            labels: Labels for a classifier's loss, see `config.problem_type`.
+            output_hidden_states: Whether to return every map.
+            return_dict: Whether to return an output object; False for a tuple.
+            training: Whether to apply stochastic depth.
         """
         if isinstance(pixel_values, Mapping):
             labels = pixel_values.get("labels", labels)
@@ -126,12 +126,12 @@ class _Model(Pretrained, keras.Model):  # type: ignore[misc]
         return given(self.config, out, return_dict)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """The arguments of `from_config`."""
         return {**super().get_config(), "config": self.config.to_dict()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        """The same model, with initial values."""
+        """A model with initial values, from the result of `get_config`."""
         del custom_objects
         own = dict(config)
         return cls(cls.config_class.from_dict(own.pop("config")), name=own.get("name"))
@@ -139,11 +139,11 @@ class _Model(Pretrained, keras.Model):  # type: ignore[misc]
     # ---- for `Pretrained`
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every parameter."""
+        """Shape of every parameter, by transformers' name."""
         return {name: tensor.shape for name, tensor in self.parameter_values().items()}
 
     def parameter_values(self) -> dict[str, LazyTensor]:
-        """Every parameter."""
+        """Lazy tensor of every parameter, by transformers' name."""
         variables = canonical_variables(self.network)
         return {
             row.foreign: moved(row.move.write, LazyTensor.of(variables[canonical]))
@@ -151,7 +151,7 @@ class _Model(Pretrained, keras.Model):  # type: ignore[misc]
         }
 
     def assign_parameter(self, name: str, value: Array) -> None:
-        """Copy values into a variable."""
+        """Copy values into the variable of this name."""
         variables = canonical_variables(self.network)
         canonical, row = next((c, r) for c, r in self._rows.items() if r.foreign == name)
         variables[canonical].assign(np.ascontiguousarray(row.move.read(value)))
@@ -168,11 +168,11 @@ def _channels_first(x: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="convnext.hf")
 class ConvNextModel(_Model):
-    """ConvNeXt without a classifier: every map, and the pooled vector after its norm.
+    """ConvNeXt without a classifier: returns the maps and the normalised pooled vector.
 
     Args:
-        config: What to build.
-        **kwargs: Those of `keras.Model`.
+        config: The configuration.
+        **kwargs: Arguments of `keras.Model`.
     """
 
     kind = "model"
@@ -180,17 +180,17 @@ class ConvNextModel(_Model):
 
 @keras.saving.register_keras_serializable(package="convnext.hf")
 class ConvNextForImageClassification(_Model):
-    """ConvNeXt with a classifier, and the loss if labels are given.
+    """ConvNeXt with a classifier; returns the loss too if labels are given.
 
     Args:
-        config: What to build; `num_labels=0` for no classifier: logits are the pooled vector.
-        **kwargs: Those of `keras.Model`.
+        config: The configuration; with `num_labels=0`, logits are the pooled vector.
+        **kwargs: Arguments of `keras.Model`.
     """
 
     kind = "classifier"
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
-        """As `keras.Model.compile`; without a loss, by that of the configuration."""
+        """`keras.Model.compile`; the default loss is that of the configuration."""
         self._by_config = loss is None
         super().compile(optimizer, loss, **kwargs)
 
@@ -207,7 +207,7 @@ class ConvNextForImageClassification(_Model):
             return super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
         if sample_weight is not None:
             raise ArgumentError(
-                "The loss of the configuration has no weights for samples. Compile the model with "
+                "The loss of the configuration does not take sample_weight. Compile the model with "
                 "a loss, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
             )
         if y is not None:
@@ -220,17 +220,17 @@ class ConvNextForImageClassification(_Model):
         return y_pred["loss"]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The metrics of a batch, which see logits."""
+        """The metrics of a batch, computed from its logits."""
         return super().compute_metrics(x, y, y_pred["logits"], sample_weight)
 
 
 @keras.saving.register_keras_serializable(package="convnext.hf")
 class ConvNextBackbone(_Model):
-    """ConvNeXt as the backbone of a detector: normalised maps of the stages in `out_features`.
+    """ConvNeXt as a backbone: returns normalised maps of the stages in `out_features`.
 
     Args:
-        config: What to build.
-        **kwargs: Those of `keras.Model`.
+        config: The configuration.
+        **kwargs: Arguments of `keras.Model`.
     """
 
     kind = "backbone"
@@ -259,11 +259,11 @@ class ConvNextV2Backbone(ConvNextBackbone):
 
 @keras.saving.register_keras_serializable(package="convnext.hf")
 class DINOv3ConvNextModel(_Model):
-    """DINOv3: one vector for the picture and one for each place of the last map, after their norm.
+    """DINOv3: returns a normalised vector of the picture and of each position of the last map.
 
     Args:
-        config: What to build.
-        **kwargs: Those of `keras.Model`.
+        config: The configuration.
+        **kwargs: Arguments of `keras.Model`.
     """
 
     config_class = DINOv3ConvNextConfig
@@ -272,11 +272,11 @@ class DINOv3ConvNextModel(_Model):
 
 @keras.saving.register_keras_serializable(package="convnext.hf")
 class DINOv3ConvNextBackbone(_Model):
-    """DINOv3 as the backbone of a detector: maps of the stages in `out_features`, as they are.
+    """DINOv3 as a backbone: returns the maps of the stages in `out_features`, without norms.
 
     Args:
-        config: What to build.
-        **kwargs: Those of `keras.Model`.
+        config: The configuration.
+        **kwargs: Arguments of `keras.Model`.
     """
 
     config_class = DINOv3ConvNextConfig

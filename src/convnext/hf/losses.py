@@ -1,7 +1,4 @@
-"""What a classifier is trained by: one of three losses, as `config.problem_type` says.
-
-They are those of transformers, on any backend.
-"""
+"""transformers' three losses of a classifier, chosen by `config.problem_type`, on any backend."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from convnext.hf.config import ConvNextConfig
 
 __all__ = ["IGNORED", "classification_loss"]
 
-IGNORED = -100  # a label that does not count
+IGNORED = -100  # pictures with this label do not count in the loss
 
 
 def classification_loss(config: ConvNextConfig, logits: Any, labels: Any) -> Any:
-    """The mean loss of a batch; settles `config.problem_type` if that is still open.
+    """The mean loss of a batch.
 
-    One label is a regression, whole numbers are classes, and anything else is the probability of
-    each label.
+    Sets `config.problem_type` if it is None: regression for one label, classes for integer labels,
+    else a probability for each label.
 
     Args:
-        config: Of the classifier.
+        config: The classifier's configuration.
         logits: `(batch, num_labels)`.
         labels: `(batch,)` for classes or one number each, `(batch, num_labels)` otherwise.
     """
@@ -71,7 +68,7 @@ def _cross_entropy(logits: Any, labels: Any) -> Any:
     if keras.backend.backend() == "torch":
         import torch
 
-        # It looks at the labels itself, and so without waiting for a GPU.
+        # PyTorch checks the labels itself, without waiting for the GPU.
         try:
             return torch.nn.functional.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
         except IndexError as error:
@@ -84,21 +81,21 @@ def _cross_entropy(logits: Any, labels: Any) -> Any:
     target = ops.expand_dims(ops.where(is_class, labels, 0), -1)
     log_probabilities = ops.log_softmax(logits, axis=-1)
     picked = ops.take_along_axis(log_probabilities, target, axis=-1)[:, 0]
-    picked = ops.where(is_class, picked, float("nan"))  # all that a compiled step can say
+    picked = ops.where(is_class, picked, float("nan"))  # a compiled step cannot raise
     summed = ops.sum(ops.where(counts, picked, 0))
     return -summed / ops.sum(ops.cast(counts, logits.dtype))
 
 
 def _no_class(count: int) -> ArgumentError:
     return ArgumentError(
-        f"A label is no class: with num_labels={count} they go from 0 to {count - 1}, and "
-        f"{IGNORED} does not count. Number the classes from 0, or build the model with as many "
-        "labels as there are."
+        f"A label is no class: with num_labels={count}, allowed are 0 to {count - 1}, and "
+        f"{IGNORED} for pictures that do not count. Number the classes from 0, or build the model "
+        "with as many labels as there are classes."
     )
 
 
 def _unless_traced(truth: Any) -> bool:
-    """Its value; in a step that is being compiled nothing has one, and it counts as true."""
+    """The value as a bool; True while a step is being compiled, when there is no value."""
     try:
         return bool(truth)
     except TypeError:

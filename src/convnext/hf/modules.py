@@ -1,9 +1,8 @@
 """The models on PyTorch: `torch.nn.Module`s with transformers' names, axes and behaviour.
 
-They are made of PyTorch's own layers under the names that transformers has, and each of them is
-called where its part of the network is computed, so that optimizers, hooks, adapters, compilers and
-whatever else works on modules find what they would find there. Maps have their channels first, and
-last in memory; what costs time is computed by `convnext.nn.operations`, as in all other models.
+Their layers are PyTorch's, with transformers' names, and each is called, so that optimizers, hooks,
+adapters and compilers work on them as on transformers' models. Maps have their channels first, and
+last in memory. The costly operations are those of `convnext.nn.operations`, as in all models.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ Parts = OrderedDict[str, torch.nn.Module]
 
 
 def _register(kind: type[outputs.ModelOutput]) -> None:
-    """Let compilers, exporters and replicas look into answers."""
+    """Register an output class as a pytree, for compilers, exporters and replicas."""
 
     def flatten(out: outputs.ModelOutput) -> tuple[list[Any], tuple[str, ...]]:
         return list(out.to_tuple()), tuple(out)
@@ -76,7 +75,7 @@ def _unchanged(x: torch.Tensor) -> torch.Tensor:
 
 _gelu_tanh = functools.partial(functional.gelu, approximate="tanh")
 
-# Those of `network`, as functions of PyTorch.
+# The activations of `convnext.hf.network`, as PyTorch functions.
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": functional.gelu,
     "gelu_new": _gelu_tanh,
@@ -102,10 +101,10 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class PatchConv(torch.nn.Conv2d):  # type: ignore[misc]
-    """The convolution of the stem and the downsamplings: cuts into patches, projects each.
+    """The convolution of the stem and the downsamplings.
 
     Args:
-        step: What it is in the architecture.
+        step: Its step in the architecture.
     """
 
     def __init__(self, step: Step) -> None:
@@ -116,7 +115,7 @@ class PatchConv(torch.nn.Conv2d):  # type: ignore[misc]
         self.cuts = step.pads == "none"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `(batch, channels, height, width)` to patches of another width."""
+        """Convolve `(batch, channels, height, width)`."""
         if self.cuts:
             return super().forward(x)
         with keras.device(str(x.device)):
@@ -136,7 +135,7 @@ class DepthwiseConv(torch.nn.Conv2d):  # type: ignore[misc]
         """Convolve `(batch, dim, height, width)`."""
         weight, bias = self.weight, self.bias
         device = x.device.type
-        if torch.is_autocast_enabled(device):  # which does not reach into gradients of our own
+        if torch.is_autocast_enabled(device):  # autocast does not cast inside custom gradients
             x, weight, bias = (t.to(torch.get_autocast_dtype(device)) for t in (x, weight, bias))
         x, kernel = x.permute(0, 2, 3, 1), weight.permute(2, 3, 0, 1)
         y = depthwise_conv(x, kernel, bias, self.dilation[0])
@@ -147,7 +146,7 @@ class MapNorm(torch.nn.LayerNorm):  # type: ignore[misc]
     """A norm over the channels of a map."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise each place of `(batch, channels, height, width)`."""
+        """Normalise each position of `(batch, channels, height, width)`."""
         return cast("torch.Tensor", super().forward(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
 
@@ -165,14 +164,14 @@ class GRN(torch.nn.Module):  # type: ignore[misc]
 
 
 class DropPath(torch.nn.Module):  # type: ignore[misc]
-    """Stochastic depth, with the numbers that transformers draws from the same seed."""
+    """Stochastic depth; draws the same random numbers as transformers for a seed."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Drop whole pictures while training."""
+        """In training, set random pictures of the batch to zero and scale up the others."""
         if not self.training or not self.rate:
             return x
         keep = 1 - self.rate
@@ -181,7 +180,7 @@ class DropPath(torch.nn.Module):  # type: ignore[misc]
 
 
 class Names(NamedTuple):
-    """What transformers calls the parts of a stage and of its blocks."""
+    """transformers' names for the parts of a stage and of its blocks."""
 
     downsampling: str = "downsampling_layer"
     depthwise: str = "dwconv"
@@ -202,15 +201,15 @@ DINOV3 = Names(
 
 
 class Plan:
-    """What a model's parts are built from.
+    """Builds the parts of a model.
 
     Args:
         config: The configuration.
-        names: What the parts are called.
+        names: Names of the parts.
     """
 
     def __init__(self, config: ConvNextConfig, names: Names = Names()) -> None:  # noqa: B008
-        activation_of(config)  # refuses what is none
+        activation_of(config)  # raises if the name is unknown
         self.activation = ACTIVATIONS.get(config.hidden_act, config.hidden_act)
         self.architecture = architecture_of(config)
         self.strides, dilations = geometry_of(config)
@@ -220,7 +219,7 @@ class Plan:
         self.names = names
 
     def entry(self, stage: int) -> tuple[torch.nn.Module, ...]:
-        """What comes before the blocks of a stage: the stem, or a downsampling."""
+        """The layers before the blocks of a stage: the stem, or a downsampling."""
         if stage == 0:
             steps = self.architecture.stem_steps(self.channels, self.strides[0])
         else:
@@ -232,7 +231,7 @@ class Plan:
         )
 
     def stages(self, first: Iterable[torch.nn.Module] = ()) -> Iterator[torch.nn.Module]:
-        """The stages; `first` comes before the blocks of the first one."""
+        """The stages; the layers `first` come before the blocks of the first one."""
         depths = self.architecture.depths
         rates = iter(np.linspace(0, self.drop_path_rate, sum(depths)).tolist())
         for stage, depth in enumerate(depths):
@@ -249,8 +248,7 @@ class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
     """A block.
 
     Attributes:
-        gradient_checkpointing: Whether training computes the block a second time for its gradient
-            instead of keeping what it computed.
+        gradient_checkpointing: Whether the backward pass recomputes the block, to save memory.
     """
 
     def __init__(self, plan: Plan, stage: int, drop_path: float) -> None:
@@ -298,7 +296,7 @@ class ConvNextEncoder(torch.nn.Module):  # type: ignore[misc]
         self.stages = torch.nn.ModuleList(stages)
 
     def forward(self, x: torch.Tensor, output_hidden_states: bool = False) -> Any:
-        """Answer with the last map, and with that before and after each stage if asked for."""
+        """Compute the stages; `output_hidden_states` returns the input and every stage's map."""
         maps = [x]
         for stage in self.stages:
             maps = [*(maps if output_hidden_states else ()), stage(maps[-1])]
@@ -311,13 +309,13 @@ class ConvNextEncoder(torch.nn.Module):  # type: ignore[misc]
 
 
 class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
-    """What all models have in common."""
+    """Base class of the models."""
 
     config_class: ClassVar[type[ConvNextConfig]] = ConvNextConfig
     kind: ClassVar[Kind]
     base_model_prefix = "convnext"
     supports_gradient_checkpointing = True
-    # What a model is not split within, for whoever puts its parts on several devices.
+    # Modules that accelerate may not split across devices.
     _no_split_modules: ClassVar[list[str]] = ["ConvNextLayer"]
 
     def __init__(self, config: ConvNextConfig) -> None:
@@ -331,18 +329,18 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
 
     @abstractmethod
     def _build(self) -> None:
-        """Make the parts."""
+        """Create the submodules."""
 
     # ---- initial values
 
     def init_weights(self, names: Iterable[str] | None = None) -> None:
-        """Give parameters new initial values; a seed of PyTorch's decides, as in transformers.
+        """Initialise parameters, with transformers' values for the same PyTorch seed.
 
         Args:
-            names: Which; by default all of them.
+            names: The parameters; by default all.
         """
         wanted = {name for name, _ in self.named_parameters()} if names is None else set(names)
-        # In the order in which transformers draws: the stages come first.
+        # transformers initialises the stages first; the order decides the random numbers.
         parts = sorted(self.named_modules(), key=lambda part: ".stages." not in f".{part[0]}.")
         with torch.no_grad():
             for prefix, module in parts:
@@ -360,7 +358,7 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
         else:
             parameter.zero_()
 
-    # ---- what PyTorch's users ask
+    # ---- PreTrainedModel's interface
 
     @property
     def base_model(self) -> torch.nn.Module:
@@ -374,11 +372,11 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """How many numbers the parameters hold; there are no embeddings of words among them."""
+        """Number of parameters; `exclude_embeddings` has no effect: there are none of words."""
         del exclude_embeddings
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
@@ -388,16 +386,16 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
         every_n_layers: int = 1,
         offload: bool = False,
     ) -> None:
-        """Have training compute blocks a second time instead of keeping what they computed.
+        """Recompute blocks in the backward pass, to save memory in training.
 
         Args:
-            activation_checkpointing_kwargs: Those of `torch.utils.checkpoint.checkpoint`.
-            every_n_layers: 2 for every other block, and so on.
-            offload: Not available here.
+            activation_checkpointing_kwargs: Arguments of `torch.utils.checkpoint.checkpoint`.
+            every_n_layers: 1 for every block, 2 for every other one, and so on.
+            offload: Not supported.
         """
         if offload:
             raise ArgumentError(
-                "Kept maps cannot be moved to the host here. Pass offload=False, or train inside "
+                "offload=True is not supported. Pass offload=False, or train inside "
                 "torch.autograd.graph.save_on_cpu()."
             )
         for number, block in enumerate(self._blocks()):
@@ -405,13 +403,13 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
             block.checkpoint_options = activation_checkpointing_kwargs or {"use_reentrant": False}
 
     def activation_checkpointing_disable(self) -> None:
-        """Have training keep what blocks compute."""
+        """Keep the activations of blocks in training."""
         for block in self._blocks():
             block.gradient_checkpointing = False
 
     @property
     def is_activation_checkpointing(self) -> bool:
-        """Whether training computes blocks a second time."""
+        """Whether the backward pass recomputes a block."""
         return any(block.gradient_checkpointing for block in self._blocks())
 
     def gradient_checkpointing_enable(
@@ -435,15 +433,15 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
     # ---- for `Pretrained`
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every parameter."""
+        """Shape of every parameter, by name."""
         return {name: tuple(p.shape) for name, p in self.named_parameters()}
 
     def parameter_values(self) -> dict[str, LazyTensor]:
-        """Every parameter, read from its device when it is asked for."""
+        """Lazy tensor of every parameter, by name."""
         return {name: lazy(p) for name, p in self.named_parameters()}
 
     def assign_parameter(self, name: str, value: Array) -> None:
-        """Copy values into a parameter."""
+        """Copy values into the parameter of this name."""
         with torch.no_grad():
             self.get_parameter(name).copy_(torch.from_numpy(value))
 
@@ -472,10 +470,10 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
 
 
 class ConvNextModel(_Module):
-    """ConvNeXt without a classifier: every map, and the pooled vector after its norm.
+    """ConvNeXt without a classifier: returns the maps and the normalised pooled vector.
 
     Args:
-        config: What to build.
+        config: The configuration.
 
     Example:
         >>> config = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32])
@@ -501,15 +499,15 @@ class ConvNextModel(_Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Answer a batch of pictures.
+        """Compute the outputs of a batch of pictures.
 
         Args:
             pixel_values: `(batch, channels, height, width)`.
-            output_hidden_states: Whether every map is wanted.
-            return_dict: False for a plain tuple.
+            output_hidden_states: Whether to return every map.
+            return_dict: Whether to return an output object; False for a tuple.
 
         Returns:
-            `last_hidden_state`, `pooler_output`, and `hidden_states` if asked for.
+            `last_hidden_state`, `pooler_output`, and `hidden_states` on request.
         """
         check_pixels(self.config, pixel_values)
         wants_all = wants_maps(self.config, output_hidden_states)
@@ -524,10 +522,10 @@ class ConvNextModel(_Module):
 
 
 class ConvNextForImageClassification(_Module):
-    """ConvNeXt with a classifier, and the loss if labels are given.
+    """ConvNeXt with a classifier; returns the loss too if labels are given.
 
     Args:
-        config: What to build; `num_labels=0` for no classifier: logits are the pooled vector.
+        config: The configuration; with `num_labels=0`, logits are the pooled vector.
     """
 
     kind = "classifier"
@@ -545,16 +543,16 @@ class ConvNextForImageClassification(_Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Answer a batch of pictures.
+        """Compute the outputs of a batch of pictures.
 
         Args:
             pixel_values: `(batch, channels, height, width)`.
-            labels: What the loss is taken against, see `config.problem_type`.
-            output_hidden_states: Whether every map is wanted.
-            return_dict: False for a plain tuple.
+            labels: Labels for the loss, see `config.problem_type`.
+            output_hidden_states: Whether to return every map.
+            return_dict: Whether to return an output object; False for a tuple.
 
         Returns:
-            `loss` if there are labels, `logits`, and `hidden_states` if asked for.
+            `loss` if there are labels, `logits`, and `hidden_states` on request.
         """
         found = self.base_model(pixel_values, output_hidden_states, return_dict=True)
         logits = self.classifier(found.pooler_output)
@@ -566,10 +564,10 @@ class ConvNextForImageClassification(_Module):
 
 
 class ConvNextBackbone(_Module):
-    """ConvNeXt as the backbone of a detector: normalised maps of the stages in `out_features`.
+    """ConvNeXt as a backbone: returns normalised maps of the stages in `out_features`.
 
     Args:
-        config: What to build.
+        config: The configuration.
     """
 
     kind = "backbone"
@@ -592,15 +590,15 @@ class ConvNextBackbone(_Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Answer a batch of pictures.
+        """Compute the outputs of a batch of pictures.
 
         Args:
             pixel_values: `(batch, channels, height, width)`.
-            output_hidden_states: Whether every map is wanted.
-            return_dict: False for a plain tuple.
+            output_hidden_states: Whether to return every map.
+            return_dict: Whether to return an output object; False for a tuple.
 
         Returns:
-            `feature_maps`, and `hidden_states` if asked for.
+            `feature_maps`, and `hidden_states` on request.
         """
         check_pixels(self.config, pixel_values)
         maps = self.encoder(self.embeddings(pixel_values), True).hidden_states
@@ -636,10 +634,10 @@ class ConvNextV2Backbone(ConvNextBackbone):
 
 
 class DINOv3ConvNextModel(_Module):
-    """DINOv3: one vector for the picture and one for each place of the last map, after their norm.
+    """DINOv3: returns a normalised vector of the picture and of each position of the last map.
 
     Args:
-        config: What to build.
+        config: The configuration.
 
     Example:
         >>> config = DINOv3ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32])
@@ -663,22 +661,22 @@ class DINOv3ConvNextModel(_Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Answer a batch of pictures.
+        """Compute the outputs of a batch of pictures.
 
         Args:
             pixel_values: `(batch, channels, height, width)`.
-            output_hidden_states: Whether the pictures and every map are wanted.
-            return_dict: False for a plain tuple.
+            output_hidden_states: Whether to return the pictures and every map.
+            return_dict: Whether to return an output object; False for a tuple.
 
         Returns:
-            `last_hidden_state` of shape `(batch, 1 + places, channels)`, the picture's vector
-            first; that vector as `pooler_output`; and `hidden_states` if asked for.
+            `last_hidden_state` of shape `(batch, 1 + positions, channels)`, the picture's vector
+            first; that vector as `pooler_output`; and `hidden_states` on request.
         """
         check_pixels(self.config, pixel_values)
         wants_all = wants_maps(self.config, output_hidden_states)
         found = self.model(pixel_values, wants_all)
-        places = found.last_hidden_state.flatten(2).transpose(1, 2)  # (B, H W, C)
-        tokens = self.layer_norm(torch.cat([places.mean(1, keepdim=True), places], 1))
+        positions = found.last_hidden_state.flatten(2).transpose(1, 2)  # (B, H W, C)
+        tokens = self.layer_norm(torch.cat([positions.mean(1, keepdim=True), positions], 1))
         out = outputs.BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=tokens,
             pooler_output=tokens[:, 0],
@@ -688,10 +686,10 @@ class DINOv3ConvNextModel(_Module):
 
 
 class DINOv3ConvNextBackbone(_Module):
-    """DINOv3 as the backbone of a detector: maps of the stages in `out_features`, as they are.
+    """DINOv3 as a backbone: returns the maps of the stages in `out_features`, without norms.
 
     Args:
-        config: What to build.
+        config: The configuration.
     """
 
     config_class = DINOv3ConvNextConfig
@@ -708,15 +706,15 @@ class DINOv3ConvNextBackbone(_Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Answer a batch of pictures.
+        """Compute the outputs of a batch of pictures.
 
         Args:
             pixel_values: `(batch, channels, height, width)`.
-            output_hidden_states: Whether the pictures and every map are wanted.
-            return_dict: False for a plain tuple.
+            output_hidden_states: Whether to return the pictures and every map.
+            return_dict: Whether to return an output object; False for a tuple.
 
         Returns:
-            `feature_maps`, and `hidden_states` if asked for.
+            `feature_maps`, and `hidden_states` on request.
         """
         check_pixels(self.config, pixel_values)
         maps = self.model(pixel_values, True).hidden_states

@@ -1,7 +1,7 @@
-"""A transformers configuration as layers of ours, and what transformers calls their parameters.
+"""Build the Keras network of a transformers configuration, and name its parameters as there.
 
-The network is that of `convnext.nn.model`, the same on every backend: pictures `(batch, height,
-width, channels)` in, every map and vector out by its name. The doors turn the axes.
+The network is that of `convnext.nn.model`. Its input is `(batch, height, width, channels)`, and it
+returns every map and vector by name. The models in `keras_models` put the channels first.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def is_dinov3(config: ConvNextConfig) -> bool:
 
 
 def architecture_of(config: ConvNextConfig) -> Architecture:
-    """What a configuration describes, of any number of stages; its activation stands apart.
+    """The architecture of a configuration, without its activation; see `activation_of`.
 
     Raises:
-        ArgumentError: It describes no network.
+        ArgumentError: The configuration is invalid.
     """
     counts = {len(config.depths), len(config.hidden_sizes), config.num_stages}
     if len(counts) > 1:
@@ -82,8 +82,8 @@ def architecture_of(config: ConvNextConfig) -> Architecture:
         patch = patch[0] if len(set(patch)) == 1 else 0
     if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
         raise ArgumentError(
-            f"patch_size={config.patch_size!r} is no side of a square patch. Give a whole number "
-            "of at least 1."
+            f"patch_size={config.patch_size!r} is not supported: patches are square. Give a whole "
+            "number of at least 1."
         )
     return Architecture(
         config.model_type,
@@ -99,12 +99,12 @@ def architecture_of(config: ConvNextConfig) -> Architecture:
 
 
 def geometry_of(config: ConvNextConfig) -> Geometry:
-    """How a network moves over pictures.
+    """Strides and dilations of a configuration.
 
     Raises:
-        ArgumentError: It cannot have this output stride, or these strides.
+        ArgumentError: The output stride or the strides are invalid.
     """
-    # Not keys of transformers. Our training writes strides where they are not the published.
+    # Not keys of transformers. `convnext train` writes strides that differ from the usual ones.
     if config.output_stride is not None:
         return architecture_of(config).dilated(config.output_stride)
     strides = getattr(config, "strides", None)
@@ -117,7 +117,7 @@ def activation_of(config: ConvNextConfig) -> Any:
     """The activation inside the blocks, for Keras.
 
     Raises:
-        UnknownNameError: There is none of this name.
+        UnknownNameError: The name is unknown.
     """
     activation = config.hidden_act
     if callable(activation):
@@ -129,7 +129,7 @@ def activation_of(config: ConvNextConfig) -> Any:
 
 @contextmanager
 def precision(dtype: str | None) -> Iterator[None]:
-    """Layers that are made meanwhile compute in this float type; None for the policy as it is."""
+    """Create layers inside the context with this float type; None for the current policy."""
     before = keras.config.dtype_policy()
     if dtype is not None:
         keras.config.set_dtype_policy(dtype)
@@ -140,7 +140,7 @@ def precision(dtype: str | None) -> Iterator[None]:
 
 
 def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
-    """The layers of a model, with zeros for kernels: whoever calls fills in every parameter.
+    """The Keras network of a model, with zero kernels, for the caller to fill.
 
     Returns:
         A functional model. Its outputs are a dictionary: `stem`, `stage1` and so on, and
@@ -188,14 +188,13 @@ def _feature_norm(stage: str) -> str:
 
 
 def _prefix(config: ConvNextConfig, kind: Kind) -> str:
-    """What stands before the names of the encoder."""
     if is_dinov3(config):
         return "model."
     return f"{config.model_type}." if kind == "classifier" else ""
 
 
 def named_rows(network: keras.Model, config: ConvNextConfig, kind: Kind) -> dict[str, Row]:
-    """What transformers calls each parameter, by canonical name, in the order data flows."""
+    """Names and axes in transformers of each parameter, by canonical name, in network order."""
     layout = DINOV3 if is_dinov3(config) else HUGGINGFACE
     rows = expand(layout.rows, config.depths, prefix=_prefix(config, kind))
     spelled = {row.canonical: row for row in rows}

@@ -1,8 +1,8 @@
-"""What models answer: the output classes of transformers, without a framework.
+"""The output classes of transformers, without a framework.
 
-An answer is an ordered dictionary of what is there; what is not there (None) has no key. Its fields
-are attributes too, and numbers count what is there: `output.logits`, `output["logits"]` and, when
-there was no loss, `output[0]` are the same.
+An output is an ordered dictionary of the fields that are not None. Fields are attributes too, and
+numbers index the fields that are present: `output.logits`, `output["logits"]` and, without a loss,
+`output[0]` are the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class ModelOutput(OrderedDict[str, Any]):
-    """Base of all answers.
+    """Base class of outputs.
 
     Args:
         items: Pairs of a field and its value.
@@ -48,29 +48,29 @@ class ModelOutput(OrderedDict[str, Any]):
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The values that are there, in the order of the fields."""
+        """The values that are not None, in the order of the fields."""
         return tuple(super(ModelOutput, self).__getitem__(name) for name in self)
 
 
 class BaseModelOutputWithPoolingAndNoAttention(ModelOutput):
-    """Of a model: the last map, the pooled vector after its norm, every map."""
+    """Outputs of a model: the last map, the normalised pooled vector, every map."""
 
     fields = ("last_hidden_state", "pooler_output", "hidden_states")
 
 
 class ImageClassifierOutputWithNoAttention(ModelOutput):
-    """Of a classifier: the loss if there were labels, the logits, every map."""
+    """Outputs of a classifier: the loss if there were labels, the logits, every map."""
 
     fields = ("loss", "logits", "hidden_states")
 
 
 class BaseModelOutputWithNoAttention(ModelOutput):
-    """Of a model's stages: the last map, every map."""
+    """Outputs of an encoder: the last map, every map."""
 
     fields = ("last_hidden_state", "hidden_states")
 
 
 class BackboneOutput(ModelOutput):
-    """Of a backbone: the maps of the stages that were asked for, every map; no attentions ever."""
+    """Outputs of a backbone: maps of `out_features`, every map; `attentions` is always None."""
 
     fields = ("feature_maps", "hidden_states", "attentions")

@@ -1,7 +1,7 @@
-"""Whatever people hand over as pictures, to arrays; arrays to tensors.
+"""Convert pictures of any form to arrays, and arrays to tensors of a framework.
 
-Why it exists: transformers takes pictures in every form there is and guesses what they mean, so a
-processor like its own must, and says where it cannot. It knows no sizes and no settings.
+As in transformers, the axis of the channels and the range of values are guessed from the array; an
+ambiguous array is an error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DataFormat = Literal["channels_first", "channels_last"]
 
 
 def flat(images: Any) -> list[Any]:
-    """Every picture of a picture, a batch, a list of pictures or a list of lists."""
+    """A list of the pictures in a picture, a batch, or nested lists of them."""
     if isinstance(images, list | tuple):
         return [one for image in images for one in flat(image)]
     if isinstance(images, Image.Image | str | Path | bytes | Readable):
@@ -60,8 +60,8 @@ def pixels(image: Any, data_format: DataFormat | None, to_rgb: bool | None = Non
 
     Args:
         image: The picture.
-        data_format: Where the channels of an array are; None to find out.
-        to_rgb: Whether it becomes RGB; None for all but arrays.
+        data_format: Axis of the channels of an array; None to find it by its length.
+        to_rgb: Whether to convert to RGB; None to convert all but arrays.
     """
     if isinstance(image, Image.Image) and to_rgb is False:
         image, data_format = np.array(image), "channels_last"
@@ -99,7 +99,7 @@ def _channels_first(array: Array, data_format: DataFormat | None) -> Array:
 
 
 def _rgb(array: Array) -> Array:
-    """One or four channels as three: gray thrice, what is transparent over white."""
+    """One or four channels as RGB; transparency is blended over white."""
     if array.shape[0] == 1:
         return np.repeat(array, 3, axis=0)
     if array.shape[0] != 4:
@@ -116,7 +116,7 @@ def _rgb(array: Array) -> Array:
 
 
 def check_not_rescaled(image: Array) -> None:
-    """Refuse a picture in 0..1, which would be divided by 255 again."""
+    """Refuse a picture in 0..1, which would be rescaled twice."""
     if not np.issubdtype(image.dtype, np.floating) or not image.size:
         return
     if image.min() >= 0 and 0 < image.max() <= 1:
@@ -127,7 +127,7 @@ def check_not_rescaled(image: Array) -> None:
 
 
 def eight_bits(image: Array, fraction: bool) -> Array:
-    """Channels last, as Pillow takes them; fractions of white are counted out of 255."""
+    """A picture as 8-bit numbers, channels last; fractions in 0..1 are scaled to 0..255."""
     largest = 1 if fraction else 255
     if not (image.min() >= 0 and image.max() <= largest):  # true for NaN as well
         raise ArgumentError(
@@ -147,7 +147,7 @@ def eight_bits(image: Array, fraction: bool) -> Array:
 
 
 def normalize(image: Array, mean: float | Sequence[float], std: float | Sequence[float]) -> Array:
-    """Each channel less its mean, over its deviation; channels first."""
+    """Subtract the mean of each channel and divide by its deviation; channels first."""
     if not np.issubdtype(image.dtype, np.floating):
         image = image.astype(np.float32)
     for name, values in (("image_mean", mean), ("image_std", std)):
@@ -162,7 +162,7 @@ def normalize(image: Array, mean: float | Sequence[float], std: float | Sequence
 
 
 def tensors(images: list[Array], kind: str | None) -> Any:
-    """Pictures as a batch of a framework's own kind; as they are if none is asked for."""
+    """Pictures as one tensor of a framework; the list unchanged if `kind` is None."""
     if kind is None:
         return images
     kinds = ("np", "pt", "tf", "jax")

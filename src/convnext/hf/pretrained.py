@@ -1,7 +1,6 @@
 """`from_pretrained`, `save_pretrained` and `push_to_hub`, the same for every backend.
 
-A model of either backend says what its parameters are called, gives their values and takes others;
-the rest is here. It knows neither PyTorch nor Keras.
+Subclasses, in `modules` for PyTorch and `keras_models` for Keras, name, read and assign parameters.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from convnext.weights.layouts.moves import Array
 __all__ = ["DTYPES", "Pretrained", "checked_config"]
 
 DTYPES = ("float32", "float16", "bfloat16")
-# Arguments of transformers that choose among ways which all lead to the same model here.
+# Arguments of transformers that do not change the model: accepted and ignored.
 NO_EFFECT = frozenset(
     {
         "_commit_hash",
@@ -55,7 +54,7 @@ NO_EFFECT = frozenset(
         "weights_only",
     }
 )
-# What save_pretrained writes, here and in transformers, and nothing that a user may lay beside it.
+# Files that save_pretrained writes, here and in transformers; replaced when saving again.
 WEIGHTS = (
     "model.safetensors",
     "model-?????-of-?????.safetensors",
@@ -67,17 +66,17 @@ WEIGHTS = (
 
 
 class Pretrained:
-    """What every model of this door can do.
+    """Base class of the models: loading and saving.
 
     Attributes:
-        config: What the model was built from.
-        loading_report: What `from_pretrained` loaded; None for a model that was built.
+        config: The configuration.
+        loading_report: The parameters that `from_pretrained` loaded; None for a new model.
     """
 
     config_class: ClassVar[type[ConvNextConfig]]
     kind: ClassVar[Kind]
     main_input_name = "pixel_values"
-    # transformers' Trainer asks: whether the loss takes the number of items in all batches.
+    # Read by transformers' Trainer: whether the loss takes the number of items in all batches.
     accepts_loss_kwargs = False
 
     config: ConvNextConfig
@@ -85,45 +84,45 @@ class Pretrained:
 
     @abstractmethod
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every parameter, by transformers' name and in its axes."""
+        """Shape of every parameter, with transformers' names and axes."""
 
     @abstractmethod
     def parameter_values(self) -> dict[str, LazyTensor]:
-        """Every parameter, by transformers' name and in its axes."""
+        """Lazy tensor of every parameter, with transformers' names and axes."""
 
     @abstractmethod
     def assign_parameter(self, name: str, value: Array) -> None:
-        """Give a parameter another value."""
+        """Set a parameter."""
 
     @classmethod
     @abstractmethod
     def _built(cls, config: ConvNextConfig, dtype: str | None) -> Self:
-        """A model with initial values, in this float type."""
+        """Build a model with initial values, in this float type."""
 
     @classmethod
     def _blank(cls, config: ConvNextConfig, dtype: str | None, stored: str) -> Self:
-        """A model to be filled.
+        """Build a model whose parameters will be loaded.
 
         Args:
-            config: What to build.
-            dtype: Its float type; None for the default.
-            stored: The float type that its weights are stored in.
+            config: The configuration.
+            dtype: The model's float type; None for the default.
+            stored: The float type of the weights file.
         """
         del stored
         return cls._built(config, dtype)
 
     def _ready(self, fresh: Collection[str]) -> None:
-        """Make a loaded model ready to answer.
+        """Finish a loaded model: initialise the parameters that were not loaded.
 
         Args:
-            fresh: The parameters that begin with new values.
+            fresh: The names of these parameters.
         """
 
     @classmethod
     def _from_config(
         cls, config: ConvNextConfig, *, dtype: Any = None, torch_dtype: Any = None, **options: Any
     ) -> Self:
-        """A model with initial values, as transformers' Auto classes ask for it."""
+        """Build a model with initial values; called by transformers' Auto classes."""
         unknown = options.keys() - NO_EFFECT
         if unknown:
             raise ArgumentTypeError(f"_from_config has no argument {sorted(unknown)[0]!r}.")
@@ -149,27 +148,26 @@ class Pretrained:
         output_loading_info: bool = False,
         **overrides: Any,
     ) -> Any:
-        """A saved or published model, ready to answer.
+        """Load a saved or published model, in inference mode.
 
         Args:
             pretrained_model_name_or_path: A folder, the id of a repository, or a name of
                 `convnext list`; None with `config` and `state_dict`.
-            config: The configuration, or where it is; by default that of the source.
-            state_dict: Values by name, instead of the source's.
+            config: The configuration, or its file; by default that of the model.
+            state_dict: Values by name, instead of the weights file.
             revision: Branch, tag or commit of a repository.
-            subfolder: Where in the folder or repository the files are.
-            cache_dir: Where files of repositories are kept.
-            force_download: Whether to fetch what is kept already.
-            local_files_only: Whether to do without the network.
+            subfolder: Folder inside the folder or repository.
+            cache_dir: Folder for downloaded files.
+            force_download: Whether to download cached files again.
+            local_files_only: Whether to use cached files only.
             token: Access token for repositories.
-            ignore_mismatched_sizes: Whether parameters of another shape are left at new values, as
-                for a classifier of other classes, instead of being an error.
+            ignore_mismatched_sizes: Whether to initialise parameters of another shape, such as a
+                classifier of other classes, instead of raising.
             dtype: Float type of the model: `"float32"`, `"float16"` or `"bfloat16"`, or PyTorch's;
                 by default, and with `"auto"`, on PyTorch that of the weights.
             torch_dtype: Another name of `dtype`.
-            output_loading_info: Whether to return what was loaded as well.
-            **overrides: Attributes of the configuration that are to have another value, such as
-                `num_labels=10`.
+            output_loading_info: Whether to return the names of parameters not loaded as well.
+            **overrides: Attributes of the configuration to replace, such as `num_labels=10`.
 
         Returns:
             The model; with `output_loading_info`, the model and a dictionary of sets of names.
@@ -217,14 +215,16 @@ class Pretrained:
         hub: Hub,
         overrides: dict[str, Any],
     ) -> ConvNextConfig:
-        """The configuration of a model that is to be loaded."""
+        """The configuration of a model to load, with overrides applied."""
         kind = cls.config_class
         if isinstance(config, str | Path):
             content = read_json(file_of(config, CONFIG_FILE, hub))
         elif config is not None:
             content = config.to_dict()
         elif source is None:
-            raise ArgumentError("Without a source there is no configuration. Pass config as well.")
+            raise ArgumentError(
+                "Without a name or path there is no configuration. Pass config as well."
+            )
         elif _is_published(source):
             content = published_config(str(source))
         else:
@@ -246,12 +246,14 @@ class Pretrained:
     def _tensors(
         cls, source: str | Path | None, given: Mapping[str, Any] | None, hub: Hub
     ) -> Iterator[dict[str, LazyTensor]]:
-        """The values that a model is loaded with, by bare name."""
+        """The tensors to load, by `bare` name."""
         if given is not None:
             yield {bare(name): tensor for name, tensor in given_tensors(given).items()}
             return
         if source is None:
-            raise ArgumentError("Without a source there are no weights. Pass state_dict as well.")
+            raise ArgumentError(
+                "Without a name or path there are no weights. Pass state_dict as well."
+            )
         if not _is_published(source):
             if Path(source).is_file():
                 raise ArgumentError(
@@ -279,15 +281,15 @@ class Pretrained:
         """Write config.json and the weights as transformers reads them.
 
         Args:
-            save_directory: Where to; made if need be. Weights that lie there already are replaced.
-            is_main_process: False for nothing to be written: another process does.
+            save_directory: The folder; created if missing. Weights in it are replaced.
+            is_main_process: False to write nothing, in processes other than the main one.
             state_dict: Values by name, such as a trainer gathers; by default the model's.
-            save_function: Taken for transformers' sake; files are written here.
-            max_shard_size: Largest file; a larger model becomes several files and an index.
+            save_function: Ignored; for compatibility with transformers.
+            max_shard_size: Size limit of a file; a larger model becomes shards with an index.
             safe_serialization: False for PyTorch's pickled form instead of safetensors.
             push_to_hub: Whether to upload the model as well.
             repo_id: Repository to upload to; by default the folder's name.
-            **options: Those of `push_to_hub`.
+            **options: Options of `push_to_hub`.
         """
         del save_function
         if options and not push_to_hub:
@@ -303,7 +305,7 @@ class Pretrained:
             self.push_to_hub(repo_id or Path(save_directory).name, **options)
 
     def saved_config(self, values: Mapping[str, LazyTensor] | None = None) -> ConvNextConfig:
-        """The configuration with what a file says of the model besides."""
+        """A copy of the configuration with the class and the float type of the model."""
         config = type(self.config).from_dict(self.config.to_dict())
         config.architectures = [type(self).__name__]
         config.dtype = str(next(iter((values or self.parameter_values()).values())).dtype)
@@ -322,22 +324,22 @@ class Pretrained:
         create_pr: bool = False,
         max_shard_size: int | str = "5GB",
     ) -> Any:
-        """Upload the model with a card that says what it is and how to use it.
+        """Upload the model with a model card.
 
         Args:
-            repo_id: Repository, `owner/name`; made if need be.
+            repo_id: Repository, `owner/name`; created if missing.
             processor: A `ConvNextImageProcessor` to upload beside the model.
-            licence: Identifier of the weights' licence; by default that of the published weights
-                that the model began with.
-            private: Whether a repository that is made is private.
+            licence: Identifier of the weights' licence; by default that of the published checkpoint
+                that the model was loaded from.
+            private: Whether a new repository is private.
             token: Access token; by default the stored one.
             revision: Branch to upload to.
-            commit_message: What the commit is called.
+            commit_message: Title of the commit.
             create_pr: Whether to open a pull request instead.
-            max_shard_size: Largest file.
+            max_shard_size: Size limit of a file.
 
         Returns:
-            What `huggingface_hub` says of the commit.
+            The commit, as `huggingface_hub` describes it.
         """
         from huggingface_hub import HfApi  # slow to import
 
@@ -359,10 +361,10 @@ class Pretrained:
 
     @classmethod
     def can_generate(cls) -> bool:
-        """Whether it writes text, as pipelines and trainers of transformers ask every model."""
+        """Whether the model generates text; read by pipelines and trainers of transformers."""
         return False
 
-    # ---- what backbones are asked
+    # ---- interface of backbones
 
     @property
     def stage_names(self) -> list[str]:
@@ -371,17 +373,17 @@ class Pretrained:
 
     @property
     def out_features(self) -> list[str]:
-        """Stages whose maps a backbone gives."""
+        """Stages whose maps a backbone returns."""
         return self.config.out_features
 
     @property
     def out_indices(self) -> list[int]:
-        """The same by number."""
+        """Indices of `out_features` in `stage_names`."""
         return self.config.out_indices
 
     @property
     def num_features(self) -> list[int]:
-        """Channels of every stage, the stem first, which in DINOv3 is the pictures."""
+        """Channels of every stage, the stem first; the stem of DINOv3 is the input picture."""
         config = self.config
         is_picture = config.model_type == "dinov3_convnext"
         stem = config.num_channels if is_picture else config.hidden_sizes[0]
@@ -394,7 +396,7 @@ class Pretrained:
 
     @property
     def channels(self) -> list[int]:
-        """Channels of the maps that a backbone gives."""
+        """Channels of the maps of `out_features`."""
         return [self.out_feature_channels[name] for name in self.out_features]
 
     @property
@@ -404,10 +406,10 @@ class Pretrained:
 
 
 def checked_config(given: Any, wanted: type[ConvNextConfig], model: str) -> ConvNextConfig:
-    """The configuration of a model that is to be built.
+    """`given`, checked to be a configuration of the wanted class.
 
     Raises:
-        ArgumentTypeError: It is none, or that of another family.
+        ArgumentTypeError: It is of another class or family.
     """
     if not isinstance(given, wanted) or given.model_type != wanted.model_type:
         raise ArgumentTypeError(

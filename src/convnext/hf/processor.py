@@ -1,13 +1,8 @@
-"""`ConvNextImageProcessor`: pictures to `pixel_values`, to the bit as transformers' on Pillow.
+"""`ConvNextImageProcessor`: pictures to `pixel_values`, bit for bit as transformers' on Pillow.
 
-Arguments, defaults and files are those of transformers but for one default: `resample` is
-BILINEAR, as it was documented for years and as most published files were made for; transformers 5
-moved its own to BICUBIC. Published preprocessor_config.json files name theirs, so `from_pretrained`
-is not concerned.
-
-A picture that is in 0..1 already and would be rescaled again is an error here: transformers scales
-it twice in silence, and its features are ruined.
-It knows no framework; tensors are made at the very end, where they are asked for.
+Arguments, defaults and files are those of transformers, with two differences: `resample` defaults
+to BILINEAR, as transformers documents and most published files need, not to BICUBIC; and a picture
+in 0..1 that would be rescaled again is an error, where transformers silently rescales it twice.
 """
 
 from __future__ import annotations
@@ -57,12 +52,12 @@ __all__ = [
 PREPROCESSOR_FILE = "preprocessor_config.json"
 IMAGENET_STANDARD_MEAN = (0.5, 0.5, 0.5)
 IMAGENET_STANDARD_STD = (0.5, 0.5, 0.5)
-CROPPED_BELOW = 384  # at this side and above, pictures are warped to the square
+CROPPED_BELOW = 384  # from this side on, pictures are resized to the square without cropping
 DEFAULT_CROP_PCT = 224 / 256
 
 
 class ConvNextImageProcessorKwargs(TypedDict, total=False):
-    """What calls of a processor can be given besides pictures; see `ConvNextImageProcessor`."""
+    """Options of a call; see `ConvNextImageProcessor`."""
 
     do_convert_rgb: bool | None
     do_resize: bool
@@ -79,11 +74,11 @@ class ConvNextImageProcessorKwargs(TypedDict, total=False):
     return_tensors: str | None
 
 
-OPTIONS = tuple(ConvNextImageProcessorKwargs.__annotations__)[:-3]  # attributes, that is
+OPTIONS = tuple(ConvNextImageProcessorKwargs.__annotations__)[:-3]  # those that are attributes
 
 
 class BatchFeature(dict[str, Any]):
-    """What the processor gives: a dictionary whose keys are attributes too."""
+    """The output of the processor: a dictionary whose keys are attributes too."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -92,7 +87,7 @@ class BatchFeature(dict[str, Any]):
             raise AttributeError(name) from None
 
     def to(self, *args: Any, **kwargs: Any) -> BatchFeature:
-        """The same with PyTorch's tensors moved, as `torch.Tensor.to` does it."""
+        """A copy with PyTorch tensors converted by `torch.Tensor.to`."""
         moved = {
             name: value.to(*args, **kwargs) if hasattr(value, "to") else value
             for name, value in self.items()
@@ -104,22 +99,22 @@ class ConvNextImageProcessor:
     """Resizes, crops, rescales and normalises pictures, as transformers does for ConvNeXt.
 
     Below 384, the short side is resized to `int(shortest_edge / crop_pct)` and the centre cropped;
-    from 384 on, the picture is warped to the square.
+    from 384 on, the picture is resized to the square.
 
     Args:
         do_resize: Whether to resize.
         size: Side of the square, as `{"shortest_edge": 224}` or as a number.
-        crop_pct: What part of the resized picture the crop keeps.
+        crop_pct: Side of the crop as a fraction of the resized short side.
         resample: Filter, one of `PIL.Image.Resampling`. BILINEAR by default, where transformers 5
             has BICUBIC.
         do_rescale: Whether to multiply by `rescale_factor`.
-        rescale_factor: What pixels are multiplied by.
+        rescale_factor: The factor.
         do_normalize: Whether to subtract `image_mean` and divide by `image_std`.
         image_mean: One number, or one for each channel.
-        image_std: The same.
-        do_convert_rgb: True for everything to become RGB, what is transparent over white; False for
-            nothing to. By default pictures of Pillow and files become RGB, and arrays do not.
-        **kwargs: Whatever else is to be kept.
+        image_std: One number, or one for each channel.
+        do_convert_rgb: Whether to convert to RGB, transparency blended over white. By default
+            Pillow images and files are converted, and arrays are not.
+        **kwargs: Other attributes.
 
     Example:
         >>> processor = ConvNextImageProcessor(size={"shortest_edge": 224})
@@ -162,8 +157,8 @@ class ConvNextImageProcessor:
             setattr(self, name, value)
         if kwargs.get("do_center_crop"):
             raise ArgumentError(
-                "do_center_crop=True crops a second time and is not supported. ConvNeXt's crop "
-                "is that of size and crop_pct."
+                "do_center_crop=True is not supported: size and crop_pct define the crop. Leave it "
+                "out."
             )
 
     def __call__(self, images: Any, **options: Any) -> BatchFeature:
@@ -179,19 +174,19 @@ class ConvNextImageProcessor:
         input_data_format: DataFormat | None = None,
         **options: Any,
     ) -> BatchFeature:
-        """Turn pictures into `pixel_values`.
+        """Convert pictures to `pixel_values`.
 
         Args:
             images: A picture, a list of pictures, or an array with a batch of them. A picture is a
                 PIL image, a path, a URL, the encoded bytes, or an array or tensor of any framework,
                 with the channels first or last.
             return_tensors: `"np"`, `"pt"`, `"tf"` or `"jax"`; None for a list of arrays.
-            data_format: Where the channels go.
-            input_data_format: Where the channels of arrays are; by default found by their number.
-            **options: Other values, for this call, of what the class takes.
+            data_format: Axis of the channels in the result.
+            input_data_format: Axis of the channels of arrays; by default found by its length.
+            **options: Arguments of the class, to replace for this call.
 
         Raises:
-            ArgumentError: An option is not allowed, or a picture was rescaled already.
+            ArgumentError: An option is invalid, or a picture was rescaled already.
             ImageError: A picture cannot be read.
         """
         unknown = [name for name in options if name not in OPTIONS]
@@ -216,7 +211,6 @@ class ConvNextImageProcessor:
         return BatchFeature(pixel_values=tensors(done, return_tensors))
 
     def _one(self, image: Array) -> Array:
-        """One picture, channels first."""
         if self.do_rescale:
             check_not_rescaled(image)
         if self.do_resize:
@@ -246,9 +240,9 @@ class ConvNextImageProcessor:
     # ---- dictionaries and files
 
     def to_dict(self) -> dict[str, Any]:
-        """Every attribute, as transformers writes them."""
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        return {**copy.deepcopy(said), "image_processor_type": type(self).__name__}
+        """Every attribute that is not None, as transformers writes them."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return {**copy.deepcopy(values), "image_processor_type": type(self).__name__}
 
     def to_json_string(self) -> str:
         """The content of preprocessor_config.json."""
@@ -259,7 +253,7 @@ class ConvNextImageProcessor:
         Path(path).write_text(self.to_json_string(), "utf-8")
 
     def save_pretrained(self, save_directory: str | Path) -> list[str]:
-        """Write preprocessor_config.json into a folder, which is made if need be; says where."""
+        """Write preprocessor_config.json into a folder, created if missing; return its path."""
         text = self.to_json_string()
         with staged(save_directory) as temporary:
             (temporary / PREPROCESSOR_FILE).write_text(text, "utf-8")
@@ -267,11 +261,11 @@ class ConvNextImageProcessor:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:
-        """A processor from a dictionary such as `to_dict` gives.
+        """A processor from a dictionary, the inverse of `to_dict`.
 
         Args:
             content: The dictionary.
-            **overrides: Attributes that are to have another value.
+            **overrides: Attributes to replace.
         """
         return built_from(cls, {**copy.deepcopy(dict(content)), **overrides})
 
@@ -299,12 +293,12 @@ class ConvNextImageProcessor:
             pretrained_model_name_or_path: A folder, a preprocessor_config.json, the id of a
                 repository, or a name of `convnext list`.
             revision: Branch, tag or commit of a repository.
-            subfolder: Where in the folder or repository the file is.
-            cache_dir: Where files of repositories are kept.
-            force_download: Whether to fetch what is kept already.
-            local_files_only: Whether to do without the network.
+            subfolder: Folder inside the folder or repository.
+            cache_dir: Folder for downloaded files.
+            force_download: Whether to download cached files again.
+            local_files_only: Whether to use cached files only.
             token: Access token for repositories.
-            **overrides: Attributes that are to have another value.
+            **overrides: Attributes to replace.
         """
         refuse_unsupported(overrides)
         source = pretrained_model_name_or_path
@@ -318,7 +312,7 @@ class ConvNextImageProcessor:
 
 
 class ConvNextFeatureExtractor(ConvNextImageProcessor):
-    """The old name of `ConvNextImageProcessor`; transformers 5 has it no more."""
+    """The deprecated name of `ConvNextImageProcessor`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn(
@@ -329,7 +323,7 @@ class ConvNextFeatureExtractor(ConvNextImageProcessor):
         super().__init__(*args, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every attribute, under the name that transformers knows."""
+        """Every attribute, with the class name `ConvNextImageProcessor`."""
         return {**super().to_dict(), "image_processor_type": "ConvNextImageProcessor"}
 
 
@@ -337,7 +331,7 @@ def _edge(size: Mapping[str, int] | int) -> int:
     edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
     if isinstance(edge, bool) or not isinstance(edge, int) or edge < 1:
         raise ArgumentError(
-            f"size={size!r} names no side. Allowed: {{'shortest_edge': 224}}, or a whole number."
+            f"size={size!r} is invalid. Allowed: {{'shortest_edge': 224}}, or a whole number."
         )
     return edge
 

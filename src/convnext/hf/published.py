@@ -16,14 +16,14 @@ from convnext.weights.layouts import foreign_rows
 
 __all__ = ["AUTHORS_EPSILON", "processor_settings", "published_config", "published_processor"]
 
-AUTHORS_EPSILON = 1e-6  # of the norm behind the pooling, where transformers has 1e-12
+AUTHORS_EPSILON = 1e-6  # of the norm after pooling; the default of transformers is 1e-12
 
 
 def published_config(name: str) -> dict[str, Any]:
-    """What config.json would say of a checkpoint.
+    """The content of config.json for a published checkpoint.
 
     Raises:
-        ArgumentError: transformers has no such network, or computes it otherwise.
+        ArgumentError: transformers lacks this network, or computes it differently.
 
     Example:
         >>> published_config("convnextv2_atto")["hidden_sizes"]
@@ -44,14 +44,14 @@ def published_config(name: str) -> dict[str, Any]:
 
 
 def published_processor(name: str) -> dict[str, Any]:
-    """What preprocessor_config.json would say of a checkpoint.
+    """The content of preprocessor_config.json for a published checkpoint.
 
     Raises:
-        ArgumentError: transformers' processor cannot do what the checkpoint was measured with.
+        ArgumentError: transformers' processor cannot do the checkpoint's preprocessing.
     """
     recipe = get_checkpoint(name).preprocess
     if (recipe.mode == "squash") != (recipe.size >= 384):
-        what = "warps" if recipe.mode == "squash" else "crops"
+        what = "squashes" if recipe.mode == "squash" else "crops"
         raise ArgumentError(
             f"{name} {what} pictures at {recipe.size} pixels, which transformers' processor cannot "
             "do. Use convnext.Classifier."
@@ -60,7 +60,7 @@ def published_processor(name: str) -> dict[str, Any]:
 
 
 def processor_settings(recipe: Preprocess) -> dict[str, Any]:
-    """What preprocessor_config.json says of a recipe.
+    """The content of preprocessor_config.json for a preprocessing recipe.
 
     Example:
         >>> processor_settings(Preprocess(size=32))["size"]

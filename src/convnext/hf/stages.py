@@ -1,7 +1,4 @@
-"""Which stages of a backbone are asked for: by name, by number, or by both if they agree.
-
-It knows names and numbers, and nothing of networks.
-"""
+"""Choose the output stages of a backbone by name, by index, or by both if they agree."""
 
 from __future__ import annotations
 
@@ -15,15 +12,15 @@ __all__ = ["aligned"]
 def aligned(
     stage_names: Sequence[str], features: Sequence[str] | None, indices: Sequence[int] | None
 ) -> tuple[list[str], list[int]]:
-    """Names and numbers of the stages that are asked for; the last stage if none are.
+    """Names and indices of the chosen stages; by default the last stage.
 
     Args:
         stage_names: All stages, in order.
-        features: Some of them by name, each once and in order.
-        indices: Some of them by number, negative ones counted from the end.
+        features: Names of stages, each once and in order.
+        indices: Indices of stages; negative ones count from the end.
 
     Raises:
-        ArgumentError: There is no such stage, the order is another, or the two disagree.
+        ArgumentError: A stage is unknown or out of order, or names and indices disagree.
 
     Example:
         >>> aligned(["stem", "stage1", "stage2"], None, [-1])
@@ -76,4 +73,6 @@ def _check_order(what: str, given: Sequence[object], positions: list[int]) -> No
     if not positions:
         raise ArgumentError(f"{what} is empty. Name one stage at least.")
     if positions != sorted(set(positions)):
-        raise ArgumentError(f"{what}={given} names stages twice or out of order.")
+        raise ArgumentError(
+            f"{what}={given} is not in order. Name each stage once, from the first."
+        )
