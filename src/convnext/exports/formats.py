@@ -107,7 +107,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         for row in (
             Format(
                 "saved_model",
-                "TensorFlow SavedModel, as TF-Hub has them: to run, and to train on",
+                "TensorFlow SavedModel as on TF-Hub: to run and to train",
                 ("", ".tar.gz", ".tgz"),
                 MappingProxyType({"float32": FULL}),
                 _TENSORFLOW,
@@ -164,7 +164,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             ),
             Format(
                 "safetensors",
-                "weights alone, with their recipe; what this package reads everywhere",
+                "weights with their preprocessing, for this package",
                 (".safetensors",),
                 MappingProxyType({"float32": FULL, "float16": HALF, "bfloat16": 5 * HALF}),
                 MappingProxyType({}),
