@@ -42,10 +42,10 @@ LABEL_COUNTS: dict[LabelSet, int] = {
     "imagenet-22k": 21_841,
 }
 TASKS: dict[CheckpointTask, str] = {
-    "classification": "say what a picture shows",
+    "classification": "give the class of a picture",
     "embedding": "give a vector for each picture, to search with or to train on",
     "clip": "give a vector for each picture that can be compared with those of texts",
-    "encoder": "answer nothing by themselves, but begin a training",
+    "encoder": "have no head, and are to train from",
 }
 """The uses of checkpoints, in words."""
 
