@@ -1,7 +1,7 @@
 """ConvNeXt V1 and V2: every published size and checkpoint, on TensorFlow, JAX and PyTorch.
 
-The names below are the public door. What needs Keras is imported when it is first used, so that
-listing checkpoints, converting weights and reading pictures never wait for a framework.
+The names below are the public API. They are imported lazily, so that listing checkpoints,
+converting weights and reading pictures do not import a framework.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
     "set_grad_checkpointing",
 ]
 
-_LATE = {
+_LAZY = {
     "VARIANTS": "convnext.architecture",
     "Variant": "convnext.architecture",
     "Classifier": "convnext.classifier",
@@ -65,10 +65,10 @@ _LATE = {
 def __getattr__(name: str) -> Any:
     if name == "hub":
         return importlib.import_module("convnext.hub")
-    if name not in _LATE:
+    if name not in _LAZY:
         raise AttributeError(f"module 'convnext' has no attribute {name!r}")
     try:
-        module = importlib.import_module(_LATE[name])
+        module = importlib.import_module(_LAZY[name])
     except ModuleNotFoundError as error:
         if error.name != "keras":
             raise

@@ -1,18 +1,19 @@
-"""The door of `keras.applications`: its five ConvNeXt functions, and the nine it lacks for V2.
+"""The five ConvNeXt functions of `keras.applications`, and nine for V2, which it lacks.
 
 Arguments, checks, error types and shapes are those of keras.applications 3.15, so a program changes
-its import and nothing else. Where upstream goes wrong, this does not:
+only its import. Differences:
 
-- Weights are found by variant, never by `name`: any `name` works, and none loads the wrong file.
+- Weights are found by variant, not by `name`, so any `name` works.
 - `include_preprocessing` also normalises pictures with 1, 4 or any number of channels, with the
-  average of ImageNet's three statistics; upstream silently leaves them as they are.
-- The image data format `channels_first` works; upstream refuses it.
-- Layer scale and drop path, which upstream fixes, are arguments of `convnext.create_convnext_v1`.
-- Depthwise kernels have the shape `(7, 7, C, 1)` of a depthwise layer, and the convolution is not
-  sent through XLA on a CPU: `predict` and `fit` are several times faster there.
+  average of ImageNet's three statistics; keras.applications silently does nothing.
+- The image data format `channels_first` works; keras.applications refuses it.
+- Layer scale and drop path, which keras.applications fixes, are arguments of
+  `convnext.create_convnext_v1`.
+- Depthwise kernels have the shape `(7, 7, C, 1)`, and the convolution is not compiled with XLA on a
+  CPU, which makes `predict` and `fit` several times faster.
 
-As upstream, a model without the top ends in a norm, behind the pooling or on the feature map. The
-stem and the downsamplings are plain layers here, not nested models, so layer names differ.
+As there, a model without the top ends in a norm, after the pooling or on the feature map. The stem
+and the downsamplings are plain layers, not nested models, so layer names differ.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _DOCSTRING = """{title} with the arguments of `keras.applications`.
             `weights="imagenet"` it must be the default one.
         pooling: Without the top: None, `"avg"` or `"max"`.
         classes: Width of the classifier.
-        classifier_activation: Of the classifier; None for logits.
+        classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
 
     Returns:
@@ -76,7 +77,7 @@ _DOCSTRING = """{title} with the arguments of `keras.applications`.
 
 
 def _model_function(function: str, variant: Variant) -> ModelFunction:
-    """The public function that builds one variant."""
+    """Create the public function that builds one variant."""
 
     def build(  # noqa: PLR0913
         include_top: bool = True,
@@ -157,13 +158,13 @@ def _is_channels_first() -> bool:
 def _input_shape(
     given: tuple[int | None, ...] | None, weights: str | Path | None, include_top: bool
 ) -> tuple[int | None, ...]:
-    """The shape of a picture in the configured data format, by the rules of keras.applications."""
+    """Check a picture's shape, in the configured data format, as keras.applications does."""
     first = _is_channels_first()
     if not given:
         side = DEFAULT_SIDE if include_top else None
         return (3, side, side) if first else (side, side, 3)
     if len(given) != 3:
-        raise ArgumentError(f"input_shape is a tuple of three integers, not {given!r}.")
+        raise ArgumentError(f"input_shape must be a tuple of three integers, not {given!r}.")
     channels, height, width = given if first else (given[2], given[0], given[1])
     if weights == "imagenet" and channels != 3:
         raise ArgumentError(
@@ -173,7 +174,7 @@ def _input_shape(
         raise ArgumentError(
             f"weights='imagenet' with include_top=True takes {DEFAULT_SIDE}x{DEFAULT_SIDE} "
             f"pictures, not input_shape={given!r}. "
-            "convnext.create_convnext_v1 loads it at any size."
+            "convnext.create_convnext_v1 loads them at any size."
         )
     if any(side is not None and side < SMALLEST_PUBLISHED_SIDE for side in (height, width)):
         raise ArgumentError(
@@ -183,7 +184,7 @@ def _input_shape(
     if include_top and None in (height, width):
         raise ArgumentError(
             f"include_top=True needs a static input_shape, not {given!r}. "
-            "convnext.create_convnext_v1 takes an open size with the top too."
+            "convnext.create_convnext_v1 allows sides of None with the top."
         )
     return tuple(given)
 
@@ -191,8 +192,8 @@ def _input_shape(
 def _checked_tensor(tensor: Any, weights: str | Path | None) -> Any:
     if not keras.backend.is_keras_tensor(tensor):
         raise ArgumentTypeError(
-            f"input_tensor is a Keras tensor such as keras.Input(...), not "
-            f"{type(tensor).__name__}. Call the finished model on arrays."
+            f"input_tensor must be a Keras tensor such as keras.Input(...), not "
+            f"{type(tensor).__name__}. To use an array, call the model on it."
         )
     channels = tensor.shape[1 if _is_channels_first() else -1]
     if weights == "imagenet" and channels != 3:
@@ -203,7 +204,7 @@ def _checked_tensor(tensor: Any, weights: str | Path | None) -> Any:
 
 
 def _known_pooling(pooling: str | None) -> str | None:
-    # Upstream takes any word but these two for no pooling.
+    # As in keras.applications, any other word means no pooling.
     return pooling if pooling in ("avg", "max") else None
 
 
@@ -234,7 +235,7 @@ ConvNeXtV2Huge = _model_function("ConvNeXtV2Huge", VARIANTS["convnextv2_huge"])
 
 
 def preprocess_input(x: Any, data_format: str | None = None) -> Any:
-    """Return `x` as it is: the model normalises pixels itself (`include_preprocessing=True`)."""
+    """Return `x` unchanged: the model normalises pixels itself (`include_preprocessing=True`)."""
     del data_format
     return x
 
@@ -242,11 +243,11 @@ def preprocess_input(x: Any, data_format: str | None = None) -> Any:
 def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
     """Turn ImageNet-1k probabilities into `(wnid, name, score)`, best first, for each picture.
 
-    The names are built in: nothing is downloaded.
+    Nothing is downloaded: the names come with the package.
 
     Args:
         preds: `(pictures, 1000)` probabilities or logits.
-        top: How many to return for each picture.
+        top: Number of classes for each picture.
     """
     from convnext.images.labels import labels_for
 

@@ -1,13 +1,13 @@
-"""What a ConvNeXt is, as data: traits, and from them a sequence of typed steps.
+"""ConvNeXt architectures as data: traits, and the sequence of typed steps that follows from them.
 
-Everything that follows from an architecture is computed from its steps: names and shapes of the
-parameters, parameter counts, operations, sizes of feature maps, inference graphs. `nn/model.py`
-spells the same network once more, in Keras, to be read; a test holds the two together.
+Names and shapes of the parameters, parameter counts, operations, sizes of feature maps and
+inference graphs are computed from the steps. `nn/model.py` is the same network in Keras; a test
+compares the two.
 
     steps = ARCHITECTURES["convnext_tiny"].steps(num_classes=1000)
     parameters(steps)["stem_conv.kernel"]  # (4, 4, 3, 96)
 
-It imports neither NumPy nor a framework, and knows no files.
+Imports neither NumPy nor a framework.
 
 References:
     V1: Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545
@@ -91,9 +91,9 @@ SMALLEST_FEATURE_SIDE = 4  # `adapted_strides` leaves at least this much of the 
 class Conv(NamedTuple):
     """A dense convolution.
 
-    `pads` is `"none"` where patches are cut; `"same"` for the input's size divided by the stride,
-    rounded up, with what is odd of the padding at the right and bottom; `"both"` for half a kernel
-    on each side.
+    `pads` is `"none"` for no padding; `"same"` for an output of the input's size divided by the
+    stride, rounded up, with odd padding at the right and bottom; `"both"` for half a kernel on each
+    side.
     """
 
     name: str
@@ -105,12 +105,12 @@ class Conv(NamedTuple):
     dilation: int = 1
 
     def side(self, side: int) -> int:
-        """Height or width of the output, from that of the input."""
+        """Height or width of the output for that of the input."""
         return side // self.stride if self.pads == "none" else -(-side // self.stride)
 
 
 class Depthwise(NamedTuple):
-    """A convolution of each channel by itself, stride 1, padded so that the size stays."""
+    """A depthwise convolution with stride 1, padded to keep the size."""
 
     name: str
     width: int
@@ -119,7 +119,7 @@ class Depthwise(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """A normalisation over channels with a factor for each, and for `"layer"` a summand.
+    """A normalisation over channels with a scale for each and, for `"layer"`, a shift.
 
     `"layer"` subtracts the mean and divides by the standard deviation. `"rms"` divides by the root
     of the mean square. `"simple"` divides by the standard deviation (of the sample: N - 1) without
@@ -154,7 +154,7 @@ class GRN(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Layer scale: a factor for each channel."""
+    """Layer scale: a learned factor for each channel."""
 
     name: str
     width: int
@@ -165,26 +165,26 @@ class Pool(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """Vectors made one long."""
+    """Division of each vector by its L2 norm."""
 
 
 class Tap(NamedTuple):
-    """A name for what flows here: one of the network's outputs."""
+    """Marks the current value as one of the network's outputs, by name."""
 
     name: str
 
 
 class Aside(NamedTuple):
-    """What an output takes that nothing else needs; what flows here goes on as it was.
+    """Steps that only an output needs; the main path continues without them.
 
-    Its parameters are those of another step.
+    Their parameters are those of other steps.
     """
 
     branch: tuple[Step, ...]
 
 
 class Residual(NamedTuple):
-    """The input plus what a branch makes of it."""
+    """A residual branch: the input plus the branch's output."""
 
     name: str
     branch: tuple[Step, ...]
@@ -207,12 +207,12 @@ Step = (
 
 
 class Geometry(NamedTuple):
-    """How a network moves over pictures; changes no parameter.
+    """Strides and dilations of a network, on which no parameter depends.
 
     Attributes:
         strides: Of the stem, and of the downsampling before each further stage.
-        dilations: Of the depthwise convolutions in each stage; none for 1 everywhere. Where a
-            downsampling has stride 1, it is dilated as the stage before it.
+        dilations: Of the depthwise convolutions in each stage; empty for 1 everywhere. A
+            downsampling with stride 1 has the dilation of the stage before it.
     """
 
     strides: Strides = PUBLISHED_STRIDES
@@ -220,7 +220,7 @@ class Geometry(NamedTuple):
 
 
 class Arithmetic(NamedTuple):
-    """What names and shapes of parameters do not tell; see `Architecture`."""
+    """Traits that do not follow from the parameters' names and shapes; see `Architecture`."""
 
     epsilon: float = 1e-6
     activation: ActivationKind = "gelu"
@@ -228,35 +228,37 @@ class Arithmetic(NamedTuple):
     head_epsilon: float | None = None
 
     def __str__(self) -> str:
-        """Such as `"epsilon=1e-05,activation=gelu_tanh"`, which `stated` reads."""
-        said = {"epsilon": f"{self.epsilon:g}", "activation": self.activation}
-        said |= {"norm": self.norm} if self.norm != "layer" else {}
-        said |= {"head_epsilon": f"{self.head_epsilon:g}"} if self.head_epsilon is not None else {}
-        return ",".join(f"{name}={value}" for name, value in said.items())
+        """Format such as `"epsilon=1e-05,activation=gelu_tanh"`, which `stated` parses."""
+        traits = {"epsilon": f"{self.epsilon:g}", "activation": self.activation}
+        traits |= {"norm": self.norm} if self.norm != "layer" else {}
+        if self.head_epsilon is not None:
+            traits["head_epsilon"] = f"{self.head_epsilon:g}"
+        return ",".join(f"{name}={value}" for name, value in traits.items())
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What decides which parameters there are, and what is computed with them.
+    """A ConvNeXt: the traits that determine its parameters and its computation.
 
     Attributes:
         name: As timm and the authors write it: `"convnextv2_tiny"`.
-        size: Name of the size within V1 or V2: `"tiny"`; `"custom"` where it was never published.
+        size: Name of the size within V1 or V2: `"tiny"`; `"custom"` if it was never published.
         depths: Blocks in each stage.
         dims: Channels in each stage.
-        grn: Whether blocks hold global response normalisation (V2).
-        layer_scale: Whether there is a factor for each channel behind each block (V1).
-        stem: `"patch"` cuts patches; the others are two 3x3 convolutions of stride 2, the first
-            half as wide (`"overlap_tiered"`) or with an activation behind it (`"overlap_act"`).
+        grn: Whether blocks have global response normalisation (V2).
+        layer_scale: Whether blocks end in layer scale (V1).
+        stem: `"patch"` is one convolution of patches; the others are two 3x3 convolutions of stride
+            2, the first half as wide (`"overlap_tiered"`) or followed by an activation
+            (`"overlap_act"`).
         patch: Side of the stem's patches.
         stem_norm: Whether a norm follows the stem.
-        norm: The kind of every norm, see `Norm`.
-        head: The norm before the classifier: behind the pooling, before it, or none.
+        norm: The kind of all norms, see `Norm`.
+        head: The norm before the classifier: after the pooling, before it, or none.
         head_hidden: Width of a hidden layer before the classifier; 0 for none.
-        kernels: Side of the depthwise kernels in each stage; none for 7 everywhere.
-        expansion: Width of a block's hidden layer over the block's width.
-        epsilon: Of every norm.
-        head_epsilon: Of the norm before the classifier, where it is another.
+        kernels: Side of the depthwise kernels in each stage; empty for 7 everywhere.
+        expansion: Ratio of the width of a block's hidden layer to the block's width.
+        epsilon: Of all norms.
+        head_epsilon: Of the norm before the classifier, if it differs.
         activation: Of the hidden layers in blocks; that of the head is the exact GELU.
 
     Example:
@@ -294,17 +296,17 @@ class Architecture:
 
     @property
     def layer_scale_init_value(self) -> float | None:
-        """Where layer scale starts, as published; None without it."""
+        """Published initial value of layer scale; None without it."""
         return 1e-6 if self.layer_scale else None
 
     @property
     def num_blocks(self) -> int:
-        """Blocks over all stages."""
+        """Number of blocks in all stages."""
         return sum(self.depths)
 
     @property
     def strides(self) -> Strides:
-        """The published strides: those that its weights were trained with on large pictures."""
+        """The published strides, with which its weights were trained on large pictures."""
         stem = self.patch if self.stem == "patch" else PUBLISHED_STRIDES[0]
         return (stem, *[DOWNSAMPLE_KERNEL] * (len(self.depths) - 1))
 
@@ -319,20 +321,20 @@ class Architecture:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it computes as all published sizes of V1 and V2 do."""
+        """Whether epsilon, activation and norms are those of the papers."""
         return self.arithmetic == Arithmetic()
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """How it computes, apart from names and shapes."""
+        """The traits that do not follow from the parameters' names and shapes."""
         return Arithmetic(self.epsilon, self.activation, self.norm, self.head_epsilon)
 
     def same_encoder(self, other: Architecture) -> bool:
-        """Whether names and shapes agree up to the last feature map, layer scale aside."""
+        """Whether names and shapes agree up to the last feature map, except for layer scale."""
         return self._encoder() == other._encoder()
 
     def same_traits(self, other: Architecture) -> bool:
-        """Whether they differ in their names at most."""
+        """Whether both are equal except for their names."""
         return self == replace(other, name=self.name, size=self.size)
 
     def _encoder(self) -> Architecture:
@@ -345,7 +347,7 @@ class Architecture:
         )
 
     def geometry(self, height: int, width: int) -> Geometry:
-        """How it moves over pictures of this size: as published, or relaxed for small ones."""
+        """Strides for pictures of this size: the published ones, or relaxed for small pictures."""
         if self.strides == PUBLISHED_STRIDES:
             return Geometry(adapted_strides(height, width))
         if min(height, width) < math.prod(self.strides):
@@ -357,9 +359,9 @@ class Architecture:
         return Geometry(self.strides)
 
     def dilated(self, output_stride: int) -> Geometry:
-        """Strides whose product stays at `output_stride`, with dilation for what they leave out.
+        """Strides limited to the product `output_stride`, with dilation in place of the others.
 
-        Every position of the last map then sees what it saw before, and no parameter changes.
+        Receptive fields and parameters stay the same.
 
         Args:
             output_stride: Pixels from one position of the last map to the next: 8, 16 or 32.
@@ -384,7 +386,7 @@ class Architecture:
         return Geometry(tuple(strides), tuple(dilations))
 
     def stem_steps(self, channels: int = 3, stride: int | None = None) -> Iterator[Step]:
-        """Pictures to the first feature map."""
+        """Steps from pictures to the first feature map."""
         stride, dim = stride or self.strides[0], self.dims[0]
         if self.stem == "patch":
             pads: Pads = "none" if stride == self.patch else "same"
@@ -401,7 +403,7 @@ class Architecture:
             yield self._norm("stem_norm", dim)
 
     def downsample_steps(self, stage: int, stride: int, dilation: int = 1) -> Iterator[Step]:
-        """From one stage to the next: half of each side."""
+        """Steps from one stage to the next, which halve each side."""
         before, dim = self.dims[stage - 1 : stage + 1]
         yield self._norm(f"downsample_{stage}_norm", before)
         pads: Pads = "none" if stride == DOWNSAMPLE_KERNEL else "same"
@@ -410,7 +412,7 @@ class Architecture:
         yield Conv(name, before, dim, DOWNSAMPLE_KERNEL, stride, pads, dilation)
 
     def head_steps(self, num_classes: int = 1000, *, clip: bool = False) -> Iterator[Step]:
-        """The last feature map to a vector, and from there to logits; see `steps`."""
+        """Steps from the last feature map to a vector and to logits; see `steps`."""
         dim = self.dims[-1]
         epsilon = self.epsilon if self.head_epsilon is None else self.head_epsilon
         head_norm = Norm("head_norm", dim, self.norm, epsilon)
@@ -444,14 +446,14 @@ class Architecture:
         *,
         clip: bool = False,
     ) -> Iterator[Step]:
-        """The whole network, from normalised pictures to logits.
+        """Steps of the whole network, from normalised pictures to logits.
 
         Args:
             num_classes: Width of the classifier; 0 for none.
             channels: Of the pictures.
             geometry: Strides and dilations; by default as published.
-            clip: Whether the head gives no classes but CLIP's vectors, which are compared with
-                those of texts: made one long, they are the embedding.
+            clip: Whether the head is CLIP's projection instead of a classifier: its vectors,
+                normalised to length 1, are the embedding.
         """
         strides, dilations = geometry or Geometry(self.strides)
         dilations = dilations or (1,) * len(self.depths)
@@ -469,9 +471,9 @@ class Architecture:
     def parameter_count(
         self, num_classes: int = 1000, channels: int = 3, *, layer_scale: bool = True
     ) -> int:
-        """Trainable parameters; `num_classes=0` counts no classifier (the pooled norm stays).
+        """Number of trainable parameters; 0 classes leave out the classifier, not its norm.
 
-        `layer_scale=False` leaves out V1's layer scale; V2 has none either way.
+        `layer_scale=False` leaves out V1's layer scale; V2 has none.
         """
         counted = self if layer_scale else replace(self, layer_scale=False)
         shapes = parameters(counted.steps(num_classes, channels)).values()
@@ -485,10 +487,10 @@ class Architecture:
         channels: int = 3,
         strides: Strides | None = None,
     ) -> int:
-        """Multiply-accumulates for one picture, counted as timm and the papers count them.
+        """Multiply-accumulates for one picture, counted as in timm and the papers.
 
-        That is fvcore's rule: every convolution and linear layer, and five operations for each
-        normalised element. Activations, GRN and layer scale are left out.
+        As fvcore, this counts convolutions, linear layers, and five operations for each normalised
+        element, but not activations, GRN and layer scale.
         """
         steps = self.steps(num_classes, channels, Geometry(strides or self.strides))
         sides, total = (height, height if width is None else width), 0
@@ -526,7 +528,7 @@ class Architecture:
 def block_steps(
     architecture: Architecture, name: str, dim: int, kernel: int = 7, dilation: int = 1
 ) -> Residual:
-    """One block of this architecture, under any name and of any width."""
+    """Steps of one block of this architecture, with any name and width."""
     hidden = architecture.expansion * dim
     branch: list[Step] = [
         Depthwise(f"{name}.dwconv", dim, kernel, dilation),
@@ -543,7 +545,7 @@ def block_steps(
 
 
 def flat(steps: Iterable[Step]) -> Iterator[Step]:
-    """The steps with those of every branch in its place."""
+    """Replace each residual branch by its steps."""
     for step in steps:
         if isinstance(step, Residual):
             yield from flat(step.branch)
@@ -552,7 +554,7 @@ def flat(steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def taps(steps: Iterable[Step]) -> Iterator[str]:
-    """The names of the outputs that these steps have, in the order data flows."""
+    """Names of the outputs of these steps, in the order of computation."""
     for step in steps:
         if isinstance(step, Tap):
             yield step.name
@@ -561,7 +563,7 @@ def taps(steps: Iterable[Step]) -> Iterator[str]:
 
 
 def parameters(steps: Iterable[Step]) -> dict[str, Shape]:
-    """Canonical name and shape of every parameter, in the order data flows."""
+    """Canonical name and shape of every parameter, in the order of computation."""
     found: dict[str, Shape] = {}
     for step in flat(steps):
         match step:
@@ -580,7 +582,7 @@ def parameters(steps: Iterable[Step]) -> dict[str, Shape]:
 
 
 def _divisible(width: int, by: int = 8) -> int:
-    """The multiple of eight that timm rounds a width to: never down by more than a tenth."""
+    """Round a width to a multiple of eight as timm does: down by at most a tenth."""
     rounded = max(by, (width + by // 2) // by * by)
     return rounded + by if rounded < 0.9 * width else rounded
 
@@ -618,7 +620,7 @@ def _rows() -> Iterator[Architecture]:
     yield v1("large_mlp", large, head_hidden=1536)
     yield v1("xlarge", ((3, 3, 27, 3), (256, 512, 1024, 2048)))
     yield v1("xxlarge", ((3, 4, 30, 3), (384, 768, 1536, 3072)), epsilon=1e-5)
-    # The V1 paper's isotropic models, as deep and wide as vision transformers: one stage.
+    # The V1 paper's isotropic models: one stage, as deep and wide as vision transformers.
     isotropic: dict[str, Any] = {"patch": 16, "stem_norm": False}
     yield v1("isotropic_small", ((18,), (384,)), layer_scale=False, **isotropic)
     yield v1("isotropic_base", ((18,), (768,)), layer_scale=False, **isotropic)
@@ -630,27 +632,27 @@ def _rows() -> Iterator[Architecture]:
         ("huge", ((3, 3, 27, 3), (352, 704, 1408, 2816))),
     ):
         yield v2(size, numbers)
-    # timm's for tests, with published weights of a few hundred thousand parameters.
+    # timm's architectures for tests, with published weights of a few hundred thousand parameters.
     test: dict[str, Any] = {"epsilon": 1e-5, "activation": "gelu_tanh"}
     short = ((1, 1, 1, 1), (32, 64, 96, 128))
     yield Architecture("test_convnext", "test_convnext", (1, 2, 4, 2), (24, 32, 48, 64), **test)
     yield Architecture("test_convnext2", "test_convnext2", *short, **test)
     test |= {"kernels": (7, 5, 5, 3), "activation": "silu"}
     yield Architecture("test_convnext3", "test_convnext3", *short, **test)
-    # Ours for tests: more than one block in a stage, and next to no arithmetic.
+    # This package's, for tests: small, with more than one block in a stage.
     yield Architecture("test_v1", "test", (1, 1, 2, 1), (8, 16, 24, 32))
     yield replace(v2("test", ((1, 1, 2, 1), (8, 16, 24, 32))), name="test_v2")
 
 
 ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in _rows()}
-"""Every published architecture by its name."""
+"""Every published architecture, by name."""
 
-Variant = Architecture  # names of version 0.1
+Variant = Architecture  # other public names
 VARIANTS = ARCHITECTURES
 
 
 def sizes(family: Family) -> list[str]:
-    """The names of a family's sizes, smallest first, without those for tests.
+    """Names of a family's sizes, smallest first, without those for tests.
 
     Example:
         >>> sizes("v2")[-1]
@@ -661,7 +663,7 @@ def sizes(family: Family) -> list[str]:
 
 
 def get_variant(family: Family, size: str) -> Architecture:
-    """The architecture of a family with this size; the full name is understood too.
+    """Find the architecture of a family by its size or full name.
 
     Example:
         >>> get_variant("v1", "base").dims
@@ -669,7 +671,7 @@ def get_variant(family: Family, size: str) -> Architecture:
     """
     if not isinstance(size, str):
         raise ArgumentTypeError(
-            f"A variant is named by a string such as 'tiny', not {type(size).__name__}: {size!r}."
+            f"A variant is a string such as 'tiny', not {type(size).__name__}: {size!r}."
         )
     for row in ARCHITECTURES.values():
         if row.family == family and size.lower() in (row.size, row.name):
@@ -678,14 +680,14 @@ def get_variant(family: Family, size: str) -> Architecture:
 
 
 def stated(given: object) -> Architecture | Arithmetic:
-    """What a user or a file says of an architecture: a published name, or how it computes.
+    """Parse an architecture that a user or a file states, by name or by its arithmetic.
 
     Args:
         given: An `Architecture`, the name of one, or a text such as
-            `"epsilon=1e-5,activation=gelu_tanh"`; what it leaves out is as usual.
+            `"epsilon=1e-5,activation=gelu_tanh"`; other traits have their defaults.
 
     Raises:
-        ArgumentError: It is neither, or says something that cannot be.
+        ArgumentError: It is none of these, or a value is invalid.
 
     Example:
         >>> stated("convnext_xxlarge").epsilon, stated("epsilon=1e-5").activation
@@ -695,40 +697,37 @@ def stated(given: object) -> Architecture | Arithmetic:
         return given
     if not isinstance(given, str):
         raise ArgumentTypeError(
-            f"architecture is a name, an Architecture or a text such as {str(Arithmetic())!r}, not "
-            f"{type(given).__name__}."
+            f"architecture is a name, an Architecture or a text such as {str(Arithmetic())!r}, "
+            f"not {type(given).__name__}."
         )
     if "=" not in given:
         if given not in ARCHITECTURES:
             raise UnknownNameError("architecture", given, ARCHITECTURES)
         return ARCHITECTURES[given]
-    said = {name.strip(): text.strip() for name, _, text in map(_parted, given.split(","))}
-    unknown = [name for name in said if name not in Arithmetic._fields]
+    pairs = (pair.partition("=") for pair in given.split(","))
+    traits = {name.strip(): text.strip() for name, _, text in pairs}
+    unknown = [name for name in traits if name not in Arithmetic._fields]
     if unknown:
         raise UnknownNameError("trait", unknown[0], Arithmetic._fields)
-    return checked_arithmetic(said)
+    return checked_arithmetic(traits)
 
 
-def _parted(text: str) -> tuple[str, str, str]:
-    return text.partition("=")
-
-
-def checked_arithmetic(said: Mapping[str, Any]) -> Arithmetic:
-    """An `Arithmetic` from texts or numbers by its names.
+def checked_arithmetic(traits: Mapping[str, Any]) -> Arithmetic:
+    """Create an `Arithmetic` from texts or numbers by the names of its fields.
 
     Raises:
-        ArgumentError: A value cannot be.
+        ArgumentError: A value is invalid.
     """
-    values: dict[str, Any] = dict(said)
-    for name in {"epsilon", "head_epsilon"} & said.keys():
-        if said[name] is None and name == "head_epsilon":
+    values: dict[str, Any] = dict(traits)
+    for name in {"epsilon", "head_epsilon"} & traits.keys():
+        if traits[name] is None and name == "head_epsilon":
             continue
         try:
-            values[name] = float(said[name])
+            values[name] = float(traits[name])
         except (TypeError, ValueError):
             values[name] = math.nan
         if not 0 < values[name] < 1:
-            raise ArgumentError(f"{name} is a number between 0 and 1, not {said[name]!r}.")
+            raise ArgumentError(f"{name} is a number between 0 and 1, not {traits[name]!r}.")
     for name, allowed in (("activation", ACTIVATIONS), ("norm", get_args(NormKind))):
         if values.get(name, allowed[0]) not in allowed:
             raise UnknownNameError(name, values[name], allowed)
@@ -738,10 +737,10 @@ def checked_arithmetic(said: Mapping[str, Any]) -> Arithmetic:
 def feature_sizes(
     height: int, width: int, strides: Strides = PUBLISHED_STRIDES
 ) -> list[tuple[int, int]]:
-    """Height and width of each stage's feature map, with a stem that cuts patches.
+    """Height and width of each stage's feature map, for a stem of patches.
 
-    A published stride leaves out what does not fill a patch; a relaxed one pads instead (the patch
-    is larger than the step), so it rounds up.
+    Published strides round down, as they leave out incomplete patches; relaxed ones pad the
+    picture and round up.
 
     Example:
         >>> feature_sizes(224, 224)
@@ -751,7 +750,7 @@ def feature_sizes(
 
 
 def adapted_strides(height: int, width: int) -> Strides:
-    """The strides for a picture of this size: the published ones wherever they leave enough.
+    """Strides for a picture of this size: the published ones, relaxed for small pictures.
 
     The last feature map keeps at least 4 pixels on its short side. Where the published strides
     would leave fewer, the stem's stride goes from 4 to 2 to 1 and then each downsampling's, first
@@ -774,10 +773,10 @@ def adapted_strides(height: int, width: int) -> Strides:
 
 
 def checked_strides(given: object) -> Strides:
-    """Strides that a network can have: the published ones, each of them relaxed or not.
+    """Check the strides of a network: the published ones, any of them relaxed.
 
     Raises:
-        ArgumentError: They are none.
+        ArgumentError: The strides are invalid.
 
     Example:
         >>> checked_strides([2, 2, 2, 2])

@@ -1,7 +1,6 @@
-"""The two plain doors, `create_convnext_v1` and `create_convnext_v2`: check, then build.
+"""`create_convnext_v1` and `create_convnext_v2`: check the arguments and build a Keras model.
 
-Every wrong argument ends here in an error that says what was given and what is allowed; behind this
-file nothing is checked again. It knows the options and nothing of how a model is made of layers.
+All arguments are checked here; `nn.model` does not check them again.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def create_convnext_v1(  # noqa: PLR0913
     output_stride: int | None = None,
     name: str | None = None,
 ) -> keras.Model:
-    """A ConvNeXt V1 as a functional Keras model, channels last.
+    """Create a ConvNeXt V1 as a functional Keras model, channels last.
 
     Args:
         variant: `"atto"`, `"femto"`, `"pico"`, `"nano"`, `"tiny"`, `"small"`, `"base"`, `"large"`
@@ -67,25 +66,24 @@ def create_convnext_v1(  # noqa: PLR0913
             so that the last feature map keeps at least 4 pixels on its short side; the parameters
             stay the same, so published weights load at every size.
         include_top: Whether the model ends in the classifier.
-        pooling: `"avg"`, `"max"`, or `"avgmax"` for the mean of both. Without the top the
-            normalised pooled vector comes out, and with None the last feature map; with the top
-            None means `"avg"`, for which weights were trained.
-        drop_rate: Probability with which training drops each number that is classified.
+        pooling: `"avg"`, `"max"`, or `"avgmax"` for the mean of both. Without the top, the output
+            is the normalised pooled vector, or with None the last feature map; with the top, None
+            means `"avg"`, for which weights were trained.
+        drop_rate: Dropout rate before the classifier.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
-        layer_scale_init_value: Where layer scale starts; None or 0 for no layer scale, which the
-            isotropic small and base never have.
+        layer_scale_init_value: Initial value of layer scale; None or 0 for no layer scale, which
+            the isotropic small and base never have.
         classifier_activation: `"softmax"` for probabilities, None for logits, or any activation.
         include_preprocessing: Whether the model takes pixels in 0..255 and normalises them itself.
         head_init_scale: Multiplies the classifier's initial weights (0.001 for fine-tuning).
         weights: None for random weights, the name of a published checkpoint or of a repository on
             the Hugging Face Hub, `"imagenet"` for the variant's default checkpoint, or the path of
-            a weights file in any layout. For pictures of other channels than the weights' own, the
-            stem's kernel is adapted as timm does it: its sum for one channel, otherwise repeated
-            and rescaled.
-        head: `"new"` leaves the classifier at its initial values and takes the rest from `weights`,
-            which is how to start on other classes.
+            a weights file in any layout. If the weights have another number of channels, the stem's
+            kernel is adapted as in timm: its sum for one channel, otherwise repeated and rescaled.
+        head: `"new"` loads everything but the classifier, to train on other classes; `"keep"`
+            loads the classifier too.
         output_stride: 8 or 16 for a last feature map of an eighth or a sixteenth of each side, by
-            dilation: what dense prediction asks for. Weights stay as they are.
+            dilation, as for dense prediction. Weights stay as they are.
         name: Name of the model; by default that of the variant, such as `"convnext_tiny"`.
 
     Returns:
@@ -133,10 +131,10 @@ def create_convnext_v2(  # noqa: PLR0913
     output_stride: int | None = None,
     name: str | None = None,
 ) -> keras.Model:
-    """A ConvNeXt V2 as a functional Keras model, channels last.
+    """Create a ConvNeXt V2 as a functional Keras model, channels last.
 
-    Every argument is that of `create_convnext_v1`. V2 has global response normalisation in each
-    block and, as published, no layer scale. Its published weights may not be used commercially
+    Takes the arguments of `create_convnext_v1`. V2 has global response normalisation in each block
+    and, as published, no layer scale. Its published weights may not be used commercially
     (CC-BY-NC-4.0).
 
     Args:
@@ -245,7 +243,7 @@ def _fill(model: keras.Model, variant: str, weights: str | Path, head: Head) -> 
 def _checked_shape(
     input_shape: InputShape | None, architecture: Architecture
 ) -> tuple[InputShape, Geometry]:
-    """The shape as it was meant, and the strides for it."""
+    """Check a shape, and find the strides for it."""
     shape = DEFAULT_INPUT_SHAPE if input_shape is None else input_shape
     if not isinstance(shape, tuple | list) or len(shape) != 3:
         raise ArgumentTypeError(
@@ -262,32 +260,32 @@ def _checked_shape(
         geometry = architecture.geometry(*fixed)
     elif min(fixed, default=SMALLEST_PUBLISHED_SIDE) < SMALLEST_PUBLISHED_SIDE:
         raise ArgumentError(
-            f"input_shape={tuple(shape)!r} leaves a side open, so the published strides apply, and "
-            f"they need at least {SMALLEST_PUBLISHED_SIDE} pixels. Give both sides if smaller."
+            f"input_shape={tuple(shape)!r} has a side of None, which needs at least "
+            f"{SMALLEST_PUBLISHED_SIDE} pixels. For smaller pictures give both sides."
         )
     else:
         geometry = Geometry(architecture.strides)
     return (sides[0], sides[1], channels), geometry
 
 
-def _whole_number(what: str, value: Any, *, at_least: int) -> int:
+def _whole_number(name: str, value: Any, *, at_least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise ArgumentTypeError(f"{what} is a whole number, not {type(value).__name__}: {value!r}.")
+        raise ArgumentTypeError(f"{name} is a whole number, not {type(value).__name__}: {value!r}.")
     if number < at_least:
-        raise ArgumentError(f"{what} is at least {at_least}, not {value!r}.")
+        raise ArgumentError(f"{name} is at least {at_least}, not {value!r}.")
     return number
 
 
-def _number(what: str, value: Any, *, below: float = math.inf) -> float:
+def _number(name: str, value: Any, *, below: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ArgumentTypeError(f"{what} is a number, not {type(value).__name__}: {value!r}.")
+        raise ArgumentTypeError(f"{name} is a number, not {type(value).__name__}: {value!r}.")
     if not 0 <= value < below:
         upper = "" if below == math.inf else f" and below {below:g}"
-        raise ArgumentError(f"{what} is at least 0{upper}, not {value!r}.")
+        raise ArgumentError(f"{name} is at least 0{upper}, not {value!r}.")
     return float(value)
 
 

@@ -84,7 +84,7 @@ test_that("every documented error is a condition with its message", {
   refused("weights='nope' is neither None, 'imagenet', nor an existing path", weights = "nope")
   refused("has 1000 classes, not classes=10", classes = 10)
   refused("Only None and 'softmax' are allowed as classifier_activation", classifier_activation = "sigmoid")
-  refused("input_shape is a tuple of three integers", weights = NULL, input_shape = c(64, 64))
+  refused("input_shape must be a tuple of three integers", weights = NULL, input_shape = c(64, 64))
   refused("takes pictures with 3 channels, not input_shape=(224, 224, 1)", input_shape = c(224, 224, 1))
   refused("takes 224x224 pictures, not input_shape=(64, 64, 3)", input_shape = c(64, 64, 3))
   refused("Input size must be at least 32x32, not input_shape=(31, 64, 3)", weights = NULL, input_shape = c(31, 64, 3))

@@ -1,1 +1,1 @@
-"""The network as Keras layers: the only room that defines them."""
+"""The network in Keras: layers, blocks and models. No other package defines layers of it."""

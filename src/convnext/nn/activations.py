@@ -1,6 +1,6 @@
-"""Activations by the names that an architecture has for them, as Keras functions.
+"""The Keras function of each activation of `convnext.architecture`.
 
-Those that Keras lacks are registered, so that saved models load.
+Functions that Keras lacks are registered, so that saved models load.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ __all__ = ["FUNCTIONS", "gelu_tanh", "kind_of", "leaky_relu", "quick_gelu"]
 
 @keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
 def gelu_tanh(x: Any) -> Any:
-    """GELU by the hyperbolic tangent, transformers' `gelu_new`."""
+    """GELU approximated by the hyperbolic tangent: transformers' `gelu_new`."""
     return keras.activations.gelu(x, approximate=True)
 
 
 @keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
 def quick_gelu(x: Any) -> Any:
-    """GELU by the logistic function, as CLIP has it."""
+    """GELU approximated by the logistic function, as in CLIP."""
     return x * keras.ops.sigmoid(1.702 * x)
 
 
 @keras.saving.register_keras_serializable(package="convnext")  # type: ignore[untyped-decorator]
 def leaky_relu(x: Any) -> Any:
-    """With PyTorch's slope, which is not that of Keras."""
+    """Leaky ReLU with PyTorch's default slope, 0.01."""
     return keras.ops.leaky_relu(x, 0.01)
 
 
@@ -44,15 +44,15 @@ FUNCTIONS: Mapping[ActivationKind, Any] = {
 
 
 def kind_of(function: Any) -> ActivationKind:
-    """What an architecture calls this function.
+    """Find the name of a function in `FUNCTIONS`.
 
     Raises:
-        ArgumentError: It has no name for it.
+        ArgumentError: The function is not in it.
     """
     for kind, known in FUNCTIONS.items():
         if function is known:
             return kind
     raise ArgumentError(
-        f"The activation {getattr(function, '__name__', function)!r} is none of "
-        f"{', '.join(ACTIVATIONS)}: such a network runs in Keras only."
+        f"Only Keras can compute the activation {getattr(function, '__name__', function)!r}. "
+        f"Engines and exports allow: {', '.join(ACTIVATIONS)}."
     )

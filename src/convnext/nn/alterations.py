@@ -1,4 +1,4 @@
-"""What is changed of a model that is built: its outputs, its classifier, what training keeps."""
+"""Change a built model: its outputs, its classifier, or gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["feature_maps", "reset_classifier", "set_grad_checkpointing"]
 
 
 def feature_maps(model: keras.Model, stages: Sequence[int] = ()) -> keras.Model:
-    """The same network with the stages' feature maps as its outputs.
+    """Create a model that shares its layers and outputs the stages' feature maps.
 
     Args:
         model: A model of this package.
-        stages: Which of them, counted from 0; all by default.
+        stages: Numbers of the stages, from 0; by default all.
 
     Example:
         >>> from convnext.architecture import ARCHITECTURES
@@ -40,11 +40,11 @@ def feature_maps(model: keras.Model, stages: Sequence[int] = ()) -> keras.Model:
 
 
 def reset_classifier(model: keras.Model, num_classes: int) -> keras.Model:
-    """The same network, its layers shared, with a new classifier.
+    """Create a model that shares its layers and has a new classifier.
 
     Args:
         model: A model of this package with a classifier.
-        num_classes: Width of the new one; 0 for none, so that what is classified comes out.
+        num_classes: Width of the new classifier; 0 for none, to output the classifier's input.
     """
     old = next((layer for layer in model.layers if layer.name == "head"), None)
     if old is None:
@@ -56,9 +56,9 @@ def reset_classifier(model: keras.Model, num_classes: int) -> keras.Model:
 
 
 def set_grad_checkpointing(model: keras.Model, enable: bool = True) -> None:
-    """Have training keep less: each block is computed once more for its gradient.
+    """Save memory in training by computing each block again for its gradient.
 
-    To be set before training begins: a step that is compiled already stays as it is.
+    Call it before training: a training step that is compiled already does not change.
     """
     blocks = [layer for layer in model.layers if isinstance(layer, Block)]
     if not blocks:

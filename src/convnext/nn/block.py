@@ -1,4 +1,4 @@
-"""THE block: a depthwise convolution, a norm, an inverted bottleneck, and a skip around all of it.
+"""The ConvNeXt block: depthwise convolution, norm, inverted bottleneck and residual connection.
 
 References: https://arxiv.org/abs/2201.03545 (V1), https://arxiv.org/abs/2301.00808 (V2).
 """
@@ -18,17 +18,17 @@ from convnext.nn.visible import Places, listed, mapped
 
 __all__ = ["Block", "kernel_initializer", "norm"]
 
-KERNEL_STDDEV = 0.02  # the authors' truncation, at 100 standard deviations, never truncates
+KERNEL_STDDEV = 0.02  # the authors truncate at 100 standard deviations: not at all
 
 
 def kernel_initializer(scale: float = 1.0) -> keras.Initializer:
-    """Where kernels start, as the authors have it, times a factor."""
-    # One initializer a layer: an instance that is shared would give every layer the same values.
+    """Create the authors' initializer of kernels, times a factor."""
+    # A new one for each layer, as a shared one would give all layers the same values.
     return Normal(KERNEL_STDDEV * scale)
 
 
 def norm(name: str, kind: str = "layer", epsilon: float = 1e-6, dtype: Any = None) -> keras.Layer:
-    """A norm over channels, see `convnext.architecture.Norm`."""
+    """Create a norm over channels, see `convnext.architecture.Norm`."""
     if kind == "layer":
         return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
     return RMSNorm(epsilon, unbiased_variance=kind == "simple", name=name, dtype=dtype)
@@ -36,23 +36,23 @@ def norm(name: str, kind: str = "layer", epsilon: float = 1e-6, dtype: Any = Non
 
 @keras.saving.register_keras_serializable(package="convnext")
 class Block(keras.layers.Layer):  # type: ignore[misc]
-    """The ConvNeXt block: a depthwise convolution, then an inverted bottleneck, then a skip.
+    """The ConvNeXt block: depthwise convolution, inverted bottleneck and residual connection.
 
     Args:
         grn: Whether the hidden layer is followed by global response normalisation (V2).
-        layer_scale: Initial value of the factor behind the bottleneck (V1); None for no factor.
-        drop_path: Probability with which training drops the branch, for each picture.
-        activation: The hidden layer's; `"gelu"` is the exact one.
+        layer_scale: Initial value of the layer scale after the bottleneck (V1); None for none.
+        drop_path: Probability of dropping the branch of a picture in training.
+        activation: Of the hidden layer; `"gelu"` is the exact one.
         kernel: Side of the depthwise kernel.
         dilation: Of the depthwise convolution.
-        expansion: Width of the hidden layer over that of the block.
+        expansion: Ratio of the hidden layer's width to the block's.
         norm: `"layer"`, `"rms"` or `"simple"`, see `convnext.architecture.Norm`.
         epsilon: Of the norm.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        grad_checkpointing: Whether training computes the branch once more for its gradient instead
-            of keeping what is in between.
+        grad_checkpointing: Whether training computes the branch again for its gradient instead of
+            keeping its intermediate results.
     """
 
     USUAL: ClassVar[dict[str, Any]] = {
@@ -117,20 +117,20 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
     def call(self, x: Any, places: Places | None = None, training: bool | None = None) -> Any:
         """Map `(batch, height, width, dim)` to the same shape.
 
-        With `places` it maps the list of a map's places, `(batch, count, 1, dim)`, to such a list,
-        as a convolution does that knows no others.
+        With `places`, input and output are lists of positions, `(batch, count, 1, dim)`, and the
+        convolution sees zeros at all other positions.
         """
 
         def branch(x: Any) -> Any:
             return self._branch(x, places)
 
         again = self.grad_checkpointing and training
-        # What is dropped is drawn outside, once.
+        # Outside `recomputed`, so that the random choice is made once.
         return x + self.drop_path.call(recomputed(branch, x) if again else branch(x), training)
 
     def _branch(self, x: Any, places: Places | None) -> Any:
-        # Sublayers are entered by `call`: this layer's own `__call__` has cast and scoped already,
-        # and seven more of them cost more than a small block's arithmetic.
+        # Calls `call` of the sublayers, as `__call__` of each would take longer than the arithmetic
+        # of a small block; this layer's `__call__` has cast the inputs already.
         if places is None:
             branch = self.dwconv.call(x)
         else:
@@ -146,7 +146,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """What names and shapes of its parameters do not tell."""
+        """The traits that do not follow from the parameters' names and shapes."""
         traits = self.traits
         return Arithmetic(traits["epsilon"], kind_of(self.activation), traits["norm"])
 
@@ -155,7 +155,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs; traits that are as usual are left out."""
+        """Arguments of the constructor; traits with their default are left out."""
         unusual = {k: value for k, value in self.traits.items() if value != self.USUAL[k]}
         return {
             **super().get_config(),

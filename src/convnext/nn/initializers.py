@@ -1,7 +1,4 @@
-"""How parameters start.
-
-It knows the distribution and nothing of which layer takes it.
-"""
+"""Initializers of parameters."""
 
 from __future__ import annotations
 
@@ -22,12 +19,12 @@ _DRAWING = ContextVar("drawing", default=True)
 
 @contextmanager
 def undrawn(loaded: bool = True) -> Iterator[None]:
-    """Zeros instead of random values, for a model whose every parameter is loaded right after.
+    """Initialize with zeros in this context, for a model whose parameters are loaded afterwards.
 
-    Drawing takes half of the time that building a large model takes.
+    Random values would take half of the time of building a large model.
 
     Args:
-        loaded: Whether that is so; otherwise values are drawn.
+        loaded: Whether all parameters will be loaded; otherwise values are random.
     """
     token = _DRAWING.set(not loaded)
     try:
@@ -40,8 +37,8 @@ def undrawn(loaded: bool = True) -> Iterator[None]:
 class Normal(keras.initializers.Initializer):  # type: ignore[misc]
     """Normally distributed initial values, the same on every backend for the same seed.
 
-    They are drawn by NumPy. JAX would compile a program for each shape it draws, which for a tiny
-    model takes longer than everything else that building it takes.
+    NumPy draws them, as JAX would compile a program for each shape, which would take most of the
+    time of building a small model.
 
     Args:
         stddev: Standard deviation; the mean is zero.
@@ -53,7 +50,7 @@ class Normal(keras.initializers.Initializer):  # type: ignore[misc]
         self.seed = random.randrange(2**31) if seed is None else seed
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """Draw values of this shape."""
+        """Draw values of a shape."""
         if not _DRAWING.get():
             return ops.zeros(shape, dtype)
         values = np.random.default_rng(self.seed).standard_normal(shape, dtype=np.float32)
@@ -61,5 +58,5 @@ class Normal(keras.initializers.Initializer):  # type: ignore[misc]
         return ops.convert_to_tensor(values, dtype or keras.config.floatx())
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor."""
         return {"stddev": self.stddev, "seed": self.seed}

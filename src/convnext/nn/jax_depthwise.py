@@ -1,15 +1,13 @@
 """Depthwise convolution for JAX on a CPU, as sums of shifted products with their own gradient.
 
-Why it exists: XLA has no good depthwise convolution on a CPU. One of 7x7 over 8x56x56x96 takes it
-about 150 ms, and 240 ms more for its gradients. Written as 49 shifted elementwise products, which
-XLA fuses into one loop, it takes 5 ms. The gradient for the input is the same operation with the
-flipped kernel. The gradient for the kernel, as 49 reductions, would take longer than all the rest:
-here it is accumulated over rows as one elementwise expression of the kernel's own shape, in which
-nothing is reduced until the end.
+XLA's depthwise convolution is slow on a CPU: one of 7x7 over 8x56x56x96 takes about 150 ms, and
+240 ms more for its gradients. Written as 49 shifted elementwise products, which XLA fuses into one
+loop, it takes 5 ms. The gradient of the input is the same operation with the flipped kernel. The
+gradient of the kernel is accumulated over rows as one elementwise expression of the kernel's shape,
+since 49 reductions would take longer than everything else.
 
-Both are compiled on their own too, so that a model called outside any compiled function does not
-send 49 operations one by one. It knows nothing of Keras. Results agree with XLA's own convolution
-to float32 rounding.
+Both are compiled, so that a call outside a compiled function does not run 49 operations one by one.
+Results equal those of XLA's convolution up to float32 rounding.
 """
 
 from __future__ import annotations
@@ -23,10 +21,9 @@ from jax import lax
 
 __all__ = ["depthwise_conv"]
 
-# Positions that one step of the kernel gradient's loop handles: enough to keep a step's overhead
-# small, few enough to compile in a fraction of a second.
+# Positions per step of the kernel gradient's loop: more compile slowly, fewer cost overhead.
 POSITIONS_PER_STEP = 32
-# A picture with no more positions than this is one step, so that the sum stays in the cache.
+# A picture with at most this many positions is one step, so that the sum stays in the cache.
 SMALL_PICTURE = 49
 
 
@@ -37,7 +34,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Ar
     Args:
         x: `(batch, height, width, channels)`.
         kernel: `(side, side, channels)`, an odd side.
-        dilation: Steps between the places that a kernel takes.
+        dilation: Distance between the positions that a kernel covers.
 
     Returns:
         An array of the shape of `x`.
@@ -64,7 +61,7 @@ depthwise_conv.defvjp(_forward, _backward)
 
 
 def _pad(x: jax.Array, around: int) -> jax.Array:
-    # The barrier keeps the padding out of the fused loop, where it would be a test at each load.
+    # The barrier keeps XLA from fusing the padding, which would add a test to each load.
     border = (around, around)
     return lax.optimization_barrier(jnp.pad(x, ((0, 0), border, border, (0, 0))))
 
@@ -74,7 +71,7 @@ def _shifted_products(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Arr
     height, width = x.shape[1:3]
     side, d = kernel.shape[0], dilation
     padded = _pad(x, d * (side // 2))
-    # In float32 whatever the precision: the loop is bound by loads, not by arithmetic.
+    # In float32 for any precision: the loop is bound by loads, not by arithmetic.
     products = (
         padded[:, d * i : d * i + height, d * j : d * j + width].astype(jnp.float32)
         * kernel[i, j].astype(jnp.float32)
@@ -85,7 +82,7 @@ def _shifted_products(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Arr
 
 
 def _overlapping(side: int, length: int, dilation: int) -> range:
-    """The kernel's rows that meet a picture of this length, not only its padding."""
+    """Rows of the kernel that overlap a picture of this length, not only its padding."""
     centre, reach = side // 2, (length - 1) // dilation
     return range(max(0, centre - reach), min(side, centre + reach + 1))
 
@@ -121,7 +118,7 @@ def _sum_over_pictures(padded: jax.Array, grad: jax.Array, side: int, dilation: 
 
 
 def _window_products(window: jax.Array, grad: jax.Array, side: int, dilation: int) -> jax.Array:
-    """What the positions of `grad` add to the gradient: `(batch, side, side, channels)`."""
+    """The gradient from the positions of `grad`: `(batch, side, side, channels)`."""
     reach = dilation * (side - 1) + 1
     products = (
         window[:, i : i + reach : dilation, j : j + reach : dilation]

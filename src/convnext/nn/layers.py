@@ -1,7 +1,7 @@
-"""The layers that Keras lacks or does slowly: convolutions, linear, norms, layer scale, drop path.
+"""Layers that Keras lacks or computes slowly: convolutions, linear, norms, layer scale, drop path.
 
-They hold the parameters; what is done with them stands in `operations`.
-Every layer is registered under the package name `convnext`, so that saved models load anywhere.
+They hold the parameters; `operations` has the computation. Every layer is registered under the
+package name `convnext`, so that saved models load.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Shape = tuple[int | None, ...]
 
 
 def _other_than(usual: object, **option: object) -> dict[str, object]:
-    """An entry for a layer's config, if it is not as usual: files stay as they were."""
+    """An entry for a layer's config, empty for the default, so that saved files do not change."""
     return {name: value for name, value in option.items() if value != usual}
 
 
@@ -45,20 +45,20 @@ def _warn_of_slow_bfloat16() -> None:
 class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
     """Depthwise convolution, stride 1, zero padding that keeps the size, with bias.
 
-    On every backend the result is that of `keras.layers.DepthwiseConv2D(padding="same")`, and so
-    are the parameter shapes: kernel `(size, size, channels, 1)` and bias `(channels,)`. What
-    differs is the way there:
+    Results and parameter shapes are those of `keras.layers.DepthwiseConv2D(padding="same")`:
+    kernel `(size, size, channels, 1)` and bias `(channels,)`. The computation depends on the
+    backend:
 
-    - TensorFlow: its native kernel, and the model that holds this layer is not compiled with XLA
-      by default (`supports_jit`), which would replace that kernel by one 25 times slower or more.
-    - JAX on a CPU: shifted products with a gradient of their own, see `convnext.nn.jax_depthwise`.
+    - TensorFlow: the native kernel, without XLA by default (`supports_jit`), whose kernel is 25
+      times slower or more.
+    - JAX on a CPU: shifted products with their own gradient, see `convnext.nn.jax_depthwise`.
     - PyTorch, and JAX elsewhere: the native kernel.
 
     Args:
         kernel_size: Odd side of the kernel.
         kernel_initializer: Initializer of the kernel.
-        dilation: Steps between the places that a kernel takes.
-        **kwargs: Those of `keras.layers.Layer`.
+        dilation: Distance between the positions that a kernel covers.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Example:
         >>> DepthwiseConv(7)(keras.ops.ones((1, 14, 14, 8))).shape
@@ -99,7 +99,7 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor."""
         return {
             **super().get_config(),
             "kernel_size": self.kernel_size,
@@ -110,21 +110,20 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="convnext")
 class PatchConv(keras.layers.Layer):  # type: ignore[misc]
-    """The convolution of the stem and the downsamplings: cuts into patches, projects each.
+    """The convolution of the stem and the downsamplings: a projection of each patch.
 
     As `keras.layers.Conv2D` with padding `"valid"`, or `"same"` where the stride is smaller than
-    the kernel; `pads="both"` pads half a kernel on each side, as PyTorch does. On PyTorch, Conv2D
-    copies its input, kernel and output into other memory formats and adds the bias in a pass of its
-    own; this does neither.
+    the kernel; `pads="both"` pads half a kernel on each side, as PyTorch does. On PyTorch, it
+    avoids Conv2D's copies to other memory formats and its separate pass for the bias.
 
     Args:
         filters: Width of the output.
         kernel_size: Side of a patch.
-        strides: Steps between patches.
+        strides: Distance between patches.
         kernel_initializer: Initializer of the kernel.
-        dilation: Steps between the places that a patch takes.
+        dilation: Distance between the positions that a patch covers.
         pads: `"auto"` or `"both"`.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -160,7 +159,7 @@ class PatchConv(keras.layers.Layer):  # type: ignore[misc]
         return patch_conv(x, self.kernel.value, self.bias.value, *options)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Height and width divided by the stride, rounded down where it cuts and up otherwise."""
+        """Height and width divided by the stride, rounded down without padding, else up."""
         both = self.pads == "both"
         sides = [
             None if side is None else patches_along(side, self.kernel_size, self.strides, both)
@@ -169,7 +168,7 @@ class PatchConv(keras.layers.Layer):  # type: ignore[misc]
         return (input_shape[0], *sides, self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor."""
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -185,14 +184,14 @@ class PatchConv(keras.layers.Layer):  # type: ignore[misc]
 class Linear(keras.layers.Layer):  # type: ignore[misc]
     """A linear layer over the last axis, as `keras.layers.Dense`, with the bias inside the product.
 
-    Dense adds the bias in a pass of its own over the result, the widest tensor of a block. On
-    TensorFlow the activation goes inside too, where the runtime knows how.
+    Dense adds the bias in a separate pass over the result, the widest tensor of a block. On
+    TensorFlow the activation is fused too, if the runtime can.
 
     Args:
         units: Width of the output.
         activation: Name of the activation, or None.
         kernel_initializer: Initializer of the kernel.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -221,11 +220,11 @@ class Linear(keras.layers.Layer):  # type: ignore[misc]
         return linear(x, self.kernel.value, self.bias.value, self.activation)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input, `units` wide."""
+        """The shape of the input, with `units` channels."""
         return (*input_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -236,18 +235,18 @@ class Linear(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="convnext")
 class GRN(keras.layers.Layer):  # type: ignore[misc]
-    """Global response normalisation: channels compete by their norm over the picture.
+    """Global response normalisation: scales channels by their relative norm over the picture.
 
     For each picture, `G[c]` is the L2 norm of channel `c` over all positions, `N[c]` is `G[c]`
     divided by the *mean* of `G` over channels, and the result is `gamma * (x * N) + beta + x`.
     (The paper divides by the sum; the published code and weights by the mean.) Both parameters
     start at zero, so the layer starts as the identity.
 
-    The norms are taken in float32 whatever the precision, and their gradient is finite at zero.
+    Norms are computed in float32 for any precision, and their gradient is finite at zero.
 
     Args:
         epsilon: Added to the mean norm.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Reference: https://arxiv.org/abs/2301.00808, section 4.
     """
@@ -270,19 +269,19 @@ class GRN(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor."""
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
 @keras.saving.register_keras_serializable(package="convnext")
 class RMSNorm(keras.layers.Layer):  # type: ignore[misc]
-    """A norm over channels that subtracts no mean and adds nothing: a factor for each channel.
+    """A norm over channels without subtracting the mean, with a scale for each but no shift.
 
     Args:
         epsilon: Added to the mean square.
-        unbiased_variance: Whether to divide by the standard deviation of the sample, which does
-            take the mean off, and not by the root of the mean square: timm's simple norm.
-        **kwargs: Those of `keras.layers.Layer`.
+        unbiased_variance: Whether to divide by the sample's standard deviation instead of the root
+            mean square, as timm's simple norm.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Reference: https://arxiv.org/abs/1910.07467
     """
@@ -295,11 +294,11 @@ class RMSNorm(keras.layers.Layer):  # type: ignore[misc]
         self.unbiased_variance = unbiased_variance
 
     def build(self, input_shape: Shape) -> None:
-        """Create the factors, which start at 1."""
+        """Create the factors, initially 1."""
         self.gamma = self.add_weight(name="gamma", shape=input_shape[-1:], initializer="ones")
 
     def call(self, x: Any) -> Any:
-        """Normalise `(..., channels)`, in float32 whatever the precision."""
+        """Normalise `(..., channels)`, in float32 for any precision."""
         wide = ops.cast(x, "float32")
         if self.unbiased_variance:
             channels = x.shape[-1]
@@ -313,7 +312,7 @@ class RMSNorm(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor."""
         return {
             **super().get_config(),
             "epsilon": self.epsilon,
@@ -323,11 +322,11 @@ class RMSNorm(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="convnext")
 class LayerScale(keras.layers.Layer):  # type: ignore[misc]
-    """A learned factor for each channel, small at first so that blocks start near the identity.
+    """A learned factor for each channel, initially small so that blocks start near the identity.
 
     Args:
-        initial_value: Where every factor starts.
-        **kwargs: Those of `keras.layers.Layer`.
+        initial_value: Of every factor.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Reference: https://arxiv.org/abs/2103.17239
     """
@@ -353,7 +352,7 @@ class LayerScale(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor."""
         return {**super().get_config(), "initial_value": self.initial_value}
 
 
@@ -361,13 +360,13 @@ class LayerScale(keras.layers.Layer):  # type: ignore[misc]
 class DropPath(keras.layers.Layer):  # type: ignore[misc]
     """Stochastic depth: while training, zero a residual branch for some of the pictures.
 
-    Each picture of a batch is dropped on its own with probability `rate`; those kept are divided by
-    the chance of being kept, so that the expectation does not change. Nothing happens at inference.
+    Each picture of a batch is dropped with probability `rate`; the others are divided by
+    `1 - rate`, so that the expectation does not change. At inference nothing is dropped.
 
     Args:
         rate: Probability of dropping, in [0, 1).
         seed: Seed of the random choice.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Reference: https://arxiv.org/abs/1603.09382
     """
@@ -386,7 +385,7 @@ class DropPath(keras.layers.Layer):  # type: ignore[misc]
             return x
         keep = 1.0 - self.rate
         shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        # Drawn in float32: half precision would round the chance of being kept.
+        # Drawn in float32, as half precision would round the probability.
         kept = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) < keep
         return x * (ops.cast(kept, x.dtype) / keep)
 
@@ -395,5 +394,5 @@ class DropPath(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Arguments of the constructor."""
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -1,18 +1,16 @@
-"""THE network: ConvNeXt in all its kinds as one functional Keras model. Read it top to bottom.
+"""ConvNeXt of every architecture as a functional Keras model.
 
-What kind it is says a `convnext.architecture.Architecture`: V2 is V1 with global response
-normalisation inside each block instead of layer scale behind it, and the other traits are switches
-likewise. Everything is channels last. Layers have stable names, the same for every architecture:
+A `convnext.architecture.Architecture` selects the traits: V2 is V1 with global response
+normalisation inside each block instead of layer scale after it. Everything is channels last. Layers
+have stable names, the same for every architecture:
 
     images -> [normalization] -> stem_conv -> [stem_conv_2 or stem_act_conv] -> stem_norm
            -> stage_0_block_0 ... -> stage_0
            -> downsample_1_norm -> downsample_1_conv -> stage_1_block_0 ... -> stage_1
            -> ... -> stage_3 -> [map_norm] -> head_pool -> [head_norm] -> [head_hidden] -> head
 
-`model.get_layer("stage_2").output` is the third feature map, whatever the architecture, and
-`with_outputs` gives a model with any outputs.
-
-This file knows nothing of files, foreign names, pictures or optimizers.
+`model.get_layer("stage_2").output` is the third feature map, and `with_outputs` creates a model
+with any outputs.
 
 References: https://arxiv.org/abs/2201.03545 (V1), https://arxiv.org/abs/2301.00808 (V2).
 """
@@ -50,15 +48,15 @@ __all__ = [
 
 
 def output_norm(x: Any, name: str) -> Any:
-    """The norm that a dense-prediction backbone puts on one of its feature maps."""
+    """Apply a norm to a feature map of a backbone for dense prediction."""
     return norm(name)(x)
 
 
 def normalize_pixels(x: Any) -> Any:
     """Subtract ImageNet's mean and divide by its deviation, from pixels in 0..255.
 
-    Three channels are taken as red, green, blue; any other number is normalised with the average
-    of the three, so that every channel arrives in the range the model expects.
+    Three channels are red, green and blue; any other number is normalised with the averages of the
+    three statistics.
     """
     channels = x.shape[-1]
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
@@ -68,7 +66,7 @@ def normalize_pixels(x: Any) -> Any:
         mean=(255 * mean).tolist(),
         variance=((255 * std) ** 2).tolist(),
         name="normalization",
-        dtype="float32",  # half precision cannot hold a pixel's distance from the mean
+        dtype="float32",  # half precision is too coarse for pixels minus the mean
     )(x)
 
 
@@ -100,15 +98,15 @@ def encode(
     drop_path_rate: float = 0.0,
     activation: Any = None,
 ) -> list[Any]:
-    """The stem and the stages: pictures in, one feature map for each stage out.
+    """Apply the stem and the stages; returns the feature map of each stage.
 
     Args:
         x: Symbolic pictures `(batch, height, width, channels)`, already normalised.
-        architecture: What the network is.
-        layer_scale_init_value: Where layer scale starts, if the architecture has it.
+        architecture: The traits of the network.
+        layer_scale_init_value: Initial value of layer scale, if the architecture has it.
         geometry: Strides and dilations; by default as published.
         drop_path_rate: Of the last block; it rises linearly from 0 at the first.
-        activation: Inside the blocks, in place of the architecture's: any Keras activation.
+        activation: Any Keras activation, to replace the architecture's in the blocks.
     """
     strides, dilations = geometry or Geometry(architecture.strides)
     dilations = dilations or (1,) * len(architecture.depths)
@@ -147,19 +145,19 @@ def encode(
 
 
 def _head_dtype() -> Any:
-    # A few thousand numbers: half precision gains nothing here and costs digits of the answer.
+    # The head is small: half precision would not be faster, and less accurate.
     policy = keras.config.dtype_policy()
     return "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
 
 
 def pool(x: Any, architecture: Architecture, pooling: str | None = "avg") -> Any:
-    """The last feature map to a vector, with the norm that belongs there: what is classified.
+    """Pool the last feature map, with the head's norm, to the input of the classifier.
 
     Args:
         x: The map `(batch, height, width, dim)`.
-        architecture: Where the norm stands, and its kind.
-        pooling: `"avg"`, `"max"`, `"avgmax"` for the mean of both, or None to keep the map, every
-            position of it normed.
+        architecture: Says whether the norm is before or after the pooling, and its kind.
+        pooling: `"avg"`, `"max"`, `"avgmax"` for the mean of both, or None to only normalise each
+            position of the map.
     """
     dtype, epsilon = _head_dtype(), architecture.head_epsilon or architecture.epsilon
 
@@ -187,15 +185,15 @@ def classify(
     init_scale: float = 1.0,
     drop_rate: float = 0.0,
 ) -> Any:
-    """The vector to classes, if any, behind the hidden layer if the architecture has one.
+    """Apply the head's hidden layer, if the architecture has one, and the classifier.
 
     Args:
         x: The vector `(batch, dim)`.
-        architecture: Whether there is a hidden layer.
+        architecture: Says whether there is a hidden layer.
         num_classes: Width of the classifier; 0 for none.
         activation: Of the classifier; None for logits.
         init_scale: Multiplies the classifier's initial weights.
-        drop_rate: Probability with which training drops each number that is classified.
+        drop_rate: Dropout rate before the classifier.
     """
     if architecture.head_hidden:
         x = dense(architecture.head_hidden, "head_hidden", "gelu")(x)
@@ -205,7 +203,7 @@ def classify(
 
 
 def dense(width: int, name: str, activation: Any, scale: float = 1.0) -> keras.Layer:
-    """A linear layer of the head, with its activation; `scale` multiplies its initial weights."""
+    """Create a linear layer of the head; `scale` multiplies its initial weights."""
     kernel, dtype = kernel_initializer(scale), _head_dtype()
     return keras.layers.Dense(width, activation, kernel_initializer=kernel, name=name, dtype=dtype)
 
@@ -226,10 +224,10 @@ def build_model(  # noqa: PLR0913
     drop_rate: float = 0.0,
     name: str | None = None,
 ) -> keras.Model:
-    """A whole model. The doors check their arguments and call this.
+    """Build a whole model; callers check the arguments.
 
-    Without the top, `pooling=None` gives the last feature map as it is, and `"avg"` or `"max"` the
-    pooled vector with the head's norm: what the classifier would have seen.
+    Without the top, `pooling=None` outputs the last feature map, and `"avg"` or `"max"` the pooled
+    vector with the head's norm, the input of a classifier.
     """
     inputs = keras.Input(tuple(input_shape), name="images")
     x = normalize_pixels(inputs) if include_preprocessing else inputs
@@ -252,12 +250,13 @@ def build_model(  # noqa: PLR0913
 def with_outputs(
     model: keras.Model, outputs: str | Sequence[str], *, clip: bool = False
 ) -> keras.Model:
-    """The same network, its layers shared, with outputs that `convnext.graphs.network` describes.
+    """Create a model that shares its layers and has other outputs, as in `convnext.graphs.network`.
 
     Args:
-        model: A model of ours that has the layers for them; its own activation stays on the logits.
-        outputs: Their names; a single one, not in a list, is not answered in a list.
-        clip: Whether the head gives CLIP's vectors, which are the embedding then.
+        model: A model of this package that has the layers of the outputs; an activation of its
+            classifier applies to the logits.
+        outputs: A list of names, for a list of outputs, or one name, for one output.
+        clip: Whether the head is CLIP's projection, which is then the embedding.
 
     Example:
         >>> from convnext.architecture import ARCHITECTURES

@@ -1,8 +1,7 @@
-"""What the layers compute, in the form that the running backend and device do best.
+"""The layers' computations, in the fastest form for the backend and device.
 
-Why it exists: XLA's own depthwise convolution on a CPU is 25 to 130 times slower than the same
-arithmetic done well, and Keras compiles with XLA by default. This is the one file that knows which
-backend and device run; everything above it is plain Keras. It knows no parameters, only arrays.
+For example, Keras compiles with XLA by default, whose depthwise convolution on a CPU is 25 to 130
+times slower than the form used here. Only this file distinguishes backends and devices.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ __all__ = [
     "take_places",
 ]
 
-# Floor under GRN's squared norms: far below its epsilon, and a root's gradient at zero is infinite.
+# Minimum of GRN's squared norms, far below its epsilon: a root's gradient at zero is infinite.
 SMALLEST_SQUARED_NORM = 1e-24
 
 
 def depthwise_conv(x: Any, kernel: Any, bias: Any, dilation: int = 1) -> Any:
-    """The convolution in the form that the running backend and device do best."""
+    """Depthwise convolution with stride 1, padded to keep the size."""
     backend = keras.backend.backend()
     if backend == "torch":
         from convnext.nn.torch_depthwise import depthwise_conv as on_torch
@@ -48,7 +47,7 @@ def depthwise_conv(x: Any, kernel: Any, bias: Any, dilation: int = 1) -> Any:
 def patch_conv(
     x: Any, kernel: Any, bias: Any, stride: int, dilation: int = 1, pads_both: bool = False
 ) -> Any:
-    """Cut into patches and project each; a step smaller than the patch pads instead of cutting."""
+    """Convolve patches; a stride smaller than the patch pads the picture instead of cutting it."""
     side = kernel.shape[0]
     cuts = stride == side and not pads_both
     around = side // 2 if pads_both else 0
@@ -73,13 +72,13 @@ def patch_conv(
 
 
 def patches_along(side: Any, kernel_size: int, stride: int, pads_both: bool = False) -> Any:
-    """How many patches a side holds: rounded down where they are cut, up where it is padded."""
+    """Number of patches along a side, rounded down without padding, else up."""
     cuts = stride == kernel_size and not pads_both
     return (side if cuts else side + stride - 1) // stride
 
 
 def linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
-    """Product, bias and activation in as few passes as the running backend can."""
+    """A linear layer and its activation, in as few passes as the backend can."""
     backend = keras.backend.backend()
     if backend == "torch":
         from torch.nn import functional
@@ -88,16 +87,16 @@ def linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # The runtime fuses exactly this chain: a product of matrices, BiasAdd, the activation.
+        # TensorFlow fuses exactly this sequence: MatMul, BiasAdd, activation.
         rows = tf.reshape(x, (-1, kernel.shape[0]))
         rows = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
-        # TensorFlow's own GELU goes through erfc, which tf2onnx and LiteRT lack (2026-11).
+        # TensorFlow's GELU uses erfc, which tf2onnx and LiteRT lack (2026-11).
         full = activation is keras.activations.gelu and rows.dtype == tf.float32
         rows = _gelu_of_erf(rows) if full else activation(rows)
         return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], kernel.shape[1:]], 0))
     rows = ops.matmul(x, kernel) + bias
     if activation is keras.activations.gelu and backend == "jax":
-        # JAX's own exact GELU goes through erfc, which takes XLA 2.5 times as long on a CPU.
+        # JAX's exact GELU uses erfc, which takes 2.5 times as long with XLA on a CPU.
         return _gelu_of_erf(rows)
     return activation(rows)
 
@@ -107,7 +106,7 @@ def _gelu_of_erf(x: Any) -> Any:
 
 
 def jax_runs_on_cpu() -> bool:
-    """Whether XLA compiles for a processor, which it does worst."""
+    """Whether the backend is JAX on a CPU, where XLA is slow."""
     if keras.backend.backend() != "jax":
         return False
     import jax
@@ -116,7 +115,7 @@ def jax_runs_on_cpu() -> bool:
 
 
 def grn(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
-    """Global response normalisation of (batch, height, width, channels), norms in float32."""
+    """Global response normalisation of `(batch, height, width, channels)`, norms in float32."""
     if keras.backend.backend() == "torch":
         from convnext.nn.torch_grn import grn as on_torch
 
@@ -129,10 +128,10 @@ def grn(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
 
 
 def recomputed(function: Any, x: Any) -> Any:
-    """`function(x)`, computed once more for its gradient instead of keeping what is in between.
+    """`function(x)`, computed again for its gradient instead of keeping intermediate results.
 
     Args:
-        function: Draws no random numbers, which would be others the second time.
+        function: A function without random numbers, which would differ the second time.
         x: A tensor.
     """
     backend = keras.backend.backend()
@@ -150,7 +149,7 @@ def recomputed(function: Any, x: Any) -> Any:
 
 
 def take_places(x: Any, places: Any) -> Any:
-    """Rows of each picture: of `(batch, n, channels)` those that `(batch, m)` numbers."""
+    """Gather rows of each picture from `(batch, n, channels)` by the indices `(batch, m)`."""
     backend = keras.backend.backend()
     if backend == "torch":
         import torch

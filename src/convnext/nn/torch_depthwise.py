@@ -1,10 +1,10 @@
-"""The depthwise convolution for PyTorch on a CPU, with a gradient of its own.
+"""Depthwise convolution for PyTorch on a CPU, with its own gradient.
 
-Why it exists: PyTorch's gradients of a depthwise convolution are slow on a CPU (2.13, 7x7, 128
-pictures): that of the kernel takes 10 times the forward pass on 16x16 positions and 60 times on
-2x2, and in bfloat16 twice as long again, adding up in few digits. The gradient of the input is a
-convolution with the turned kernel, which takes what the forward pass takes; that of the kernel is
-a product of matrices where the positions are few, and PyTorch's own in float32 elsewhere.
+PyTorch's gradients of a depthwise convolution are slow on a CPU (2.13, 7x7, 128 pictures): that of
+the kernel takes 10 times the forward pass on 16x16 positions and 60 times on 2x2, and in bfloat16
+twice as long again, with low precision. Here the gradient of the input is a convolution with the
+flipped kernel, as fast as the forward pass; that of the kernel is a matrix product for few
+positions, and PyTorch's in float32 otherwise.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch.nn.functional import conv2d
 
 __all__ = ["depthwise_conv"]
 
-# Pairs of positions are computed, of which a kernel needs side**2 for each position.
+# Above, the product of all pairs of positions takes longer: few pairs are within a kernel.
 MOST_POSITIONS = 64
 
 
 def depthwise_conv(
     x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor, dilation: int = 1
 ) -> torch.Tensor:
-    """Stride 1, padded so that the size stays.
+    """Depthwise convolution with stride 1, padded to keep the size.
 
     Args:
         x: (batch, channels, rows, columns), of any memory format.
         kernel: (channels, 1, side, side).
         bias: (channels,).
-        dilation: Steps between the places that a kernel takes.
+        dilation: Distance between the positions that a kernel covers.
     """
     if x.device.type == "cpu" and torch.is_grad_enabled():
         result: torch.Tensor = _OwnGradient.apply(x, kernel, bias, dilation)
@@ -74,9 +74,9 @@ class _OwnGradient(torch.autograd.Function):  # type: ignore[misc]
 def _by_products(
     gradient: torch.Tensor, x: torch.Tensor, kernel: torch.Tensor, dilation: int
 ) -> torch.Tensor:
-    """Every position of the output with every one of the input, then added up by distance."""
+    """The kernel's gradient: products of all pairs of positions, summed by their distance."""
     batch, channels, *sides = x.shape
-    # Copied here, in one pass each; the product would copy a channel at a time.
+    # Copied here in one pass each, as the product would copy each channel separately.
     after = gradient.permute(1, 2, 3, 0).reshape(channels, -1, batch).contiguous()
     before = x.permute(1, 0, 2, 3).reshape(channels, batch, -1).contiguous()
     pairs = torch.bmm(after, before).flatten(1).to(_wide(kernel))
@@ -87,9 +87,9 @@ def _by_products(
 
 @functools.lru_cache(maxsize=64)
 def _distances(rows: int, columns: int, side: int, dilation: int) -> torch.Tensor:
-    """(pairs of positions, side * side): 1 where a pair is that far apart."""
+    """(pairs of positions, side * side): 1 where a pair has that distance."""
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    apart = [place.flatten()[None, :] - place.flatten()[:, None] for place in (row, column)]
+    apart = [index.flatten()[None, :] - index.flatten()[:, None] for index in (row, column)]
     down, right = (steps.div(dilation, rounding_mode="floor") + side // 2 for steps in apart)
     on_grid = (apart[0] % dilation == 0) & (apart[1] % dilation == 0)
     inside = on_grid & (down >= 0) & (down < side) & (right >= 0) & (right < side)

@@ -1,7 +1,7 @@
-"""Global response normalisation for PyTorch, with a gradient of its own.
+"""Global response normalisation for PyTorch, with its own gradient.
 
-Why it exists: autograd keeps and walks over the widest tensor of a block eight times; written out,
-the gradient needs half as many passes and keeps nothing but the input.
+Autograd would keep and pass over the widest tensor of a block eight times; this gradient needs half
+as many passes and keeps only the input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def grn(
         gamma: (channels,).
         beta: (channels,).
         epsilon: Added to the mean norm.
-        smallest: Floor under the squared norms.
+        smallest: Minimum of the squared norms.
     """
     result: torch.Tensor = _WrittenOut.apply(x, gamma, beta, epsilon, smallest)
     return result
@@ -55,13 +55,13 @@ class _WrittenOut(torch.autograd.Function):  # type: ignore[misc]
         x, gamma, norm, mean, above = ctx.saved_tensors
         relative = norm / mean
         scale = 1.0 + gamma.float() * relative
-        wide = gradient * x  # of the block's widest shape: one piece of memory for all that follows
+        wide = gradient * x  # the block's widest shape: this memory is reused below
         of_scale = wide.sum((1, 2), keepdim=True).float()
         of_gamma = (of_scale * relative).sum((0, 1, 2)).to(gamma.dtype)
         of_relative = of_scale * gamma.float()
         of_mean = (of_relative * relative).mean(-1, keepdim=True)
         of_norm = (of_relative - of_mean) / mean
-        # d norm / d x = x / norm, and nothing where the floor holds.
+        # d norm / d x = x / norm, and 0 where the minimum applies.
         direction = (of_norm / norm * above).to(x.dtype)
         of_x = torch.mul(gradient, scale.to(x.dtype), out=wide).addcmul_(x, direction)
         return of_x, of_gamma, gradient.sum((0, 1, 2)), None, None

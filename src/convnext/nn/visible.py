@@ -1,8 +1,8 @@
-"""Feature maps of which only some places are computed: as a list of those places, and back.
+"""Convert between feature maps and lists of their visible positions, for masked pretraining.
 
-Why it exists: nine tenths of a block's products are of layers that look at one place at a time. In
-masked pretraining 60 % of the places are hidden; a list of the others is what those layers take.
-A list is `(batch, count, 1, channels)`, so that a layer that adds up over a map adds up over it.
+There, 60 % of the positions are hidden, and nine tenths of a block's products are in layers that
+treat each position alone, so these run on a list of the visible ones. A list is
+`(batch, count, 1, channels)`, so that layers that sum over a map's height and width work on it too.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["Listed", "Mapped", "Places", "find_places", "listed", "mapped"]
 
 
 class Places(NamedTuple):
-    """Which places of a map a list has, of every picture equally many."""
+    """Positions of a map that are in a list, equally many of each picture."""
 
-    on_map: Any  # (batch, count): where each stands on the map, whose rows follow each other
-    in_list: Any  # (batch, height, width): which of the list each is; `count` if none
+    on_map: Any  # (batch, count): index of each in the map, row by row
+    in_list: Any  # (batch, height, width): index of each in the list; `count` if it is not there
 
 
 def find_places(visible: Any, count: int) -> Places:
-    """The first `count` places of each picture where `(batch, height, width, 1)` is not 0.
+    """Find the first `count` positions of each picture where `(batch, height, width, 1)` is not 0.
 
-    Any that are missing to `count` are places where it is 0.
+    If there are fewer, positions where it is 0 fill up the list.
 
     Example:
         >>> places = find_places(ops.convert_to_tensor([[[[0.0], [1.0]], [[0.0], [1.0]]]]), 2)
@@ -40,7 +40,7 @@ def find_places(visible: Any, count: int) -> Places:
     _, height, width, _ = visible.shape
     size = height * width
     seen = ops.cast(ops.reshape(visible, (-1, size)) > 0, "int32")
-    order = size * (1 - seen) + ops.arange(size, dtype="int32")  # those that are seen come first
+    order = size * (1 - seen) + ops.arange(size, dtype="int32")  # sorts visible positions first
     on_map = ops.argsort(order, axis=-1)[:, :count]
     number = ops.where(seen > 0, ops.cumsum(seen, axis=-1) - 1, count)
     in_list = ops.minimum(number, count)
@@ -48,12 +48,12 @@ def find_places(visible: Any, count: int) -> Places:
 
 
 def listed(x: Any, places: Places) -> Any:
-    """The list of a map `(batch, height, width, channels)`."""
+    """Convert a map `(batch, height, width, channels)` to a list."""
     return _either_way(x, places, _list, _map)
 
 
 def mapped(x: Any, places: Places) -> Any:
-    """The map of a list, 0 where it has no place."""
+    """Convert a list to a map, 0 at positions that are not in the list."""
     return _either_way(x, places, _map, _list)
 
 
@@ -65,7 +65,7 @@ def _list(x: Any, places: Places) -> Any:
 
 def _map(x: Any, places: Places) -> Any:
     _, height, width = places.in_list.shape
-    rows = ops.pad(x[:, :, 0], ((0, 0), (0, 1), (0, 0)))  # a last one of zeros
+    rows = ops.pad(x[:, :, 0], ((0, 0), (0, 1), (0, 0)))  # a row of zeros for other positions
     y = take_places(rows, ops.reshape(places.in_list, (-1, height * width)))
     return ops.reshape(y, (-1, height, width, x.shape[-1]))
 
@@ -76,7 +76,7 @@ def _either_way(
     there: Callable[[Any, Places], Any],
     back: Callable[[Any, Places], Any],
 ) -> Any:
-    """One way, and for its gradient the other: no place is taken twice, so nothing is added up."""
+    """Convert with `there`; the gradient is `back`, as no position occurs twice."""
 
     @ops.custom_gradient  # type: ignore[untyped-decorator]
     def go(x: Any) -> Any:

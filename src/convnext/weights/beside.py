@@ -25,7 +25,7 @@ from convnext.images.recipe import NORMALISATIONS, Preprocess
 from convnext.weights.catalog import CHECKPOINTS
 from convnext.weights.info import WeightsInfo, checked_preprocess
 
-__all__ = ["CONFIG", "Beside", "companions", "read_beside"]
+__all__ = ["CONFIG", "OPEN_CLIP", "Beside", "companions", "read_beside"]
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 OPEN_CLIP = "open_clip_config.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convnext.errors import WeightsUnavailableError
-from convnext.weights.beside import CONFIG, companions
+from convnext.weights.beside import CONFIG, OPEN_CLIP, companions
 from convnext.weights.catalog import HUB
 from convnext.weights.download import hub_cache, hub_cached, hub_file, is_offline, status
 from convnext.weights.files.shards import FILES_OF_A_FOLDER, read_index
@@ -82,7 +82,7 @@ def fetch_repository(
     files = _Files(repository.name, repository.revision, hub_cache(cache_dir), progress, unreached)
     try:
         config = files.find(CONFIG)
-        for name in companions(config) if config else ():
+        for name in companions(config) if config else (OPEN_CLIP,):
             files.find(name)
         for name in FILES_OF_A_FOLDER:
             path = files.find(name)

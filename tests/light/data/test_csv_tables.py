@@ -70,7 +70,7 @@ def test_tables_that_say_too_little(table, text, problem):
 
 def test_a_quote_that_is_not_closed_swallows_no_rows(table):
     text = 'path,label\n\ncat/0.png,"cat\ncat/1.png,cat\ndog/0.png,dog"\n'
-    with pytest.raises(ArgumentError, match=r"labels\.csv, line 3: .* closed in the same line"):
+    with pytest.raises(ArgumentError, match=r"labels\.csv, line 3: .* with all quotes closed"):
         read_table(table(text))
 
 

@@ -14,7 +14,8 @@ from convnext.weights.bundled import BUNDLED, bundled_path
 from convnext.weights.load import read_weights
 
 ROOT = Path(__file__).parents[3]
-PHOTOS = ROOT / "examples" / "photos"
+PHOTOS = sorted((ROOT / "examples" / "photos").glob("*.*g"))
+DEMO = run_path(str(ROOT / "examples" / "demo.py"))
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
 CLASSES += ("dog", "frog", "horse", "ship", "truck")
 
@@ -35,17 +36,40 @@ def test_the_file_is_small_and_says_what_it_is():
     assert info.preprocess.size == 32
 
 
-def test_a_cat_is_a_cat_and_what_is_none_of_its_classes_leaves_the_demo_unsure(classifier):
-    demo = run_path(str(ROOT / "examples" / "demo.py"))
-    first = {
-        path.name: demo["mean_probabilities"](classifier, path)[0] for path in PHOTOS.iterdir()
-    }
+def test_a_cat_is_a_cat_and_a_picture_of_no_known_class_leaves_the_model_unsure(classifier):
+    first = {path.name: DEMO["mean_probabilities"](classifier, path)[0] for path in PHOTOS}
     label, probability = first.pop("chelsea.png")
     assert label == "cat"
-    assert probability > demo["UNSURE"] + 0.1
+    assert probability > DEMO["UNSURE"] + 0.1
     assert set(first) == {"astronaut.png", "coffee.png", "rocket.jpg"}
     for _, doubtful in first.values():
-        assert doubtful < demo["UNSURE"] - 0.1
+        assert doubtful < DEMO["UNSURE"] - 0.1
+
+
+def test_the_demo_without_a_network(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert DEMO["main"]() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("No network: the bundled model answers")
+    for kind in ("automobile", "deer", "ship"):
+        assert any(line.startswith(f"{kind}.jpg") and kind in line[16:] for line in lines)
+    assert (tmp_path / "demo.png").exists()
+
+
+def test_the_demo_takes_a_published_checkpoint_from_the_cache(
+    monkeypatch, tmp_path, capsys, named_weights
+):
+    monkeypatch.chdir(tmp_path)
+    known = DEMO["main"].__globals__
+    monkeypatch.setitem(known, "cached", lambda _: named_weights)
+    monkeypatch.setitem(known, "Classifier", lambda _: Classifier(named_weights))
+    assert DEMO["main"]() == 0
+    out = capsys.readouterr().out
+    assert "Using convnext_atto.d2_in1k (Apache-2.0)" in out
+    assert "astronaut.png" in out
+    assert "Not sure" not in out
 
 
 @pytest.mark.slow

@@ -124,6 +124,17 @@ def test_weights_labels_and_recipe_of_a_repository(server, hub, weights, file, l
     assert {method for method, path in server.requests if "/resolve/" in path} == {"HEAD"}
 
 
+def test_a_repository_of_open_clip(hub, weights):
+    weights["head.bias"][:] = 0  # its projection has none
+    tower = {"timm_model_name": "test_v1", "image_size": 64}
+    config = {"model_cfg": {"embed_dim": 3, "vision_cfg": tower}}
+    hub(file="open_clip_model.safetensors", layout="open_clip", open_clip_config=config)
+    with read_weights("someone/foxes") as read:
+        held(read, weights)
+        assert read.info.task == "clip"
+        assert (read.recipe.size, read.recipe.interpolation) == (64, "bicubic")
+
+
 def test_every_door_takes_it(hub, tmp_path, capsys):
     hub(config=TIMM)
     picture = tmp_path / "grey.png"
