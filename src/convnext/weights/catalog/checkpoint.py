@@ -45,7 +45,7 @@ TASKS: dict[CheckpointTask, str] = {
     "classification": "give the class of a picture",
     "embedding": "give a vector for each picture, to search with or to train on",
     "clip": "give a vector for each picture that can be compared with those of texts",
-    "encoder": "have no head, and are to train from",
+    "encoder": "give feature maps, to begin a training with",
 }
 """The uses of checkpoints, in words."""
 
