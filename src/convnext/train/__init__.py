@@ -33,7 +33,11 @@ _HEAVY = {
 }
 
 
+_RENAMED = {"Outcome": "RunResult"}  # until the next release
+
+
 def __getattr__(name: str) -> Any:
+    name = _RENAMED.get(name, name)
     if name not in _HEAVY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HEAVY[name]}"), name)

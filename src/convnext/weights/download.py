@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convnext.errors import WeightsUnavailableError
-from convnext.weights.catalog import Checkpoint, FileSource, HubFile, Url
+from convnext.weights.catalog import Checkpoint, HubFile, Source, Url
 
 __all__ = [
     "Fetched",
@@ -37,7 +37,7 @@ class Fetched:
     """A checkpoint's local file, and the source it is a copy of."""
 
     path: Path
-    source: FileSource
+    source: Source
 
 
 def fetch(
@@ -110,7 +110,7 @@ class _Cache:
         shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return cls(Path(shared) / "convnext", None)
 
-    def place(self, checkpoint: Checkpoint, source: FileSource) -> Path:
+    def place(self, checkpoint: Checkpoint, source: Source) -> Path:
         """Path in our folder for a file from this source, downloaded or put there by hand."""
         return self.root / checkpoint.name / source.layout / source.filename
 
@@ -125,7 +125,7 @@ class _Cache:
         return None
 
 
-def _download(checkpoint: Checkpoint, source: FileSource, cache: _Cache, progress: bool) -> Path:
+def _download(checkpoint: Checkpoint, source: Source, cache: _Cache, progress: bool) -> Path:
     if isinstance(source, HubFile):
         place = (source.repo, source.filename, source.revision, cache.hub)
         return hub_file(*place, progress=progress)

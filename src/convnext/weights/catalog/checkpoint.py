@@ -14,10 +14,10 @@ __all__ = [
     "TASKS",
     "Checkpoint",
     "CheckpointTask",
-    "FileSource",
     "HubFile",
     "LabelSet",
     "Layout",
+    "Source",
     "Url",
 ]
 
@@ -105,7 +105,7 @@ class Url:
         return (self.filename, self.url)
 
 
-FileSource = HubFile | Url
+Source = HubFile | Url
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Checkpoint:
     preprocess: Preprocess
     licence: Licence
     origin: str
-    sources: tuple[FileSource, ...]
+    sources: tuple[Source, ...]
     aliases: tuple[str, ...] = ()
     projection: int = 0
     head_norm: bool = True

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from convnext.images.recipe import Preprocess
-from convnext.weights.catalog.checkpoint import Checkpoint, FileSource, HubFile, LabelSet, Url
+from convnext.weights.catalog.checkpoint import Checkpoint, HubFile, LabelSet, Source, Url
 from convnext.weights.catalog.licences import Licence
 
 __all__ = [
@@ -100,7 +100,7 @@ def rows(publisher: Publisher, groups: Iterable[Group]) -> Iterator[Checkpoint]:
             )
 
 
-def _sources(group: Group, size: str, name: str) -> Iterator[FileSource]:
+def _sources(group: Group, size: str, name: str) -> Iterator[Source]:
     """Files with a checkpoint: safetensors first, then the authors' file, then older copies."""
     if group.in_timm:
         yield timm_file(name)

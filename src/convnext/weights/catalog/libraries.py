@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from convnext.images.recipe import Preprocess
-from convnext.weights.catalog.checkpoint import Checkpoint, FileSource, Url
+from convnext.weights.catalog.checkpoint import Checkpoint, Source, Url
 from convnext.weights.catalog.groups import CROP_224, FACEBOOK
 from convnext.weights.catalog.licences import Licence
 
@@ -195,7 +195,7 @@ def _classifier(
     recipe: Preprocess,
     licence: Licence,
     origin: str,
-    source: FileSource,
+    source: Source,
     top1: float,
     *aliases: str,
 ) -> Checkpoint:
