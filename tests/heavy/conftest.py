@@ -18,9 +18,14 @@ from convnext.images.transform import pixels
 PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out what another backend's run shows already."""
+    """Leave out what PyTorch's run shows already: always, or but for the slow run."""
     if keras.backend.backend() != "torch":
+        for item in items:
+            first, each = map(item.get_closest_marker, ("torch_first", "each_backend"))
+            if first and not each:
+                item.add_marker(pytest.mark.slow)
         elsewhere = [item for item in items if item.get_closest_marker("torch_alone")]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if not item.get_closest_marker("torch_alone")]

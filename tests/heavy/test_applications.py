@@ -12,6 +12,8 @@ from convnext import applications
 from convnext.architecture import VARIANTS
 from peers import as_numpy, fill, pictures, random_weights, relative_error
 
+pytestmark = pytest.mark.torch_first
+
 SIZES = ["Tiny", "Small", "Base", "Large", "XLarge"]
 V2 = [name for name in applications.__all__ if name.startswith("ConvNeXtV2")]
 

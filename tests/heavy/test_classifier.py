@@ -163,8 +163,8 @@ class TestKerasModels:
     @pytest.mark.parametrize(
         ("shape", "options", "words"),
         [
-            ((64, 96, 3), {}, "pictures are made 64 x 64"),
-            ((64, 64, 3), {"size": 96}, "pictures are made 96 x 96"),
+            ((64, 96, 3), {}, "preprocessing makes 64 x 64"),
+            ((64, 64, 3), {"size": 96}, "preprocessing makes 96 x 96"),
             ((64, 64, 4), {}, "takes 4 channels"),
         ],
     )

@@ -12,6 +12,8 @@ import convnext
 from convnext_v1 import create_convnext_v1
 from convnext_v2 import create_convnext_v2
 
+pytestmark = pytest.mark.torch_first
+
 
 def test_example_1_a_base_model_and_its_summary(capsys):
     model = create_convnext_v1(variant="base", num_classes=1000)
@@ -36,6 +38,7 @@ def test_example_4_feature_maps():
     assert model.output_shape == (None, 8, 8, 1536)
 
 
+@pytest.mark.each_backend
 def test_example_5_training_on_named_losses():
     model = create_convnext_v2(variant="atto", num_classes=10, input_shape=(48, 48, 3))
     model.compile(optimizer="adamw", loss="categorical_crossentropy", metrics=["accuracy"])

@@ -13,6 +13,8 @@ from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
 from peers import randomise
 
+pytestmark = pytest.mark.torch_first
+
 
 @pytest.fixture(scope="module", params=[create_convnext_v1, create_convnext_v2])
 def model(request):
@@ -26,6 +28,7 @@ def pictures():
     return np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
 
 
+@pytest.mark.each_backend
 def test_a_file_answers_as_the_model(model, pictures, tmp_path):
     path = tmp_path / "weights.safetensors"
     save_weights(model, path)

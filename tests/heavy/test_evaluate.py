@@ -13,7 +13,7 @@ from convnext.architecture import VARIANTS
 from convnext.cli.main import main
 from peers import random_weights, timm_model
 
-pytestmark = pytest.mark.upstream
+pytestmark = [pytest.mark.upstream, pytest.mark.torch_first]
 VARIANT = VARIANTS["test_v2"]
 
 

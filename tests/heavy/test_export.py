@@ -250,7 +250,7 @@ def test_from_another_backend_tensorflow_writes_in_a_process_of_its_own(photos, 
 def test_what_fails_in_that_process_is_said_here(tmp_path, monkeypatch):
     from convnext.exports import process
 
-    monkeypatch.setattr(process, "_describe", lambda folder, *_: (folder / "job.json").touch())
+    monkeypatch.setattr(process, "_describe", lambda folder, *_: (folder / "spec.json").touch())
     with pytest.raises(ExportError, match="JSONDecodeError"):
         convnext.export(model_of("test_v1"), tmp_path / "model", format="saved_model")
     assert list(tmp_path.iterdir()) == []

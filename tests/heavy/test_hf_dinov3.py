@@ -21,6 +21,8 @@ from convnext.errors import ArgumentError, ArgumentTypeError
 from convnext.weights.layouts import recognise, to_canonical, to_foreign
 from peers import as_numpy, pictures
 
+pytestmark = pytest.mark.torch_first
+
 FAMILY = "DINOv3ConvNext"
 VALUES = {"Model": {}, "Backbone": {"out_features": ["stem", "stage2", "stage4"]}}
 BOTH = pytest.mark.parametrize("kind", VALUES)

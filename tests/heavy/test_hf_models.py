@@ -42,6 +42,8 @@ from convnext.hf.losses import classification_loss
 from convnext.weights.files import LazyTensor
 from peers import as_numpy, pictures, random_weights
 
+pytestmark = pytest.mark.torch_first
+
 VALUES = {
     "Model": {},
     "ForImageClassification": {"num_labels": 10},

@@ -23,7 +23,7 @@ from convnext.weights import load
 from convnext.weights.save import convert
 from peers import as_numpy, build_timm, random_weights, randomise, relative_error, state_dict
 
-pytestmark = pytest.mark.upstream
+pytestmark = [pytest.mark.upstream, pytest.mark.torch_first]
 TOLERANCE = 1e-4  # of the largest value
 SIDE = 128  # the smallest at which strides are the published ones
 SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}

@@ -36,6 +36,8 @@ from peers import (
     timm_outputs,
 )
 
+pytestmark = pytest.mark.torch_first
+
 OPEN = (None, None, 3)
 V1, V2, ATTO = VARIANTS["test_v1"], VARIANTS["test_v2"], VARIANTS["convnextv2_atto"]
 

@@ -18,6 +18,8 @@ from convnext.nn.model import Block, encode
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from peers import as_numpy, fill, pictures, published_model, random_weights, relative_error
 
+pytestmark = pytest.mark.torch_first
+
 SMALL = ["test_v1", "test_v2", "convnext_atto", "convnextv2_atto", "convnextv2_nano"]
 CREATE = {"v1": create_convnext_v1, "v2": create_convnext_v2}
 
@@ -69,6 +71,7 @@ def test_odd_fixed_sizes(size):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 13])
+@pytest.mark.each_backend
 def test_any_number_of_channels(channels):
     model = create_convnext_v2("test", 5, (32, 32, channels))
     assert model.predict_on_batch(pictures(1, 32, 32, channels)).shape == (1, 5)
@@ -200,6 +203,7 @@ np.save(f"{folder}/got.npy", np.stack([m.predict_on_batch(images) for m in (whol
 
 
 @pytest.mark.parametrize("family", [pytest.param("v1", marks=pytest.mark.slow), "v2"])
+@pytest.mark.each_backend
 def test_saved_models_load_in_a_fresh_process(family, tmp_path):
     model = CREATE[family]("test", 5, (48, 48, 3), drop_path_rate=0.2, include_preprocessing=True)
     fill(model, random_weights(get_variant(family, "test"), 5))
@@ -216,6 +220,7 @@ def test_saved_models_load_in_a_fresh_process(family, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["v1", "v2"])
+@pytest.mark.each_backend
 def test_clones_and_configs_build_the_same_network(family):
     model = CREATE[family]("test", 5, (48, 48, 3), drop_path_rate=0.2)
     fill(model, random_weights(get_variant(family, "test"), 5))
@@ -236,6 +241,7 @@ def test_it_works_inside_another_model():
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("family", ["v1", "v2"])
+@pytest.mark.each_backend
 def test_half_precision_survives_large_activations(family, precision):
     """Activations of order 1e3: a variance or a squared norm in half precision would overflow."""
     variant = get_variant(family, "test")

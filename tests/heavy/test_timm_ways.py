@@ -28,6 +28,8 @@ from convnext.images.transform import normalise, pixels
 from convnext.nn.operations import recomputed
 from peers import as_numpy, gradients
 
+pytestmark = pytest.mark.torch_first
+
 SIDE = 128
 CONFIG = {
     "architecture": "convnext_tiny",
@@ -254,6 +256,7 @@ def test_frozen_layers():
 @pytest.mark.parametrize(
     "create", [create_convnext_v2, *([] if backend() == "jax" else [create_convnext_v1])]
 )
+@pytest.mark.each_backend
 def test_checkpointing_keeps_the_gradients(create, monkeypatch):
     """Of every variable and of the pictures, while paths are dropped at random too."""
     options = {"classifier_activation": None, "drop_path_rate": 0.5}

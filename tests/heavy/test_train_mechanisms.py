@@ -23,6 +23,8 @@ from convnext.weights.layouts import LAYOUTS
 from convnext.weights.layouts.table import expand
 from convnext.weights.save import save_weights
 
+pytestmark = pytest.mark.torch_first
+
 SHAPES = [(3, 4), (4,), (2, 5, 3), (1,)]
 GROUPS = [Group(1.0, True), Group(0.5, False), Group(0.25, True), Group(1.0, False)]
 TINY = ["model.variant=test_v2", "model.drop_path=0", "run.precision=float32", "run.batch_size=16"]
@@ -83,6 +85,7 @@ def test_a_mean_without_memory_is_the_gradient():
     np.testing.assert_allclose(first, expected, rtol=1e-5)
 
 
+@pytest.mark.each_backend
 def test_accumulated_gradients_are_one_large_batch():
     gradients = [_numbers(seed) for seed in range(1, 5)]
     options = {"weight_decay": 0.1, "epsilon": 1e-6, "ema": 0.9, "clip_norm": 1.0}

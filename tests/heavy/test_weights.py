@@ -34,6 +34,7 @@ from peers import (
 
 pytestmark = [
     pytest.mark.upstream,
+    pytest.mark.torch_first,
     # torch announces its next version, keras.applications pickles what NumPy will soon not.
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]

@@ -1,4 +1,4 @@
-"""Pictures to answers: classes, embeddings, feature maps, and where a class was seen."""
+"""Classify pictures, compute embeddings and feature maps, and explain classes by heat maps."""
 
 from convnext.classifier.classifier import Classifier
 from convnext.classifier.explain import Explanation

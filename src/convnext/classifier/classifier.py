@@ -1,8 +1,4 @@
-"""`Classifier`: from pictures to classes, vectors and maps, on any engine.
-
-It joins what others do: a session is the model, opened, and `images.batches` reads ahead of it. It
-knows nothing of file formats or runtimes.
-"""
+"""`Classifier`: compute classes, embeddings and feature maps of pictures, on any engine."""
 
 from __future__ import annotations
 
@@ -36,37 +32,36 @@ FEATURES = ("stage_0", "stage_1", "stage_2", "stage_3")
 
 
 class Classifier:
-    """Says what pictures show.
+    """Classifies pictures, and computes their embeddings and feature maps; thread-safe.
 
-    Weights and runtime are loaded when something is first asked; what classes are called and how
-    pictures are prepared come with the weights. Pictures are turned upright as their EXIF data says
-    and transparent parts become white; to have it otherwise, give what
-    `convnext.images.decode.decode` returns. Safe to call from several threads.
+    The engine is opened on first use. Class names and preprocessing come with the weights. Pictures
+    are rotated by their EXIF orientation, and transparent parts become white; to avoid this, pass
+    the result of `convnext.images.decode.decode`.
 
     Args:
         model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
             weights file in any layout, or a Keras model of this package.
-        engine: What computes, see `convnext.engines.open_engine`.
-        precision: What it computes in.
-        calibration: What `"int8"` needs, see `convnext.engines.open_engine`.
+        engine: The engine, see `convnext.engines.open_engine`.
+        precision: The precision, see `convnext.engines.open_engine`.
+        calibration: For `"int8"`, see `convnext.engines.open_engine`.
         device: The runtime's name of a device.
-        threads: How many; by default as many processors as this process may use.
-        size: Side of the pictures, if not that of the weights.
-        labels: What the classes are called, if the weights do not say or say it otherwise: names, a
-            file of them (see `read_labels`), or one of `IMAGENET_SETS`. Classes without a name are
-            called "class 0" and so on.
-        preprocess: What is done to pictures, if not what the weights say: a `Preprocess`, or how
-            pixels are normalised, one of `convnext.images.recipe.NORMALISATIONS`.
-        architecture: What a weights file does not say of its network, see
+        threads: Number of threads; by default the number of processors this process may use.
+        size: Side of the pictures, to replace that of the weights.
+        labels: Class names, to replace those of the weights: names, a file of them (see
+            `read_labels`), or one of `IMAGENET_SETS`. Classes without names are "class 0" and so
+            on.
+        preprocess: Replaces the weights' preprocessing: a `Preprocess`, or one of
+            `convnext.images.recipe.NORMALISATIONS`.
+        architecture: Traits that a weights file does not state, see
             `convnext.weights.load.read_weights`.
-        output_stride: 8 or 16 for feature maps of so much of each side, by dilation.
+        output_stride: 8 or 16 for larger feature maps by dilation.
 
     Attributes:
-        info: What is known about the weights, such as their licence.
+        info: Metadata of the weights, such as their licence.
         variant: The architecture.
-        preprocess: What is done to pictures.
-        labels: What the classes are called.
-        has_names: Whether anybody said what the classes are called.
+        preprocess: The preprocessing of pictures.
+        labels: The class names.
+        has_names: Whether the class names are known.
         vector_width: Numbers in an embedding.
 
     Example:
@@ -112,11 +107,11 @@ class Classifier:
         self.vector_width = session.vector_width
 
     def __call__(self, picture: Source | Named, top: int = 5) -> Prediction:
-        """The most probable classes of one picture.
+        """Predict the most probable classes of one picture.
 
         Args:
             picture: A path, URL, bytes, binary file object, PIL image or array.
-            top: How many classes.
+            top: Number of classes.
 
         Raises:
             ImageError: The picture cannot be read.
@@ -128,16 +123,16 @@ class Classifier:
         return prediction
 
     def stream(self, sources: Sources, top: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
-        """The most probable classes of many pictures, in order, as they are ready.
+        """Yield the most probable classes of many pictures, in order, as they are ready.
 
         A picture that cannot be read gives a prediction that holds the error. Memory does not grow
         with the number of pictures.
 
         Args:
-            sources: Pictures, folders, patterns, archives, or an iterable of them: whatever
-                `convnext.images.sources.iterate` takes.
-            top: How many classes each.
-            batch_size: How many pictures the engine is given at once.
+            sources: Pictures, folders, patterns, archives, or an iterable of them, see
+                `convnext.images.sources.iterate`.
+            top: Number of classes of each picture.
+            batch_size: Pictures in a batch.
 
         Example:
             for prediction in classifier.stream("photos/", top=1):
@@ -149,12 +144,12 @@ class Classifier:
         return (self._prediction(answer, top) for answer in answers)
 
     def predict(self, sources: Sources, top: int = 5, batch_size: int = 32) -> Results:
-        """The most probable classes of many pictures, together; see `stream` for the arguments.
+        """Predict the most probable classes of many pictures; see `stream` for the arguments.
 
         A picture that cannot be read gives a prediction that holds the error.
 
         Returns:
-            The predictions, which a notebook shows with thumbnails.
+            The predictions; a notebook shows them with thumbnails.
 
         Example:
             classifier.predict("photos/").save("photos.csv")
@@ -170,10 +165,10 @@ class Classifier:
         return Results(predictions, thumbnails)
 
     def embed(self, picture: Source | Named) -> NDArray[np.float32]:
-        """One picture as a vector: what the classifier sees, the normalised mean of the last map.
+        """Compute the embedding of one picture: the normalised mean of the last feature map.
 
-        Of CLIP's image towers it is what is compared with vectors of texts: the projection, at
-        length 1, as by open_clip's `encode_image(normalize=True)`.
+        For CLIP's image towers it is the projection at length 1, to compare with text vectors, as
+        by open_clip's `encode_image(normalize=True)`.
 
         Returns:
             `[vector_width]`, float32.
@@ -185,12 +180,12 @@ class Classifier:
         return vector
 
     def embed_stream(self, sources: Sources, batch_size: int = 32) -> Iterator[Embedding]:
-        """Many pictures as vectors, see `stream`."""
+        """Yield the embeddings of many pictures, see `stream`."""
         answers = self.run(sources, ("embedding",), batch_size)
         return (Embedding(a.id, a.outputs.get("embedding"), a.error) for a in answers)
 
     def features(self, picture: Source | Named) -> tuple[NDArray[np.float32], ...]:
-        """The feature maps of the four stages, each `[height, width, channels]`, float32.
+        """Compute the feature maps of the four stages, each `[height, width, channels]`, float32.
 
         Raises:
             ImageError: The picture cannot be read.
@@ -199,22 +194,22 @@ class Classifier:
         return tuple(outputs[name] for name in FEATURES)
 
     def tokens(self, picture: Source | Named) -> NDArray[np.float32]:
-        """Every place of one picture as a vector: the last map, normed as its mean is.
+        """Compute the last feature map with each position normalised, for dense tasks.
 
-        What dense tasks are built on with DINOv3's weights, whose patch tokens they are.
+        With DINOv3's weights, these are its patch tokens.
 
         Returns:
             `[height, width, channels]`, float32.
 
         Raises:
             ImageError: The picture cannot be read.
-            ArgumentError: The weights have no norm behind the last map.
+            ArgumentError: The weights have no norm after the last map.
         """
-        places: NDArray[np.float32] = self._one(picture, ("tokens",))["tokens"]
-        return places
+        tokens: NDArray[np.float32] = self._one(picture, ("tokens",))["tokens"]
+        return tokens
 
     def explain(self, picture: Source | Named, target: int | str | None = None) -> Explanation:
-        """Where in a picture a class was seen: exact Grad-CAM, on every engine.
+        """Compute a heat map of a class by exact Grad-CAM, on any engine.
 
         Args:
             picture: As for calling the classifier.
@@ -243,13 +238,13 @@ class Classifier:
     def run(
         self, sources: Sources, outputs: Sequence[str], batch_size: int = 32
     ) -> Iterator[Answer]:
-        """Whatever the model can give for many pictures, see `stream`.
+        """Yield any outputs of many pictures, see `stream`.
 
         Args:
             sources: Pictures.
-            outputs: Some of `convnext.graphs.network.OUTPUTS`. Each set of outputs that is asked
-                for holds the weights in memory once more.
-            batch_size: How many pictures the engine is given at once.
+            outputs: Some of `convnext.graphs.network.OUTPUTS`. Each combination of outputs opens
+                another engine, with its own copy of the weights in memory.
+            batch_size: Pictures in a batch.
         """
         ahead = batches(sources, self.preprocess, batch_size)
         wanted = tuple(outputs)
@@ -286,9 +281,9 @@ class Classifier:
         session = self._session
         if not session.num_classes:
             raise ArgumentError(
-                f"{session.source} has no classifier and cannot say what a picture shows. Take "
-                "fine-tuned weights, such as those of a recipe that ends in in1k (`convnext list` "
-                "has them), or use these for embeddings or features."
+                f"{session.source} has no classifier. Use fine-tuned weights, such as those of "
+                "a recipe that ends in in1k (see `convnext list`), or use these for embeddings or "
+                "features."
             )
 
     def _one(self, picture: Source | Named, outputs: tuple[str, ...]) -> dict[str, Array]:
@@ -309,13 +304,12 @@ def _check_top(top: int) -> None:
 
 
 def _named(picture: Source | Named) -> Named:
-    """A picture with a name, which is not looked into: a folder stays a folder."""
+    """Name a single picture, without expanding folders or archives."""
     if isinstance(picture, Named):
         return picture
     if isinstance(picture, list | tuple | Generator):
         raise ArgumentTypeError(
-            "This is about one picture, and several were given. For many, use stream, embed_stream "
-            "or run."
+            "Expected one picture, got several. For several, use stream, embed_stream or run."
         )
     if isinstance(picture, str) and is_url(picture):
         return Named(picture, picture)

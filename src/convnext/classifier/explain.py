@@ -1,13 +1,12 @@
-"""Where in a picture a class was seen: exact Grad-CAM, without a framework.
+"""Heat maps of a class by exact Grad-CAM, without a framework.
 
 Grad-CAM weighs the channels of the last feature map by the gradient of a class's logit, and shows
-where the weighted sum is positive. Behind that map are a few steps only, so the gradient is taken
-here, in reverse mode: each step says what it makes of a gradient of its output. All it takes are
-the map, which every engine gives, and the parameters of those steps.
+where the weighted sum is positive. Only a few steps follow that map, so the gradient is computed
+here in reverse mode, from the map, which every engine computes, and the parameters of those steps.
 
-A norm behind the pooling makes the logit independent of the map's scale, so the sum over all
-positions is zero before the negative part is cut off: what is shown is where the class is seen more
-than on average.
+A norm after the pooling makes the logit independent of the map's scale, so the sum over all
+positions is zero before the negative part is cut off: the heat map shows where the class is seen
+more than on average.
 
 Reference: Selvaraju et al., "Grad-CAM", https://arxiv.org/abs/1610.02391.
 """
@@ -32,11 +31,11 @@ from convnext.session import Session
 
 __all__ = ["EXPLAINED", "Explanation", "grad_cam", "heat_of", "over", "seen_region"]
 
-EXPLAINED = ("logits", "stage_3")  # what an explanation is made of
+EXPLAINED = ("logits", "stage_3")  # outputs that an explanation needs
 
 Wide = NDArray[np.float64]
 Layer = Callable[[Wide], tuple[Wide, Callable[[Wide], Wide]]]
-"""From what flows into a step to what flows out, and from a gradient of that one to one of this."""
+"""Maps a step's input to its output and to a function from the output's to the input's gradient."""
 
 
 def pooled(x: Wide) -> tuple[Wide, Callable[[Wide], Wide]]:
@@ -92,14 +91,14 @@ def activated(kind: str) -> Layer:
 
 
 def grad_cam(feature_map: NDArray[Any], head: Iterable[Layer]) -> NDArray[np.float32]:
-    """Where the last feature map speaks for a class.
+    """Compute the heat map of a class from the last feature map.
 
     Args:
         feature_map: `[height, width, channels]` of the last stage.
-        head: The steps from there to the logit of the class.
+        head: The steps from the map to the logit of the class.
 
     Returns:
-        `[height, width]`, not negative; zeros where no position differs from the others.
+        `[height, width]`, not negative; all 0 if all positions are equal.
 
     Example:
         >>> one = np.zeros((2, 2, 3))
@@ -123,14 +122,14 @@ def grad_cam(feature_map: NDArray[Any], head: Iterable[Layer]) -> NDArray[np.flo
 def seen_region(
     width: int, height: int, preprocess: Preprocess, cells: tuple[int, int], strides: Strides
 ) -> Box:
-    """The part of a picture that the last feature map lies over, in the picture's pixels.
+    """The box of a picture that the last feature map covers, in the picture's pixels.
 
     Args:
         width: Of the picture.
         height: Of the picture.
-        preprocess: The checkpoint's recipe: what lies outside the centre crop was never seen.
+        preprocess: The preprocessing; the box is inside its centre crop.
         cells: Height and width of the feature map.
-        strides: Of the model. Pixels at the right and bottom that fill no patch are not seen.
+        strides: Of the model; incomplete patches at the right and bottom are outside the box.
 
     Example:
         >>> seen_region(500, 250, Preprocess(224, crop_fraction=0.875), (7, 7), (4, 2, 2, 2))
@@ -151,7 +150,7 @@ def seen_region(
 def heat_of(
     session: Session, feature_map: NDArray[Any], index: int, size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], Box]:
-    """Where a picture of some width and height speaks for a class, and what that lies over."""
+    """The heat map of a class, and the box that it covers in a picture of a width and height."""
     height, width, _ = feature_map.shape
     region = seen_region(*size, session.preprocess, (height, width), session.strides)
     return grad_cam(feature_map, _head(session, index)), region
@@ -181,7 +180,7 @@ def _head(session: Session, index: int) -> list[Layer]:
 def over(
     small: Image.Image, size: tuple[int, int], heat: NDArray[np.float32], region: Box
 ) -> Image.Image:
-    """Heat over a picture that was reduced from a size, in whose pixels the region is."""
+    """Overlay a heat map on a reduced picture; `region` is in pixels of the original `size`."""
     across, down = small.width / size[0], small.height / size[1]
     left, top, right, bottom = region
     return overlay(small, heat, (left * across, top * down, right * across, bottom * down))
@@ -189,14 +188,14 @@ def over(
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Where in a picture a class was seen.
+    """The heat map of a class in a picture.
 
     Attributes:
-        id: Names the picture.
-        target: The class, and how probable the model finds it.
-        heat: `[height, width]` of the last feature map: how much each part speaks for the class.
-        region: What the map lies over: left, top, right and bottom in pixels of the picture.
-        picture: The picture itself, upright.
+        id: Name of the picture.
+        target: The class and its probability.
+        heat: `[height, width]` of the last feature map: evidence for the class at each position.
+        region: The box that the map covers: left, top, right and bottom in pixels of the picture.
+        picture: The picture, upright.
     """
 
     id: str
@@ -206,10 +205,12 @@ class Explanation:
     picture: Image.Image
 
     def draw(self, side: int = 448) -> Image.Image:
-        """The picture and, beside it, the heat over the picture, with a caption.
+        """Draw the picture beside the picture with the heat map, with a caption.
+
+        Parts outside the model's input are faded.
 
         Args:
-            side: The longer side of each of the two. What the model did not see is faded.
+            side: Longer side of each of the two, in pixels.
         """
         plain = shown(self.picture, side)
         title = f"{self.target.label}  {self.target.probability:.1%}"

@@ -1,7 +1,4 @@
-"""Predictions of several pictures together: shown in a notebook, drawn, saved, as a data frame.
-
-It knows no models and no engines.
-"""
+"""Predictions of several pictures: display in a notebook, contact sheet, files, data frame."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from convnext.errors import ArgumentError, MissingDependencyError
 
 __all__ = ["THUMBNAILS", "Results", "thumbnail"]
 
-THUMBNAILS = 200  # pictures that are kept, small; of more, only the numbers
+THUMBNAILS = 200  # largest number of thumbnails in memory
 SIDE = 96
 COLUMNS = ("picture", "rank", "label", "probability", "index", "wnid", "error")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -35,11 +32,11 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 class Results(Sequence[Prediction]):
     """Predictions, in the order of the pictures.
 
-    In a notebook it shows itself: a thumbnail of what the model saw and a bar for each class.
+    A notebook displays a thumbnail of each picture and a bar for each class.
 
     Args:
         predictions: One for each picture.
-        thumbnails: Small pictures of the first of them; None for one that could not be read.
+        thumbnails: Small versions of the first pictures; None for one that could not be read.
 
     Example:
         results = Classifier("convnext_tiny.fb_in1k").predict("photos/")
@@ -78,7 +75,7 @@ class Results(Sequence[Prediction]):
         return f"<table>{''.join(shown)}</table>{more}"
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """A record for each class of each picture, best first; one for a picture with an error."""
+        """Yield a record for each class of each picture, best first, or one for its error."""
         for each in self._predictions:
             if each.error is not None:
                 yield dict.fromkeys(COLUMNS) | {"picture": each.id, "error": str(each.error)}
@@ -99,13 +96,13 @@ class Results(Sequence[Prediction]):
         return pandas.DataFrame(list(self.rows()), columns=list(COLUMNS))
 
     def plot(self, columns: int | None = None) -> Image.Image:
-        """A contact sheet: each picture above its best class.
+        """Draw a contact sheet: each picture above its best class.
 
         Args:
-            columns: Pictures in a row; by default as many as make the sheet square.
+            columns: Pictures in a row; by default for a square sheet.
 
         Raises:
-            ArgumentError: There is nothing to draw.
+            ArgumentError: There are no pictures.
         """
         panels = [
             captioned(
@@ -118,11 +115,11 @@ class Results(Sequence[Prediction]):
         return contact_sheet(panels, columns or math.ceil(math.sqrt(len(panels))))
 
     def save(self, path: str | Path) -> Path:
-        """Write them into a file, atomically; its suffix decides the form.
+        """Write a file atomically; its suffix determines the format.
 
         Args:
-            path: `.csv` or `.json` for the records, `.html` for the page that a notebook shows,
-                `.png`, `.jpg` or `.webp` for the contact sheet.
+            path: `.csv` or `.json` for the records, `.html` for the display of a notebook, `.png`,
+                `.jpg` or `.webp` for the contact sheet.
 
         Raises:
             ArgumentError: The suffix is none of these.
@@ -150,7 +147,7 @@ class Results(Sequence[Prediction]):
             return f'<!doctype html><meta charset="utf-8">{self._repr_html_()}'.encode()
         allowed = ", ".join((".csv", ".json", ".html", *PICTURES))
         raise ArgumentError(
-            f"{suffix or 'No suffix'!r} is no form for results. Allowed: {allowed}."
+            f"Results have no format with the suffix {suffix!r}. Allowed: {allowed}."
         )
 
     def _padded(self) -> tuple[Image.Image | None, ...]:
@@ -158,7 +155,7 @@ class Results(Sequence[Prediction]):
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
-    """A small picture of what a model is given, `[height, width, 3]`."""
+    """Reduce a model's input picture, `[height, width, 3]`, to a thumbnail."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((SIDE, SIDE))
     return picture

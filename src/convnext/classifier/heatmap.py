@@ -1,7 +1,4 @@
-"""Heat over pictures: a colour map, an overlay, captions, a sheet of many.
-
-It knows nothing of models; heat is any array of numbers that are not negative.
-"""
+"""Draw heat maps (arrays of numbers that are not negative) over pictures, captions and sheets."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ LMS_TO_RGB = np.array(
 
 @functools.cache
 def colours() -> NDArray[np.uint8]:
-    """The colour map: `[256, 3]`, from cold to hot."""
+    """The colour map, `[256, 3]`, from cold to hot."""
     fine = np.linspace(0, 1, 4096)
     path = _oklab(fine)
     steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
@@ -69,27 +66,27 @@ def _oklab(heat: NDArray[Any]) -> NDArray[Any]:
 
 
 def shown(picture: Image.Image, side: int) -> Image.Image:
-    """The picture with its longer side brought to `side`."""
+    """Resize a picture to the longer side `side`."""
     scale = side / max(picture.size)
     width, height = (max(1, round(length * scale)) for length in picture.size)
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def overlay(picture: Image.Image, heat: NDArray[Any], region: Box) -> Image.Image:
-    """Lay heat over the part of a picture that it belongs to; the rest fades.
+    """Overlay a heat map on a region of a picture; the rest is faded.
 
     Args:
         picture: In mode RGB.
         heat: `[height, width]`, not negative; the largest number becomes the hottest colour.
-        region: Where it belongs, in pixels of the picture.
+        region: The box that the map covers, in pixels of the picture.
     """
     left, top = round(region[0]), round(region[1])
     size = (max(1, round(region[2]) - left), max(1, round(region[3]) - top))
     relative = heat / (heat.max() or 1)
-    # Between the centres of the cells it is linear, as in torch without aligned corners.
+    # Bilinear between the centres of cells, as in PyTorch with align_corners=False.
     smooth = Image.fromarray(relative.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     hot = Image.fromarray(colours()[np.rint(255 * np.asarray(smooth).clip(0, 1)).astype(np.uint8)])
-    grey = picture.convert("L").convert("RGB")  # whose colours would be taken for heat
+    grey = picture.convert("L").convert("RGB")  # colours would look like heat
     seen = grey.crop((left, top, left + size[0], top + size[1]))
     canvas = Image.blend(grey, Image.new("RGB", grey.size, PAPER), 0.5)
     canvas.paste(Image.blend(seen, hot, OPACITY), (left, top))
@@ -97,12 +94,12 @@ def overlay(picture: Image.Image, heat: NDArray[Any], region: Box) -> Image.Imag
 
 
 def captioned(pictures: Sequence[Image.Image], title: str, subtitle: str) -> Image.Image:
-    """Pictures side by side above two lines of text, which are shortened where they are too long.
+    """Arrange pictures side by side above two lines of text, shortened to fit.
 
     Args:
         pictures: At least one, in mode RGB.
         title: The first line.
-        subtitle: The second line, of which the end is kept.
+        subtitle: The second line, shortened at its beginning.
     """
     height = max(picture.height for picture in pictures)
     width = max(sum(picture.width + GAP for picture in pictures) - GAP, 2 * TEXT_HEIGHT)
@@ -119,7 +116,7 @@ def captioned(pictures: Sequence[Image.Image], title: str, subtitle: str) -> Ima
 
 
 def contact_sheet(panels: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Panels in rows, each column and row as large as its largest panel needs."""
+    """Arrange panels in rows; columns and rows have the size of their largest panel."""
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     widths = [max(panel.width for panel in panels[at::columns]) for at in range(len(rows[0]))]
     heights = [max(panel.height for panel in row) for row in rows]
@@ -141,7 +138,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fitting(text: str, width: int, keep_end: bool = False) -> str:
-    """One line of text, with dots for what is too much of it."""
+    """Shorten a line of text to a width, with dots for the missing part."""
     text = " ".join(text.split())
     whole = text
     while text and _font().getlength(text) > width:

@@ -1,7 +1,4 @@
-"""What a classifier answers, and the way from a model's outputs to classes with names.
-
-It knows nothing of pictures, files or engines.
-"""
+"""Results of a classifier, and their computation from logits and class names."""
 
 from __future__ import annotations
 
@@ -30,10 +27,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class and how probable the model finds it.
+    """A class and its probability.
 
     Attributes:
-        label: What it is called, with all synonyms.
+        label: Its name, with all synonyms.
         index: Its number.
         probability: From 0 to 1; those of all classes add up to 1.
         wnid: Its WordNet id; None for classes that have none.
@@ -47,12 +44,12 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one picture shows.
+    """The predicted classes of a picture.
 
     Attributes:
-        id: Names the picture, see `convnext.images.sources.Named`.
-        classes: The most probable ones, best first; none if the picture could not be read.
-        error: Why it could not.
+        id: Name of the picture, see `convnext.images.sources.Named`.
+        classes: The most probable classes, best first; empty if the picture could not be read.
+        error: The error if it could not be read.
     """
 
     id: str
@@ -73,12 +70,12 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """One picture as a vector.
+    """The embedding of a picture.
 
     Attributes:
-        id: Names the picture.
+        id: Name of the picture.
         vector: `[width of the last stage]`, float32; None if the picture could not be read.
-        error: Why it could not.
+        error: The error if it could not be read.
     """
 
     id: str
@@ -88,13 +85,13 @@ class Embedding:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the model gives for one picture.
+    """The model's outputs for a picture.
 
     Attributes:
-        id: Names the picture.
-        outputs: Each requested output; empty if the picture could not be read.
-        error: Why it could not.
-        pixels: The picture as the model was given it, `[size, size, 3]`, uint8.
+        id: Name of the picture.
+        outputs: The requested outputs by name; empty if the picture could not be read.
+        error: The error if it could not be read.
+        pixels: The model's input, `[size, size, 3]`, uint8.
     """
 
     id: str
@@ -104,10 +101,10 @@ class Answer:
 
 
 def softmax(logits: Array) -> NDArray[np.float64]:
-    """Probabilities along the last axis; no logit is too large.
+    """Compute probabilities along the last axis, without overflow.
 
     Raises:
-        WeightsError: A logit is no number.
+        WeightsError: A logit is not finite.
 
     Example:
         >>> softmax(np.array([1e4, 1e4])).tolist()
@@ -115,8 +112,8 @@ def softmax(logits: Array) -> NDArray[np.float64]:
     """
     if not np.isfinite(logits).all():
         raise WeightsError(
-            "The model answers with numbers that are none (NaN or infinity). Its weights are "
-            "damaged, or too large for the precision: try float32."
+            "The model's outputs are not finite (NaN or infinity). Its weights are damaged, or too "
+            "large for the precision: try float32."
         )
     powers = np.exp(logits - logits.max(-1, keepdims=True), dtype=np.float64)
     probabilities: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
@@ -124,12 +121,12 @@ def softmax(logits: Array) -> NDArray[np.float64]:
 
 
 def class_score(logits: Array, index: int, labels: Labels) -> ClassScore:
-    """One class of a picture, by the picture's logits."""
+    """The score of a class, from a picture's logits."""
     return _score(softmax(logits), index, labels)
 
 
 def best_classes(logits: Array, labels: Labels, top: int) -> tuple[ClassScore, ...]:
-    """The most probable classes of a picture, best first; of equals, the lower number first.
+    """The most probable classes of a picture, best first; equal ones by number.
 
     Example:
         >>> [best] = best_classes(np.array([0.0, 2.0]), Labels(("cat", "dog")), top=1)

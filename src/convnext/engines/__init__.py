@@ -1,4 +1,4 @@
-"""What runs a network: one method, `predict(batch)`, whatever the runtime behind it."""
+"""Engines run a network on a runtime such as OpenVINO: `engine.predict(batch)`."""
 
 from convnext.engines.base import Engine, InputSpec
 from convnext.engines.opening import open_engine, quantize

@@ -1,7 +1,7 @@
-"""The engine: what every runtime is reduced to.
+"""The base class of engines, their input and their options.
 
-To bring a runtime of your own, derive from `Engine`, say what it takes and gives, and implement
-`run`. Batches are checked before `run` sees them.
+For another runtime, derive from `Engine`, set `input` and `outputs`, and implement `run`, which is
+called with checked batches.
 
     class Zeros(Engine):
         def __init__(self):
@@ -40,9 +40,9 @@ class InputSpec:
 
     Attributes:
         shape: Height, width and channels; None for a side that may vary.
-        dtype: `"uint8"` for pixels as `convnext.images.transform.pixels` gives them, `"float32"`
-            for numbers that are normalised already.
-        smallest: Pixels that a side must have, where it may vary.
+        dtype: `"uint8"` for pixels as from `convnext.images.transform.pixels`, `"float32"` for
+            normalised pictures.
+        smallest: Smallest side in pixels, where it may vary.
     """
 
     shape: tuple[int | None, int | None, int]
@@ -51,11 +51,11 @@ class InputSpec:
 
     @classmethod
     def of(cls, network: Network, dtype: Literal["uint8", "float32"]) -> InputSpec:
-        """What a network takes.
+        """Create the specification of a network's input.
 
         Raises:
-            ArgumentError: Pixels of other channels than red, green and blue.
-            UnstatedError: Pixels, and it is not known how they are normalised.
+            ArgumentError: The dtype is uint8, and the pictures are not red, green and blue.
+            UnstatedError: The dtype is uint8, and the normalisation of pixels is unknown.
         """
         if dtype == "uint8" and not network.recipe_known:
             network.weights.check_recipe()
@@ -70,10 +70,10 @@ class InputSpec:
         return cls((None, None, network.channels), dtype, SMALLEST_PUBLISHED_SIDE)
 
     def check(self, batch: Any) -> None:
-        """Refuse what is no such batch.
+        """Check that an array is a batch as specified.
 
         Raises:
-            ArgumentTypeError: It is no array, or of another dtype.
+            ArgumentTypeError: It is no array, or has another dtype.
             ArgumentError: It has another shape.
         """
         if not isinstance(batch, np.ndarray):
@@ -82,7 +82,7 @@ class InputSpec:
             )
         if batch.dtype != self.dtype:
             wanted = {
-                "uint8": "pixels in 0..255 as uint8: it normalises them itself",
+                "uint8": "pixels in 0..255 as uint8, which it normalises itself",
                 "float32": "normalised pictures as float32: see convnext.images.transform",
             }[self.dtype]
             raise ArgumentTypeError(f"Got a batch of {batch.dtype}; this engine takes {wanted}.")
@@ -102,13 +102,13 @@ class InputSpec:
 
 
 class Engine(ABC):
-    """Runs a network. Safe to call from several threads at once.
+    """Runs a network; thread-safe.
 
     Attributes:
-        input: What batches look like.
-        outputs: Names of what it gives for each batch, in order.
+        input: The batches it takes.
+        outputs: Names of its outputs, in order.
         name: The runtime, such as `"openvino"`.
-        precision: What it computes in, such as `"bfloat16"`.
+        precision: The precision of the computation, such as `"bfloat16"`.
     """
 
     input: InputSpec
@@ -118,18 +118,18 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, batch: Array) -> Sequence[Array]:
-        """Each output for a batch of one picture or more that has been checked, as float32."""
+        """Compute each output, in float32, for a checked batch of at least one picture."""
 
     def predict(self, batch: Array) -> Array:
-        """The first output for a batch of pictures; a batch of none gives a result of none."""
+        """Compute the first output for a batch of any number of pictures, including none."""
         return self.predict_all(batch)[self.outputs[0]]
 
     def predict_all(self, batch: Array) -> dict[str, Array]:
-        """Every output by its name."""
+        """Compute all outputs, by name."""
         self.input.check(batch)
         if len(batch):
             results = self.run(np.ascontiguousarray(batch))
-        else:  # no runtime agrees with another on what that means
+        else:  # runtimes differ for an empty batch
             height, width, channels = self.input.shape
             side = max(self.input.smallest, SMALLEST_PUBLISHED_SIDE)
             one = np.zeros((1, height or side, width or side, channels), self.input.dtype)
@@ -142,19 +142,19 @@ class Engine(ABC):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a network is to be run.
+    """Options of an engine.
 
     Attributes:
-        outputs: Which of `convnext.graphs.network.OUTPUTS`.
+        outputs: Some of `convnext.graphs.network.OUTPUTS`.
         input: `"uint8"` to take pixels, `"float32"` to take normalised pictures.
-        precision: What to compute in; `"auto"` is the fastest that keeps the answers.
+        precision: Of the computation; `"auto"` is the fastest that keeps the predicted classes.
         device: The runtime's name of a device, or `"auto"`.
-        threads: How many; None for as many processors as this process may use.
-        streams: How many pieces of a batch at once; None for whatever suits one caller best.
-        calibration: How `"int8"` rounds; nothing else needs it.
+        threads: Number of threads; None for the number of processors this process may use.
+        streams: Pieces of a batch computed at once; None for the fastest for one caller.
+        calibration: The calibration of `"int8"`.
 
     Raises:
-        ArgumentError: One of them is unknown, or no such number.
+        ArgumentError: An option is invalid.
     """
 
     outputs: tuple[str, ...] = ("logits",)
@@ -168,7 +168,7 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.device, str):
             raise ArgumentTypeError(
-                f"device is the runtime's name of a device, or 'auto'; got {self.device!r}."
+                f"device must be the runtime's name of a device, or 'auto'; got {self.device!r}."
             )
         for name in ("threads", "streams"):
             count = getattr(self, name)

@@ -1,8 +1,7 @@
-"""Compiled graphs on disk, for devices that take longer to compile than to read.
+"""Cache of compiled graphs on disk, for devices where compiling takes longer than reading.
 
-The folder stays below `MOST_BYTES`: the longest unused go first. A file that is damaged is never
-believed: it carries a checksum, is made anew, and the log says so. It knows nothing of what the
-bytes mean.
+If the folder exceeds `MOST_BYTES`, the least recently used graphs are removed. Files have a
+checksum; damaged ones are replaced, with a warning in the log.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _log = logging.getLogger("convnext")
 
 
 def graphs_folder() -> Path:
-    """Where compiled graphs are kept: below `$CONVNEXT_CACHE`, or the user's cache folder."""
+    """The folder of compiled graphs, in `$CONVNEXT_CACHE` or the user's cache folder."""
     chosen = os.environ.get("CONVNEXT_CACHE")
     if chosen:
         return Path(chosen).expanduser() / "graphs"
@@ -40,7 +39,7 @@ class GraphCache:
     """A folder of compiled graphs.
 
     Args:
-        folder: Where; made when something is stored.
+        folder: Its path; created when a graph is stored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,13 +52,13 @@ class GraphCache:
         to_bytes: Callable[[Compiled], bytes],
         from_bytes: Callable[[bytes], Compiled],
     ) -> Compiled:
-        """The compiled graph, from the folder or else made and kept.
+        """Read a compiled graph from the folder, or compile and store it.
 
         Args:
-            key: Digest of all that the graph depends on.
-            compile: Makes the graph.
-            to_bytes: Turns it into what is stored.
-            from_bytes: Turns that back; may raise anything.
+            key: Digest of everything the graph depends on.
+            compile: Compiles the graph.
+            to_bytes: Serializes it.
+            from_bytes: Deserializes it; may raise any exception.
         """
         path = self.folder / f"{key}.graph"
         graph = self._read(path, from_bytes)
@@ -78,7 +77,7 @@ class GraphCache:
             if zlib.crc32(content).to_bytes(CHECKSUM, "big") != stored[:CHECKSUM]:
                 raise ValueError("its checksum is wrong")
             graph = from_bytes(content)
-        except Exception as error:  # whatever a runtime throws at bytes it does not like
+        except Exception as error:  # runtimes raise nearly anything for damaged data
             _log.warning("The cached graph %s is damaged (%s); compiling it anew.", path, error)
             with suppress(OSError):
                 path.unlink()
@@ -95,10 +94,10 @@ class GraphCache:
                 file.write(content)
             self._prune()
         except OSError as error:
-            _log.warning("The compiled graph could not be kept (%s); this run goes on.", error)
+            _log.warning("The compiled graph could not be cached (%s); this run continues.", error)
 
     def _prune(self) -> None:
-        """Remove the longest unused until the rest fits."""
+        """Remove the least recently used graphs until the rest fits."""
         kept = 0
         files = []
         for path in self.folder.glob("*.graph*"):

@@ -1,7 +1,6 @@
-"""The engine on Keras: any backend, any device it has, every output.
+"""The Keras engine, on any backend and its devices: the slowest engine, and the reference.
 
-It is the slowest one and always right: what the others are compared with, and what runs where none
-of them is installed.
+Used where no other engine is installed.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from convnext.weights.load import assign
 
 __all__ = ["KerasEngine", "choose_backend", "installed"]
 
-BACKENDS = ("torch", "jax", "tensorflow")  # the soonest ready first
+BACKENDS = ("torch", "jax", "tensorflow")  # fastest to import first
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def installed() -> bool:
-    """Whether Keras and one of its backends are there, without importing them."""
+    """Whether Keras and one of its backends are installed; does not import them."""
     return "keras" in sys.modules or (
         importlib.util.find_spec("keras") is not None
         and any(importlib.util.find_spec(name) for name in BACKENDS)
@@ -40,13 +39,13 @@ def installed() -> bool:
 
 
 class KerasEngine(Engine):
-    """Runs a network as a Keras model of ours.
+    """Runs a network as a Keras model.
 
-    Calls from several threads take turns: Keras is not made for more.
+    Concurrent calls wait for each other, as Keras models are not thread-safe.
 
     Args:
-        network: What to run.
-        options: How. `precision="auto"` is float32; streams are not offered, nor threads on JAX.
+        network: The network.
+        options: Options; `precision="auto"` is float32. Streams, and threads on JAX, are refused.
     """
 
     def __init__(self, network: Network, options: EngineOptions) -> None:
@@ -67,20 +66,20 @@ class KerasEngine(Engine):
         try:
             with self._placed(), _policy(POLICIES[precision]):
                 self._model = _build(network, options.outputs)
-        except Exception as error:  # each backend has its own for a device that it has not
+        except Exception as error:  # each backend has its own error for an unknown device
             if self._device is None or isinstance(error, ConvNeXtError):
                 raise
             raise ArgumentError(
                 f"Keras on {keras.backend.backend()} cannot use the device {self._device!r} "
-                f"({error}). Give one that it has, such as 'cpu' or 'gpu:0', or 'auto'."
+                f"({error}). Use one it has, such as 'cpu' or 'gpu:0', or 'auto'."
             ) from error
 
     def run(self, batch: Array) -> Sequence[Array]:
-        """Each output for a batch."""
+        """Compute each output for a batch."""
         if batch.dtype == np.uint8:
             batch = normalise(batch, self._preprocess)
         pictures = len(batch)
-        if self.name == "keras-jax":  # which compiles for each size of batch
+        if self.name == "keras-jax":  # which compiles for each batch size
             padding = (1 << (pictures - 1).bit_length()) - pictures
             batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
         with self._lock, self._placed():
@@ -100,7 +99,7 @@ class KerasEngine(Engine):
 
 
 def choose_backend() -> None:
-    """Have Keras use a backend that is installed, unless someone chose one."""
+    """Select an installed backend of Keras, unless one is configured or imported."""
     if not installed():
         raise MissingDependencyError("Keras with a backend", *BACKENDS)
     chosen = "KERAS_BACKEND" in os.environ or Path("~/.keras/keras.json").expanduser().exists()
@@ -114,7 +113,7 @@ def _use_threads(backend: str, options: EngineOptions) -> None:
     if backend == "torch":
         import torch
 
-        # By itself PyTorch knows of no quota, but may have been given fewer threads than that.
+        # PyTorch ignores quotas, but may have been set to fewer threads.
         most = min(torch.get_num_threads(), available_processors())
         torch.set_num_threads(options.threads or most)
     elif options.threads is None:
@@ -126,18 +125,18 @@ def _use_threads(backend: str, options: EngineOptions) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(options.threads)
         except RuntimeError as error:
             raise ArgumentError(
-                "TensorFlow runs already and cannot change its threads; open the engine first."
+                "TensorFlow cannot change its threads once it runs. Open the engine first."
             ) from error
     else:
         raise ArgumentError(
-            "JAX takes as many threads as there are processors, and cannot be told otherwise. Give "
-            "it fewer processors (taskset), or use another engine."
+            "JAX uses as many threads as there are processors. Leave out threads, and limit "
+            "the processors (taskset), or use another engine."
         )
 
 
 @contextmanager
 def _policy(name: str) -> Iterator[None]:
-    """What layers that are created in here compute in."""
+    """Set the dtype policy of layers that are created in this context."""
     import keras
 
     before = keras.config.dtype_policy()

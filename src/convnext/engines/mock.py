@@ -1,4 +1,4 @@
-"""An engine that computes nothing: for tests of what stands on engines, ours and yours."""
+"""A mock engine, for tests of code that uses engines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["MockEngine"]
 
 
 class MockEngine(Engine):
-    """Answers with a function of the batch, and remembers the sizes of the batches it was given.
+    """Computes its outputs by a function, and records the sizes of batches.
 
     Args:
-        answer: From a batch to each output; by default, logits of as many classes as asked for
-            that depend on each picture's mean colour.
-        num_classes: Width of the default answer.
+        answer: Function from a batch to each output; by default, logits that depend on each
+            picture's mean colour.
+        num_classes: Number of the default logits.
         size: Side of the pictures.
         outputs: Names of the outputs.
 
@@ -42,7 +42,7 @@ class MockEngine(Engine):
         self._answer = answer or (lambda batch: (_by_colour(batch, num_classes),))
 
     def run(self, batch: Array) -> Sequence[Array]:
-        """The answer."""
+        """Call the function, and record the size of the batch."""
         self.batch_sizes.append(len(batch))
         return self._answer(batch)
 

@@ -1,7 +1,7 @@
-"""The engine on ONNX Runtime: CPUs of every kind, and CUDA.
+"""The ONNX Runtime engine, for any CPU and for CUDA.
 
-Sessions are safe to call from several threads, and share their threads among the callers. With
-`streams`, a large batch is worked on by as many of ours, each with its part of the processors.
+Concurrent calls share the session's threads. With `streams`, as many pieces of a large batch are
+computed at once, each with its share of the processors.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ class OnnxRuntimeEngine(Engine):
     """Runs a network on ONNX Runtime, in float32.
 
     Args:
-        network: What to run; its weights are read here and not needed afterwards.
-        options: How. `device` is `"cpu"` or `"cuda"`; `"auto"` is the CPU.
+        network: The network; its weights are read here and not needed afterwards.
+        options: Options; `device` is `"cpu"` or `"cuda"`, and `"auto"` the CPU.
     """
 
     def __init__(self, network: Network, options: EngineOptions) -> None:
         if options.precision not in ("auto", "float32"):
             raise ArgumentError(
                 f"The ONNX Runtime engine does not compute in {options.precision}, for which ONNX "
-                "Runtime has no convolutions on CPUs. It can in: float32. The OpenVINO engine can "
-                "in more."
+                "Runtime has no convolutions on CPUs. Use float32, or the OpenVINO engine."
             )
         provider = _provider(options.device)
         self.name = "onnxruntime"
@@ -60,12 +59,12 @@ class OnnxRuntimeEngine(Engine):
         if provider not in self._session.get_providers():
             raise ArgumentError(
                 f"ONNX Runtime could not start on {options.device!r}: its driver or libraries are "
-                'missing. Use device="cpu", or see that they fit onnxruntime-gpu.'
+                'missing. Use device="cpu", or install those that onnxruntime-gpu needs.'
             )
         self._streams = ThreadPoolExecutor(streams, "convnext-streams") if streams > 1 else None
 
     def run(self, batch: Array) -> Sequence[Array]:
-        """Each output for a batch, worked on in pieces."""
+        """Compute each output for a batch, in pieces."""
         parts = [batch[part] for part in pieces(len(batch))]
         run_all = map if self._streams is None else self._streams.map
         results = list(run_all(self._run_piece, parts))

@@ -1,7 +1,4 @@
-"""`open_engine`: from a name, a file or a model to something that answers.
-
-It knows which engines there are and which to prefer, and nothing of how they work.
-"""
+"""`open_engine` and `quantize`: the registry of engines, and the choice among them."""
 
 from __future__ import annotations
 
@@ -39,13 +36,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Runtime:
-    """One engine there is.
+    """A kind of engine.
 
     Attributes:
-        installed: Whether what it needs is there, found out without importing it.
-        extras: What to install if not.
-        open: Makes the engine.
-        int8: Whether it computes in eight bits; others say so themselves, before anyone calibrates.
+        installed: Returns whether its packages are installed, without importing them.
+        extras: Extras of this package that install them; any one suffices.
+        open: Creates the engine.
+        int8: Whether it computes in int8; calibration is skipped for those that refuse it.
     """
 
     installed: Callable[[], bool]
@@ -91,7 +88,7 @@ ENGINES: Mapping[str, Runtime] = {
     "onnxruntime": Runtime(_onnxruntime_installed, ("onnxruntime",), _open_onnxruntime),
     "keras": Runtime(_keras_installed, ("torch", "jax", "tensorflow"), _open_keras),
 }
-"""Every engine by its name, in the order in which `"auto"` tries them."""
+"""All engines by name, in the order in which `"auto"` tries them."""
 
 
 def open_engine(  # noqa: PLR0913
@@ -111,35 +108,35 @@ def open_engine(  # noqa: PLR0913
     architecture: object = None,
     output_stride: int | None = None,
 ) -> Engine:
-    """Make a model ready to answer.
+    """Open an engine for a model.
 
     Args:
         model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
-            weights file in any layout, weights from `read_weights`, or a Keras model of ours.
+            weights file in any layout, weights from `read_weights`, or a Keras model of this
+            package.
         engine: One of `ENGINES`, or `"auto"` for the first that is installed.
-        precision: `"auto"` is the fastest that keeps the answers on this machine.
+        precision: `"auto"` is the fastest on this machine that keeps the predicted classes.
         device: The runtime's name of a device.
-        threads: How many; by default as many processors as this process may use.
-        streams: How many pieces of a batch at once; by default what suits one caller best.
+        threads: Number of threads; by default the number of processors this process may use.
+        streams: Pieces of a batch computed at once; by default the fastest for one caller.
         outputs: One or more of `convnext.graphs.network.OUTPUTS`.
-        input: `"uint8"` to take pixels, `"float32"` to take pictures that are normalised already.
-        size: Side of the pictures; by default that of the weights. Not for a Keras model, which
-            has its own.
-        any_size: Whether batches of every picture size are taken, from 32 pixels on.
-        calibration: What `"int8"` needs: pictures such as the model will see (a folder, say), what
-            `quantize` made of them, or its file.
-        preprocess: What is done to pixels, if not what the weights say: a `Preprocess`, or one of
+        input: `"uint8"` to take pixels, `"float32"` to take normalised pictures.
+        size: Side of the pictures; by default that of the weights. Not for a Keras model.
+        any_size: Whether to take batches of any picture size from 32 pixels on.
+        calibration: For `"int8"`: pictures such as the model will see (for example a folder), the
+            result of `quantize`, or its file.
+        preprocess: Replaces the weights' preprocessing: a `Preprocess`, or one of
             `convnext.images.recipe.NORMALISATIONS`.
-        architecture: What a file does not say of its network, see `read_weights`.
-        output_stride: 8 or 16 for feature maps of so much of each side, by dilation, see
+        architecture: Traits that a weights file does not state, see `read_weights`.
+        output_stride: 8 or 16 for larger feature maps by dilation, see
             `convnext.architecture.Architecture.dilated`.
 
     Returns:
-        An engine, ready to be called from any number of threads.
+        A thread-safe engine.
 
     Raises:
         MissingDependencyError: The engine's runtime is not installed.
-        ArgumentError: An option is unknown, or the engine has it not.
+        ArgumentError: An option is invalid, or the engine does not support it.
 
     Example:
         engine = open_engine("convnext_tiny.fb_in1k")
@@ -173,19 +170,19 @@ def quantize(
     architecture: object = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Calibration:
-    """Find how a model is rounded to eight bits, and what that does to its answers.
+    """Calibrate a model for int8, and measure its agreement with float32.
 
     Args:
-        model: What `open_engine` takes.
-        pictures: Some such as the model will see: a folder, say. A hundred or two are enough, and
-            no more than 256 are used.
+        model: See `open_engine`.
+        pictures: Pictures such as the model will see, for example a folder. A hundred are enough;
+            at most 256 are used.
         size: Side of the pictures; by default that of the weights.
         preprocess: See `open_engine`.
         architecture: See `open_engine`.
         on_progress: Called with each step before it begins.
 
     Returns:
-        What `open_engine` takes as its calibration. Its `save` keeps it.
+        The `calibration` for `open_engine`; its `save` writes it to a file.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
@@ -212,17 +209,17 @@ def opened_network(
     architecture: object = None,
     output_stride: int | None = None,
 ) -> Iterator[Network]:
-    """The network that is meant, as long as its weights can be read.
+    """Open a model's network for the duration of the context; see `open_engine`.
 
-    A Keras model keeps its own sides, whatever size its recipe is given.
+    A Keras model keeps its picture size; `size` changes only its preprocessing.
 
     Raises:
-        ConvNeXtError: The weights cannot be read, or an argument is something else.
+        ConvNeXtError: The weights cannot be read, or an argument is invalid.
     """
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if isinstance(model, str | os.PathLike):
             source = model if isinstance(model, str) else Path(model)
-            model = held.enter_context(read_weights(source, architecture=architecture))
+            model = stack.enter_context(read_weights(source, architecture=architecture))
         if isinstance(model, CanonicalWeights):
             base = model.recipe or Preprocess()
             recipe = _sized(base if preprocess is None else stated_recipe(preprocess, base), size)
@@ -234,31 +231,31 @@ def opened_network(
             recipe = _sized(base if preprocess is None else stated_recipe(preprocess, base), size)
         else:
             raise ArgumentTypeError(
-                "A model is a published checkpoint's name, a weights file, weights from "
+                "A model must be a published checkpoint's name, a weights file, weights from "
                 f"read_weights or a Keras model of this package, not {type(model).__name__}."
             )
         yield replace(network, preprocess=recipe).dilated(output_stride)
 
 
 def choose_runtime(engine: str, precision: str = "auto") -> Runtime:
-    """The engine of a name, or with `"auto"` the first that is installed.
+    """Find the engine of a name, or with `"auto"` the first that is installed.
 
     Raises:
-        UnknownNameError: There is none of that name.
-        MissingDependencyError: What it needs is not installed.
+        UnknownNameError: There is no engine of that name.
+        MissingDependencyError: Its packages are not installed.
     """
     if engine == "auto":
         for runtime in ENGINES.values():
             if runtime.installed() and (runtime.int8 or precision != "int8"):
                 return runtime
-        what = "What int8 needs" if precision == "int8" else "Anything that could run a model"
+        what = "An engine for int8" if precision == "int8" else "An engine to run a model"
         first = next(iter(ENGINES.values()))
         raise MissingDependencyError(what, *first.extras)
     if engine not in ENGINES:
         raise UnknownNameError("engine", engine, ("auto", *ENGINES))
     runtime = ENGINES[engine]
     if not runtime.installed():
-        raise MissingDependencyError(f"What the engine {engine!r} needs", *runtime.extras)
+        raise MissingDependencyError(f"The runtime of the engine {engine!r}", *runtime.extras)
     return runtime
 
 
@@ -266,7 +263,7 @@ def _sized(preprocess: Preprocess, size: int | None) -> Preprocess:
     if size is None:
         return preprocess
     if not isinstance(size, int):
-        raise ArgumentTypeError(f"size is the side of the pictures in pixels, not {size!r}.")
+        raise ArgumentTypeError(f"size must be the side of the pictures in pixels, not {size!r}.")
     return replace(preprocess, size=size)
 
 

@@ -1,9 +1,9 @@
-"""The engine on OpenVINO: the fastest on a CPU, and on Intel's GPUs.
+"""The OpenVINO engine, the fastest on a CPU; also for Intel GPUs.
 
-Shapes are fixed where they can be, which is worth 5 to 15 %: there is a graph for one picture, and
-one for four, made when the first larger batch comes. On a picture all threads work together. On a
-larger batch each stream works alone on four pictures, which is worth 6 to 20 % more than all
-threads on the same four.
+For a fixed picture size there are two graphs, for one and for four pictures, as fixed shapes are 5
+to 15 % faster; the second is compiled for the first larger batch. One picture is computed by all
+threads. A larger batch is computed by several streams with four pictures each, which is 6 to 20 %
+faster than all threads on the same four.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from convnext.processors import available_processors
 
 __all__ = ["OpenVINOEngine"]
 
-# Ours, and OpenVINO's name of what a device must be capable of.
+# OpenVINO's type of each precision, and the capability that a device needs for it.
 PRECISIONS: Mapping[str, tuple[ov.Type, str]] = {
     "float32": (ov.Type.f32, "FP32"),
     "bfloat16": (ov.Type.bf16, "BF16"),
     "float16": (ov.Type.f16, "FP16"),
 }
 INT8 = "INT8"
-ANY = 0  # pictures: a graph that takes any number
-MOST_STREAMS = 4  # unless asked for: with more, only very large batches would keep each busy
-# Devices whose compiled graphs are kept. A CPU compiles faster than it reads: docs/engines.md.
+ANY = 0  # key of the graph for any number of pictures
+MOST_STREAMS = 4  # by default: only very large batches would keep more of them busy
+# Devices whose compiled graphs are cached; a CPU compiles faster than it reads: docs/engines.md.
 KEPT = ("GPU", "NPU")
 
 
@@ -47,12 +47,12 @@ class OpenVINOEngine(Engine):
     """Runs a network on OpenVINO.
 
     Args:
-        network: What to run; its weights are read here and not needed afterwards.
-        options: How. `precision="auto"` is bfloat16 where the device computes it natively and
-            float32 elsewhere; `device` is OpenVINO's name, `"CPU"` by default.
+        network: The network; its weights are read here and not needed afterwards.
+        options: Options; `precision="auto"` is bfloat16 if the device computes it natively, else
+            float32; `device` is OpenVINO's name, `"CPU"` by default.
 
     Raises:
-        ArgumentError: The device has not the precision, or int8 has no calibration.
+        ArgumentError: The device lacks the precision, or int8 has no calibration.
     """
 
     def __init__(self, network: Network, options: EngineOptions) -> None:
@@ -65,7 +65,7 @@ class OpenVINOEngine(Engine):
         self._threads = options.threads or available_processors()
         self._streams = _streams(self._device, self._threads, options)
         rest = self.precision
-        if rest == "int8":  # blocks are rounded; the rest is as fast as it can be
+        if rest == "int8":  # of the blocks; the rest has the fastest precision
             rest = _precision(self._core, self._device, "auto")
         self._properties = _properties(self._device, rest, self._threads, options)
         self._fixed = network.sides is not None
@@ -73,28 +73,28 @@ class OpenVINOEngine(Engine):
         self._model = build(network, options.outputs, input=options.input, product=linear)
         self._graphs: dict[int, _Graph] = {}
         self._compiling = threading.Lock()
-        self._graph(1)  # so that the first answer does not wait, and what is wrong shows now
+        self._graph(1)  # the first call need not wait, and errors occur now
 
     def run(self, batch: Array) -> Sequence[Array]:
-        """Each output for a batch: its pieces in turn, as many at a time as there are streams."""
+        """Compute each output for a batch, in pieces: as many at once as there are streams."""
         running: deque[_Running] = deque()
         results: list[Array] = []
         try:
             for part in pieces(len(batch), ones=self._fixed, streams=self._streams[PIECE]):
                 graph = self._graph(part.stop - part.start)
-                while len(running) > graph.streams:  # one waits, so that no stream does
+                while len(running) > graph.streams:  # one more, so that no stream idles
                     _collect(running, results, len(batch))
                 running.append(_Running(part, graph, graph.request()))
                 running[-1].request.start_async([batch[part]], share_inputs=True)
             while running:
                 _collect(running, results, len(batch))
         finally:
-            for each in running:  # after an error: they read from the batch
+            for each in running:  # after an error, as they read from the batch
                 each.request.wait()
         return results
 
     def _graph(self, pictures: int) -> _Graph:
-        """The one for so many pictures."""
+        """Get the graph for a number of pictures, compiled on first use."""
         kind = pictures if self._fixed else ANY
         with self._compiling:
             if kind not in self._graphs:
@@ -129,7 +129,7 @@ class OpenVINOEngine(Engine):
 
 
 class _Graph:
-    """A compiled graph, and requests to it that nobody uses at the moment."""
+    """A compiled graph, and its idle requests."""
 
     def __init__(self, compiled: ov.CompiledModel, streams: int) -> None:
         self.compiled = compiled
@@ -137,19 +137,18 @@ class _Graph:
         self._idle: deque[ov.InferRequest] = deque()
 
     def request(self) -> ov.InferRequest:
-        """One for the caller alone."""
+        """Take an idle request, or create one."""
         try:
             return self._idle.pop()
         except IndexError:
             return self.compiled.create_infer_request()
 
     def give_back(self, request: ov.InferRequest) -> None:
-        """Let others have it."""
         self._idle.append(request)
 
 
 class _Running(NamedTuple):
-    """A part of a batch that is being worked on."""
+    """A part of a batch that is being computed."""
 
     part: slice
     graph: _Graph
@@ -157,7 +156,7 @@ class _Running(NamedTuple):
 
 
 def _collect(running: deque[_Running], results: list[Array], pictures: int) -> None:
-    """Wait for the oldest request and put its outputs where they belong."""
+    """Wait for the oldest request and copy its outputs to the results."""
     part, graph, request = running[0]
     request.wait()
     tensors = [tensor.data for tensor in request.output_tensors]
@@ -174,7 +173,7 @@ def _device(core: ov.Core, wanted: str) -> str:
         return "CPU"
     available = core.available_devices
     families = {name.split(".")[0] for name in available}
-    first = {f"{name}.0" for name in families - {"CPU"}}  # a name of a lone one, too
+    first = {f"{name}.0" for name in families - {"CPU"}}  # also valid for a single device
     if wanted.upper() not in {*available, *families, *first}:
         raise UnknownNameError("device of OpenVINO on this machine", wanted, available)
     return wanted.upper()
@@ -190,8 +189,8 @@ def _precision(core: ov.Core, device: str, wanted: str) -> str:
     if wanted not in allowed:
         name = core.get_property(device, "FULL_DEVICE_NAME")
         raise ArgumentError(
-            f"The OpenVINO engine does not compute in {wanted} on {device} ({name}). It can in: "
-            f"{', '.join(allowed)}; 'auto' chooses."
+            f"The OpenVINO engine does not compute in {wanted} on {device} ({name}). Allowed: "
+            f"auto, {', '.join(allowed)}."
         )
     return wanted
 
@@ -201,14 +200,14 @@ def _product(precision: str, calibration: Calibration | None) -> Product:
         return product
     if calibration is None:
         raise ArgumentError(
-            "int8 needs a calibration: give calibration= a folder of pictures such as the model "
-            "will see, or the file that `convnext quantize PICTURES --model MODEL` makes of them."
+            "int8 needs a calibration. Set calibration= to a folder of pictures such as the model "
+            "will see, or to the file of `convnext quantize PICTURES --model MODEL`."
         )
     return rounded(calibration)
 
 
 def _streams(device: str, threads: int, options: EngineOptions) -> dict[int, int]:
-    """How many, for each graph."""
+    """Number of streams of each graph."""
     if options.streams:
         return dict.fromkeys((1, PIECE, ANY), options.streams)
     alone = device.startswith("CPU")
@@ -218,24 +217,24 @@ def _streams(device: str, threads: int, options: EngineOptions) -> dict[int, int
 def _properties(
     device: str, precision: str, threads: int, options: EngineOptions
 ) -> dict[str, Any]:
-    """OpenVINO's settings; the precision always, because OpenVINO would choose by itself."""
+    """OpenVINO's settings, with the precision, as OpenVINO would choose another."""
     properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision][0]}
     if device.startswith("CPU"):
         properties["INFERENCE_NUM_THREADS"] = threads
-        # Each process would tie its threads to the first processors, and two share one of them.
+        # With pinning, threads of several processes would share the first processors.
         properties["ENABLE_CPU_PINNING"] = threads >= (os.cpu_count() or 1)
     elif options.threads is not None:
-        raise ArgumentError(f"Threads can be set for the CPU only, not for {device}.")
+        raise ArgumentError(f"threads is for the CPU only, not for {device}: leave it out.")
     return properties
 
 
 def _digest(model: ov.Model, described: str) -> str:
-    """Of all that the graph computes, its numbers included, and of what it is compiled for."""
+    """Digest of a graph, its constants, and the description of its device and settings."""
     digest = hashlib.sha256(described.encode())
-    place: dict[str, int] = {}  # names are made up anew for each graph
+    number: dict[str, int] = {}  # instead of names, which differ each time
     for node in model.get_ordered_ops():
-        place[node.get_friendly_name()] = len(place)
-        sources = [place[value.get_node().get_friendly_name()] for value in node.input_values()]
+        number[node.get_friendly_name()] = len(number)
+        sources = [number[value.get_node().get_friendly_name()] for value in node.input_values()]
         digest.update(repr((node.get_type_name(), node.get_attributes(), sources)).encode())
         if node.get_type_name() == "Constant":
             digest.update(np.ascontiguousarray(node.data).data)

@@ -1,7 +1,7 @@
-"""A large batch, a few pictures at a time.
+"""Divide a large batch into pieces of four pictures.
 
-Why it exists: what a layer writes for four pictures still lies in the cache when the next one reads
-it, so four at a time are as fast as any number, or faster, and take less memory.
+A layer's output for four pictures is still in the cache when the next layer reads it, so pieces are
+at least as fast as the whole batch, and take less memory.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ PIECE = 4  # measured, see docs/engines.md
 
 
 def pieces(pictures: int, *, ones: bool = False, streams: int = 1) -> Iterator[slice]:
-    """The parts of a batch.
+    """Yield the pieces of a batch.
 
     Args:
         pictures: Size of the batch.
-        ones: Whether what is left comes one by one, for graphs that take either `PIECE` pictures or
-            one.
-        streams: How many pieces are worked on at once. With `ones`, what would not give each of
-            them a piece is left.
+        ones: Whether to yield the remainder one by one, for graphs of `PIECE` pictures or one.
+        streams: Pieces computed at once. With `ones`, pieces that do not keep all streams busy are
+            part of the remainder.
 
     Example:
         >>> [part.stop - part.start for part in pieces(10, ones=True)]

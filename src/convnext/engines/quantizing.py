@@ -1,8 +1,4 @@
-"""From a model and pictures to a calibration, and what it does to the answers.
-
-It joins the pictures room, which reads, and the graphs room, which rounds; engines are given what
-comes out.
-"""
+"""Calibrate a network for int8 from pictures, and compare its outputs with float32."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ from convnext.int8.calibration import Calibration, names_calibration
 
 __all__ = ["calibration_of", "check_calibration", "quantize_network"]
 
-PICTURES = 256  # more do not round better, and take longer
+PICTURES = 256  # more take longer without better results
 
 
 def quantize_network(
@@ -33,12 +29,12 @@ def quantize_network(
     pictures: Sources | NDArray[Any],
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Calibration:
-    """A calibration, with its agreement with float32 on the same pictures.
+    """Create a calibration, with its agreement with float32 on the same pictures.
 
     Args:
-        network: What is to be rounded.
-        pictures: What `convnext.images.sources.iterate` takes, or a batch of pixels; no more than
-            the first `PICTURES` of them are used.
+        network: The network to calibrate.
+        pictures: Sources for `convnext.images.sources.iterate`, or a batch of pixels; only the
+            first `PICTURES` are used.
         on_progress: Called with each step before it begins.
 
     Raises:
@@ -46,7 +42,7 @@ def quantize_network(
         MissingDependencyError: OpenVINO is not installed.
     """
     if find_spec("openvino") is None:
-        raise MissingDependencyError("OpenVINO, which a model is calibrated with,", "openvino")
+        raise MissingDependencyError("OpenVINO, which calibration needs,", "openvino")
     from convnext.engines.openvino import OpenVINOEngine
     from convnext.int8.openvino import calibrate
 
@@ -66,7 +62,7 @@ def quantize_network(
 
 
 def calibration_of(network: Network, given: Any) -> Calibration:
-    """What an engine needs of whatever a caller gave: a calibration, its file, or pictures."""
+    """Turn a calibration, its file, or pictures into a calibration."""
     if isinstance(given, Calibration):
         return given
     if names_calibration(given):
@@ -75,13 +71,15 @@ def calibration_of(network: Network, given: Any) -> Calibration:
 
 
 def check_calibration(calibration: object, precision: str) -> None:
-    """Refuse a calibration where nothing is rounded.
+    """Refuse a calibration for another precision than int8.
 
     Raises:
-        ArgumentError: So it is.
+        ArgumentError: There is a calibration, and the precision is not int8.
     """
     if calibration is not None and precision != "int8":
-        raise ArgumentError(f"A calibration is for precision='int8', not {precision!r}.")
+        raise ArgumentError(
+            f"A calibration is for precision='int8', not {precision!r}. Leave it out."
+        )
 
 
 def _pixels(network: Network, pictures: Sources | NDArray[Any]) -> NDArray[Any]:
@@ -90,8 +88,8 @@ def _pixels(network: Network, pictures: Sources | NDArray[Any]) -> NDArray[Any]:
     read = [pixels for pixels in _first(network, pictures) if len(pixels)]
     if not read:
         raise ArgumentError(
-            f"No picture can be read from {pictures!r}. Calibration needs a folder, or anything "
-            "else, of pictures such as the model will see."
+            f"No picture can be read from {pictures!r}. Calibration needs pictures such as the "
+            "model will see, for example a folder."
         )
     return np.concatenate(read)
 

@@ -1,10 +1,9 @@
-"""The ways out: a model as a file that other runtimes open, checked before anyone relies on it.
+"""Export a model to a file for another runtime, and compare their outputs.
 
     report = convnext.export("convnext_tiny.fb_in1k", "tiny.onnx")
 
-`formats` says what there is, one file each writes and runs one kind (`onnx_files`,
-`openvino_files`, `saved_model`, `litert`, `keras_files`), `verify` compares with the model, and
-`exporting` puts it together. The room is not called `export`, because that is the function.
+`formats` is the table of formats; `onnx_files`, `openvino_files`, `saved_model`, `litert`,
+`keras_files` and `safetensors_files` write and run one format each; `verify` compares the outputs.
 """
 
 from convnext.exports.exporting import ExportReport, export

@@ -1,8 +1,4 @@
-"""`export`: a model into a file for another runtime, which is compared with the model first.
-
-It asks the other files of this room in turn, and nothing keeps a file that does not answer as the
-model does.
-"""
+"""`export`: write a model for another runtime, and keep the file only if its outputs agree."""
 
 from __future__ import annotations
 
@@ -15,10 +11,10 @@ from typing import Any, Literal
 from convnext.engines.quantizing import check_calibration
 from convnext.errors import ArgumentError, ArgumentTypeError, ExportError
 from convnext.exports.formats import Format, Option, choose_format
-from convnext.exports.job import Job
 from convnext.exports.placing import check_place, written
 from convnext.exports.process import produce
-from convnext.exports.source import Resolution, Source, opened_source
+from convnext.exports.source import ExportSource, Resolution, opened_source
+from convnext.exports.spec import ExportSpec
 from convnext.exports.verify import (
     Verdict,
     compare,
@@ -31,7 +27,7 @@ from convnext.images.sources import Sources
 
 __all__ = ["ExportReport", "export"]
 
-Batch = int | Literal["dynamic"]
+BatchSize = int | Literal["dynamic"]
 
 CALIBRATION_PICTURES = 256
 MEGA = 1e6
@@ -39,19 +35,19 @@ MEGA = 1e6
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported and how good it is; printed, it says so in a few lines.
+    """The result of an export; `print` shows it in a few lines.
 
     Attributes:
         path: The file or folder.
         format: Its format.
-        precision: What it is written in.
-        nbytes: Its size, with what lies beside it.
-        seconds: How long it all took.
-        runtime: What it was run in.
-        judge: What it was compared with.
-        pictures: What it was compared on.
+        precision: Its precision.
+        nbytes: Its size, including files beside it.
+        seconds: Duration of the export.
+        runtime: The runtime that ran it.
+        judge: The model or engine it was compared with.
+        pictures: Description of the pictures of the comparison.
         verdict: The comparison.
-        notice: On what terms the weights may be used; None if unknown.
+        notice: Terms of use of the weights; None if unknown.
     """
 
     path: Path
@@ -83,7 +79,7 @@ def export(  # noqa: PLR0913
     *,
     format: str | None = None,
     resolution: Resolution = None,
-    batch: Batch = "dynamic",
+    batch: BatchSize = "dynamic",
     precision: str | None = None,
     with_preprocessing: bool | None = None,
     softmax: bool | None = None,
@@ -96,41 +92,42 @@ def export(  # noqa: PLR0913
     overwrite: bool = False,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> ExportReport:
-    """Write a model for another runtime, run what was written, and keep it only if it is good.
+    """Write a model for another runtime, run the file, and keep it only if its outputs agree.
 
     Args:
         model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
             weights file in any layout, or a Keras model of this package; with `random`, the name of
             a variant.
-        path: Where to: a file, or for a SavedModel also a folder.
-        format: One of `convnext.exports.FORMATS`; by default what the path ends in.
-        resolution: Side of the pictures, or `"any"` for pictures of every size from 32 pixels on;
-            by default that of the weights or of the model.
-        batch: How many pictures at once, or `"dynamic"` for any number.
-        precision: What the file is written in; by default float32.
+        path: The file to write, or for a SavedModel also a folder.
+        format: One of `convnext.exports.FORMATS`; by default chosen by the suffix of the path.
+        resolution: Side of the pictures, or `"any"` for pictures of any size from 32 pixels on; by
+            default that of the weights or of the model.
+        batch: Batch size, or `"dynamic"` for any.
+        precision: Precision of the file; by default float32.
         with_preprocessing: Whether the file takes pixels in 0..255 and normalises them itself; by
-            default as the Keras model does, and for weights not.
-        softmax: Whether it gives probabilities and not logits; by default as the Keras model does,
-            and for weights not.
-        output: One of `convnext.graphs.network.OUTPUTS`; by default logits, or what is nearest to
-            them where there is no classifier.
-        output_stride: 8 or 16 for feature maps of so much of each side, by dilation; by default as
-            the Keras model has it, and for weights 32.
-        drop_path_rate: For formats that can be trained on; by default the Keras model's own, or 0.
-        random: Whether random weights will do, which nothing is exported with otherwise.
-        pictures: What to compare on; by default those of the calibration, or else a few that are
-            generated.
-        calibration: Pictures such as the model will see, a hundred or two: what int8 needs.
-        overwrite: Whether to replace what is there.
+            default as the Keras model, and False for weights.
+        softmax: Whether the file outputs probabilities instead of logits; by default as the Keras
+            model, and False for weights.
+        output: One of `convnext.graphs.network.OUTPUTS`; by default logits, or without a classifier
+            the last output.
+        output_stride: 8 or 16 for larger feature maps by dilation; by default that of the Keras
+            model, and 32 for weights.
+        drop_path_rate: For formats that can be trained; by default the Keras model's, or 0.
+        random: Whether to allow random weights.
+        pictures: Pictures for the comparison; by default those of the calibration, or a few
+            generated ones.
+        calibration: For int8, one or two hundred pictures such as the model will see.
+        overwrite: Whether to replace an existing file.
         on_progress: Called with each step before it begins.
 
     Returns:
-        What was written, and how it compares.
+        The files and the comparison.
 
     Raises:
-        ExportError: It does not answer as the model does, or cannot be written. Nothing is kept.
-        ArgumentError: Something cannot be exported like that.
-        MissingDependencyError: What the format needs is not installed.
+        ExportError: The outputs differ from the model's, or the file cannot be written. Nothing is
+            kept.
+        ArgumentError: An option is invalid, or does not fit the format or the model.
+        MissingDependencyError: A package that the format needs is not installed.
 
     Example:
         print(export("convnext_tiny.fb_in1k", "tiny.onnx", with_preprocessing=True))
@@ -151,35 +148,35 @@ def export(  # noqa: PLR0913
         network = source.network
         _check_source(network.weights.path, beside)
         chosen = _checked_output(source, output)
-        job = Job(
+        spec = ExportSpec(
             network,
             kind.name,
             chosen,
             precision,
             size,
-            _wanted(with_preprocessing, source.pixels, "preprocessing", kind),
-            _wanted(softmax, source.softmax and chosen == "logits", "softmax", kind),
+            _chosen(with_preprocessing, source.pixels, "preprocessing", kind),
+            _chosen(softmax, source.softmax and chosen == "logits", "softmax", kind),
             _checked_rate(source.drop_path_rate if drop_path_rate is None else drop_path_rate),
             None
             if calibration is None
             else read_pixels(network, calibration, CALIBRATION_PICTURES),
         )
-        _check_job(job)
-        shown = job.calibration if pictures is None else pictures
+        _check_spec(spec)
+        shown = spec.calibration if pictures is None else pictures
         material = verification_pictures(network, shown)
-        on_progress("asking the model")
-        judge, probabilities = "the Keras model", source.softmax and job.output == "logits"
-        expected = source.answers(job, material.pixels, material.normalised)
+        on_progress("running the model")
+        judge, probabilities = "the Keras model", source.softmax and spec.output == "logits"
+        expected = source.answers(spec, material.pixels, material.normalised)
         if expected is None:
-            name, expected = reference(job, material)
+            name, expected = reference(spec, material)
             judge, probabilities = f"the engine {name} in float32", False
         with written(target) as temporary:
-            runtime, answers = produce(job, temporary, material, on_progress)
-            verdict = compare(job, answers, expected, is_softmax=probabilities)
+            runtime, answers = produce(spec, temporary, material, on_progress)
+            verdict = compare(spec, answers, expected, is_softmax=probabilities)
             if not verdict.good:
                 raise ExportError(
-                    f"The {kind.name} file does not answer as the model does: {verdict}, on "
-                    f"{material.said}. Nothing was kept. {_advice(job)}"
+                    f"The outputs of the {kind.name} file differ from the model's: {verdict}, on "
+                    f"{material.description}. Nothing was kept. {_advice(spec)}"
                 )
             files = [path for path in temporary.parent.rglob("*") if path.is_file()]
             nbytes = sum(file.stat().st_size for file in files)
@@ -193,17 +190,17 @@ def export(  # noqa: PLR0913
         seconds,
         runtime,
         judge,
-        material.said,
+        material.description,
         verdict,
         notice,
     )
 
 
-def _checked_batch(batch: Batch, kind: Format) -> int | None:
+def _checked_batch(batch: BatchSize, kind: Format) -> int | None:
     if batch == "dynamic":
         return None
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        raise ArgumentError(f"batch is a number of pictures, or 'dynamic', not {batch!r}.")
+        raise ArgumentError(f"batch must be a number of pictures, or 'dynamic', not {batch!r}.")
     kind.check_option("batch", "fixed number of pictures")
     return batch
 
@@ -212,7 +209,7 @@ def _check_calibration(precision: str, calibration: object) -> None:
     if precision == "int8" and calibration is None:
         raise ArgumentError(
             "int8 needs calibration= (--calibration): a folder of pictures such as the model will "
-            "see. A hundred or two are enough."
+            "see. One or two hundred are enough."
         )
     check_calibration(calibration, precision)
 
@@ -239,11 +236,11 @@ def _check_options(
         kind.check_option("drop path", "drop path")
 
 
-def _wanted(asked: bool | None, own: bool, option: Option, kind: Format) -> bool:
-    """What was asked for, or else what the model does, where the format can."""
-    if asked is not None and not isinstance(asked, bool):
-        raise ArgumentTypeError(f"{option} is True, False or None, not {asked!r}.")
-    return (own and option in kind.options) if asked is None else asked
+def _chosen(requested: bool | None, own: bool, option: Option, kind: Format) -> bool:
+    """The requested option, or by default the model's own if the format supports it."""
+    if requested is not None and not isinstance(requested, bool):
+        raise ArgumentTypeError(f"{option} must be True, False or None, not {requested!r}.")
+    return (own and option in kind.options) if requested is None else requested
 
 
 def _checked_rate(rate: float) -> float:
@@ -253,37 +250,37 @@ def _checked_rate(rate: float) -> float:
 
 
 def _check_source(source: Path | None, beside: Path | None) -> None:
-    """Refuse to replace the weights themselves: whoever allows overwriting means the target."""
+    """Refuse to overwrite the weights by a file beside the target."""
     if source and beside and beside.exists() and beside.samefile(source):
         raise ArgumentError(
-            f"{beside} holds the weights, and would be replaced by what is written beside the "
-            "target. Name another target."
+            f"{beside} holds the weights, and the export writes a file of that name. Choose "
+            "another target."
         )
 
 
-def _checked_output(source: Source, output: str | None) -> str:
+def _checked_output(source: ExportSource, output: str | None) -> str:
     network = source.network
     output = network.default_output if output is None else output
     network.check_outputs((output,))
     return output
 
 
-def _check_job(job: Job) -> None:
-    if job.softmax and job.output != "logits":
-        raise ArgumentError(f"softmax goes with logits, not with {job.output}.")
-    if job.pixels and job.network.channels != 3:
+def _check_spec(spec: ExportSpec) -> None:
+    if spec.softmax and spec.output != "logits":
+        raise ArgumentError(f"softmax is for the output logits, not for {spec.output}.")
+    if spec.pixels and spec.network.channels != 3:
         raise ArgumentError(
-            f"{job.network.weights.source} takes {job.network.channels} channels, and there is no "
-            "recipe for their pixels. Export it without preprocessing."
+            f"{spec.network.weights.source} takes {spec.network.channels} channels, which have "
+            "no known normalisation. Export it without preprocessing."
         )
-    if max(job.network.dilations, default=1) > 1:
-        job.kind.check_option("output stride", "output stride: weights are the same for each")
-    if job.network.sides is None:
-        job.kind.check_option("any size", "pictures of any size; give a resolution")
+    if max(spec.network.dilations, default=1) > 1:
+        spec.kind.check_option("output stride", "output stride: weights are the same for each")
+    if spec.network.sides is None:
+        spec.kind.check_option("any size", "pictures of any size; give a resolution")
 
 
-def _advice(job: Job) -> str:
-    if job.precision == "float32":
-        return "Please report this, with the versions of the runtimes."
-    wider = ", ".join(name for name in job.kind.precisions if name != job.precision)
-    return f"Other precisions of {job.format}: {wider}."
+def _advice(spec: ExportSpec) -> str:
+    if spec.precision == "float32":
+        return "Report this with the versions of the runtimes."
+    wider = ", ".join(name for name in spec.kind.precisions if name != spec.precision)
+    return f"Other precisions of {spec.format}: {wider}."

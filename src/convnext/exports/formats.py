@@ -1,7 +1,4 @@
-"""The formats that a model can be exported to, as a table: what each is called, needs and offers.
-
-It knows what is installed and nothing of how a format is written.
-"""
+"""The table of export formats: suffixes, precisions, options and required packages."""
 
 from __future__ import annotations
 
@@ -23,28 +20,26 @@ Option = Literal[
 HALF = 1e-2
 FULL = 1e-4
 DECIBELS = 10.0
-"""How much stronger than its noise the signal of eight-bit answers is at least."""
+"""Smallest allowed signal-to-noise ratio of int8 outputs."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file.
+    """An export format.
 
     Attributes:
-        name: What it is called on the command line.
-        about: What it is, in a few words.
-        suffixes: What its files may end in; "" for a folder.
-        precisions: What it can be written in, the default first, and how far its answers may then
-            be from the model's, as a share of the largest answer; None for eight bits, whose noise
-            is measured.
-        modules: What must be installed to write and to run it, by the extra that brings it.
-        options: What can be chosen besides precision and resolution.
-        writer: The module of this room that writes and runs it.
-        pixels: What it takes where it normalises pictures itself.
-        in_tensorflow: Whether it is written by Keras on TensorFlow, in a process of its own if need
-            be.
-        runtime: The engine of ours that runs such files too, and so is no judge of them.
-        second_suffix: What a file of weights ends in that may lie beside; "" for none.
+        name: Its name on the command line.
+        about: A short description.
+        suffixes: Suffixes of its files; "" for a folder.
+        precisions: Its precisions, the default first, with the allowed difference from the model's
+            outputs as a share of the largest output; None for int8, whose noise is measured.
+        modules: Packages needed to write and run it, with the extra that installs each.
+        options: Its options besides precision and resolution.
+        writer: The module that writes and runs it, a `Writer`.
+        pixels: Type of pixels, if the file normalises pictures itself.
+        in_tensorflow: Whether Keras on TensorFlow writes it, if needed in a separate process.
+        runtime: The engine on the same runtime, to compare with another one if possible.
+        second_suffix: Suffix of a file of weights that may be written beside it; "" for none.
     """
 
     name: str
@@ -60,33 +55,33 @@ class Format:
     second_suffix: str = ""
 
     def beside(self, target: Path) -> Path | None:
-        """The file that may be written beside `target`, of the same stem."""
+        """The file of weights that may be written beside `target`."""
         return target.with_suffix(self.second_suffix) if self.second_suffix else None
 
     def check_installed(self) -> None:
-        """Refuse where something is missing.
+        """Check that the packages it needs are installed.
 
         Raises:
-            MissingDependencyError: Says how to install it.
+            MissingDependencyError: One is not installed.
         """
         for module, extra in self.modules.items():
             if importlib.util.find_spec(module) is None:
                 raise MissingDependencyError(f"{module}, which {self.name} needs,", extra)
 
     def check_precision(self, precision: str) -> None:
-        """Refuse a precision that the format has not."""
+        """Refuse a precision that the format does not have."""
         if precision not in self.precisions:
             raise UnknownNameError(f"precision of {self.name}", precision, self.precisions)
 
     def check_option(self, option: Option, given: str) -> None:
-        """Refuse an option that the format has not."""
+        """Refuse an option that the format does not have."""
         if option in self.options:
             return
         able = ", ".join(other.name for other in FORMATS.values() if option in other.options)
         raise ArgumentError(f"{self.name} has no {given}. Formats that have: {able}.")
 
     def check_path(self, path: Path) -> None:
-        """Refuse a name that does not fit the format."""
+        """Refuse a path whose suffix does not fit the format."""
         allowed = [suffix for suffix in self.suffixes if suffix]
         if any(path.name.lower().endswith(suffix) for suffix in allowed):
             return
@@ -94,7 +89,7 @@ class Format:
             return
         folder = ", or a folder" if "" in self.suffixes else ""
         raise ArgumentError(
-            f"{path.name} is no name for {self.name}. Name something that ends in "
+            f"{path.name} has no suffix of {self.name}. Choose a path that ends in "
             f"{' or '.join(allowed)}{folder}."
         )
 
@@ -112,7 +107,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         for row in (
             Format(
                 "saved_model",
-                "TensorFlow SavedModel, as TF-Hub has them: to run, and to train on",
+                "TensorFlow SavedModel as on TF-Hub: to run and to train",
                 ("", ".tar.gz", ".tgz"),
                 MappingProxyType({"float32": FULL}),
                 _TENSORFLOW,
@@ -169,7 +164,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             ),
             Format(
                 "safetensors",
-                "weights alone, with their recipe; what this package reads everywhere",
+                "weights with their preprocessing, for this package",
                 (".safetensors",),
                 MappingProxyType({"float32": FULL, "float16": HALF, "bfloat16": 5 * HALF}),
                 MappingProxyType({}),
@@ -179,21 +174,21 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         )
     }
 )
-"""Every format by its name."""
+"""All formats by name."""
 
 
 def choose_format(name: str | None, path: Path) -> Format:
-    """The format that was asked for, or else the one whose suffix the path has.
+    """Find a format by its name, or by default by the suffix of the path.
 
     Raises:
         UnknownNameError: There is no such format.
-        ArgumentError: The path does not fit it, or says nothing where it has to.
+        ArgumentError: The suffix does not fit the format, or is that of no format.
     """
     if name is None:
         found = _known_suffix(path)
         if found is None:
             raise ArgumentError(
-                f"What {path.name} ends in says no format. Give format= (--format): "
+                f"The suffix of {path.name} is of no format. Choose one with format= (--format): "
                 f"{', '.join(FORMATS)}."
             )
         return found

@@ -1,4 +1,4 @@
-"""Whole Keras models as .keras files, on whichever backend runs."""
+"""Write and run .keras files of whole Keras models, on any backend."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from pathlib import Path
 
 import keras
 
-from convnext.exports.job import Answer, Array, Job
 from convnext.exports.keras_model import build
+from convnext.exports.spec import Array, ExportSpec, Predict
 
 __all__ = ["RUNTIME", "opened", "write"]
 
 RUNTIME = f"Keras {keras.__version__} on {keras.backend.backend()}"
 
 
-def write(job: Job, target: Path) -> None:
-    """Write the model."""
-    build(job).save(target)
+def write(spec: ExportSpec, target: Path) -> None:
+    """Write the Keras model."""
+    build(spec).save(target)
 
 
-def opened(job: Job, target: Path) -> Answer:
-    """The model, loaded again."""
+def opened(spec: ExportSpec, target: Path) -> Predict:
+    """Load the Keras model."""
     model = keras.saving.load_model(target, compile=False)
-    del job
+    del spec
 
     def answer(batch: Array) -> Array:
         values: Array = model.predict_on_batch(batch)

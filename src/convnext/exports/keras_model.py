@@ -1,4 +1,4 @@
-"""The job as a Keras model, which the formats that come from Keras are made of."""
+"""Build the Keras model of an export, for the formats that Keras writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from convnext.errors import ArgumentError
-from convnext.exports.job import Job
+from convnext.exports.spec import ExportSpec
 from convnext.images.recipe import Preprocess
 from convnext.nn.initializers import undrawn
 from convnext.nn.model import build_model, with_outputs
@@ -19,21 +19,21 @@ from convnext.weights.load import assign
 __all__ = ["build"]
 
 
-def build(job: Job) -> Any:
-    """A model from pictures to the job's output, with the job's weights, in float32."""
-    network = job.network
+def build(spec: ExportSpec) -> Any:
+    """Build a float32 model from pictures to the requested output, with its weights."""
+    network = spec.network
     recipe, ours = network.preprocess, Preprocess()
-    if job.pixels and (recipe.mean, recipe.std, recipe.rescale) != (
+    if spec.pixels and (recipe.mean, recipe.std, recipe.rescale) != (
         ours.mean,
         ours.std,
         ours.rescale,
     ):
         raise ArgumentError(
             f"{network.weights.source} was trained on pictures of another mean and deviation than "
-            f"ImageNet's, which {job.format} cannot take in. Export without preprocessing, or to "
-            "onnx or openvino."
+            f"ImageNet's, which {spec.format} cannot include. Export without preprocessing, or "
+            "to onnx or openvino."
         )
-    classified = job.output in ("logits", "pre_logits") or network.is_clip
+    classified = spec.output in ("logits", "pre_logits") or network.is_clip
     with _float32(), undrawn():
         model = build_model(
             network.variant,
@@ -41,19 +41,19 @@ def build(job: Job) -> Any:
             geometry=network.geometry,
             num_classes=network.num_classes,
             include_top=classified,
-            pooling="avg" if job.output in ("embedding", "tokens") and not classified else None,
-            drop_path_rate=job.drop_path_rate,
-            classifier_activation="softmax" if job.softmax else None,
-            include_preprocessing=job.pixels,
+            pooling="avg" if spec.output in ("embedding", "tokens") and not classified else None,
+            drop_path_rate=spec.drop_path_rate,
+            classifier_activation="softmax" if spec.softmax else None,
+            include_preprocessing=spec.pixels,
         )
         variables = canonical_variables(model)
         assign(variables, {name: network.weights.tensors[name] for name in variables})
-        return with_outputs(model, job.output, clip=network.is_clip)
+        return with_outputs(model, spec.output, clip=network.is_clip)
 
 
 @contextmanager
 def _float32() -> Iterator[None]:
-    """Whatever the caller's models compute in."""
+    """Set the dtype policy float32 in this context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:

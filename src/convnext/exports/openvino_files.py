@@ -1,4 +1,4 @@
-"""OpenVINO's files, .xml and .bin: built from the weights by the graphs room, run by OpenVINO."""
+"""Write OpenVINO's .xml and .bin with `convnext.graphs.openvino`, and run them in OpenVINO."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from convnext.engines.quantizing import calibration_of
 from convnext.errors import ExportError
-from convnext.exports.job import Answer, Array, Job
+from convnext.exports.spec import Array, ExportSpec, Predict
 from convnext.graphs.openvino import Product, build, product
 from convnext.graphs.untracked_openvino import core, ov
 from convnext.int8.openvino import rounded
@@ -16,37 +16,37 @@ __all__ = ["RUNTIME", "opened", "write"]
 RUNTIME = f"OpenVINO {ov.__version__.partition('-')[0]}"
 
 
-def write(job: Job, target: Path) -> None:
+def write(spec: ExportSpec, target: Path) -> None:
     """Write the model."""
     linear: Product = product
-    if job.precision == "int8":
-        linear = rounded(calibration_of(job.network, job.calibration))
+    if spec.precision == "int8":
+        linear = rounded(calibration_of(spec.network, spec.calibration))
     model = build(
-        job.network,
-        (job.output,),
-        input=job.dtype.name,  # type: ignore[arg-type]
-        batch=job.batch,
-        softmax=job.softmax,
+        spec.network,
+        (spec.output,),
+        input=spec.dtype.name,  # type: ignore[arg-type]
+        batch=spec.batch,
+        softmax=spec.softmax,
         product=linear,
     )
-    for name, value in job.network.weights.info.to_metadata().items():
+    for name, value in spec.network.weights.info.to_metadata().items():
         model.set_rt_info(value, name.split("."))
     try:
-        ov.save_model(model, str(target), compress_to_fp16=job.precision == "float16")
-    except RuntimeError as error:  # which says nothing of why: a full disk, most of all
+        ov.save_model(model, str(target), compress_to_fp16=spec.precision == "float16")
+    except RuntimeError as error:  # without a reason; mostly a full disk
         raise ExportError(
-            f"OpenVINO could not write {target.name} ({error}). Is there room on the disk? Nothing "
-            "was left behind."
+            f"OpenVINO could not write {target.name} ({error}). Free space on the disk. Nothing "
+            "was kept."
         ) from error
 
 
-def opened(job: Job, target: Path) -> Answer:
-    """The files in OpenVINO, on the CPU in float32 wherever they do not say otherwise."""
+def opened(spec: ExportSpec, target: Path) -> Predict:
+    """Load the files in OpenVINO, on the CPU, in float32 except where they are int8."""
     model = core().read_model(str(target))
     compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})
 
     def answer(batch: Array) -> Array:
-        values: Array = compiled([batch])[job.output]
+        values: Array = compiled([batch])[spec.output]
         return values
 
     return answer

@@ -1,7 +1,4 @@
-"""Where a result goes: refused before any work if it could not be written, and written atomically.
-
-It knows nothing of formats.
-"""
+"""Check the target of an export before any work, and write it atomically."""
 
 from __future__ import annotations
 
@@ -19,28 +16,28 @@ __all__ = ["check_place", "written"]
 def check_place(
     target: Path, *, overwrite: bool, may_be_folder: bool, beside: Path | None = None
 ) -> None:
-    """Refuse a target that could not be written, before any work is done.
+    """Refuse a target that cannot be written.
 
     Args:
-        target: Where to.
-        overwrite: Whether to replace what is there.
-        may_be_folder: Whether a folder of an earlier result may be replaced.
-        beside: A file that is written with it.
+        target: The file or folder.
+        overwrite: Whether to replace an existing target.
+        may_be_folder: Whether the folder of an earlier SavedModel may be replaced.
+        beside: A file that is written beside it.
 
     Raises:
-        ArgumentError: It is there already, its folder is not, or nothing may be written into it.
+        ArgumentError: The target exists, its folder does not, or the folder is read-only.
     """
     if target.name in ("", ".."):
-        raise ArgumentError(f"{target} gives what is written no name. Name it: {target / 'model'}.")
+        raise ArgumentError(f"{target} has no file name. Add one: {target / 'model'}.")
     parent = target.absolute().parent
     if not parent.is_dir():
-        raise ArgumentError(f"The folder {parent} is not there. Create it first.")
+        raise ArgumentError(f"The folder {parent} does not exist. Create it first.")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise ArgumentError(f"Nothing may be written into {parent}. Name another folder.")
+        raise ArgumentError(f"The folder {parent} is not writable. Choose another folder.")
     if target.is_dir() and not may_be_folder:
         raise ArgumentError(f"{target} is a folder. Name a file to write.")
     if target.is_dir() and any(target.iterdir()) and not (target / "saved_model.pb").is_file():
-        raise ArgumentError(f"{target} is a folder of something else. Name another.")
+        raise ArgumentError(f"{target} is a folder of other files. Choose another.")
     if beside is not None and beside.is_dir():
         raise ArgumentError(
             f"{beside}, which is written beside {target.name}, is a folder. Name another target."
@@ -48,18 +45,18 @@ def check_place(
     for path in filter(None, (target, beside)):
         if path.exists() and not overwrite:
             raise ArgumentError(
-                f"{path} is there already. Allow overwrite=True (--overwrite), or name another."
+                f"{path} exists already. Allow overwrite=True (--overwrite), or choose another."
             )
 
 
 @contextmanager
 def written(target: Path) -> Iterator[Path]:
-    """Where to write what is to become `target`, and files beside it that begin with its stem.
+    """Yield a temporary path for `target` and files beside it, which then replace it.
 
-    When the block ends well they all take their places, the target last; otherwise nothing is left.
+    They are moved when the context ends, the target last; after an error they are deleted.
 
     Raises:
-        ExportError: The disk is full, or does not take it.
+        ExportError: A file cannot be written, for example as the disk is full.
     """
     try:
         with replaced_in(target.parent, last=target.name) as temporary:
@@ -68,6 +65,4 @@ def written(target: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-        raise ExportError(
-            f"{target} cannot be written: {reason}. Nothing was left behind."
-        ) from error
+        raise ExportError(f"{target} cannot be written: {reason}. Nothing was kept.") from error

@@ -1,8 +1,8 @@
-"""Writing and running an artefact where Keras is on TensorFlow: here, or in a process of its own.
+"""Write and run an export, in a separate process if it needs Keras on TensorFlow.
 
-Keras takes its backend once for each process, and only TensorFlow writes SavedModels and LiteRT
-files. So where another backend runs, or none, a process is started that has the right one: it is
-given a folder with the weights, the pictures and the job, and puts the answers there.
+Keras has one backend per process, and only TensorFlow writes SavedModels and LiteRT files. So with
+another backend, or none, a process with TensorFlow is started. It reads the weights, the pictures
+and the specification from a folder, and writes the outputs to it.
 
     python -m convnext.exports.process FOLDER
 """
@@ -23,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 
 from convnext.errors import ConvNeXtError, ExportError
-from convnext.exports.job import Array, Job, Writer
+from convnext.exports.spec import Array, ExportSpec, Writer
 from convnext.exports.verify import Material, answers_of
 from convnext.graphs.network import Network
 from convnext.images.recipe import Preprocess
@@ -35,37 +35,39 @@ __all__ = ["Progress", "main", "produce"]
 
 Progress = Callable[[str], object]
 
-ANNOUNCED = "convnext: "  # lines of the process that are about the work
+ANNOUNCED = "convnext: "  # prefix of the process's progress messages
 LONGEST_ERROR = 600
 
 
-def produce(job: Job, target: Path, material: Material, on_progress: Progress) -> tuple[str, Array]:
-    """Write an artefact and run it.
+def produce(
+    spec: ExportSpec, target: Path, material: Material, on_progress: Progress
+) -> tuple[str, Array]:
+    """Write an export and run it.
 
     Args:
-        job: What to write.
-        target: Where to.
+        spec: The specification of the export.
+        target: The path to write.
         material: The pictures to run it on.
         on_progress: Called with each step before it begins.
 
     Returns:
-        The runtime it ran in, and its answers.
+        The name of its runtime, and its outputs.
     """
-    if job.kind.in_tensorflow and not _on_tensorflow():
-        return _produce_elsewhere(job, target, material, on_progress)
-    if "keras" in job.kind.modules:
+    if spec.kind.in_tensorflow and not _on_tensorflow():
+        return _produce_elsewhere(spec, target, material, on_progress)
+    if "keras" in spec.kind.modules:
         _choose_backend()
-    return _produce_here(job, target, material, on_progress)
+    return _produce_here(spec, target, material, on_progress)
 
 
 def _produce_here(
-    job: Job, target: Path, material: Material, on_progress: Progress
+    spec: ExportSpec, target: Path, material: Material, on_progress: Progress
 ) -> tuple[str, Array]:
-    writer = cast("Writer", importlib.import_module(job.kind.writer))
-    on_progress(f"writing {job.format}")
-    writer.write(job, target)
+    writer = cast("Writer", importlib.import_module(spec.kind.writer))
+    on_progress(f"writing {spec.format}")
+    writer.write(spec, target)
     on_progress("running the file")
-    return writer.RUNTIME, answers_of(writer.opened(job, target), job, material)
+    return writer.RUNTIME, answers_of(writer.opened(spec, target), spec, material)
 
 
 def _on_tensorflow() -> bool:
@@ -74,26 +76,25 @@ def _on_tensorflow() -> bool:
 
 
 def _choose_backend() -> None:
-    """Have Keras use a backend that is installed, unless someone chose one."""
     from convnext.engines.keras import choose_backend
 
     choose_backend()
 
 
 def _produce_elsewhere(
-    job: Job, target: Path, material: Material, on_progress: Progress
+    spec: ExportSpec, target: Path, material: Material, on_progress: Progress
 ) -> tuple[str, Array]:
     on_progress("starting TensorFlow")
     with TemporaryDirectory(prefix="convnext-export-") as name:
         folder = Path(name)
-        _describe(folder, job, target, material)
+        _describe(folder, spec, target, material)
         _run(folder, on_progress)
         runtime = (folder / "runtime.txt").read_text()
         return runtime, np.load(folder / "answers.npy")
 
 
-def _describe(folder: Path, job: Job, target: Path, material: Material) -> None:
-    network = job.network
+def _describe(folder: Path, spec: ExportSpec, target: Path, material: Material) -> None:
+    network = spec.network
     save_weights(
         network.weights.tensors,
         folder / "weights.safetensors",
@@ -103,8 +104,8 @@ def _describe(folder: Path, job: Job, target: Path, material: Material) -> None:
     )
     np.save(folder / "pixels.npy", material.pixels)
     np.save(folder / "normalised.npy", material.normalised)
-    if job.calibration is not None:
-        np.save(folder / "calibration.npy", job.calibration)
+    if spec.calibration is not None:
+        np.save(folder / "calibration.npy", spec.calibration)
     described = {
         "target": str(target.absolute()),
         "source": network.weights.source,
@@ -113,20 +114,20 @@ def _describe(folder: Path, job: Job, target: Path, material: Material) -> None:
         "strides": network.strides,
         "dilations": network.dilations,
         "options": {
-            "format": job.format,
-            "output": job.output,
-            "precision": job.precision,
-            "batch": job.batch,
-            "pixels": job.pixels,
-            "softmax": job.softmax,
-            "drop_path_rate": job.drop_path_rate,
+            "format": spec.format,
+            "output": spec.output,
+            "precision": spec.precision,
+            "batch": spec.batch,
+            "pixels": spec.pixels,
+            "softmax": spec.softmax,
+            "drop_path_rate": spec.drop_path_rate,
         },
     }
-    (folder / "job.json").write_text(json.dumps(described))
+    (folder / "spec.json").write_text(json.dumps(described))
 
 
 def _run(folder: Path, on_progress: Progress) -> None:
-    """Have the process do it, and pass on what it says."""
+    """Run the process, and report its progress."""
     settings = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     process = subprocess.Popen(
         [sys.executable, "-m", __spec__.name, str(folder)],
@@ -137,26 +138,26 @@ def _run(folder: Path, on_progress: Progress) -> None:
         env={**os.environ, **settings},
     )
     assert process.stdout is not None
-    said: list[str] = []
+    output: list[str] = []
     with process:
         try:
             for line in process.stdout:
                 if line.startswith(ANNOUNCED):
                     on_progress(line.removeprefix(ANNOUNCED).strip())
                 else:
-                    said.append(line)
-        except BaseException:  # Ctrl-C above all: the process is not to go on by itself
+                    output.append(line)
+        except BaseException:  # such as Ctrl-C: the process must not continue
             process.kill()
             raise
     if process.returncode:
         problem = folder / "error.txt"
-        text = problem.read_text() if problem.exists() else "".join(said)[-LONGEST_ERROR:]
+        text = problem.read_text() if problem.exists() else "".join(output)[-LONGEST_ERROR:]
         raise ExportError(text.strip() or f"TensorFlow ended with code {process.returncode}.")
 
 
-def _job_in(folder: Path, described: dict[str, Any], network: Network) -> Job:
+def _spec_in(folder: Path, described: dict[str, Any], network: Network) -> ExportSpec:
     calibration = folder / "calibration.npy"
-    return Job(
+    return ExportSpec(
         network,
         **described["options"],
         calibration=np.load(calibration) if calibration.exists() else None,
@@ -171,14 +172,14 @@ def _recipe(values: dict[str, Any]) -> Preprocess:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what a folder describes.
+    """Write and run the export that a folder describes; returns the exit code.
 
     Args:
         arguments: The folder.
     """
     folder = Path(arguments[0])
     try:
-        described = json.loads((folder / "job.json").read_text())
+        described = json.loads((folder / "spec.json").read_text())
         with read_weights(folder / "weights.safetensors", layout="convnext") as weights:
             network = Network(
                 replace(weights, source=described["source"]),
@@ -190,9 +191,9 @@ def main(arguments: list[str]) -> int:
             material = Material(
                 np.load(folder / "pixels.npy"), np.load(folder / "normalised.npy"), ""
             )
-            job = _job_in(folder, described, network)
-            runtime, answers = _produce_here(job, Path(described["target"]), material, _announce)
-    except Exception as error:  # whatever TensorFlow throws is the export's failure
+            spec = _spec_in(folder, described, network)
+            runtime, answers = _produce_here(spec, Path(described["target"]), material, _announce)
+    except Exception as error:  # TensorFlow raises nearly anything
         kind = "" if isinstance(error, ConvNeXtError) else f"{type(error).__name__}: "
         text = " ".join(str(error).split())[:LONGEST_ERROR]
         (folder / "error.txt").write_text(kind + text)

@@ -1,6 +1,6 @@
-"""TensorFlow SavedModels as TF-Hub has them: a folder or a .tar.gz, to run and to train on.
+"""Write and run TensorFlow SavedModels as on TF-Hub: a trainable folder or .tar.gz.
 
-One artefact for every reader of the format:
+It has the entry points of all readers of the format:
 
 - `serving_default`, from `images` to the output by its name, for TensorFlow Serving and
   `keras.layers.TFSMLayer(path, call_endpoint="serving_default")`
@@ -9,8 +9,8 @@ One artefact for every reader of the format:
   and trains
 - `serve` and `serve_training`, the endpoints of `TFSMLayer` in Keras 3
 
-Variables are stored under their canonical names, so that this package reads its own archives back.
-This runs in a process whose Keras is on TensorFlow.
+Variables are stored under their canonical names, so that this package can load them. Needs Keras
+on TensorFlow.
 
 Reference: https://www.tensorflow.org/hub/reusable_saved_models
 """
@@ -26,20 +26,20 @@ from typing import Any
 
 import tensorflow as tf
 
-from convnext.exports.job import INPUT, Answer, Array, Job
 from convnext.exports.keras_model import build
+from convnext.exports.spec import INPUT, Array, ExportSpec, Predict
 from convnext.weights.canonical import canonical_variables
 
 __all__ = ["RUNTIME", "module_of", "opened", "write"]
 
 RUNTIME = f"TensorFlow {tf.__version__}"
 SIGNATURE = "serving_default"
-COMPRESSION = 1  # trained weights deflate by a tenth, at any level
+COMPRESSION = 1  # weights shrink by a tenth at any level
 
 
-def module_of(model: Any, job: Job) -> Any:
-    """What is saved: a Keras model of ours as functions and variables of TensorFlow."""
-    inputs = tf.TensorSpec(job.shape, tf.float32, name=INPUT)
+def module_of(model: Any, spec: ExportSpec) -> Any:
+    """Turn a Keras model of this package into a TensorFlow module of functions and variables."""
+    inputs = tf.TensorSpec(spec.shape, tf.float32, name=INPUT)
     named = {name: variable.value for name, variable in canonical_variables(model).items()}
     known = {id(value) for value in named.values()}
     seeds = [v.value for v in model.variables if id(v.value) not in known]
@@ -47,7 +47,7 @@ def module_of(model: Any, job: Job) -> Any:
     class Module(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            # First, because a variable is stored under the first of the shortest paths to it.
+            # First, as a variable is stored under the first of the shortest paths to it.
             self.parameters = named
             self.seed_generator = seeds  # of drop path
             self.trainable_variables = [v.value for v in model.trainable_variables]
@@ -58,7 +58,7 @@ def module_of(model: Any, job: Job) -> Any:
         def __call__(self, images: Any, training: bool = False) -> Any:
             return model(images, training=training)
 
-        # The others call that one: tracing the model is what takes time.
+        # The functions below call `__call__`, so that the model is traced only once.
         @tf.function(input_signature=[inputs])  # type: ignore[untyped-decorator]
         def serve(self, images: Any) -> Any:
             return self(images, training=False)
@@ -69,7 +69,7 @@ def module_of(model: Any, job: Job) -> Any:
 
         @tf.function(input_signature=[inputs])  # type: ignore[untyped-decorator]
         def by_name(self, images: Any) -> Any:
-            return {job.output: self(images, training=False)}
+            return {spec.output: self(images, training=False)}
 
     module = Module()
     for training in (False, True):
@@ -77,11 +77,11 @@ def module_of(model: Any, job: Job) -> Any:
     return module
 
 
-def write(job: Job, target: Path) -> None:
-    """Write the folder, or the archive of it."""
-    model = build(job)
+def write(spec: ExportSpec, target: Path) -> None:
+    """Write the folder, or an archive of it."""
+    model = build(spec)
     model.trainable = True
-    module = module_of(model, job)
+    module = module_of(model, spec)
     if not target.name.lower().endswith((".tar.gz", ".tgz")):
         _save(module, target)
         return
@@ -95,7 +95,7 @@ def _save(module: Any, folder: Path) -> None:
 
 
 def _pack(folder: Path, target: Path) -> None:
-    """The same bytes for the same content, whenever and by whomever it is packed."""
+    """Write a reproducible archive: without times and owners."""
 
     def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = member.mtime = 0
@@ -113,22 +113,22 @@ def _pack(folder: Path, target: Path) -> None:
             archive.add(path, name, recursive=False, filter=anonymous)
 
 
-def opened(job: Job, target: Path) -> Answer:
-    """The artefact as TensorFlow loads it, from the archive if it is one."""
+def opened(spec: ExportSpec, target: Path) -> Predict:
+    """Load the folder or archive in TensorFlow."""
     if target.is_dir():
-        return _loaded(job, target)
+        return _loaded(spec, target)
     with TemporaryDirectory(dir=target.parent) as folder:
         shutil.unpack_archive(target, folder, "gztar", filter="data")
-        return _loaded(job, Path(folder))
+        return _loaded(spec, Path(folder))
 
 
-def _loaded(job: Job, folder: Path) -> Answer:
+def _loaded(spec: ExportSpec, folder: Path) -> Predict:
     loaded = tf.saved_model.load(str(folder))
     signature = loaded.signatures[SIGNATURE]
 
     def answer(batch: Array) -> Array:
-        assert loaded is not None  # its variables go when it goes
-        values: Array = signature(**{INPUT: tf.constant(batch)})[job.output].numpy()
+        assert loaded is not None  # keeps its variables alive
+        values: Array = signature(**{INPUT: tf.constant(batch)})[spec.output].numpy()
         return values
 
     return answer

@@ -1,7 +1,6 @@
-"""What a caller wants exported: from a name, a file or a Keras model to a network.
+"""Open the model to export: a name, a weights file or a Keras model.
 
-A Keras model also says what is done before and after the network, and answers for itself when the
-result is compared. It knows no format.
+A Keras model also sets the defaults of preprocessing and softmax, and is compared with the result.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 
 from convnext.architecture import PUBLISHED_STRIDES, VARIANTS, adapted_strides
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
-from convnext.exports.job import Array, Job
+from convnext.exports.spec import Array, ExportSpec
 from convnext.graphs.network import Network
 from convnext.session import Session
 from convnext.weights.catalog import DEFAULT_RECIPES
@@ -27,7 +26,7 @@ from convnext.weights.layouts import recognise
 from convnext.weights.load import CanonicalWeights
 from convnext.weights.random_weights import random_weights
 
-__all__ = ["Resolution", "Source", "opened_source"]
+__all__ = ["ExportSource", "Resolution", "opened_source"]
 
 Resolution = int | Literal["any"] | None
 
@@ -35,14 +34,14 @@ HALVES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """A network, and what else there is to know of where it comes from.
+class ExportSource:
+    """The network to export, and the traits of the Keras model it comes from.
 
     Attributes:
-        network: Its weights are readable while the source is open.
-        softmax: Whether the model itself ends in probabilities.
-        pixels: Whether the model itself normalises pictures.
-        drop_path_rate: The model's own.
+        network: The network, whose weights are readable while the source is open.
+        softmax: Whether the Keras model outputs probabilities.
+        pixels: Whether the Keras model normalises pictures.
+        drop_path_rate: Of the Keras model.
         model: The Keras model, if it is one.
     """
 
@@ -52,22 +51,19 @@ class Source:
     drop_path_rate: float = 0.0
     model: Any = None
 
-    def answers(self, job: Job, pictures: Array, normalised: Array) -> Array | None:
-        """What the Keras model itself gives for pictures; None if there is none to ask.
-
-        Nor is one asked that computes in half precision, or for another size or another geometry.
-        """
+    def answers(self, spec: ExportSpec, pictures: Array, normalised: Array) -> Array | None:
+        """Run the Keras model; None without one in float32 of the same size and geometry."""
         model = self.model
         if model is None or str(model.compute_dtype) in HALVES:
             return None
         sides = model.input_shape[1:3]
         if sides not in ((None, None), normalised.shape[1:3]):
             return None
-        if job.network.geometry != Network.of_model(model).geometry:
+        if spec.network.geometry != Network.of_model(model).geometry:
             return None
         from convnext.nn.model import with_outputs
 
-        tapped = with_outputs(model, job.output)
+        tapped = with_outputs(model, spec.output)
         batch = pictures.astype(np.float32) if self.pixels else normalised
         found: Array = np.asarray(tapped.predict_on_batch(batch), np.float32)
         return found
@@ -80,18 +76,18 @@ def opened_source(
     *,
     random: bool = False,
     output_stride: int | None = None,
-) -> Iterator[Source]:
-    """The network that is meant, as long as its weights can be read.
+) -> Iterator[ExportSource]:
+    """Open the model to export for the duration of the context.
 
     Args:
         model: The name of a published checkpoint or of a repository on the Hugging Face Hub, a
-            weights file, or a Keras model of ours; with `random`, the name of a variant.
-        resolution: Side of the pictures, or `"any"`; by default the weights' or the model's own.
-        random: Whether random weights will do.
+            weights file, or a Keras model of this package; with `random`, the name of a variant.
+        resolution: Side of the pictures, or `"any"`; by default that of the weights or the model.
+        random: Whether to allow random weights.
         output_stride: See `convnext.engines.open_engine`.
 
     Raises:
-        ArgumentError: There are no weights, or pictures cannot have that size.
+        ArgumentError: There are no weights, or the resolution is invalid.
     """
     _check_resolution(resolution)
     if hasattr(model, "get_layer"):
@@ -104,11 +100,11 @@ def opened_source(
     elif _is_unpublished(model):
         raise ArgumentError(
             f"No weights were ever published for {model!r}. Give a weights file, or allow random "
-            "weights with random=True (--random): they answer nothing, but have the right form."
+            "weights with random=True (--random)."
         )
     size = resolution if isinstance(resolution, int) else None
     with Session.open(model, size=size, any_size=resolution == "any") as session:
-        yield Source(session.network.dilated(output_stride))
+        yield ExportSource(session.network.dilated(output_stride))
 
 
 def _check_resolution(resolution: Resolution) -> None:
@@ -116,13 +112,13 @@ def _check_resolution(resolution: Resolution) -> None:
         return
     if not isinstance(resolution, int) or isinstance(resolution, bool):
         raise ArgumentTypeError(
-            f"resolution is the side of the pictures in pixels, or 'any', not {resolution!r}."
+            f"resolution must be the side of the pictures in pixels, or 'any', not {resolution!r}."
         )
     adapted_strides(resolution, resolution)
 
 
 def _is_unpublished(model: Any) -> bool:
-    """Whether it is the name of a variant that nobody published weights of."""
+    """Whether it is the name of a variant without published weights."""
     unpublished = VARIANTS.keys() - DEFAULT_RECIPES.keys()
     return isinstance(model, str) and model in unpublished and not Path(model).exists()
 
@@ -136,17 +132,17 @@ def _drawn(name: str) -> CanonicalWeights:
     return CanonicalWeights(tensors, found, WeightsInfo(), f"{name} (random weights)")
 
 
-def _of_model(model: Any, network: Network, resolution: Resolution, random: bool) -> Source:
+def _of_model(model: Any, network: Network, resolution: Resolution, random: bool) -> ExportSource:
     if not random and not any(_trained(network)):
         raise ArgumentError(
             f"The model {model.name!r} has its initial weights: every bias is zero. Load weights "
-            "or train it first, or allow random ones with random=True (--random)."
+            "or train it first, or allow random weights with random=True (--random)."
         )
     if resolution is not None:
         network = _resized(network, resolution)
     last = network.variant.depths[-1] - 1
     block = model.get_layer(f"stage_3_block_{last}")
-    return Source(
+    return ExportSource(
         network,
         softmax=bool(network.num_classes) and _ends_in_softmax(model),
         pixels=any(layer.name == "normalization" for layer in model.layers),
@@ -156,7 +152,7 @@ def _of_model(model: Any, network: Network, resolution: Resolution, random: bool
 
 
 def _resized(network: Network, resolution: int | Literal["any"]) -> Network:
-    """For pictures of a size: strides that followed from another follow from it, others stay."""
+    """Change the picture size, and the strides unless they were chosen independently of it."""
     own, strides, recipe = network.sides, network.strides, network.preprocess
     sides = None if resolution == "any" else (resolution, resolution)
     if own not in (None, sides) and strides == adapted_strides(*own):
@@ -167,7 +163,7 @@ def _resized(network: Network, resolution: int | Literal["any"]) -> Network:
 
 
 def _trained(network: Network) -> Iterator[bool]:
-    """For each bias, whether it is another than the initial one."""
+    """Yield for each bias whether it differs from its initial value, zero."""
     for name in network.weights.tensors:
         if name.endswith(".bias"):
             yield bool(network.values(name).any())
@@ -178,7 +174,7 @@ def _ends_in_softmax(model: Any) -> bool:
     name = getattr(activation, "__name__", str(activation))
     if name not in ("softmax", "linear"):
         raise ArgumentError(
-            f"The model {model.name!r} ends in the activation {name!r}, and exports end in logits "
-            "or in softmax. Build it with classifier_activation=None."
+            f"The model {model.name!r} ends in the activation {name!r}; exports allow logits or "
+            "softmax. Build it with classifier_activation=None."
         )
     return name == "softmax"

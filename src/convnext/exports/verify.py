@@ -1,7 +1,6 @@
-"""Does an artefact answer as its model? The same pictures for both, and how far they are apart.
+"""Compare the outputs of an exported file with those of its model, on the same pictures.
 
-The judge is another runtime than the artefact's own, where one is installed: the same mistake is
-not made twice. It knows no format's files.
+The model runs on another runtime than the file if one is installed, to not share its bugs.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from convnext.engines.base import EngineOptions
 from convnext.engines.opening import ENGINES
 from convnext.errors import ArgumentError, ExportError
 from convnext.exports.formats import DECIBELS, Format
-from convnext.exports.job import Answer, Array, Job
+from convnext.exports.spec import Array, ExportSpec, Predict
 from convnext.graphs.agreement import Agreement, agreement
 from convnext.graphs.network import Network
 from convnext.images.batches import batches
@@ -33,31 +32,31 @@ __all__ = [
 
 GENERATED = 4
 MOST = 32
-ANY_SIDE = 96  # of pictures for a network that takes every size
+ANY_SIDE = 96  # of pictures for a network that takes any size
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Pictures to compare on.
+    """Pictures for the comparison.
 
     Attributes:
         pixels: `(n, height, width, channels)`; uint8 for three channels.
-        normalised: The same as the network sees them, float32.
-        said: What they are.
+        normalised: The same, normalised, float32.
+        description: Their number and kind, for reports.
     """
 
     pixels: Array
     normalised: Array
-    said: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far an artefact is from its model.
+    """The agreement of an exported file with its model.
 
     Attributes:
         agreement: The comparison.
-        allowed: The largest difference that is allowed; None where the noise counts.
+        allowed: The largest allowed difference; None to judge by the signal-to-noise ratio.
     """
 
     agreement: Agreement
@@ -65,7 +64,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether it may be called done."""
+        """Whether the file agrees well enough to be kept."""
         if self.allowed is None:
             return self.agreement.decibels >= DECIBELS
         return self.agreement.max_difference <= self.allowed
@@ -84,12 +83,12 @@ class Verdict:
 
 
 def verification_pictures(network: Network, pictures: object = None) -> Material:
-    """The caller's pictures, or generated ones.
+    """Read the pictures for the comparison, or generate some.
 
     Args:
-        network: Whose recipe is followed.
-        pictures: What `convnext.images.sources.iterate` takes, or a batch of pixels; None for
-            generated ones.
+        network: The network, for its preprocessing.
+        pictures: Sources for `convnext.images.sources.iterate`, or a batch of pixels; None to
+            generate them.
 
     Raises:
         ArgumentError: No picture can be read.
@@ -99,26 +98,26 @@ def verification_pictures(network: Network, pictures: object = None) -> Material
         if pictures is not None:
             raise ArgumentError(
                 f"{network.weights.source} takes {network.channels} channels, and pictures have 3. "
-                "Leave the pictures out: the result is compared on random numbers."
+                "Leave out pictures: the comparison uses random numbers."
             )
         shape = (GENERATED, height, width, network.channels)
         values = np.random.default_rng(0).standard_normal(shape, np.float32)
         return Material(values, values, f"{GENERATED} inputs of random numbers")
     if pictures is None:
         pixels = generated_pictures(GENERATED, max(height, width))[:, :height, :width]
-        said = f"{GENERATED} generated pictures"
+        description = f"{GENERATED} generated pictures"
     else:
         pixels = read_pixels(network, pictures, MOST)
-        said = f"{len(pixels)} pictures"
+        description = f"{len(pixels)} pictures"
     pixels = np.ascontiguousarray(pixels)
-    return Material(pixels, normalise(pixels, network.preprocess), said)
+    return Material(pixels, normalise(pixels, network.preprocess), description)
 
 
 def read_pixels(network: Network, pictures: object, most: int) -> Array:
-    """The first pictures as the network's recipe makes them.
+    """Read the first pictures, resized and cropped for the network.
 
     Raises:
-        ArgumentError: None can be read, or they have another size than the network takes.
+        ArgumentError: No picture can be read, or an array has another size than the network's.
     """
     if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
         pixels = pictures[:most]
@@ -131,22 +130,22 @@ def read_pixels(network: Network, pictures: object, most: int) -> Array:
         pixels = np.stack(found[:most]) if found else np.empty((0, 0, 0, 3), np.uint8)
     if not len(pixels):
         raise ArgumentError(
-            f"No picture can be read from {pictures!r}. Give a folder, or anything else, of "
-            "pictures such as the model will see."
+            f"No picture can be read from {pictures!r}. Give pictures such as the model "
+            "will see, for example a folder."
         )
     if network.sides not in (None, pixels.shape[1:3]):
         raise ArgumentError(
             f"The pictures are {pixels.shape[1]} x {pixels.shape[2]}, and the network takes "
-            f"{network.sides}. Give an array of such pictures."
+            f"{network.sides}. Resize them."
         )
     return pixels
 
 
-def reference(job: Job, material: Material) -> tuple[str, Array]:
-    """Who judges, and what it answers in float32."""
-    name = _judge(job.kind)
-    options = EngineOptions((job.output,), "float32", "float32")
-    return name, ENGINES[name].open(job.network, options).predict(material.normalised)
+def reference(spec: ExportSpec, material: Material) -> tuple[str, Array]:
+    """Choose an engine to compare with; its name, and its outputs in float32."""
+    name = _judge(spec.kind)
+    options = EngineOptions((spec.output,), "float32", "float32")
+    return name, ENGINES[name].open(spec.network, options).predict(material.normalised)
 
 
 def _judge(kind: Format) -> str:
@@ -154,47 +153,49 @@ def _judge(kind: Format) -> str:
     others = [name for name in installed if name != kind.runtime]
     if not installed:
         raise ArgumentError(
-            "Nothing is installed that the result could be compared with. Install an engine: "
+            "No engine is installed to compare the result with. Install one: "
             "pip install 'convnext[openvino]'"
         )
     return (others or installed)[0]
 
 
-def answers_of(answer: Answer, job: Job, material: Material) -> Array:
-    """The artefact's answers, for a batch of one and for the rest where it takes any number."""
-    pictures = (material.pixels if job.pixels else material.normalised).astype(job.dtype)
-    size = job.batch or len(pictures) - 1 or 1
-    starts = range(0, len(pictures), size) if job.batch else (0, *range(1, len(pictures), size))
+def answers_of(answer: Predict, spec: ExportSpec, material: Material) -> Array:
+    """Run the file; one with dynamic batch size on a batch of one picture and one of the rest."""
+    pictures = (material.pixels if spec.pixels else material.normalised).astype(spec.dtype)
+    size = spec.batch or len(pictures) - 1 or 1
+    starts = range(0, len(pictures), size) if spec.batch else (0, *range(1, len(pictures), size))
     answers = []
     for index, start in enumerate(starts):
-        count = 1 if not job.batch and index == 0 else size
+        count = 1 if not spec.batch and index == 0 else size
         part = pictures[start : start + count]
-        missing = job.batch - len(part) if job.batch else 0
+        missing = spec.batch - len(part) if spec.batch else 0
         padded = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
         answers.append(answer(padded)[: len(part)])
     return np.concatenate(answers).astype(np.float32, copy=False)
 
 
-def compare(job: Job, answers: Array, expected: Array, *, is_softmax: bool = False) -> Verdict:
-    """Hold answers against those of the model.
+def compare(
+    spec: ExportSpec, answers: Array, expected: Array, *, is_softmax: bool = False
+) -> Verdict:
+    """Compare the outputs of a file with those of the model.
 
     Args:
-        job: The export.
-        answers: The artefact's.
-        expected: The model's.
-        is_softmax: Whether the model's are probabilities.
+        spec: The specification of the export.
+        answers: The file's outputs.
+        expected: The model's outputs.
+        is_softmax: Whether the model's outputs are probabilities.
     """
-    if job.softmax and not is_softmax:
+    if spec.softmax and not is_softmax:
         expected = _softmax(expected)
-    elif is_softmax and not job.softmax:
+    elif is_softmax and not spec.softmax:
         answers = _softmax(answers)
     if answers.shape != expected.shape:
         raise ExportError(
-            f"The {job.format} file gives {answers.shape} where the model gives {expected.shape}. "
+            f"The {spec.format} file gives {answers.shape} where the model gives {expected.shape}. "
             "Nothing was kept."
         )
     rows = (len(expected), -1)
-    share = job.kind.precisions[job.precision]
+    share = spec.kind.precisions[spec.precision]
     allowed = None if share is None else share * float(np.abs(expected).max())
     return Verdict(agreement(answers.reshape(rows), expected.reshape(rows)), allowed)
 

@@ -1,4 +1,4 @@
-"""Inference graphs built straight from weights, by no training framework.
+"""Inference graphs built from weights, without a training framework.
 
-`network` says what a graph is built from; each builder turns that into one runtime's graph.
+`network` describes the network; `openvino` and `onnx` build its graph for one runtime each.
 """

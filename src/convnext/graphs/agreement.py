@@ -1,4 +1,4 @@
-"""How far a contender's answers are from those of our engine in float32, on the same pictures."""
+"""Compare logits with a reference: differences, signal-to-noise ratio and top-1 agreement."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Agreement:
     """A comparison of logits.
 
     Attributes:
-        pictures: How many were compared.
-        max_difference: The largest difference of any logit.
-        mean_difference: The mean of all absolute differences.
-        decibels: How much stronger the signal is than the differences. Signal is what differs
-            between pictures: what all have in common decides nothing.
+        pictures: Number of pictures.
+        max_difference: Largest absolute difference.
+        mean_difference: Mean absolute difference.
+        decibels: Signal-to-noise ratio. The signal is the logits minus their mean over pictures,
+            which decides nothing.
         top1: Share of pictures with the same most probable class.
     """
 
@@ -32,7 +32,7 @@ class Agreement:
 
 
 def agreement(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> Agreement:
-    """Compare logits, `[pictures, classes]` each; not-a-number is as far away as can be.
+    """Compare logits, `[pictures, classes]` each; values that are not finite differ infinitely.
 
     Example:
         >>> reference = np.array([[0.0, 2.0], [3.0, 0.0]], np.float32)
@@ -58,7 +58,6 @@ def agreement(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> Ag
 
 
 def _same_class(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """Not-a-number is no class."""
     finite = np.isfinite(logits).all(axis=1)
     same = logits.argmax(axis=1) == reference.argmax(axis=1)
     return float((finite & same).mean())

@@ -1,26 +1,23 @@
-"""The algebra that makes an inference graph of a trained network: fewer operations, same answers.
+"""Fold the constants of a trained network's steps into their neighbours, for fewer operations.
 
-Steps of an architecture come in, steps with their numbers come out; some have gone into their
-neighbours. Each identity is exact; only the rounding of float32 differs, so sums and products are
-taken in float64. `norm` stands for subtracting the mean over channels and dividing by the
-deviation.
+Each identity is exact; only the rounding of float32 differs, so sums and products are computed in
+float64. `norm` subtracts the mean over channels and divides by the standard deviation.
 
-- Scale and shift of a norm go into the linear layer behind it:
-  `(norm(x) g + b) W + c = norm(x) (g W) + (b W + c)`; the mean over positions may stand between.
-- A convolution that pads sees zeros at the border, not the shift. So where the strides of a
-  downsampling are relaxed, its norm keeps scale and shift.
-- GRN's shift and layer scale go into the second linear layer:
-  `((x s + b) W + c) l = (x s) (W l) + (b W + c) l`, where `s = 1 + gamma N(x)` holds its skip.
-- What pixels are divided by goes into the first convolution; what is subtracted from them stays a
-  subtraction, so that the zeros which padding adds mean what they did in training.
-- Outputs of a convolution before a norm are centred over channels in the convolution, which leaves
-  the norm no mean to take.
+- Scale and shift of a norm are folded into the next linear layer, also through the mean over
+  positions: `(norm(x) g + b) W + c = norm(x) (g W) + (b W + c)`.
+- Not into a convolution with padding, which sees zeros at the border, not the shift: the norm of a
+  downsampling with relaxed stride keeps scale and shift.
+- GRN's shift and layer scale are folded into the second linear layer:
+  `((x s + b) W + c) l = (x s) (W l) + (b W + c) l`, where `s = 1 + gamma N(x)` includes GRN's skip.
+- The divisor of pixels is folded into the first convolution; their mean is subtracted, so that
+  padding with zeros means the same as in training.
+- A convolution before a norm is centred over its output channels, so that the norm need not
+  subtract the mean.
 
-A block's weights are read when its turn comes, so that a builder never holds all of them twice. It
-knows no runtime.
+A block's weights are read when it is reached, so that a builder does not hold all of them twice.
 
     for node in folded(network, network.steps):
-        ...  # node.step is what to compute, node.linear and node.affine what with
+        ...  # compute node.step with the constants node.linear, node.affine and node.gamma
 """
 
 from __future__ import annotations
@@ -59,7 +56,7 @@ Wide = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """The numbers of a convolution, or of a linear layer over channels.
+    """Constants of a convolution, or of a linear layer over channels.
 
     Attributes:
         kernel: `(height, width, in, out)`, or `(in, out)`, or `(height, width, channels)` of a
@@ -73,7 +70,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """A factor for each channel, and a summand if there is one."""
+    """A scale for each channel, and a shift if there is one."""
 
     scale: Array
     shift: Array | None
@@ -81,16 +78,16 @@ class Affine:
 
 @dataclass(eq=False)
 class Folded:
-    """A step with what is left of its numbers.
+    """A step with its constants after folding.
 
     Attributes:
-        step: What is computed, one of `convnext.architecture.Step`: whoever looks knows which.
+        step: One of `convnext.architecture.Step`.
         linear: Kernel and bias of a convolution or linear layer.
-        affine: What follows a norm, or what an output between a norm and its linear layer takes;
-            None where it is in the layer behind.
+        affine: Scale and shift after a norm, or of an output between a norm and its linear layer;
+            None if they are folded into the next layer.
         gamma: Of GRN: the hidden layer is multiplied by `1 + gamma N`.
-        behind: The norm whose scale and shift are in this kernel.
-        centred: Whether a norm's input has no mean over channels.
+        behind: The norm whose scale and shift are folded into this kernel.
+        centred: Whether the mean over channels of a norm's input is 0.
         branch: The nodes of a branch.
     """
 
@@ -106,12 +103,12 @@ class Folded:
 def folded(
     network: Network, steps: Iterable[Step], *, from_pixels: bool = False
 ) -> Iterator[Folded]:
-    """The steps of a network with their numbers, folded.
+    """Yield the steps of a network with their folded constants.
 
     Args:
-        network: Where the numbers come from.
-        steps: What is to be computed: the network's own, or the first of them.
-        from_pixels: Whether it takes pixels in 0..255, from which `pixel_mean` is subtracted.
+        network: The weights.
+        steps: The network's steps, or the first of them.
+        from_pixels: Whether the input is pixels in 0..255, minus `pixel_mean`.
     """
     pixels = from_pixels
     for is_branch, run in groupby(steps, lambda step: isinstance(step, Residual | Aside)):
@@ -128,13 +125,13 @@ def folded(
 
 
 def pixel_mean(network: Network) -> Array:
-    """What is subtracted from each channel of pixels in 0..255."""
+    """The mean of each channel, to subtract from pixels in 0..255."""
     recipe = network.preprocess
     return _float32(np.divide(recipe.mean, recipe.rescale), "the recipe's mean")
 
 
 def steps_to(steps: Iterable[Step], outputs: Sequence[str]) -> list[Step]:
-    """The steps that lead to these outputs: those up to the last of them."""
+    """Select the steps that these outputs need."""
     every, wanted = list(steps), set(outputs)
     last = max(i for i, step in enumerate(every) if wanted.intersection(taps([step])))
     return [
@@ -145,7 +142,7 @@ def steps_to(steps: Iterable[Step], outputs: Sequence[str]) -> list[Step]:
 
 
 class _Part:
-    """A step and its numbers in float64, while neighbours give and take."""
+    """A step and its constants in float64, while they are folded."""
 
     def __init__(self, network: Network, step: Step) -> None:
         self.step = step
@@ -160,14 +157,14 @@ class _Part:
 
     @property
     def is_linear(self) -> bool:
-        """Whether constants before it can go into its bias: nothing is padded."""
+        """Whether preceding constants can be folded into it, as nothing is padded."""
         return isinstance(self.step, LinearStep) or (
             isinstance(self.step, Conv) and self.step.pads == "none"
         )
 
 
 def _fold(parts: list[_Part]) -> Iterator[Folded]:
-    """One run of neighbours, folded."""
+    """Fold consecutive steps."""
     for index, part in enumerate(parts):
         if isinstance(part.step, Norm):
             _into_linear(part, parts[index + 1 :])
@@ -186,7 +183,7 @@ def _fold(parts: list[_Part]) -> Iterator[Folded]:
 
 
 def _into_linear(norm: _Part, following: list[_Part]) -> None:
-    """Move a norm's scale and shift into the linear layer behind it, and to outputs on the way."""
+    """Fold a norm's scale and shift into the next linear layer; outputs in between keep them."""
     taps = []
     for part in following:
         if isinstance(part.step, Tap):
@@ -239,7 +236,7 @@ def _finished(part: _Part) -> Folded:
 
 
 def _read(network: Network, layer: str) -> dict[str, Wide]:
-    """A layer's parameters by their short names, in float64."""
+    """Read a layer's parameters by their short names, in float64."""
     found = {}
     for parameter in ("kernel", "bias", "gamma", "beta"):
         name = f"{layer}.{parameter}"
@@ -261,7 +258,6 @@ def _float32(values: Any, name: str) -> Array:
 def _check_finite(values: Array, name: str) -> None:
     if not np.isfinite(values).all():
         raise WeightsError(
-            f"{name}: some values are not finite (NaN or infinity), so every answer would be "
-            "wrong. The training that wrote them has diverged, or the file is damaged; use "
-            "another checkpoint."
+            f"{name}: some values are not finite (NaN or infinity), so all outputs would be "
+            "wrong. The training has diverged, or the file is damaged; use another checkpoint."
         )

@@ -1,7 +1,6 @@
-"""What is to be run: weights, what is done to pictures first, and at which size.
+"""A network to run: weights, preprocessing, picture size and strides, for engines and exports.
 
-Why it exists: a graph builder, and every engine, needs exactly this and nothing of files, names or
-frameworks. Values stay in their file until a builder asks for them.
+Weights stay in their file until a graph builder reads them.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ OUTPUTS = (
     "tokens",
     "pre_logits",
 )
-"""What a network can give, as far as its architecture has it.
+"""All outputs; a network has those that its architecture allows.
 
-    logits       what the classifier says; of CLIP's image towers, their vectors as they are
-    embedding    the normed mean of the last map; of CLIP's image towers, their vectors at length 1
-    stage_0 ...  the feature maps
-    tokens       the last of them with every place normed by the last norm
-    pre_logits   what the last linear layer sees, where that is not the embedding
+    logits       output of the classifier; of CLIP's image towers, the projected vector
+    embedding    normalised mean of the last feature map; of CLIP, the logits at length 1
+    stage_0 ...  feature maps
+    tokens       the last feature map with each position normalised by the last norm
+    pre_logits   input of the last linear layer, if it is not the embedding
 """
 
 REASONS = {
-    "tokens": "Tokens are places of the last map behind the last norm, which is not there.",
-    "pre_logits": "There is no hidden layer before the classifier, which sees the embedding.",
+    "tokens": "Tokens are positions of the last map after the last norm, which is not there.",
+    "pre_logits": "There is no hidden layer before the classifier: use the embedding.",
 }
 
 
@@ -55,12 +54,12 @@ class Network:
     """Weights and the geometry they run at.
 
     Attributes:
-        weights: Every parameter, readable while its file is open.
-        preprocess: What is done to pictures; its size is the side they have afterwards.
+        weights: All parameters, readable while their file is open.
+        preprocess: The preprocessing of pictures.
         sides: Height and width of the pictures; None for any from 32 pixels on.
         strides: Of the stem and the downsamplings.
-        dilations: Of the depthwise convolutions in each stage; none for 1 everywhere.
-        recipe_known: Whether anybody said how pixels are normalised.
+        dilations: Of the depthwise convolutions in each stage; empty for 1 everywhere.
+        recipe_known: Whether the normalisation of pixels is known.
     """
 
     weights: CanonicalWeights
@@ -74,16 +73,15 @@ class Network:
     def of_weights(
         cls, weights: CanonicalWeights, size: int | None = None, *, any_size: bool = False
     ) -> Network:
-        """The network of some weights, as `create_convnext_v1` and `_v2` would build it.
+        """Create the network of weights, as `create_convnext_v1` and `_v2` do.
 
         Args:
             weights: From `read_weights`.
-            size: Side of the pictures; by default that of the weights' own recipe, 224 if they
-                have none.
-            any_size: Whether pictures of every size are taken, from 32 pixels on.
+            size: Side of the pictures; by default that of the weights' recipe, or 224.
+            any_size: Whether to allow pictures of any size from 32 pixels on.
 
         Raises:
-            UnstatedError: It is not known how the weights are computed with.
+            UnstatedError: Epsilon, activation or norm of the network are unknown.
         """
         weights.found.check_arithmetic(weights.source)
         recipe = weights.recipe
@@ -99,7 +97,7 @@ class Network:
 
     @classmethod
     def of_model(cls, model: Any, info: WeightsInfo | None = None) -> Network:
-        """The network of a Keras model of ours, whose values are read when asked for."""
+        """Create the network of a Keras model of this package."""
         variables = canonical_variables(model)
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
         found = recognise(shapes, "convnext", arithmetic_of(model))
@@ -113,8 +111,8 @@ class Network:
         pool = layers.get("head_pool")
         if found.num_classes and type(pool).__name__ != "GlobalAveragePooling2D":
             raise ArgumentError(
-                f"The model {model.name!r} does not classify a mean over places, which is all that "
-                "engines and exports compute. Build it without pooling=, or call it itself."
+                f"The model {model.name!r} does not classify a mean over positions, the only "
+                "pooling of engines and exports. Build it without pooling=, or call the model."
             )
         stem = [layers[name] for name in layers if name.startswith("stem_") and "conv" in name]
         downsamplings = [layers[f"downsample_{stage}_conv"] for stage in stages[1:]]
@@ -125,7 +123,7 @@ class Network:
         return cls(weights, preprocess, sides, strides, tuple(dilations))
 
     def dilated(self, output_stride: int | None) -> Network:
-        """The same with feature maps of so much of each side; None for the network as it is.
+        """Dilate the network to an output stride; None returns it unchanged.
 
         Args:
             output_stride: See `convnext.architecture.Architecture.dilated`.
@@ -137,7 +135,7 @@ class Network:
 
     @property
     def architecture(self) -> Architecture:
-        """What the network is."""
+        """The traits of the network."""
         return self.weights.architecture
 
     @property
@@ -147,7 +145,7 @@ class Network:
 
     @property
     def num_classes(self) -> int:
-        """Width of the classifier; 0 where there is none."""
+        """Width of the classifier; 0 without one."""
         return self.weights.num_classes
 
     @property
@@ -162,12 +160,12 @@ class Network:
 
     @property
     def is_clip(self) -> bool:
-        """Whether the head gives no classes, but vectors to be compared with those of texts."""
+        """Whether the head is CLIP's projection, to compare with texts, and no classifier."""
         return self.weights.info.task == "clip" and self.num_classes > 0
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """What is computed, in order, from normalised pictures on."""
+        """The steps from normalised pictures to outputs, in order."""
         sizes = (self.num_classes, self.channels, self.geometry)
         return tuple(self.architecture.steps(*sizes, clip=self.is_clip))
 
@@ -184,11 +182,11 @@ class Network:
 
     @property
     def default_output(self) -> str:
-        """What comes last: logits, or what is nearest to them where there is no classifier."""
+        """The last output in the order of computation, such as logits or the embedding."""
         return list(taps(self.steps))[-1]
 
     def width(self, output: str) -> int:
-        """How many numbers an output has, or channels."""
+        """Width of an output, or channels of a feature map."""
         widths = {f"stage_{stage}": dim for stage, dim in enumerate(self.architecture.dims)}
         last = self.architecture.dims[-1]
         widths |= {"logits": self.num_classes, "tokens": last}
@@ -197,25 +195,25 @@ class Network:
         return widths[output]
 
     def values(self, name: str) -> NDArray[np.float32]:
-        """One parameter, by its canonical name."""
+        """Read a parameter by its canonical name."""
         return self.weights.tensors[name].read().astype(np.float32, copy=False)
 
     def feature_sizes(self) -> list[tuple[int, int]] | None:
-        """Height and width of each feature map; None where pictures may have any size."""
+        """Height and width of each feature map; None for pictures of any size."""
         if self.sides is None:
             return None
         return self.architecture.feature_sizes(*self.sides, self.geometry)
 
     def check_outputs(self, outputs: tuple[str, ...]) -> None:
-        """Refuse outputs that this network has not.
+        """Refuse outputs that this network does not have.
 
         Raises:
             ArgumentError: One is unknown, or needs a part that these weights lack.
         """
         if not outputs or any(name not in self.outputs for name in outputs):
-            asked = ", ".join(name for name in outputs if name not in self.outputs)
-            why = "".join(f" {reason}" for name, reason in REASONS.items() if name in asked)
+            lacking = ", ".join(name for name in outputs if name not in self.outputs)
+            why = "".join(f" {reason}" for name, reason in REASONS.items() if name in lacking)
             raise ArgumentError(
-                f"{self.weights.source} has no output {asked or '(none given)'!r}. "
+                f"{self.weights.source} has no output {lacking or '(none given)'!r}. "
                 f"It can give: {', '.join(self.outputs)}.{why}"
             )

@@ -1,17 +1,16 @@
-"""Canonical weights to an ONNX graph, by hand: no framework, no tracing, no conversion.
+"""Build an ONNX graph directly from canonical weights, without a framework.
 
-The forms are those that ran fastest in ONNX Runtime (docs/engines.md has the measurements): NCHW
-throughout, linear layers as 1x1 convolutions, norms as plain reductions over channels, the exact
-GELU as one operator. What is added per channel stays one-dimensional or belongs to a convolution:
-ONNX Runtime has fused wrongly what was not.
+Its operators are those that ran fastest in ONNX Runtime (docs/engines.md has the measurements):
+NCHW, linear layers as 1x1 convolutions, norms as reductions over channels, the exact GELU as one
+operator. Shifts per channel are one-dimensional or the bias of a convolution, as ONNX Runtime fuses
+other forms wrongly.
 
-For others to read there is a second form: each norm is one LayerNormalization over the last axis,
-between the transpositions that it needs. Float16 concerns what lies between the pictures and the
-head: pictures and outputs stay as they are, the head computes in float32, and so does GRN's
-statistic, whose sum of squares half precision cannot hold.
+With `layer_norm`, for other runtimes, each norm is one LayerNormalization over the last axis
+between transpositions. Float16 is for the steps between the pictures and the head: pictures,
+outputs, the head and GRN's norm, whose sum of squares would overflow, are in float32.
 
-Weights stay outside the graph, so that a network of more than 2 GB, which no protocol buffer can
-hold, is built like any other and nothing is copied. It knows neither files nor how graphs are run.
+Weights are external to the graph, so that a network may be larger than the 2 GB of a protocol
+buffer, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ from convnext.graphs.network import Network
 __all__ = ["OPERATORS", "OnnxGraph", "build"]
 
 CHANNELS, PLACES = [1], [2, 3]  # of NCHW
-FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # where a transposition puts the channels
-OPSET, IR_VERSION = 20, 9  # the first opset with Gelu, and what belongs to it
-SHORTEST = 1e-12  # a vector that is divided by its length, as in PyTorch
+FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # transpositions to channels first and last
+OPSET, IR_VERSION = 20, 9  # the first opset with Gelu, and its IR version
+SHORTEST = 1e-12  # minimum of the length that a vector is divided by, as in PyTorch
 LARGE = 1024  # bytes; smaller constants are part of the graph
 
 OPERATORS = frozenset(
@@ -60,7 +59,7 @@ OPERATORS = frozenset(
         "Transpose",
     )
 )
-"""Every operator that a graph may hold, all of them of ONNX's own standard set."""
+"""All operators of the graphs; they belong to ONNX's standard operator set."""
 
 Array = NDArray[Any]
 
@@ -70,8 +69,8 @@ class OnnxGraph:
     """A model and the weights it refers to.
 
     Attributes:
-        model: The graph, in which each weight is announced as external data under its name.
-        weights: Their values.
+        model: The graph, whose weights are external data, by name.
+        weights: The values of the weights, by name.
 
     Example:
         options = onnxruntime.SessionOptions()
@@ -94,18 +93,18 @@ def build(
     layer_norm: bool = False,
     precision: Literal["float32", "float16"] = "float32",
 ) -> OnnxGraph:
-    """The network as an ONNX model from pictures, channels last, to its outputs.
+    """Build an ONNX model from pictures, channels last, to outputs.
 
     Args:
-        network: What to build.
-        outputs: Any of `convnext.graphs.network.OUTPUTS`. Feature maps are given channels last.
+        network: The network.
+        outputs: Some of `convnext.graphs.network.OUTPUTS`. Feature maps are channels last.
         input: `"uint8"` to take pixels, `"float32"` to take normalised pictures.
-        batch: How many pictures at once; None for any number.
+        batch: Batch size; None for any.
         softmax: Whether to turn logits into probabilities.
-        layer_norm: Whether norms are one LayerNormalization each, as other tools expect them, and
-            not the reductions that ONNX Runtime does faster.
-        precision: What weights are stored in, and what is computed in up to the head. Float16 means
-            `layer_norm`, whose own arithmetic is in float32: squares of half precision overflow.
+        layer_norm: Whether each norm is one LayerNormalization, for other runtimes, instead of
+            reductions, which are faster in ONNX Runtime.
+        precision: Precision of the weights and of the computation up to the head. Float16 implies
+            `layer_norm`, which computes in float32, as squares in float16 overflow.
 
     Raises:
         WeightsError: A weight is not finite, or too large for float16.
@@ -137,7 +136,7 @@ def build(
 
 
 def _shape(network: Network, output: str) -> list[int | str]:
-    """Of one output for one picture; a side that may vary has a name."""
+    """Shape of an output for one picture; a variable side is a name."""
     width = network.width(output)
     if output in ("logits", "embedding", "pre_logits"):
         return [width]
@@ -149,7 +148,7 @@ def _shape(network: Network, output: str) -> list[int | str]:
 
 @dataclass
 class _Graph:
-    """Nodes in the making; every value is known by its name."""
+    """The nodes and constants of a graph under construction; values are referred to by name."""
 
     half: bool
     nodes: list[Any] = field(default_factory=list)
@@ -182,16 +181,16 @@ class _Graph:
         return self.constant(np.array(values, np.int64))
 
     def widened(self, x: str) -> str:
-        """A value in float32."""
+        """Cast a value to float32."""
         return self.add("Cast", x, to=TensorProto.FLOAT) if self.half else x
 
     def narrowed(self, x: str) -> str:
-        """A value in float32, in what is computed in."""
+        """Cast a float32 value to the graph's precision."""
         return self.add("Cast", x, to=TensorProto.FLOAT16) if self.half else x
 
     @contextmanager
     def wide(self) -> Iterator[None]:
-        """Constants that are added in here are float32."""
+        """Add constants in float32 in this context."""
         before, self.half = self.half, False
         try:
             yield
@@ -204,19 +203,19 @@ def _halved(array: Array) -> Array:
         halves = array.astype(np.float16)
     if not np.isfinite(halves).all():
         raise WeightsError(
-            f"A weight of {float(np.abs(array).max()):.3g} is too large for float16, which ends at "
-            "65504. Export in float32."
+            f"A weight of {float(np.abs(array).max()):.3g} is too large for float16, whose largest "
+            "value is 65504. Export in float32."
         )
     return halves
 
 
 class _Emitter:
-    """Adds nodes to a graph, each by the kind of its step.
+    """Adds the nodes of each step to a graph; a method for each kind of step.
 
     Args:
-        graph: Where to.
-        layer_norm: Whether norms are one LayerNormalization each.
-        outputs: The outputs that are wanted.
+        graph: The graph.
+        layer_norm: Whether each norm is one LayerNormalization.
+        outputs: The requested outputs.
         softmax: Whether to turn logits into probabilities.
     """
 
@@ -227,11 +226,11 @@ class _Emitter:
         self.layer_norm = layer_norm
         self.outputs = outputs
         self.softmax = softmax
-        self.pooled = False  # whether what flows is vectors, or maps with the channels last
+        self.pooled = False  # whether the current value is vectors, not maps
         self.channels = CHANNELS  # their axis
 
     def __call__(self, x: str, node: Folded) -> str:
-        """The output of a step, from its input."""
+        """Add a step; returns the name of its output."""
         return EMITTERS[type(node.step)](self, x, node)
 
     def conv(self, x: str, node: Folded) -> str:
@@ -252,7 +251,7 @@ class _Emitter:
         return graph.add("Conv", x, kernel, bias, name=step.name, group=group, **options)
 
     def norm(self, x: str, node: Folded) -> str:
-        """A norm over channels, with the scale and shift behind it that are left."""
+        """A norm over channels, with its scale and shift unless they are folded."""
         step, graph = node.step, self.graph
         if step.kind != "layer":
             wide = graph.widened(x)
@@ -305,14 +304,14 @@ class _Emitter:
         return graph.add("Mul", x, graph.narrowed(scale))
 
     def pool(self, x: str, node: Folded) -> str:
-        """The mean over positions: vectors from here on, in float32."""
+        """The mean over positions; later steps compute vectors, in float32."""
         del node
         x = self.graph.widened(x)
         self.pooled, self.graph.half = True, False
         return self.graph.add("ReduceMean", x, self.graph.ints(*PLACES), keepdims=0)  # (B, dim)
 
     def tap(self, x: str, node: Folded) -> str:
-        """An output: maps with the channels last, vectors with the scale that is not in them."""
+        """An output: a map with channels last, or a vector; with scale and shift of its norm."""
         graph, name = self.graph, node.step.name
         if name not in self.outputs:
             return x
@@ -329,14 +328,14 @@ class _Emitter:
         return x
 
     def unit(self, x: str, node: Folded) -> str:
-        """Vectors at length 1."""
+        """Vectors divided by their length."""
         del node
         length = self.graph.add("ReduceL2", x, self.graph.ints(1))
         shortest = self.graph.constant(np.float32(SHORTEST))
         return self.graph.add("Div", x, self.graph.add("Max", length, shortest))
 
     def aside(self, x: str, node: Folded) -> str:
-        """What an output alone takes."""
+        """Steps that only an output needs."""
         y = self.graph.add("Transpose", self.graph.widened(x), perm=LAST)
         before = self.pooled, self.channels
         self.pooled, self.channels = True, [3]
@@ -347,7 +346,7 @@ class _Emitter:
         return x
 
     def residual(self, x: str, node: Folded) -> str:
-        """A branch and the skip around it."""
+        """A residual branch and its skip connection."""
         y = x
         for each in node.branch:
             y = self(y, each)
@@ -382,7 +381,7 @@ class _Emitter:
         return graph.add("Div", x, graph.add("Sqrt", power))
 
     def _scaled(self, x: str, affine: Affine | None, name: str = "") -> str:
-        """Scale and shift, if any; the last operation is called `name`."""
+        """Apply scale and shift, if any; the last operation has the name `name`."""
         if affine is None:
             return x
         form = (-1,) if self.pooled else (-1, 1, 1)
@@ -408,7 +407,7 @@ class _Emitter:
         side = linear.kernel.shape[0]
         if pads == "both":
             options["pads"] = [side // 2] * 4
-        elif dilation > 1:  # stride 1, and ONNX Runtime pads no dilated convolution by itself
+        elif dilation > 1:  # ONNX Runtime lacks auto_pad for dilated convolutions
             around = dilation * (side - 1)
             options["pads"] = [around // 2] * 2 + [around - around // 2] * 2
         else:

@@ -1,18 +1,16 @@
-"""Canonical weights to an OpenVINO graph, by hand: no framework, no tracing, no conversion.
+"""Build an OpenVINO graph directly from canonical weights, without a framework.
 
-The forms are those that ran fastest (docs/engines.md has the measurements):
+Its operators are those that ran fastest (docs/engines.md has the measurements):
 
-- Tensors are NCHW by their axes throughout, which the CPU plug-in lays out channels last in memory,
-  so that nothing is transposed between blocks. Linear layers are 1x1 convolutions: bias, GELU and
-  the skip connection are fused into them.
-- A norm is a mean, a subtraction and one `NormalizeL2` over channels, whose factor `sqrt(channels)`
-  goes into the weights behind it.
-- GRN's statistic is one `ReduceL2`, which sums in float32 whatever the precision.
-- The mean pixel is subtracted before the axes move, which keeps OpenVINO from moving 8-bit pixels
-  about, twice.
+- Tensors are NCHW, which the CPU plug-in stores channels last, so that nothing is transposed
+  between blocks. Linear layers are 1x1 convolutions, with which OpenVINO fuses bias, GELU and skip.
+- A norm is a mean, a subtraction and `NormalizeL2` over channels, whose factor `sqrt(channels)` is
+  folded into the next weights.
+- GRN's norm is `ReduceL2`, which sums in float32 for any precision.
+- The mean pixel is subtracted before the transposition, as OpenVINO would transpose 8-bit pixels
+  twice.
 
-Whoever wants a linear layer to be more than a product (quantised, watched) gives another `product`.
-It knows neither files nor how graphs are run.
+Another `product` replaces the linear layers of blocks, for example to quantise or observe them.
 """
 
 from __future__ import annotations
@@ -45,11 +43,11 @@ from convnext.graphs.untracked_openvino import op, ov
 __all__ = ["Product", "build", "product"]
 
 CHANNELS, PLACES = [1], [2, 3]  # of NCHW
-SHORTEST = 1e-12  # a vector that is divided by its length, as in PyTorch
+SHORTEST = 1e-12  # minimum of the length that a vector is divided by, as in PyTorch
 
 Node = Any
 Product = Callable[[Node, Linear, str], Node]
-"""From NCHW, a linear layer over channels and its name to NCHW: the product and its bias."""
+"""Applies a linear layer over channels, given by its constants and name, to an NCHW node."""
 
 
 def product(x: Node, linear: Linear, name: str) -> Node:
@@ -66,15 +64,15 @@ def build(
     softmax: bool = False,
     product: Product = product,
 ) -> ov.Model:
-    """The network as an OpenVINO model from pictures, channels last, to its outputs.
+    """Build an OpenVINO model from pictures, channels last, to outputs.
 
     Args:
-        network: What to build.
-        outputs: Any of `convnext.graphs.network.OUTPUTS`. Feature maps are given channels last.
+        network: The network.
+        outputs: Some of `convnext.graphs.network.OUTPUTS`. Feature maps are channels last.
         input: `"uint8"` to take pixels, `"float32"` to take normalised pictures.
-        batch: How many pictures at once; None for any number, which runs a little slower.
+        batch: Batch size; None for any, which is a little slower.
         softmax: Whether to turn logits into probabilities.
-        product: Makes a block's linear layers.
+        product: Adds the linear layers of blocks.
 
     Raises:
         WeightsError: A weight is not finite.
@@ -108,21 +106,21 @@ def build(
 
 
 class _Emitter:
-    """Adds nodes to a graph, each by the kind of its step.
+    """Adds the nodes of each step to a graph; a method for each kind of step.
 
     Args:
-        product: Makes linear layers over channels of a map.
-        taps: Where outputs are put by their names.
+        product: Adds linear layers over the channels of a map.
+        taps: Collects the outputs by name.
     """
 
     def __init__(self, product: Product, taps: dict[str, Node]) -> None:
         self.product = product
         self.taps = taps
-        self.factors: dict[str, float] = {}  # what norms are yet to be multiplied by
-        self.pooled = False  # whether what flows is vectors and no maps
+        self.factors: dict[str, float] = {}  # missing factors of the outputs of norms, by name
+        self.pooled = False  # whether the current value is vectors, not maps
 
     def __call__(self, x: Node, node: Folded) -> Node:
-        """The output of a step, from its input."""
+        """Add a step; returns its output."""
         return EMITTERS[type(node.step)](self, x, node)
 
     def conv(self, x: Node, node: Folded) -> Node:
@@ -145,7 +143,7 @@ class _Emitter:
         return op.add(y, _per_channel(linear.bias))
 
     def norm(self, x: Node, node: Folded) -> Node:
-        """A norm, as a rule divided by `sqrt(channels)`: see `_scaled`."""
+        """A norm, divided by `sqrt(channels)` in most forms: `factors` has the missing factor."""
         step = node.step
         if step.kind == "layer" and self.pooled:
             x = op.mvn(x, _ints(1), True, step.epsilon, "inside_sqrt")
@@ -184,39 +182,39 @@ class _Emitter:
         return op.multiply(x, scale)
 
     def pool(self, x: Node, node: Folded) -> Node:
-        """The mean over positions: vectors from here on."""
+        """The mean over positions; later steps compute vectors."""
         del node
         self.pooled = True
         return op.reduce_mean(x, _ints(*PLACES), keep_dims=False)  # (B, dim)
 
     def tap(self, x: Node, node: Folded) -> Node:
-        """An output: maps with the channels last, vectors with the scale that is not in them."""
+        """An output: a map with channels last, or a vector; with scale and shift of its norm."""
         y = self._scaled(x, node.affine, node.behind)
         self.taps[node.step.name] = y if self.pooled else op.transpose(y, _ints(0, 2, 3, 1))
         return x
 
     def unit(self, x: Node, node: Folded) -> Node:
-        """Vectors at length 1."""
+        """Vectors divided by their length."""
         del node
         return op.normalize_l2(x, _ints(1), SHORTEST**2, "max")
 
     def aside(self, x: Node, node: Folded) -> Node:
-        """What an output alone takes."""
+        """Steps that only an output needs."""
         y, before = x, dict(self.factors)
         for each in node.branch:
             y = self(y, each)
-        self.factors = before  # the same norm behind the pooling has none
+        self.factors = before  # the same norm after the pooling has no factor
         return x
 
     def residual(self, x: Node, node: Folded) -> Node:
-        """A branch and the skip around it."""
+        """A residual branch and its skip connection."""
         y = x
         for each in node.branch:
             y = self(y, each)
         return op.add(x, y, name=node.step.name)
 
     def _scaled(self, x: Node, affine: Affine | None, norm: Norm | None) -> Node:
-        """The scale and shift of a norm, with the factor that its output lacks."""
+        """Apply a norm's scale and shift, and its missing factor."""
         if affine is None or norm is None:
             return x
         constant = _constant if self.pooled else _per_channel
@@ -225,7 +223,7 @@ class _Emitter:
         return x if affine.shift is None else op.add(x, constant(affine.shift))
 
     def _rescaled(self, node: Folded) -> Linear:
-        """The numbers of a layer, with the factor that the norm before it lacks."""
+        """The constants of a layer, times the missing factor of the norm before it."""
         linear, norm = node.linear, node.behind
         assert linear is not None
         if norm is None or norm.name not in self.factors:

@@ -1,11 +1,11 @@
-"""OpenVINO, imported without its telemetry, and one core of it for the whole process.
+"""Import OpenVINO without its telemetry, with one core for the whole process.
 
-Importing it reports that import to a web service, unasked and from a forked process. Without the
-package that does so OpenVINO falls back to a stand-in that does nothing.
+Importing OpenVINO reports to a web service from a forked process, unless the package
+`openvino_telemetry` is missing, so that is hidden during the import.
 
-Where a processor has AMX, each core sets the stack that signal handlers run on, and gives memory
-back that a later core may have remembered as the one before. Ctrl-C then ends in a segmentation
-fault (OpenVINO 2026.4). So there is one, and it stays.
+On a processor with AMX, each core replaces the stack of signal handlers, and a deleted core frees
+the stack that a later one restores, so that Ctrl-C ends in a segmentation fault (OpenVINO 2026.4).
+Therefore there is only one core, which is never deleted.
 """
 
 from __future__ import annotations
@@ -30,5 +30,5 @@ finally:
 
 @functools.cache
 def core() -> ov.Core:
-    """The process's core, which compiles and knows the devices."""
+    """The process's OpenVINO core, which compiles graphs and lists devices."""
     return ov.Core()

@@ -21,7 +21,7 @@ from convnext.nn.model import classify, encode, output_norm, pool
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.layouts.dinov3 import DINOV3
 from convnext.weights.layouts.huggingface import HUGGINGFACE
-from convnext.weights.layouts.table import Row, expand
+from convnext.weights.layouts.table import LayoutRow, expand
 
 __all__ = [
     "ACTIVATIONS",
@@ -193,7 +193,7 @@ def _prefix(config: ConvNextConfig, kind: Kind) -> str:
     return f"{config.model_type}." if kind == "classifier" else ""
 
 
-def named_rows(network: keras.Model, config: ConvNextConfig, kind: Kind) -> dict[str, Row]:
+def named_rows(network: keras.Model, config: ConvNextConfig, kind: Kind) -> dict[str, LayoutRow]:
     """Names and axes in transformers of each parameter, by canonical name, in network order."""
     layout = DINOV3 if is_dinov3(config) else HUGGINGFACE
     rows = expand(layout.rows, config.depths, prefix=_prefix(config, kind))

@@ -27,8 +27,8 @@ __all__ = [
 
 _HEAVY = {
     "RunResult": "training",
-    "pretrain": "pretraining",
-    "reconstruct": "pretraining",
+    "pretrain": "fcmae.pretraining",
+    "reconstruct": "fcmae.pretraining",
     "train": "training",
 }
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from convnext.data.examples import Examples, open_data
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Augmentation
-from convnext.train.input.loader import Loader, TrainingBatch, evaluation_batches
+from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
 from convnext.train.optim.precision import with_actual_precision
-from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import Recipe, load_recipe
-from convnext.train.run.learner import classifier, initialise
-from convnext.train.run.loop import Loop, Numbers, RunResult, Say, Validation, stopping
-from convnext.train.run.metrics import Journal
+from convnext.train.run.learner import classifier
+from convnext.train.run.loop import Numbers, RunResult, Say, Validation
 from convnext.train.run.model_folder import write_model
-from convnext.train.run.provenance import Session, join_session
-from convnext.train.team.base import ALONE, Team
-from convnext.train.team.forming import form_team
+from convnext.train.run.running import RunOptions, run_objective
+from convnext.train.team.base import Team
 
 __all__ = ["RunResult", "train"]
 
@@ -78,71 +72,26 @@ def train(  # noqa: PLR0913
 
     Example:
         result = train("cifar10", "cifar10/", "runs/first", changes=["run.epochs=5"])
-        print(outcome.accuracy, outcome.model)
+        print(result.accuracy, result.model)
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, changes)
     elif list(changes):
         raise ArgumentError("changes go with a recipe's name or file; replace the Recipe's own.")
-    out = Path(out)
-    with ExitStack() as stack:
-        team = stack.enter_context(form_team(keras.backend.backend(), devices, hosts))
-        recipe = with_actual_precision(recipe)
-        run = recipe.run
-        team.check(run.batch_size, run.accumulate)
-        examples, validated = open_data(
-            data,
-            validation,
-            limit=recipe.data.limit,
-            held_out=recipe.data.hold_out,
-            seed=run.seed,
-        )
-        session = Session(
-            recipe,
-            examples.classes,
-            (examples.fingerprint, validated.fingerprint if validated else ""),
-            keras.backend.backend(),
-            None if init is None else str(init),
-            str(team),
-        )
-        objective = _Classification(recipe, examples, validated, out.name, team)
-        join_session(stack, team, out, session, resume=resume)
-        journal = Journal(out, tensorboard=tensorboard, writes=team.is_first)
-        stack.callback(journal.close)
-        say = team.voice(say)
-        schedule = Schedule.of(run, recipe.optimizer, len(examples))
-        loop = Loop(out, objective, run, schedule, journal, say, team)
-        if not loop.resume() and init is not None:
-            say(initialise(objective.learner, init, examples.classes, recipe.model.actual_strides))
-        objective.learner.check_same()
-        say(_introduction(recipe, examples, validated, schedule, team))
-        loader = Loader(
-            examples,
-            Augmentation(recipe.augment, recipe.model.preprocess),
-            Mixer(recipe.mixing, len(examples.classes)),
-            Order(examples.labels, seed=run.seed, balanced=recipe.data.balanced),
-            batch_size=run.batch_size,
-            seed=run.seed,
-            workers=team.workers if workers is None else workers,
-            host=(team.rank, team.count),
-        )
-        stack.enter_context(loader)
-        stop = stack.enter_context(stopping())
-        return loop.train(loader, stop, progress=progress)
+    recipe = with_actual_precision(recipe)
+    kept = recipe
 
+    def opened() -> tuple[Examples, Examples | None]:
+        settings, seed = kept.data, kept.run.seed
+        return open_data(
+            data, validation, limit=settings.limit, held_out=settings.hold_out, seed=seed
+        )
 
-def _introduction(
-    recipe: Recipe, examples: Examples, validated: Examples | None, schedule: Schedule, team: Team
-) -> str:
-    counts = f"{len(examples):,} pictures of {len(examples.classes)} classes"
-    also = f", {len(validated):,} to validate with" if validated else ""
-    where = "" if team is ALONE else f", {team}"
-    return (
-        f"{recipe.model.variant} at {recipe.model.resolution} pixels on "
-        f"{keras.backend.backend()}, {recipe.run.precision}{where}; {counts}{also}; "
-        f"{schedule.total:,} steps of {recipe.run.batch_size}, learning rate "
-        f"{schedule.learning_rate.peak:.3g}."
-    )
+    def objective(examples: Examples, validated: Examples | None, team: Team) -> _Classification:
+        return _Classification(kept, examples, validated, Path(out).name, team)
+
+    shared = (Path(out), init, resume, workers, devices, hosts, tensorboard, progress, say)
+    return run_objective(recipe, opened, objective, RunOptions(*shared))
 
 
 class _Classification:
@@ -160,6 +109,9 @@ class _Classification:
         self.weights = None
         if kind != "none":
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
+        self.mixer: Mixer | None = Mixer(recipe.mixing, len(examples.classes))
+        self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
+        self.about = f"{len(examples.classes)} classes"
         self.learner = classifier(recipe, len(examples.classes), team)
 
     def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:

@@ -1,1 +1,1 @@
-"""Published weights in, every layout out."""
+"""Find, download, load, convert and save weights, in every published layout."""

@@ -1,8 +1,8 @@
-"""What the JSON files say that other libraries put beside their weights.
+"""Read the JSON files that other libraries put beside their weights.
 
 timm writes `config.json` with the architecture's name and the recipe; transformers writes
-`config.json` and `preprocessor_config.json`; open_clip writes `open_clip_config.json`. What they
-leave to their library's defaults is filled in here. It opens no weights.
+`config.json` and `preprocessor_config.json`; open_clip writes `open_clip_config.json`. Missing
+values get the defaults of that library.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["CONFIG", "OPEN_CLIP", "Beside", "companions", "read_beside"]
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 OPEN_CLIP = "open_clip_config.json"
 MAX_BYTES = 16 << 20
-SQUASHED_FROM = 384  # transformers' processor warps pictures from this side on
+SQUASHED_FROM = 384  # from this side on, transformers' processor does not crop
 
-# timm's arguments that change what is computed, and our traits.
+# timm's arguments that change the network, and our fields for them.
 TIMM_TRAITS = {
     "act_layer": "activation",
     "depths": "depths",
@@ -62,11 +62,11 @@ RESAMPLING = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 @dataclass(frozen=True)
 class Beside:
-    """What files beside weights say; None where they do not.
+    """The content of the JSON files beside weights; None for values they lack.
 
     Attributes:
-        architecture: What the network is.
-        info: What else is said.
+        architecture: The architecture.
+        info: Labels, licence, preprocessing and so on.
         num_classes: Width of the classifier.
     """
 
@@ -78,7 +78,7 @@ class Beside:
         """Refuse weights with a classifier of another width.
 
         Raises:
-            WeightsMismatchError: It is another than these files say.
+            WeightsMismatchError: The widths differ.
         """
         if self.num_classes and num_classes and self.num_classes != num_classes:
             raise WeightsMismatchError(
@@ -89,10 +89,10 @@ class Beside:
 
 
 def companions(config: Path) -> tuple[str, ...]:
-    """The other files that say something together with a config.json.
+    """Names of the other JSON files that belong to a config.json.
 
     Raises:
-        WeightsFileError: It names a network and no ConvNeXt, not even as a part of it.
+        WeightsFileError: The config.json is of another kind of network.
     """
     content = _read(config) or {}
     named = content.get("architecture") or content.get("model_type")
@@ -108,14 +108,14 @@ _Found = Beside | None
 
 
 def read_beside(weights: Path) -> Beside:
-    """What the files beside a weights file, or in a folder of weights, say of it.
+    """Read the JSON files beside a weights file, or in a folder of weights.
 
     Raises:
-        WeightsFileError: One is about a ConvNeXt and cannot be understood.
+        WeightsFileError: A file describes a ConvNeXt and is invalid.
     """
     folder = weights if weights.is_dir() else weights.parent
-    said = _understood(folder / CONFIG, _of_config)
-    return said or _understood(folder / OPEN_CLIP, _open_clip) or Beside()
+    found = _understood(folder / CONFIG, _of_config)
+    return found or _understood(folder / OPEN_CLIP, _open_clip) or Beside()
 
 
 def _understood(path: Path, reader: Callable[[dict[str, Any], Path], _Found]) -> _Found:

@@ -1,7 +1,7 @@
-"""The weights that come with the package: something to try everything on, without a network.
+"""The weights that come with the package, for trying it without a network.
 
-A ConvNeXt V2 Atto for the ten classes of CIFAR-10, trained with our own recipe `cifar10`; how, and
-how good it is, stands in docs/bundled.md.
+A ConvNeXt V2 Atto for the ten classes of CIFAR-10, trained with the recipe `cifar10`; see
+docs/bundled.md for its training and accuracy.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ BUNDLED = "bundled"
 
 
 def bundled_path() -> Path:
-    """Where the file lies."""
+    """Path of the file."""
     return Path(__file__).with_name("bundled.safetensors")

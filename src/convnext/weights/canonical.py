@@ -1,8 +1,8 @@
-"""The one naming of parameters in the middle: every foreign layout converts to and from it.
+"""Canonical names and shapes of parameters: every foreign layout converts to and from these.
 
 A canonical name is the Keras path of the variable with dots, `stage_0_block_1.dwconv.kernel`, and a
-canonical array has the shape that the Keras variable has. So canonical weights fill our model
-without any table, the graphs room reads them directly, and N layouts need N tables, not N squared.
+canonical array has the shape of the Keras variable. So canonical weights fill our model without any
+table, `convnext.graphs` reads them directly, and N layouts need N tables, not N squared.
 
     stem_conv.{kernel,bias}  [stem_conv_2.{kernel,bias}]  stem_norm.{gamma,beta}
     downsample_{1,2,3}_norm.{gamma,beta}  downsample_{1,2,3}_conv.{kernel,bias}
@@ -16,9 +16,6 @@ A dense-prediction backbone has a norm after some of its outputs, and FCMAE pret
 
     feature_stem_norm.{gamma,beta}  feature_{i}_norm.{gamma,beta}
     decoder_proj.{kernel,bias}  decoder_mask.token  decoder_block_{j}.*  decoder_pred.{kernel,bias}
-
-Names and shapes come from `convnext.architecture`. It knows nothing of files, foreign names or
-frameworks.
 """
 
 from __future__ import annotations
@@ -57,7 +54,7 @@ def parameter_shapes(
     """The canonical name and shape of every parameter, in the order data flows through them.
 
     Args:
-        architecture: What the network is.
+        architecture: The architecture.
         num_classes: Width of the classifier; 0 for none.
         channels: Channels of the input pictures.
 
@@ -72,11 +69,11 @@ def parameter_shapes(
 def feature_norm_shapes(
     architecture: Architecture, features: Iterable[str] = FEATURES
 ) -> dict[str, Shape]:
-    """The norms that a dense-prediction backbone puts on its outputs.
+    """Names and shapes of the norms that a dense-prediction backbone has on its outputs.
 
     Args:
-        architecture: What the network is.
-        features: Which outputs have one: any of `FEATURES`.
+        architecture: The architecture.
+        features: The outputs that have a norm, of `FEATURES`.
     """
     return parameters(
         Norm(
@@ -92,11 +89,11 @@ def feature_norm_shapes(
 def decoder_shapes(
     architecture: Architecture, outputs: int = 3072, *, width: int = 512, depth: int = 1
 ) -> dict[str, Shape]:
-    """The decoder of FCMAE pretraining, in the order data flows through it.
+    """Names and shapes of the decoder of FCMAE pretraining, in network order.
 
     Args:
         architecture: The encoder.
-        outputs: Numbers predicted for each patch: its side squared times the channels.
+        outputs: Values predicted for each patch: its side squared times the channels.
         width: Channels of the decoder.
         depth: Blocks of the decoder, which are V2's.
     """
@@ -112,18 +109,18 @@ def decoder_shapes(
 def canonical_variables(model: Any) -> dict[str, Any]:
     """Every weight of a Keras model of ours by its canonical name, without importing Keras.
 
-    The name is the path of the variable from its layer on, so it is the same however the model was
-    made: by a door, from a config, or inside another model.
+    The name is the path of the variable from its layer on, so it is the same for a model on its own
+    and inside another model.
 
     Args:
         model: Anything with layers that have a name and weights that have a path.
 
     Raises:
-        ArgumentTypeError: It has no layers.
+        ArgumentTypeError: The model has no layers.
     """
     layers = getattr(model, "layers", None)
     if layers is None:
-        raise ArgumentTypeError(f"Wanted a Keras model of ours, not {type(model).__name__}.")
+        raise ArgumentTypeError(f"Give a Keras model of ours, not {type(model).__name__}.")
     named = {}
     for layer in layers:
         for variable in layer.weights:
@@ -133,7 +130,7 @@ def canonical_variables(model: Any) -> dict[str, Any]:
 
 
 def arithmetic_of(model: Any) -> Arithmetic | None:
-    """How a Keras model of ours computes; None where its layers do not tell."""
+    """Epsilons, norms and activation of a Keras model of ours; None if its layers lack them."""
     layers = {layer.name: layer for layer in getattr(model, "layers", ())}
     found: Arithmetic | None = getattr(layers.get("stage_0_block_0"), "arithmetic", None)
     if found is None:

@@ -1,8 +1,8 @@
-"""Weights for pictures of other channels than those they were trained on, as timm adapts them.
+"""Adapt weights to another number of input channels, as timm does.
 
-One channel gets the sum of the stem's kernel over its channels, so that a grey picture gives what
-its three equal channels gave. Any other number repeats them in turn, rescaled so that the sum
-stays in its range. Reference: timm's `adapt_input_conv`.
+For one channel, the stem's kernel is summed over its channels, so that a grey picture gives the
+result of its three equal channels. For other numbers the channels are repeated in turn, and
+rescaled so that the sum stays in its range. Reference: timm's `adapt_input_conv`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ STEM = "stem_conv.kernel"
 
 
 def for_channels(tensors: Mapping[str, LazyTensor], channels: int) -> Mapping[str, LazyTensor]:
-    """The same tensors with a stem for pictures of so many channels.
+    """The tensors, with the stem's kernel adapted to pictures of this many channels.
 
     Args:
-        tensors: By canonical name.
-        channels: Of the pictures.
+        tensors: Tensors by canonical name.
+        channels: Channels of the pictures.
     """
     kernel = tensors.get(STEM)
     if kernel is None or kernel.shape[2] == channels:

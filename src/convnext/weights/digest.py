@@ -1,4 +1,4 @@
-"""Which weights these are: a number that no others have."""
+"""A checksum that identifies weights."""
 
 from __future__ import annotations
 

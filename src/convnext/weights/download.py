@@ -1,9 +1,8 @@
-"""Where a checkpoint's file comes from: the cache, else the first source that delivers.
+"""Get a checkpoint's file from the cache, or download it from the first source that works.
 
-Hub files go through `huggingface_hub`, so its cache, mirrors, tokens and offline switch apply;
-other addresses through `transfer`. When nothing works, the error says what was tried and what to
-do; weights are never made up.
-It knows no architecture and does not look into the files.
+Hub files are downloaded by `huggingface_hub`, so its cache, mirrors, tokens and offline mode apply,
+and other addresses by `transfer`. If every source fails, the error lists the attempts and what to
+do; weights are never random instead.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convnext.errors import WeightsUnavailableError
-from convnext.weights.catalog import Checkpoint, HubFile, Source, Url
+from convnext.weights.catalog import Checkpoint, FileSource, HubFile, Url
 
 __all__ = [
     "Fetched",
@@ -30,15 +29,15 @@ __all__ = [
 ]
 
 
-REFUSALS = (401, 403)  # what the Hub answers to whoever has not accepted a licence
+REFUSALS = (401, 403)  # status codes of the Hub for gated and private repositories
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A checkpoint's file on this machine, and the source it is a copy of."""
+    """A checkpoint's local file, and the source it is a copy of."""
 
     path: Path
-    source: Source
+    source: FileSource
 
 
 def fetch(
@@ -48,17 +47,17 @@ def fetch(
     offline: bool | None = None,
     progress: bool = True,
 ) -> Fetched:
-    """A checkpoint's file, from the cache or else from the first source that delivers it.
+    """Get a checkpoint's file from the cache, or download it from the first source that works.
 
     Args:
         checkpoint: A row of the catalogue.
-        cache_dir: Where files are kept. By default `$CONVNEXT_CACHE`; without that, `convnext` in
+        cache_dir: Folder for files. By default `$CONVNEXT_CACHE`; without that, `convnext` in
             `$XDG_CACHE_HOME` or `~/.cache`, and Hub files in the Hugging Face cache.
-        offline: Whether to do without the network; by default as `$HF_HUB_OFFLINE` says.
+        offline: Whether to use cached files only; by default as `$HF_HUB_OFFLINE` says.
         progress: Whether to show a bar when there is a terminal.
 
     Raises:
-        WeightsUnavailableError: No source delivers; says why each one failed and what to do.
+        WeightsUnavailableError: Every source failed; has the reasons and what to do.
     """
     cache = _Cache.at(cache_dir)
     here = cache.find(checkpoint)
@@ -80,24 +79,24 @@ def fetch(
 
 
 def cached(checkpoint: Checkpoint, *, cache_dir: str | Path | None = None) -> Path | None:
-    """Where the checkpoint's file is on this machine, or None; touches no network."""
+    """Local path of the checkpoint's file, or None; does not use the network."""
     here = _Cache.at(cache_dir).find(checkpoint)
     return here.path if here else None
 
 
 def is_offline() -> bool:
-    """Whether `$HF_HUB_OFFLINE` asks to do without the network."""
+    """Whether `$HF_HUB_OFFLINE` forbids using the network."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def hub_cache(cache_dir: str | Path | None = None) -> Path | None:
-    """Where the Hub's files are kept, see `fetch`; None for the Hugging Face cache."""
+    """Folder of downloaded Hub files, see `fetch`; None for the Hugging Face cache."""
     return _Cache.at(cache_dir).hub
 
 
 @dataclass(frozen=True)
 class _Cache:
-    """Where files are kept: our own folder, and the Hub's (None for its default)."""
+    """Folders of downloaded files: our own, and the Hub's (None for its default)."""
 
     root: Path
     hub: Path | None
@@ -111,8 +110,8 @@ class _Cache:
         shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return cls(Path(shared) / "convnext", None)
 
-    def place(self, checkpoint: Checkpoint, source: Source) -> Path:
-        """Where a file from this source is looked for, however it came there."""
+    def place(self, checkpoint: Checkpoint, source: FileSource) -> Path:
+        """Path in our folder for a file from this source, downloaded or put there by hand."""
         return self.root / checkpoint.name / source.layout / source.filename
 
     def find(self, checkpoint: Checkpoint) -> Fetched | None:
@@ -126,7 +125,7 @@ class _Cache:
         return None
 
 
-def _download(checkpoint: Checkpoint, source: Source, cache: _Cache, progress: bool) -> Path:
+def _download(checkpoint: Checkpoint, source: FileSource, cache: _Cache, progress: bool) -> Path:
     if isinstance(source, HubFile):
         place = (source.repo, source.filename, source.revision, cache.hub)
         return hub_file(*place, progress=progress)
@@ -137,7 +136,7 @@ def _download(checkpoint: Checkpoint, source: Source, cache: _Cache, progress: b
 
 
 def hub_cached(repo: str, name: str, revision: str | None, cache: Path | None) -> Path | None:
-    """Where a file of a repository is on this machine, or None; touches no network."""
+    """Local path of a file of a repository, or None; does not use the network."""
     from huggingface_hub import try_to_load_from_cache  # slow to import
 
     found = try_to_load_from_cache(repo, name, cache_dir=cache, revision=revision)
@@ -147,30 +146,30 @@ def hub_cached(repo: str, name: str, revision: str | None, cache: Path | None) -
 def hub_file(
     repo: str, name: str, revision: str | None, cache: Path | None, *, progress: bool = True
 ) -> Path:
-    """Where a file of a repository is on this machine, fetched if it is not there or has changed.
+    """Local path of a file of a repository, downloaded if it is missing or has changed.
 
     Args:
         repo: `"owner/name"`.
         name: Path inside the repository.
         revision: Branch, tag or commit; the main branch by default.
-        cache: Where the Hub's files are kept; None for the Hugging Face cache.
+        cache: Folder of downloaded Hub files; None for the Hugging Face cache.
         progress: Whether to show a bar when there is a terminal.
 
     Raises:
-        WeightsUnavailableError: It cannot be had; says why in one phrase. See `status`.
+        WeightsUnavailableError: The download failed; has the reason in one phrase. See `status`.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # slow to import
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     try:
-        # Where there is no network the download would try for 20 seconds, and complain. Any answer,
-        # a refusal too, is for it to deal with.
+        # Fails at once without a network, where the download would retry for 20 seconds. Any
+        # response, even a refusal, is left to the download.
         with suppress(HfHubHTTPError):
             get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
         with _hub_progress(progress):
             return Path(hf_hub_download(repo, name, revision=revision, cache_dir=cache))
-    # Everything, because the client went from requests to httpx to httpx2 as its versions passed,
-    # and lets errors of each through.
+    # Any exception: huggingface_hub does not wrap the errors of its HTTP client, whose library
+    # depends on the version.
     except Exception as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
         unknown = isinstance(error, RepositoryNotFoundError)
@@ -185,7 +184,7 @@ def hub_file(
 
 
 def status(error: BaseException | None) -> int | None:
-    """What a server answered, if an error or one that it came from is about that."""
+    """HTTP status code of an error or of its causes; None if there is none."""
     while error is not None:
         code = getattr(getattr(error, "response", None), "status_code", None)
         if code is not None:

@@ -1,11 +1,11 @@
-"""Does a set of weights fit a model? Decided from names and shapes, before a number is touched.
+"""Match the tensors of a file with the variables of a model, by names and shapes alone.
 
-The rule: every tensor is used once and every variable is filled. Exceptions are whole parts, never
-single tensors, and all are reported:
+Every tensor is used once and every variable is filled. Exceptions are whole parts, never single
+tensors, and all are reported:
 
-- what the model does not have is left in the file: a classifier or decoder that was not built;
-- with `head="new"` the model keeps its own classifier, and whatever else behind the encoder the
-  file does not have (the norm after pooling, a dense-prediction backbone's norms, a decoder).
+- parts that the model lacks are left in the file: a classifier or a decoder;
+- with `head="new"` the model keeps its own classifier, and any other part after the encoder that
+  the file lacks (the norm after pooling, a dense-prediction backbone's norms, a decoder).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Head = Literal["keep", "new"]
 
 @dataclass(frozen=True)
 class Fit:
-    """Which variables are filled from a file and which are not.
+    """The variables that a file fills and those that it does not.
 
     Attributes:
-        filled: Canonical names that are read from the file.
-        fresh: Variables that keep the values they have.
-        unused: Tensors of the file that the model has no part for.
+        filled: Variables that are read from the file, by canonical name.
+        fresh: Variables that keep their values.
+        unused: Tensors of the file that the model lacks.
     """
 
     filled: tuple[str, ...]
@@ -41,7 +41,7 @@ class Fit:
 
 
 def fit(model: Mapping[str, Shape], file: Mapping[str, Shape], head: Head = "keep") -> Fit:
-    """Which variables a file fills.
+    """Match a model's variables with a file's tensors.
 
     Args:
         model: Canonical name and shape of every variable.
@@ -49,7 +49,7 @@ def fit(model: Mapping[str, Shape], file: Mapping[str, Shape], head: Head = "kee
         head: `"keep"` for the file's classifier, `"new"` for the model's own.
 
     Raises:
-        WeightsMismatchError: Something does not fit; lists all of it and says why that may be.
+        WeightsMismatchError: They do not fit; lists all differences and likely causes.
     """
     if head not in get_args(Head):
         raise UnknownNameError("head", head, get_args(Head))
@@ -90,7 +90,7 @@ def _part(name: str) -> str:
 def _causes(
     model: Mapping[str, Shape], file: Mapping[str, Shape], absent: Collection[str]
 ) -> list[str]:
-    """What probably happened, in the words of somebody who looked at both."""
+    """Likely causes of a mismatch, in sentences."""
     have, need = _recognised(file), _recognised(model)
     if have is None or need is None:
         return []

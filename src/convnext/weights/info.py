@@ -1,8 +1,6 @@
-"""What a weights file says about itself besides its numbers, and how that travels in a file.
+"""Metadata of weights: preprocessing, labels, licence, and their annotations in a weights file.
 
-Whoever loads weights needs to know what was done to the pictures they were trained on, what the
-outputs mean, and on what terms they may be used. A safetensors file carries text annotations; these
-are ours. It knows no tensors.
+.safetensors and .h5 files have text annotations; ours begin with `convnext.`.
 """
 
 from __future__ import annotations
@@ -28,24 +26,24 @@ __all__ = ["WeightsInfo", "annotation", "checked_preprocess", "stated_in"]
 
 PREFIX = "convnext."
 ARCHITECTURE = f"{PREFIX}architecture"
-MAX_SIZE = 4096  # a file may not make its reader enlarge pictures without bound
+MAX_SIZE = 4096  # so that a file cannot make its reader enlarge pictures without bound
 MIN_CROP_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """Facts that ride along with weights; None where nobody said.
+    """Metadata of weights; None for unknown values.
 
     Attributes:
-        name: What these weights are called, such as `"convnext_tiny.fb_in1k"`.
-        origin: Whose weights they are.
+        name: Name of the weights, such as `"convnext_tiny.fb_in1k"`.
+        origin: Who trained or published them.
         licence: SPDX identifier of the weights' licence, or its name.
         labels: Name of the label set, or one name for each class.
-        preprocess: What a picture goes through first.
-        strides: Of the stem and the downsamplings in training, where these were chosen; otherwise
-            they follow from the size of the pictures.
-        task: What they are good for, one of `convnext.weights.catalog.TASKS`. The head of weights
-            for `"clip"` gives no classes, but vectors to be compared with those of texts.
+        preprocess: Preprocessing of pictures.
+        strides: Strides of the stem and the downsamplings in training, if they were chosen and do
+            not follow from the size of the pictures.
+        task: One of `convnext.weights.catalog.TASKS`. The head of `"clip"` weights returns vectors
+            to compare with those of texts, not classes.
 
     Example:
         >>> info = WeightsInfo(licence="MIT", labels=("cat", "dog"))
@@ -63,7 +61,7 @@ class WeightsInfo:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint) -> WeightsInfo:
-        """What the catalogue knows about published weights."""
+        """The metadata of published weights, from the catalogue."""
         return cls(
             name=checkpoint.name,
             origin=checkpoint.origin,
@@ -75,23 +73,23 @@ class WeightsInfo:
 
     @property
     def notice(self) -> str | None:
-        """On what terms the weights may be used, to be shown whenever they are; None if unknown."""
+        """One line on the licence, to show whenever the weights are used; None if unknown."""
         published = CHECKPOINTS.get(self.name or "")
         if published and published.licence == self.licence:
             return licence_notice(published)
         return self.licence and f"Licence of the weights: {self.licence}."
 
     def to_metadata(self) -> dict[str, str]:
-        """As annotations of a file."""
+        """The annotations of a file."""
         known = {name: value for name, value in asdict(self).items() if value is not None}
         return {f"{PREFIX}{name}": json.dumps(value) for name, value in known.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> WeightsInfo:
-        """From the annotations of a file; those that are not ours are passed over.
+        """Read the annotations of a file; those of others are ignored.
 
         Raises:
-            WeightsFileError: One of ours cannot be understood.
+            WeightsFileError: One of ours is invalid.
         """
         values: dict[str, Any] = {}
         for field in fields(cls):
@@ -127,11 +125,11 @@ def _string(value: object) -> str:
 
 
 def checked_preprocess(value: object) -> Preprocess:
-    """A recipe from its parts by name.
+    """A preprocessing recipe from a dictionary of its fields.
 
     Raises:
-        TypeError: It is no mapping of such parts.
-        ValueError: A part cannot be.
+        TypeError: The value is no dictionary of these fields.
+        ValueError: A field is invalid.
     """
     if not isinstance(value, dict):
         raise TypeError(f"a recipe was expected, not {type(value).__name__}")
@@ -141,37 +139,37 @@ def checked_preprocess(value: object) -> Preprocess:
     recipe = Preprocess(**values)
     numbers = (recipe.size, recipe.crop_fraction, recipe.rescale, *recipe.mean, *recipe.std)
     if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
-        raise ValueError("a number of the recipe is none")
+        raise ValueError("size, crop_fraction, rescale, mean and std are finite numbers")
     types = get_type_hints(Preprocess)
     for name in ("mode", "interpolation"):
         if getattr(recipe, name) not in get_args(types[name]):
             raise ValueError(f"{name} is one of {get_args(types[name])}")
     if not (1 <= recipe.size <= MAX_SIZE and MIN_CROP_FRACTION <= recipe.crop_fraction <= 1):
-        raise ValueError("no picture has that size")
+        raise ValueError(f"size is 1 to {MAX_SIZE}, and crop_fraction {MIN_CROP_FRACTION} to 1")
     if len(recipe.mean) != 3 or len(recipe.std) != 3 or min(recipe.std) <= 0:
         raise ValueError("mean and std are three numbers each, and std is positive")
     return recipe
 
 
 def annotation(architecture: Architecture) -> dict[str, str]:
-    """What names and shapes do not tell of an architecture, as an annotation of a file."""
-    said = {"name": architecture.name, **architecture.arithmetic._asdict()}
-    return {ARCHITECTURE: json.dumps(said)}
+    """An architecture's name and arithmetic, which shapes do not show, as an annotation."""
+    values = {"name": architecture.name, **architecture.arithmetic._asdict()}
+    return {ARCHITECTURE: json.dumps(values)}
 
 
 def stated_in(metadata: Mapping[str, str]) -> Arithmetic | None:
-    """What a file's annotations say of how its network computes; None if nothing.
+    """The arithmetic (epsilons, norms, activation) in a file's annotations; None if absent.
 
     Raises:
-        WeightsFileError: They cannot be understood.
+        WeightsFileError: The annotation is invalid.
     """
     text = metadata.get(ARCHITECTURE)
     if text is None:
         return None
     try:
-        said = json.loads(text)
-        said.pop("name", None)
-        return checked_arithmetic(said)
+        values = json.loads(text)
+        values.pop("name", None)
+        return checked_arithmetic(values)
     except (ArgumentError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise WeightsFileError(
             f"The file's annotation {ARCHITECTURE!r} cannot be understood ({error}): {text[:80]}. "

@@ -1,8 +1,8 @@
-"""Weights from anywhere into a model: a file in any layout, or a published checkpoint by its name.
+"""Load weights: a file in any layout, a published checkpoint, or a repository on the Hub.
 
-`read_weights` is the door for whoever wants arrays, `load_weights` for whoever has a Keras model.
-Both are strict, see `fit`. Values are read from the file one tensor at a time.
-It knows neither Keras nor how files are read; a model is anything with layers and variables.
+`read_weights` gives arrays, and `load_weights` fills a Keras model. Both are strict, see `fit`.
+Values are read one tensor at a time. Keras is not imported: a model is anything with layers and
+variables.
 """
 
 from __future__ import annotations
@@ -65,26 +65,26 @@ CACHE_LINE = 64 // np.dtype(np.float32).itemsize  # numbers
 
 
 class Variable(Protocol):
-    """What is needed of a variable: Keras's has it, and so has a stand-in of five lines."""
+    """The interface of Keras variables that loading uses."""
 
     @property
     def shape(self) -> Any:
         """Its shape."""
 
     def assign(self, value: Any) -> Any:
-        """Take these values."""
+        """Set its values."""
 
 
 @dataclass(frozen=True)
 class CanonicalWeights:
-    """Weights under our names, readable while their file is open.
+    """Weights with canonical names, readable while their file is open.
 
     Attributes:
-        tensors: Every tensor by canonical name, in the order data flows.
-        found: What the file turned out to be.
-        info: What is known about the weights.
+        tensors: Every tensor by canonical name, in network order.
+        found: The layout and architecture that were recognised.
+        info: Metadata of the weights.
         source: Where they come from, for messages.
-        path: Their file or folder on this machine; None for weights in memory.
+        path: Their local file or folder; None for weights in memory.
     """
 
     tensors: Mapping[str, LazyTensor]
@@ -95,7 +95,7 @@ class CanonicalWeights:
 
     @property
     def architecture(self) -> Architecture:
-        """What they are weights of."""
+        """The architecture."""
         return self.found.architecture
 
     @property
@@ -105,11 +105,11 @@ class CanonicalWeights:
 
     @property
     def recipe(self) -> Preprocess | None:
-        """What is done to pictures first; None where it is not known how they are normalised.
+        """Preprocessing of pictures; None if their normalisation is unknown.
 
-        Where nobody says so, it is known of files by libraries that have but one way, of
-        architectures whose published weights all have the same, and of our own files: those of
-        version 0.1 that say nothing mean ImageNet's.
+        Without metadata it is known for libraries that have only one normalisation, for
+        architectures whose published weights all have the same, and for our own files, which mean
+        ImageNet's.
         """
         if self.info.preprocess is not None:
             return self.info.preprocess
@@ -120,10 +120,10 @@ class CanonicalWeights:
         return Preprocess(mean=ways[0][0], std=ways[0][1]) if len(ways) == 1 else None
 
     def check_recipe(self) -> None:
-        """Refuse to normalise pixels where it is not known how.
+        """Refuse weights whose normalisation of pixels is unknown.
 
         Raises:
-            UnstatedError: The weights do not say, and published ones differ or there are none.
+            UnstatedError: It is unknown: published weights differ, or there are none.
         """
         if self.recipe is not None:
             return
@@ -139,12 +139,12 @@ class CanonicalWeights:
 
     @property
     def num_classes(self) -> int:
-        """Width of the classifier; 0 where there is none."""
+        """Width of the classifier; 0 if there is none."""
         return self.found.num_classes
 
     @property
     def layout(self) -> str:
-        """The layout that the file is in."""
+        """Name of the file's layout."""
         return self.found.layout
 
 
@@ -152,31 +152,31 @@ class CanonicalWeights:
 def read_weights(
     source: str | Path, *, layout: str | None = None, architecture: object = None
 ) -> Iterator[CanonicalWeights]:
-    """Open weights in any layout and give them under our names and in our axes.
+    """Open weights in any layout, with canonical names and axes.
 
     Args:
-        source: A file or folder on this machine, `"bundled"` for what comes with the package, the
+        source: A local file or folder, `"bundled"` for the weights that come with the package, the
             name of a published checkpoint, or a repository on the Hugging Face Hub, `owner/name`.
         layout: Its layout; by default recognised.
-        architecture: What the file does not say: the name of an architecture, an `Architecture`,
-            or how it computes (see `convnext.architecture.stated`).
+        architecture: The name of an architecture, an `Architecture`, or its arithmetic, if the file
+            lacks it (see `convnext.architecture.stated`).
 
     Raises:
         WeightsFileError: The file cannot be read.
         WeightsMismatchError: The file holds no complete ConvNeXt.
-        WeightsUnavailableError: No source of the checkpoint delivers.
+        WeightsUnavailableError: The checkpoint cannot be downloaded.
 
     Example:
         with read_weights("convnext_tiny_1k_224_ema.pth") as weights:
             kernel = weights.tensors["stem_conv.kernel"].read()
     """
     path, info, row = _resolve(source)
-    told = None if architecture is None else stated(architecture)
+    option = None if architecture is None else stated(architecture)
     with open_weights(path) as file:
         with _about(source):
             there = _named(file)
             beside = read_beside(path) if row is None else Beside()
-            found = _recognised(there, layout, told or row or stated_in(file.metadata), beside)
+            found = _recognised(there, layout, option or row or stated_in(file.metadata), beside)
             found.check_twins(there)
             info = info or _own_info(file, beside.info, found)
         if info.notice:
@@ -191,14 +191,14 @@ def read_weights(
 def _recognised(
     there: Mapping[str, LazyTensor],
     layout: str | None,
-    told: Architecture | Arithmetic | None,
+    expected: Architecture | Arithmetic | None,
     beside: Beside,
 ) -> Recognised:
-    """What the tensors are: as somebody said, or else as the files beside them say."""
+    """Recognise tensors, as the expected architecture or else as the files beside them say."""
     try:
-        found = recognise(_shapes(there), layout, told or beside.architecture)
+        found = recognise(_shapes(there), layout, expected or beside.architecture)
     except WeightsMismatchError as error:
-        if told or beside.architecture is None:
+        if expected or beside.architecture is None:
             raise
         raise WeightsMismatchError(
             f"{error} (The {CONFIG} beside them says {described(beside.architecture)}; naming the "
@@ -210,16 +210,15 @@ def _recognised(
 
 @functools.cache
 def _announce(notice: str, *, restricted: bool) -> None:
-    """Say once in a process on what terms weights may be used.
+    """Log a licence notice once in a process.
 
-    Warnings show without anyone setting up logging: whoever may not earn money with weights has to
-    see it.
+    A licence that forbids commercial use is a warning, which shows without configuring logging.
     """
     logging.getLogger("convnext").log(logging.WARNING if restricted else logging.INFO, notice)
 
 
 def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
-    """The file's tensors, by their layers' names where it is a Keras archive."""
+    """The file's tensors; those of a Keras archive are named by their layers."""
     if file.format not in ("keras", "weights.h5"):
         return file.tensors
     shapes = _shapes(file.tensors)
@@ -227,12 +226,14 @@ def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
         variable_path(name, shapes, file.metadata): tensor for name, tensor in file.tensors.items()
     }
     if len(named) < len(file.tensors):
-        raise WeightsMismatchError("Two layers of this Keras archive have the same name.")
+        raise WeightsMismatchError(
+            "Two layers of this Keras archive have the same name. Save one model on its own."
+        )
     return named
 
 
 def _own_info(file: WeightsFile, beside: WeightsInfo, found: Recognised) -> WeightsInfo:
-    """What the file says about itself, and what else is said beside it."""
+    """Metadata from the file, completed from the files beside it and from its layout."""
     own = WeightsInfo.from_metadata(file.metadata)
     missing = {f.name: getattr(beside, f.name) for f in fields(own) if getattr(own, f.name) is None}
     info = replace(own, **missing)
@@ -243,10 +244,10 @@ def _own_info(file: WeightsFile, beside: WeightsInfo, found: Recognised) -> Weig
 
 
 def check_labels(info: WeightsInfo, num_classes: int) -> None:
-    """Refuse labels that are not those of a head.
+    """Refuse more or fewer labels than classes.
 
     Raises:
-        WeightsFileError: There are more or fewer of them than classes.
+        WeightsFileError: Their numbers differ.
     """
     if num_classes and isinstance(info.labels, tuple) and len(info.labels) != num_classes:
         raise WeightsFileError(
@@ -257,7 +258,7 @@ def check_labels(info: WeightsInfo, num_classes: int) -> None:
 
 @contextmanager
 def _about(source: object) -> Iterator[None]:
-    """Say in an error which weights it is about."""
+    """Put the name of the weights before errors raised inside."""
     try:
         yield
     except (WeightsMismatchError, WeightsFileError) as error:
@@ -265,12 +266,12 @@ def _about(source: object) -> Iterator[None]:
 
 
 def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Architecture | None]:
-    """The file to open, and what the catalogue knows about it."""
+    """The file to open, and its metadata and architecture if it is in the catalogue."""
     if not isinstance(source, str | Path):
         raise ArgumentTypeError(
             f"Weights come from a path or a name, not {type(source).__name__}: {source!r}."
         )
-    # Path.exists raises for what no file can be called.
+    # Path.exists raises for an invalid name.
     if isinstance(source, Path) or os.path.exists(source):  # noqa: PTH110
         return Path(source), None, None
     if source == BUNDLED:
@@ -293,18 +294,18 @@ def assign(
     tensors: Mapping[str, LazyTensor] | Mapping[str, Array],
     head: Head = "keep",
 ) -> Fit:
-    """Fill variables with tensors of the same canonical names; all that fits or nothing.
+    """Fill variables with tensors of the same canonical names; all of them, or none.
 
     Args:
         variables: Variables by canonical name.
         tensors: Arrays or lazy tensors by canonical name.
-        head: `"new"` leaves the classifier as it is.
+        head: `"new"` keeps the values of the classifier.
 
     Returns:
-        Which were filled and which were not.
+        The variables that were filled and those that were not.
 
     Raises:
-        WeightsMismatchError: Something does not fit; nothing was assigned.
+        WeightsMismatchError: The weights do not fit; nothing was assigned.
     """
     fitted = fit(_shapes(variables), _shapes(tensors), head)
     for name in fitted.filled:
@@ -316,13 +317,13 @@ def assign(
 
 
 def _own_copy(values: Array) -> Array:
-    """The values as float32, rows first, in memory of their own.
+    """A contiguous float32 copy of the values.
 
     Backends differ in whether they take read-only, transposed or half-precision views of a file.
     """
     copy = np.empty(values.shape, np.float32)
-    # Linear layers come transposed. NumPy follows the order of the source, so in one go it would
-    # write each number to another cache line, which takes five times as long.
+    # Linear layers are transposed views. NumPy copies in the order of the source, so one copy would
+    # write each number to another cache line, which is five times slower.
     for start in range(0, values.shape[-1], CACHE_LINE):
         columns = slice(start, start + CACHE_LINE)
         copy[..., columns] = values[..., columns]
@@ -330,11 +331,11 @@ def _own_copy(values: Array) -> Array:
 
 
 def forget_pages(values: Array) -> None:
-    """Take the pages of a mapped file off this process; the system has them in its cache."""
+    """Release the memory of a mapped file's pages; the system keeps them in its cache."""
     base: Any = values
     while isinstance(base, np.ndarray):
         base = base.base
-    # Of a map that can be written to, the system would forget what was written.
+    # A writable map would lose what was written to it.
     if isinstance(base, mmap.mmap) and memoryview(base).readonly and sys.platform != "win32":
         base.madvise(mmap.MADV_DONTNEED)
 
@@ -345,13 +346,13 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, Shape]:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded and what was not; printed, it says so in a few lines.
+    """The result of loading; `str` gives a summary.
 
     Attributes:
         source: Where the weights come from.
-        found: What the file turned out to be.
-        info: What is known about the weights.
-        fit: Which variables were filled, and which keep their initial values.
+        found: The layout and architecture that were recognised.
+        info: Metadata of the weights.
+        fit: The variables that were filled, and those that keep their values.
     """
 
     source: str
@@ -392,22 +393,22 @@ def load_weights(
     layout: str | None = None,
     adapt_channels: bool = False,
 ) -> LoadReport:
-    """Fill a Keras model of ours with weights from a file or with published ones.
+    """Fill a Keras model of ours with weights from a file, a checkpoint or a repository.
 
     Args:
-        model: A model that `create_convnext_v1`, `create_convnext_v2` or another door made.
-        source: A file or folder on this machine, the name of a published checkpoint, or a
+        model: A model, as `create_convnext_v1` and `create_convnext_v2` return it.
+        source: A local file or folder, the name of a published checkpoint, or a
             repository on the Hugging Face Hub, `owner/name`.
-        head: `"new"` leaves the classifier at its initial values, to be trained on other classes.
+        head: `"new"` keeps the model's initial classifier, to train on other classes.
         layout: The file's layout; by default recognised.
-        adapt_channels: Whether weights for pictures of other channels will do, see
+        adapt_channels: Whether to adapt weights for another number of channels, see
             `convnext.weights.channels`.
 
     Returns:
-        What was loaded and what was not.
+        A report of the variables loaded and not loaded.
 
     Raises:
-        WeightsMismatchError: Something does not fit; nothing was assigned.
+        WeightsMismatchError: The weights do not fit; nothing was assigned.
     """
     with read_weights(source, layout=layout) as weights:
         variables, tensors = canonical_variables(model), weights.tensors

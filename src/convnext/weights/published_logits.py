@@ -1,9 +1,9 @@
-"""What published checkpoints answer to one well-known picture, as their converters printed it.
+"""Logits of published checkpoints for one well-known picture, as other projects published them.
 
-Weights can load completely and still be wrong. These numbers come from other people's programs and
-so check everything at once: the file, its layout, the preprocessing and the arithmetic.
+Weights can load completely and still be wrong. These logits come from independent programs, so they
+check the file, its layout, the preprocessing and the arithmetic together.
 
-The picture is number 000000039769 of COCO's val2017, two cats on a sofa. It is not ours to ship.
+The picture is number 000000039769 of COCO's val2017, two cats on a sofa; not shipped here.
 
 References:
     V2, first five logits: transformers, models/convnextv2/convert_convnextv2_to_pytorch.py
@@ -33,7 +33,7 @@ PICTURE_TILES = (
 whose bytes differ."""
 
 TOLERANCE = 2e-3
-"""How far a logit may lie from the published one.
+"""The largest allowed difference from a published logit.
 
 The converters allowed 1e-3, and as much separates what transformers published for V1 tiny before
 and after it changed its image library. A missing centre crop moves the same logits by 0.1.

@@ -1,7 +1,7 @@
-"""Weights for where there is no checkpoint: random, but of the size that trained ones have.
+"""Random weights of the magnitude of trained ones, to time and compare networks.
 
-Initial values would not do to time or compare networks: a layer scale of 1e-6 and a GRN of 0 switch
-the blocks off, and whoever got them wrong would agree with whoever got them right.
+Initial values are unsuitable: a layer scale of 1e-6 and a GRN of 0 switch the blocks off, so that a
+wrong implementation of them would give the right result.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["random_weights"]
 def random_weights(
     architecture: Architecture, num_classes: int = 1000, seed: int = 0
 ) -> dict[str, NDArray[np.float32]]:
-    """A value for every parameter, by canonical name.
+    """Random values of every parameter, by canonical name.
 
     Args:
-        architecture: What the network is.
+        architecture: The architecture.
         num_classes: Width of the classifier.
-        seed: The same seed, the same weights.
+        seed: Seed of the random numbers.
 
     Example:
         >>> from convnext.architecture import ARCHITECTURES

@@ -1,8 +1,7 @@
-"""A model of any repository on the Hugging Face Hub, by the repository's name.
+"""Download a model from any repository on the Hugging Face Hub.
 
-Fetches what makes up a model there, its JSON and its weights, into the Hub's cache, where all of it
-lies in one folder of one commit. What it holds is found out as of any other file: this knows of the
-JSON only whether it is about a ConvNeXt, so that nothing large is fetched that is none.
+The JSON files and the weights go into the Hub's cache, in one folder of one commit. A repository
+whose config.json is not of a ConvNeXt is refused before the weights are downloaded.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ OF_FILES = (".bin", ".ckpt", ".h5", ".keras", ".npz", ".pt", ".pth", ".safetenso
 
 
 class Repository(NamedTuple):
-    """A repository, and which branch, tag or commit of it; None for the main branch."""
+    """A repository, and its branch, tag or commit; None for the main branch."""
 
     name: str
     revision: str | None = None
@@ -60,25 +59,23 @@ def fetch_repository(
     offline: bool | None = None,
     progress: bool = True,
 ) -> Path:
-    """The weights of a repository on this machine, with its JSON beside them.
+    """Download the weights of a repository and its JSON files, into one folder.
 
-    The Hub is asked whether there is a newer commit. Where it cannot be reached, what is in the
-    cache is taken.
+    A newer commit is downloaded first. Without a network, the cached files are used.
 
     Args:
-        repository: Which.
-        near: A published checkpoint with a name like it, for the error.
+        repository: The repository.
+        near: A published checkpoint of a similar name, for the error.
         cache_dir: See `convnext.weights.download.fetch`.
-        offline: Whether to do without the network; by default as `$HF_HUB_OFFLINE` says.
+        offline: Whether to use cached files only; by default as `$HF_HUB_OFFLINE` says.
         progress: Whether to show a bar when there is a terminal.
 
     Returns:
-        The weights' file, or the index of their shards.
+        The weights file, or the index of its shards.
 
     Raises:
-        WeightsUnavailableError: There is no such repository, or it holds no weights; says what to
-            do.
-        WeightsFileError: Its config.json is about another kind of network.
+        WeightsUnavailableError: There is no such repository, or it has no weights.
+        WeightsFileError: Its config.json is of another kind of network.
     """
     offline = is_offline() if offline is None else offline
     unreached = "it is not in the cache, and offline mode is on" if offline else ""
@@ -105,14 +102,14 @@ def fetch_repository(
 
 @dataclass
 class _Files:
-    """The files of a repository, all of one commit once one of them is there.
+    """The files of a repository, all of the commit of the first one downloaded.
 
     Attributes:
         repository: Its name.
-        revision: What is asked for: the commit, as soon as it is known.
-        cache: Where the Hub's files are kept; None for its default.
+        revision: Branch, tag or commit; the commit, once it is known.
+        cache: Folder of downloaded Hub files; None for the default.
         progress: Whether to show a bar.
-        unreached: Why the Hub is not asked, or not any more.
+        unreached: Why the Hub is not used; empty if it is.
     """
 
     repository: str
@@ -122,7 +119,7 @@ class _Files:
     unreached: str
 
     def find(self, name: str) -> Path | None:
-        """Where a file is on this machine, fetched if need be; None if there is none."""
+        """Local path of a file, downloaded if necessary; None if there is none."""
         place = (self.repository, name, self.revision, self.cache)
         here = hub_cached(*place)
         if self.unreached or (here and COMMIT.fullmatch(self.revision or "")):
@@ -140,17 +137,17 @@ class _Files:
         return path
 
     def need(self, name: str) -> None:
-        """Fetch a file that has to be there."""
+        """Download a file; raise if there is none."""
         if self.find(name) is None:
             raise self.missing(name)
 
     def missing(self, what: str) -> WeightsUnavailableError:
-        """The error that says why there is no such file."""
+        """The error for a missing file."""
         return WeightsUnavailableError(self.unreached or f"it does not hold {what}")
 
 
 def _lacks_file(error: WeightsUnavailableError) -> bool:
-    """Whether the Hub knows the repository and no such file in it."""
+    """Whether the repository exists and has no such file."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     unknown = isinstance(error.__cause__, RepositoryNotFoundError | RevisionNotFoundError)

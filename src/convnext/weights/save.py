@@ -1,8 +1,7 @@
-"""Weights out of a model, or from one file into another: any layout, any format, any float type.
+"""Save a model's weights, or convert a weights file, to any layout, format and float type.
 
-Tensors pass one at a time. What was written is read back and compared before it takes the target's
-place, so a file that is there can be trusted.
-It knows neither Keras nor how files are written; a model is anything with layers and variables.
+Tensors are written one at a time. The new file is read back and compared before it replaces the
+target. Keras is not imported: a model is anything with layers and variables.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ UNKNOWN = WeightsInfo()
 
 @dataclass(frozen=True)
 class SaveReport:
-    """What was written; printed, it says so in a line or two.
+    """The result of saving; `str` gives a summary.
 
     Attributes:
         path: The file.
         variant: The architecture.
         layout: The layout of the names.
-        tensors: How many tensors.
-        nbytes: Their bytes.
-        info: The facts that were written with them.
-        dropped: Whether there were facts that this kind of file has no place for.
+        tensors: Number of tensors.
+        nbytes: Size of the tensors in bytes.
+        info: Metadata of the weights.
+        dropped: Whether the metadata was left out, as the format has no place for it.
     """
 
     path: Path
@@ -87,21 +86,21 @@ def save_weights(
 
     Args:
         model: A Keras model of ours, or a mapping from canonical names to variables or arrays.
-        path: The file; what it ends in decides the format: .safetensors, .pth, .npz or .h5.
+        path: The file; its suffix decides the format: .safetensors, .pth, .npz or .h5.
         layout: How the tensors are named, a key of `convnext.weights.layouts.LAYOUTS`.
-        dtype: Float type to write; by default as they are.
-        info: Facts to write beside them, where the format has a place for that.
-        architecture: What a mapping does not say, see `read_weights`.
+        dtype: Float type to write; by default unchanged.
+        info: Metadata to write, if the format has a place for it.
+        architecture: The architecture, if a mapping lacks it, see `read_weights`.
 
     Returns:
-        What was written.
+        A report.
 
     Raises:
-        WeightsMismatchError: The model is no ConvNeXt of ours, or not only one.
+        WeightsMismatchError: The model is no ConvNeXt of ours, or has other layers too.
     """
     variables = model if isinstance(model, Mapping) else canonical_variables(model)
-    told = arithmetic_of(model) if architecture is None else stated(architecture)
-    found = recognise({name: tuple(v.shape) for name, v in variables.items()}, "convnext", told)
+    expected = arithmetic_of(model) if architecture is None else stated(architecture)
+    found = recognise({name: tuple(v.shape) for name, v in variables.items()}, "convnext", expected)
     found.check_arithmetic("these weights")
     tensors = {name: LazyTensor.of(variables[name]) for name in found.sources}
     return _write(tensors, Path(path), _Target(found, layout, dtype, info))
@@ -118,21 +117,21 @@ def convert(  # noqa: PLR0913
     preprocess: Preprocess | str | None = None,
     progress: bool = True,
 ) -> SaveReport:
-    """Write weights from anywhere into a file of another layout, format or float type.
+    """Convert weights to another layout, format or float type.
 
     Args:
-        source: A file or folder on this machine, or else the name of a published checkpoint.
-        target: The file; what it ends in decides the format: .safetensors, .pth, .npz or .h5.
-        from_layout: How the source names its tensors; by default recognised.
-        to_layout: How the target names them.
-        dtype: Float type to write; by default as they are.
-        architecture: What the source does not say of its network, see `read_weights`.
-        preprocess: What it does not say of its pictures: a `Preprocess`, or one of
+        source: A local file or folder, a published checkpoint, or a repository, see `read_weights`.
+        target: The file; its suffix decides the format: .safetensors, .pth, .npz or .h5.
+        from_layout: Layout of the source; by default recognised.
+        to_layout: Layout of the target.
+        dtype: Float type to write; by default unchanged.
+        architecture: The architecture, if the source lacks it, see `read_weights`.
+        preprocess: The preprocessing, if the source lacks it: a `Preprocess`, or one of
             `convnext.images.recipe.NORMALISATIONS`.
         progress: Whether to show a bar when there is a terminal.
 
     Returns:
-        What was written.
+        A report.
 
     Example:
         convert("convnext_tiny_1k_224_ema.pth", "model.safetensors", to_layout="huggingface")
@@ -147,7 +146,7 @@ def convert(  # noqa: PLR0913
 
 @dataclass(frozen=True)
 class _Target:
-    """How weights are to be written."""
+    """Options of a file to write."""
 
     found: Recognised
     layout: str
@@ -180,7 +179,7 @@ def _write(
             f"A {path.suffix} file has no place for how {architecture.name} computes "
             f"({architecture.arithmetic}). Name a file that ends in .safetensors."
         )
-    said = {} if to.found.possible else annotation(architecture)
+    notes = {} if to.found.possible else annotation(architecture)
     if annotated:
         check_labels(to.info, ours["head.bias"].shape[0] if "head.bias" in ours else 0)
     bar = tqdm(
@@ -194,7 +193,7 @@ def _write(
         write_weights(
             path,
             foreign,
-            {**layout.annotations, **said, **to.info.to_metadata()} if annotated else {},
+            {**layout.annotations, **notes, **to.info.to_metadata()} if annotated else {},
             nested_under=layout.nested_under if kind == "pth" else None,
             on_progress=bar.update,
             check=lambda file: _verify(file, ours, to.layout, bar.update),
@@ -206,7 +205,7 @@ def _write(
 def _verify(
     path: Path, written: Mapping[str, LazyTensor], layout: str, on_progress: Callable[[int], object]
 ) -> None:
-    """Read a file back and compare every bit."""
+    """Read a file back and compare it bit for bit."""
     with read_weights(path, layout=layout) as weights:
         for name, tensor in written.items():
             back = weights.tensors[name].read()
@@ -228,7 +227,7 @@ def _cast(tensor: LazyTensor, to: str | None) -> LazyTensor:
 
 
 def _rounded(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The nearest values of another float type."""
+    """Round to another float type."""
     with np.errstate(over="ignore"):
         rounded = array.astype(dtype)
     if np.isfinite(array).all() and not np.isfinite(rounded).all():

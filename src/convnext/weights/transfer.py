@@ -1,8 +1,7 @@
-"""One file from one web address: resumed, retried, verified, and named only once it is whole.
+"""Download one file from a web address: with resume, retries, a checksum, and atomically.
 
-Published weights weigh up to 2.6 GB and come over connections that break, to machines where several
-processes start at once. Hub files do not come this way; `huggingface_hub` has all of it built in.
-It knows nothing of checkpoints or of where files are kept.
+Published weights have up to 2.6 GB, connections break, and several processes may want a file at
+once. Files of the Hub are downloaded by `huggingface_hub` instead.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ ATTEMPTS = 5
 FIRST_PAUSE = 0.5  # seconds; doubles from one attempt to the next
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-# A connection that broke off is worth another attempt; one that was never made is not.
+# A broken connection is retried; one that could not be made is not.
 TRANSIENT_ERRORS = (
     httpx.ReadError,
     httpx.ReadTimeout,
@@ -38,20 +37,20 @@ TRANSIENT_ERRORS = (
 
 
 def fetch_url(url: str, target: Path, *, sha256: str | None = None, progress: bool = True) -> Path:
-    """Bring the file at an address to `target`, and return `target`.
+    """Download the file at an address to `target`, and return `target`.
 
-    A target that is there already is taken as it is: it got its name only after it had come whole
-    and had passed its check. A download that broke off goes on where it stopped, in this process or
-    in the next. Of several processes that want a file, one fetches it and the others wait.
+    An existing target is not downloaded again: files are atomic, so it is complete and verified. An
+    interrupted download is resumed, in this process or the next. Of several processes that want a
+    file, one downloads it and the others wait.
 
     Args:
         url: An http or https address.
-        target: Path of the file to be; folders are made.
+        target: Path of the file; folders are created.
         sha256: The file's digest in hexadecimal, or leading digits of it.
         progress: Whether to show a bar when there is a terminal.
 
     Raises:
-        WeightsUnavailableError: The file cannot be had; says why in one phrase.
+        WeightsUnavailableError: The download failed; has the reason in one phrase.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,15 +67,15 @@ def fetch_url(url: str, target: Path, *, sha256: str | None = None, progress: bo
 
 
 class _TransientError(Exception):
-    """An attempt failed in a way that may not happen again."""
+    """A failure that is worth another attempt."""
 
 
 class _Partial:
-    """The bytes of a download so far, and beside them the server's mark of which file they are of.
+    """The bytes of an unfinished download, and the server's mark (ETag or date) of their file.
 
-    Only bytes with a mark can be continued: the server compares it (`If-Range`) and sends the whole
-    file if that has changed. It is no temporary file of `convnext.atomic`, none of which outlives
-    its process: this one has the same name for the process that goes on with it.
+    Only bytes with a mark can be resumed: the server compares it (`If-Range`) and sends the whole
+    file if that has changed. Unlike the temporary files of `convnext.atomic`, these outlive their
+    process, so that another one can resume.
     """
 
     def __init__(self, target: Path) -> None:
@@ -89,7 +88,7 @@ class _Partial:
 
     @property
     def size(self) -> int:
-        """How many bytes there are to go on from."""
+        """Number of bytes that can be resumed from."""
         return self.path.stat().st_size if self.mark and self.path.is_file() else 0
 
     def restart(self, mark: str) -> None:
@@ -132,7 +131,7 @@ def _reason(error: Exception) -> str:
 def _attempt(
     client: httpx.Client, url: str, partial: _Partial, sha256: str | None, progress: bool
 ) -> None:
-    """Fetch what is missing of the file; on return it is whole and verified."""
+    """Download the missing bytes and verify the file."""
     start = partial.size
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -146,7 +145,7 @@ def _attempt(
 
 
 def _was_whole(response: httpx.Response, size: int) -> bool:
-    """Whether an earlier process was killed after the last byte and before the renaming."""
+    """Whether the partial file is complete: its process ended before renaming it."""
     return (
         response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE
         and response.headers.get("Content-Range") == f"bytes */{size}"
@@ -154,7 +153,7 @@ def _was_whole(response: httpx.Response, size: int) -> bool:
 
 
 def _agree_on_start(response: httpx.Response, partial: _Partial, start: int) -> int:
-    """Where in the file the response's bytes belong; makes the partial file ready for them."""
+    """Offset of the response's bytes in the file; empties the partial file if it is 0."""
     status = response.status_code
     if status == httpx.codes.OK:
         partial.restart(_mark(response))
@@ -165,13 +164,13 @@ def _agree_on_start(response: httpx.Response, partial: _Partial, start: int) -> 
             return start
     if status in (httpx.codes.PARTIAL_CONTENT, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
         partial.discard()
-        raise _TransientError("the server could not go on where the file had stopped")
+        raise _TransientError("the server could not resume the download")
     answer = f"the server answered {status} {response.reason_phrase}"
     raise _TransientError(answer) if status in TRANSIENT_STATUS else WeightsUnavailableError(answer)
 
 
 def _mark(response: httpx.Response) -> str:
-    """What the server offers to recognise this very file by; `If-Range` admits no weak ETag."""
+    """The ETag of a response, or its date if the ETag is weak, which `If-Range` forbids."""
     etag: str = response.headers.get("ETag", "")
     if etag and not etag.startswith("W/"):
         return etag
@@ -217,5 +216,5 @@ def _verify(partial: _Partial, sha256: str, *, resumed: bool) -> None:
         return
     partial.discard()
     answer = f"its sha256 is {digest} where {sha256} is published, so it was discarded"
-    # The bytes from an earlier attempt may be the ones that are wrong.
+    # The bytes of an earlier attempt may be wrong: try once more from the start.
     raise _TransientError(answer) if resumed else WeightsUnavailableError(answer)

@@ -21,7 +21,7 @@ def test_page(capsys, monkeypatch):
         capsys.readouterr().out
         == """\
 convnext_atto.d2_in1k
-  task             classification: to say what a picture shows
+  task             classification: to give the class of a picture
   architecture     convnext_atto: depths 2, 2, 6, 2; channels 40, 80, 160, 320
   parameters       3,695,520
   multiply-adds    0.55 G at 224x224

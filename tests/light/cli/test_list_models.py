@@ -29,7 +29,7 @@ convnext_tiny.fb_in22k_ft_in1k      28.6M  4.47G  224     1000   82.9  MIT
     assert (
         capsys.readouterr().out
         == """\
-classification (2): these say what a picture shows
+classification (2): these give the class of a picture
 
 NAME                                            PARAMS    MADDS   PX  CLASSES  TOP-1  LICENCE
 convnext_xxlarge.clip_laion2b_soup_ft_in12k     879.7M  198.12G  256    11821      -  Apache-2.0

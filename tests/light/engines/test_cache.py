@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path, compiler, caplog
     folder = tmp_path / "file"
     folder.write_text("")
     assert compiler.ask(folder) == "graph 1"
-    assert "could not be kept" in caplog.text
+    assert "could not be cached" in caplog.text
 
 
 def test_the_longest_unused_go_first(tmp_path, compiler, monkeypatch):

@@ -47,7 +47,7 @@ def test_auto_takes_the_first_that_is_installed(monkeypatch, weights_file):
     }
     monkeypatch.setattr(opening, "ENGINES", runtimes)
     assert isinstance(open_engine(weights_file), MockEngine)
-    with pytest.raises(MissingDependencyError, match="needs is not installed"):
+    with pytest.raises(MissingDependencyError, match="is not installed"):
         open_engine(weights_file, "absent")
     del runtimes["there"]
     with pytest.raises(MissingDependencyError, match=r"pip install 'convnext\[jax\]'"):
@@ -65,7 +65,7 @@ def test_int8_is_for_an_engine_that_has_it(monkeypatch, weights_file):
     monkeypatch.setattr(opening, "calibration_of", lambda *_: calibrated.append(True))
     calibrated, installed = [], False
     int8 = {"precision": "int8", "calibration": "photos/"}
-    with pytest.raises(MissingDependencyError, match=r"What int8 needs.*convnext\[openvino\]"):
+    with pytest.raises(MissingDependencyError, match=r"An engine for int8.*convnext\[openvino\]"):
         open_engine(weights_file, **int8)
     assert open_engine(weights_file, "float", **int8) is present
     assert calibrated == []

@@ -27,7 +27,7 @@ from convnext.errors import (  # noqa: E402
     UnknownNameError,
     WeightsUnavailableError,
 )
-from convnext.exports import exporting, formats, job, onnx_files, process, verify  # noqa: E402
+from convnext.exports import exporting, formats, onnx_files, process, spec, verify  # noqa: E402
 from convnext.graphs.onnx import OPERATORS  # noqa: E402
 from convnext.graphs.untracked_openvino import core, ov  # noqa: E402
 from convnext.images.recipe import Preprocess  # noqa: E402
@@ -162,7 +162,7 @@ def test_weights_of_more_than_a_protocol_buffer_lie_beside(weights, pixels, tmp_
 @pytest.mark.parametrize(("name", "beside"), [("a.xml", "a.bin"), ("a.onnx", "a.onnx.data")])
 def test_what_lies_beside_the_target_is_kept(name, beside, weights, tmp_path):
     (tmp_path / beside).write_bytes(b"precious")
-    with pytest.raises(ArgumentError, match=rf"{beside} is there already\. Allow overwrite"):
+    with pytest.raises(ArgumentError, match=rf"{beside} exists already\. Allow overwrite"):
         convnext.export(weights, tmp_path / name)
     assert (tmp_path / beside).read_bytes() == b"precious"
 
@@ -212,7 +212,7 @@ def test_the_report_reads_well(weights, tmp_path):
 def test_steps_are_told(weights, tmp_path):
     steps = []
     convnext.export(weights, tmp_path / "a.onnx", on_progress=steps.append)
-    assert steps == ["reading the weights", "asking the model", "writing onnx", "running the file"]
+    assert steps == ["reading the weights", "running the model", "writing onnx", "running the file"]
 
 
 def test_weights_without_a_classifier_give_what_is_nearest(written, tmp_path):
@@ -222,7 +222,7 @@ def test_weights_without_a_classifier_give_what_is_nearest(written, tmp_path):
     assert given.name == "embedding"
     with pytest.raises(ArgumentError, match="It can give: embedding"):
         convnext.export(bare, tmp_path / "b.onnx", output="logits")
-    with pytest.raises(ArgumentError, match="softmax goes with logits"):
+    with pytest.raises(ArgumentError, match="softmax is for the output logits"):
         convnext.export(bare, tmp_path / "b.onnx", softmax=True)
 
 
@@ -237,7 +237,7 @@ def test_a_process_of_its_own_is_told_everything(pixels, tmp_path, monkeypatch):
         "onnx": replace(formats.FORMATS["onnx"], in_tensorflow=True),
     }
     monkeypatch.setattr(formats, "FORMATS", in_tensorflow)
-    monkeypatch.setattr(job, "FORMATS", in_tensorflow)
+    monkeypatch.setattr(spec, "FORMATS", in_tensorflow)
     monkeypatch.setattr(process, "_run", lambda folder, _: process.main([str(folder)]))
     convnext.export(path, tmp_path / "a.onnx", with_preprocessing=True)
     answers = by_onnxruntime(tmp_path / "a.onnx", pixels)
@@ -375,7 +375,7 @@ BAD = {
     "softmax of features": (
         {"softmax": True, "output": "embedding"},
         ArgumentError,
-        "softmax goes with logits",
+        "softmax is for the output logits",
     ),
     "softmax of weights": (
         {"path": "a.safetensors", "softmax": True},
@@ -430,7 +430,7 @@ def test_random_weights_on_request(tmp_path):
 def test_where_nothing_is_installed_to_compare_with(weights, tmp_path, monkeypatch):
     nothing = {n: replace(r, installed=lambda: False) for n, r in verify.ENGINES.items()}
     monkeypatch.setattr(verify, "ENGINES", nothing)
-    with pytest.raises(ArgumentError, match="Nothing is installed that the result"):
+    with pytest.raises(ArgumentError, match="No engine is installed"):
         convnext.export(weights, tmp_path / "a.onnx")
 
 

@@ -36,13 +36,13 @@ def test_what_may_lie_beside_a_file():
 
 
 def test_a_folder_says_nothing_and_is_a_saved_model_when_asked():
-    with pytest.raises(ArgumentError, match=r"says no format.*saved_model, onnx"):
+    with pytest.raises(ArgumentError, match=r"is of no format.*saved_model, onnx"):
         choose_format(None, Path("folder"))
     assert choose_format("saved_model", Path("folder")).name == "saved_model"
 
 
 def test_a_path_that_does_not_fit_the_format():
-    with pytest.raises(ArgumentError, match=r"no name for onnx.*\.onnx"):
+    with pytest.raises(ArgumentError, match=r"no suffix of onnx.*\.onnx"):
         choose_format("onnx", Path("a.xml"))
     with pytest.raises(ArgumentError, match=r"\.tar\.gz or \.tgz, or a folder"):
         choose_format("saved_model", Path("a.onnx"))

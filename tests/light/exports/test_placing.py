@@ -60,7 +60,7 @@ def test_no_folder_makes_room_for_a_file_beside_the_target(tmp_path):
 
 
 def test_a_full_disk_is_an_export_error(tmp_path):
-    said = r"a\.onnx cannot be written: No space left on device\. Nothing was left behind"
+    said = r"a\.onnx cannot be written: No space left on device\. Nothing was kept"
     with pytest.raises(ExportError, match=said):
         fail(tmp_path / "a.onnx", OSError(errno.ENOSPC, "no space"))
     assert list(tmp_path.iterdir()) == []
@@ -83,25 +83,25 @@ def test_targets_that_cannot_be_are_refused_before_any_work(tmp_path, monkeypatc
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "photo.jpg").touch()
-    with pytest.raises(ArgumentError, match=r"is not there\. Create it first"):
+    with pytest.raises(ArgumentError, match=r"does not exist\. Create it first"):
         check(tmp_path / "nowhere" / "a.onnx")
-    with pytest.raises(ArgumentError, match=r"is not there\. Create it first"):
+    with pytest.raises(ArgumentError, match=r"does not exist\. Create it first"):
         check(tmp_path / "file" / "a.onnx")
     for nameless in (".", "..", "/"):
-        with pytest.raises(ArgumentError, match="no name"):
+        with pytest.raises(ArgumentError, match="has no file name"):
             check(nameless, overwrite=True, may_be_folder=True)
     with pytest.raises(ArgumentError, match="Allow overwrite=True"):
         check(tmp_path / "file")
     check(tmp_path / "file", overwrite=True)
     with pytest.raises(ArgumentError, match=r"is a folder\. Name a file"):
         check(tmp_path / "full", overwrite=True)
-    with pytest.raises(ArgumentError, match="a folder of something else"):
+    with pytest.raises(ArgumentError, match="a folder of other files"):
         check(tmp_path / "full", overwrite=True, may_be_folder=True)
-    with pytest.raises(ArgumentError, match=r"file is there already\. Allow overwrite=True"):
+    with pytest.raises(ArgumentError, match=r"file exists already\. Allow overwrite=True"):
         check(tmp_path / "a.xml", beside=tmp_path / "file")
     check(tmp_path / "a.xml", beside=tmp_path / "file", overwrite=True)
     with pytest.raises(ArgumentError, match=r"is a folder\. Name another target"):
         check(tmp_path / "a.xml", beside=tmp_path / "full", overwrite=True)
     monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(ArgumentError, match="Nothing may be written into"):
+    with pytest.raises(ArgumentError, match="is not writable"):
         check(tmp_path / "a.onnx")

@@ -207,7 +207,7 @@ def test_missing_and_damaged_files_say_so(tmp_path):
     with pytest.raises(WeightsUnavailableError, match="no such folder"):
         ConvNextConfig.from_pretrained(tmp_path / "absent")
     (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(WeightsFileError, match="no object"):
+    with pytest.raises(WeightsFileError, match="no JSON object"):
         ConvNextConfig.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConvNeXtError):

@@ -202,7 +202,7 @@ def test_numbers_that_are_none_are_errors_of_their_rows(folder, predict, rows, m
     done = predict(folder, vectors=True)
     assert done.bad == 4
     row = rows("out")[3]
-    assert "numbers that are none" in row["error"]
+    assert "are not finite" in row["error"]
     assert {row[name] for name in ("label", "index", "probability", "embedding")} == {None}
 
 

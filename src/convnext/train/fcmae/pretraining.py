@@ -8,11 +8,9 @@ RUN/reconstructions/           pictures, their visible patches and predictions, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,23 +22,21 @@ from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.images.batches import batches
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
-from convnext.train.augment.transforms import Augmentation
+from convnext.train.augment.mixing import Mixer
 from convnext.train.fcmae.drawing import draw_reconstructions
 from convnext.train.fcmae.model import autoencoder, draw_visible
-from convnext.train.input.loader import Loader, TrainingBatch, evaluation_batches
+from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order
 from convnext.train.input.team_order import paired_rows
 from convnext.train.optim.precision import with_actual_precision
-from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import PretrainingRecipe, load_recipe
 from convnext.train.run.checkpoints import disk_errors
-from convnext.train.run.learner import Learner, as_recipe_says, initialise, spread_by_fan_in
-from convnext.train.run.loop import Loop, Numbers, RunResult, Say, Validation, stopping
-from convnext.train.run.metrics import Journal
+from convnext.train.run.learner import Learner, as_recipe_says, spread_by_fan_in
+from convnext.train.run.loop import Numbers, RunResult, Say, Validation
 from convnext.train.run.model_folder import WEIGHTS
-from convnext.train.run.provenance import RECIPE, Session, join_session
+from convnext.train.run.provenance import RECIPE
+from convnext.train.run.running import RunOptions, run_objective
 from convnext.train.team.base import ALONE, Team
-from convnext.train.team.forming import form_team
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import load_weights
 from convnext.weights.save import save_weights
@@ -108,53 +104,16 @@ def pretrain(  # noqa: PLR0913
             "changes need a recipe's name or file. Change a PretrainingRecipe with "
             "dataclasses.replace."
         )
-    out = Path(out)
-    with ExitStack() as stack:
-        team = stack.enter_context(form_team(keras.backend.backend(), devices, hosts))
-        recipe = with_actual_precision(recipe)
-        run = recipe.run
-        team.check(run.batch_size, run.accumulate)
-        examples, validated = _open_data(recipe, data)
-        session = Session(
-            recipe,
-            (),
-            (examples.fingerprint, validated.fingerprint if validated else ""),
-            keras.backend.backend(),
-            None if init is None else str(init),
-            str(team),
-        )
-        objective = _MaskedAutoencoding(recipe, validated, out, team)
-        join_session(stack, team, out, session, resume=resume)
-        journal = Journal(out, tensorboard=tensorboard, writes=team.is_first)
-        stack.callback(journal.close)
-        say = team.voice(say)
-        schedule = Schedule.of(run, recipe.optimizer, len(examples))
-        loop = Loop(out, objective, run, schedule, journal, say, team)
-        if not loop.resume() and init is not None:
-            say(initialise(objective.learner, init, (), recipe.model.actual_strides))
-        objective.learner.check_same()
-        also = f", {len(validated):,} to validate with" if validated else ""
-        where = "" if team is ALONE else f", {team}"
-        say(
-            f"{recipe.model.variant} at {recipe.model.resolution} pixels on "
-            f"{keras.backend.backend()}, {run.precision}{where}; {len(examples):,} pictures{also}, "
-            f"{recipe.masking.ratio:.0%} hidden in patches of {objective.learner.model.patch}; "
-            f"{schedule.total:,} steps of {run.batch_size}, learning rate "
-            f"{schedule.learning_rate.peak:.3g}."
-        )
-        loader = Loader(
-            examples,
-            Augmentation(recipe.augment, recipe.model.preprocess),
-            None,
-            Order(examples.labels, seed=run.seed),
-            batch_size=run.batch_size,
-            seed=run.seed,
-            workers=team.workers if workers is None else workers,
-            host=(team.rank, team.count),
-        )
-        stack.enter_context(loader)
-        stop = stack.enter_context(stopping())
-        return loop.train(loader, stop, progress=progress)
+    recipe = with_actual_precision(recipe)
+    kept = recipe
+
+    def objective(
+        examples: Examples, validated: Examples | None, team: Team
+    ) -> _MaskedAutoencoding:
+        return _MaskedAutoencoding(kept, examples, validated, Path(out), team)
+
+    shared = (Path(out), init, resume, workers, devices, hosts, tensorboard, progress, say)
+    return run_objective(recipe, lambda: _open_data(kept, data), objective, RunOptions(*shared))
 
 
 def _open_data(recipe: PretrainingRecipe, data: str | Path) -> tuple[Examples, Examples | None]:
@@ -189,13 +148,23 @@ class _MaskedAutoencoding:
     """Objective of predicting hidden patches from visible ones."""
 
     def __init__(
-        self, recipe: PretrainingRecipe, validated: Examples | None, folder: Path, team: Team
+        self,
+        recipe: PretrainingRecipe,
+        examples: Examples,
+        validated: Examples | None,
+        folder: Path,
+        team: Team,
     ) -> None:
         self.recipe = recipe
+        self.classes: tuple[str, ...] = ()
+        self.mixer: Mixer | None = None
+        self.order = Order(examples.labels, seed=recipe.run.seed)
         self.validated = validated.cached() if validated else None
         self.folder = folder
         self.team = team
         self.learner = _build(recipe, team)
+        hidden = f"{recipe.masking.ratio:.0%} hidden"
+        self.about = f"{hidden} in patches of {self.learner.model.patch}"
         self.rows = paired_rows(team.rank, team.count, recipe.run.batch_size)
         self.grid = int(self.learner.model.output_shape[1])
 

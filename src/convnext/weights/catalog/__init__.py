@@ -1,17 +1,17 @@
-"""Which weights were published: one typed row each, found by any name they are known by.
+"""The catalogue of published checkpoints, found by any of their names.
 
-`checkpoint` says what a row holds and `licences` what its licence forbids; the files of those who
-published hold the rows, `published` all of them; `lookup` finds them.
+`checkpoint` defines a row, and `licences` the terms of licences. One module for each publisher has
+its rows, `published` all of them; `lookup` finds them.
 """
 
 from convnext.weights.catalog.checkpoint import (
     TASKS,
     Checkpoint,
+    CheckpointTask,
+    FileSource,
     HubFile,
     LabelSet,
     Layout,
-    Source,
-    Task,
     Url,
 )
 from convnext.weights.catalog.licences import TERMS, Licence, Terms, forbids_commerce
@@ -32,12 +32,12 @@ __all__ = [
     "TASKS",
     "TERMS",
     "Checkpoint",
+    "CheckpointTask",
+    "FileSource",
     "HubFile",
     "LabelSet",
     "Layout",
     "Licence",
-    "Source",
-    "Task",
     "Terms",
     "Url",
     "default_checkpoint",

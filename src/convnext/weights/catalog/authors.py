@@ -41,8 +41,7 @@ def _tf_hub(name: str) -> tuple[str, ...]:
     )
 
 
-# Tiny and Small of the 22k recipes came two months after the others, when Hugging Face and TF-Hub
-# had been filled: they have groups of their own.
+# Tiny and Small of the 22k recipes have groups of their own: they lack Hugging Face and TF-Hub.
 _V1 = Publisher("convnext", "facebookresearch/ConvNeXt", "MIT", card_licence="Apache-2.0")
 _V1_GROUPS = (
     Group(
@@ -145,7 +144,7 @@ _V2_GROUPS = (
         facebook="convnextv2/im1k/convnextv2_{size}_1k_224_ema.pt",
         huggingface="convnextv2-{size}-1k-224",
     ),
-    # In spite of their names, the files under im22k classify ImageNet-1k: they were fine-tuned.
+    # In spite of their names, the files under im22k are fine-tuned classifiers of ImageNet-1k.
     Group(
         "fcmae_ft_in22k_in1k",
         {
@@ -179,7 +178,7 @@ _V2_GROUPS = (
     ),
 )
 
-# Its cards are timm's alone, which say what the authors say.
+# Only timm has cards for it, and they state the authors' licence.
 _V2_PRETRAINED = _V2._replace(card_licence=None)
 _V2_PRETRAINED_GROUP = Group(
     "fcmae",
@@ -217,7 +216,7 @@ _KERAS_DIGESTS = {
 
 
 def authors_rows() -> Iterator[Checkpoint]:
-    """The authors' rows."""
+    """The rows of the authors' checkpoints."""
     yield from rows(_V1, _V1_GROUPS)
     yield from _isotropic_rows()
     yield from rows(_V2, _V2_GROUPS)
@@ -238,8 +237,8 @@ def keras_rows(rows: Mapping[str, Checkpoint], recipes: Mapping[str, str]) -> It
     """The files of `keras.applications`: conversions of the default checkpoints.
 
     Args:
-        rows: The originals among others, by their names.
-        recipes: Of an architecture's default checkpoint.
+        rows: The authors' rows by name.
+        recipes: Recipe of the default checkpoint of each architecture.
     """
     for size, digests in _KERAS_DIGESTS.items():
         variant = f"convnext_{size}"

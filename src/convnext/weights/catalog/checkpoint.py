@@ -1,8 +1,4 @@
-"""What one row of the catalogue holds.
-
-It knows the architecture table and the preprocessing recipe, and nothing of networks or files on
-this machine.
-"""
+"""One row of the catalogue: a published checkpoint."""
 
 from __future__ import annotations
 
@@ -17,11 +13,11 @@ __all__ = [
     "LABEL_COUNTS",
     "TASKS",
     "Checkpoint",
+    "CheckpointTask",
+    "FileSource",
     "HubFile",
     "LabelSet",
     "Layout",
-    "Source",
-    "Task",
     "Url",
 ]
 
@@ -38,20 +34,20 @@ Layout = Literal[
     "dinov3_facebook",
 ]
 LabelSet = Literal["imagenet-1k", "imagenet-12k", "imagenet-22k"]
-Task = Literal["classification", "embedding", "clip", "encoder"]
+CheckpointTask = Literal["classification", "embedding", "clip", "encoder"]
 
 LABEL_COUNTS: dict[LabelSet, int] = {
     "imagenet-1k": 1_000,
     "imagenet-12k": 11_821,
     "imagenet-22k": 21_841,
 }
-TASKS: dict[Task, str] = {
-    "classification": "say what a picture shows",
+TASKS: dict[CheckpointTask, str] = {
+    "classification": "give the class of a picture",
     "embedding": "give a vector for each picture, to search with or to train on",
     "clip": "give a vector for each picture that can be compared with those of texts",
-    "encoder": "answer nothing by themselves, but begin a training",
+    "encoder": "give feature maps, to begin a training with",
 }
-"""What checkpoints are good for."""
+"""The uses of checkpoints, in words."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class HubFile:
 
     @property
     def known_as(self) -> tuple[str, ...]:
-        """Names by which people call the checkpoint in this file."""
+        """Names of the checkpoint that follow from this file."""
         return (self.repo,)
 
 
@@ -87,7 +83,7 @@ class Url:
 
     Attributes:
         layout: How its tensors are named.
-        url: Where it is.
+        url: The address.
         sha256: Its digest in hexadecimal, or as many of the leading digits as were published.
     """
 
@@ -105,11 +101,11 @@ class Url:
 
     @property
     def known_as(self) -> tuple[str, ...]:
-        """Names by which people call the checkpoint in this file."""
+        """Names of the checkpoint that follow from this file."""
         return (self.filename, self.url)
 
 
-Source = HubFile | Url
+FileSource = HubFile | Url
 
 
 @dataclass(frozen=True)
@@ -120,17 +116,17 @@ class Checkpoint:
         name: `architecture.recipe`, as timm writes it.
         variant: The architecture, a key of `convnext.architecture.ARCHITECTURES`.
         labels: The label set of the classifier; None when there is no classifier.
-        preprocess: What a picture goes through first.
-        licence: That of the weights, which need not be the code's, as their authors state it.
-        origin: Whose weights they are.
-        sources: Where to get them, in order of preference.
-        aliases: Other names people use; those that the sources imply are not repeated here.
-        projection: Width of the vectors that CLIP compares with those of texts, which the head
-            gives; 0 when it is no image tower of a CLIP model.
+        preprocess: Preprocessing of pictures.
+        licence: Licence of the weights as their authors state it, which may differ from the code's.
+        origin: The repository of those who trained the weights.
+        sources: Files with the weights, in order of preference.
+        aliases: Other names, besides those that follow from the sources.
+        projection: Width of the vectors of a CLIP image tower's head, which are compared with those
+            of texts; 0 for other checkpoints.
         head_norm: Whether the norm before the classifier is among the weights.
-        card_licence: What the card of a repository among the sources says instead, if it does.
-        top1: ImageNet-1k accuracy in percent as those who published the weights printed it.
-        timm_top1: The same as timm measured it, with `preprocess`.
+        card_licence: Licence on the card of a source, if it differs.
+        top1: ImageNet-1k accuracy in percent, as published with the weights.
+        timm_top1: ImageNet-1k accuracy in percent, as timm measured it with `preprocess`.
         timm_top5: Top-5 accuracy of that measurement.
         zero_shot_top1: ImageNet-1k accuracy in percent without training, with the text tower.
     """
@@ -141,7 +137,7 @@ class Checkpoint:
     preprocess: Preprocess
     licence: Licence
     origin: str
-    sources: tuple[Source, ...]
+    sources: tuple[FileSource, ...]
     aliases: tuple[str, ...] = ()
     projection: int = 0
     head_norm: bool = True
@@ -152,8 +148,8 @@ class Checkpoint:
     zero_shot_top1: float | None = None
 
     @property
-    def task(self) -> Task:
-        """What it is good for, see `TASKS`."""
+    def task(self) -> CheckpointTask:
+        """The use of the checkpoint, see `TASKS`."""
         if self.labels:
             return "classification"
         if self.projection:
@@ -167,17 +163,17 @@ class Checkpoint:
 
     @property
     def head_width(self) -> int:
-        """Width of what the network ends in: classes, or a projection; 0 for neither."""
+        """Width of the classifier or of the CLIP projection; 0 for neither."""
         return self.num_classes or self.projection
 
     @property
     def resolution(self) -> int:
-        """Side of the square pictures the weights were made for."""
+        """Side of the square pictures of `preprocess`."""
         return self.preprocess.size
 
     @property
     def parameters(self) -> int:
-        """How many numbers the weights hold."""
+        """Number of parameters."""
         architecture = ARCHITECTURES[self.variant]
         missing = 0 if self.head_norm else 2 * architecture.dims[-1]
         return architecture.parameter_count(self.head_width) - missing
@@ -189,6 +185,6 @@ class Checkpoint:
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """Every name that means this checkpoint, its own first."""
+        """Every name of this checkpoint, its own first."""
         implied = (name for source in self.sources for name in source.known_as)
         return tuple(dict.fromkeys((self.name, *self.aliases, *implied)))

@@ -36,7 +36,7 @@ class _Tower(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """What open_clip's models of one name have in common."""
+    """Properties of all open_clip models of one name."""
 
     variant: str
     size: int
@@ -142,7 +142,7 @@ _TOWERS = (
 
 
 class _Tuned(NamedTuple):
-    """A classifier that began as a tower, with timm's accuracies."""
+    """A classifier that was fine-tuned from a tower, with timm's accuracies."""
 
     name: str
     size: int
@@ -183,7 +183,7 @@ _TUNED = (
 
 
 def clip_rows() -> Iterator[Checkpoint]:
-    """CLIP's rows."""
+    """The rows of CLIP's towers and of classifiers fine-tuned from them."""
     for tuned in _TUNED:
         yield Checkpoint(
             tuned.name,

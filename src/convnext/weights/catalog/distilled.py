@@ -1,4 +1,4 @@
-"""Students of larger networks: DINOv3 and EUPE, which answer no classes, and VanillaKD's V2 Tiny.
+"""Checkpoints distilled from larger networks: DINOv3, EUPE, and VanillaKD's V2 Tiny.
 
 References:
     DINOv3: https://github.com/facebookresearch/dinov3 (README, dinov3/hub/backbones.py)
@@ -20,7 +20,7 @@ __all__ = ["distilled_rows"]
 
 DINOV3 = "https://dl.fbaipublicfiles.com/dinov3/"
 
-# As timm does it. The authors warp pictures to 256 pixels, bilinearly.
+# timm's preprocessing. The authors resize pictures to 256 x 256 pixels, bilinearly.
 _DINOV3_RECIPE = Preprocess(size=224, crop_fraction=1.0)
 _EUPE_RECIPE = Preprocess(size=256, crop_fraction=1.0)
 
@@ -35,7 +35,7 @@ _EUPE_SIZES = {"tiny": "T", "small": "S", "base": "B"}
 
 
 def distilled_rows() -> Iterator[Checkpoint]:
-    """The rows of these three."""
+    """The rows of DINOv3, EUPE and VanillaKD."""
     for size, digest in _DINOV3_DIGESTS.items():
         model = f"dinov3_convnext_{size}"
         file = f"{model}_pretrain_lvd1689m"

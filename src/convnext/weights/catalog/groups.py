@@ -1,7 +1,4 @@
-"""How rows of the catalogue are written down: checkpoints that differ in size only share a group.
-
-So each fact is typed once and reads like the row of the table it comes from.
-"""
+"""Groups of rows of the catalogue: checkpoints that differ in size only, written once."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from convnext.images.recipe import Preprocess
-from convnext.weights.catalog.checkpoint import Checkpoint, HubFile, LabelSet, Source, Url
+from convnext.weights.catalog.checkpoint import Checkpoint, FileSource, HubFile, LabelSet, Url
 from convnext.weights.catalog.licences import Licence
 
 __all__ = [
@@ -43,7 +40,7 @@ Accuracy = tuple[float | None, float | None, float | None]  # authors' top-1, ti
 
 
 class Publisher(NamedTuple):
-    """What all groups of one publisher have in common; see `Checkpoint`."""
+    """Fields of `Checkpoint` that all groups of a publisher share."""
 
     prefix: str
     origin: str
@@ -54,8 +51,8 @@ class Publisher(NamedTuple):
 class Group(NamedTuple):
     """Checkpoints of one recipe that differ in size only; `{size}` stands for it in every name.
 
-    `facebook` and `huggingface` are the authors' file and the Hub repository below theirs;
-    `aliases` are names that no source implies.
+    `facebook` is the authors' file, below `FACEBOOK`, and `huggingface` their Hub repository;
+    `aliases` are names that do not follow from these.
     """
 
     recipe: str
@@ -71,7 +68,7 @@ class Group(NamedTuple):
 
 
 def unmeasured(*sizes: str) -> dict[str, Accuracy]:
-    """Sizes of which no accuracy was published."""
+    """Sizes without a published accuracy."""
     return dict.fromkeys(sizes, (None, None, None))
 
 
@@ -103,8 +100,8 @@ def rows(publisher: Publisher, groups: Iterable[Group]) -> Iterator[Checkpoint]:
             )
 
 
-def _sources(group: Group, size: str, name: str) -> Iterator[Source]:
-    """Where a checkpoint is: safetensors first, then the authors' file, then older copies."""
+def _sources(group: Group, size: str, name: str) -> Iterator[FileSource]:
+    """Files with a checkpoint: safetensors first, then the authors' file, then older copies."""
     if group.in_timm:
         yield timm_file(name)
     if group.huggingface:

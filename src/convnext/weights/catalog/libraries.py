@@ -1,4 +1,4 @@
-"""What torchvision and mmpretrain trained, and mmpretrain's copies of the authors' files.
+"""Checkpoints of torchvision and mmpretrain, and mmpretrain's copies of the authors' files.
 
 References:
     torchvision: https://github.com/pytorch/vision (torchvision/models/convnext.py)
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from convnext.images.recipe import Preprocess
-from convnext.weights.catalog.checkpoint import Checkpoint, Source, Url
+from convnext.weights.catalog.checkpoint import Checkpoint, FileSource, Url
 from convnext.weights.catalog.groups import CROP_224, FACEBOOK
 from convnext.weights.catalog.licences import Licence
 
@@ -42,7 +42,7 @@ _SPARK = (
     "convnextv2-tiny_8xb256-coslr-300e_in1k_20230612-ffc78743.pth"
 )
 
-# The authors' files that are no average over training: mmpretrain measured them.
+# The authors' weights without averaging over training, with mmpretrain's accuracies.
 _NO_AVERAGE = {
     "tiny": ("20220222-2908964a", 81.81),
     "small": ("20220222-fa001ca5", 83.11),
@@ -88,7 +88,7 @@ _COPIES = {
         "convnext-xlarge_in21k-pre-3rdparty_in1k-384px_20221219-b161bc14"
     ),
 }
-# Of V2: recipe -> what follows the size in mmpretrain's name, and digits for each size.
+# V2: recipe -> the part of mmpretrain's name after the size, and leading sha256 digits.
 _V2_COPIES = {
     "fcmae": (
         "3rdparty-fcmae_in1k",
@@ -132,7 +132,7 @@ _V2_COPIES = {
     ),
     "fcmae_ft_in22k_in1k_512": ("fcmae-in21k-pre_3rdparty_in1k-512px", {"huge": "ce32e63c"}),
 }
-# Files that mmpretrain's later versions call otherwise than by their own names.
+# Names of files in later versions of mmpretrain, where they differ.
 _LATER_NAMES = {
     "convnext-base_3rdparty_32xb128_in1k": "convnext-base_3rdparty_in1k",
     "convnext-base_3rdparty_32xb128-noema_in1k": "convnext-base_3rdparty-noema_in1k",
@@ -144,7 +144,7 @@ _LATER_NAMES = {
 
 
 def library_rows() -> Iterator[Checkpoint]:
-    """The rows of these libraries, and those of the authors that mmpretrain measured."""
+    """The rows of both libraries, and of the authors' weights that mmpretrain measured."""
     for size, (digest, side, top1) in _TORCHVISION.items():
         variant = f"convnext_{size}"
         url = Url("torchvision", f"{PYTORCH}{variant}-{digest}.pth", digest)
@@ -168,7 +168,7 @@ def library_rows() -> Iterator[Checkpoint]:
 
 
 def with_copies(rows: Iterable[Checkpoint]) -> Iterator[Checkpoint]:
-    """The authors' rows with mmpretrain's copies as further sources."""
+    """The rows, with mmpretrain's copies as further sources."""
     files = {name: ("convnext", file) for name, file in _COPIES.items()}
     for recipe, (kind, digests) in _V2_COPIES.items():
         for size, digest in digests.items():
@@ -195,7 +195,7 @@ def _classifier(
     recipe: Preprocess,
     licence: Licence,
     origin: str,
-    source: Source,
+    source: FileSource,
     top1: float,
     *aliases: str,
 ) -> Checkpoint:

@@ -1,7 +1,4 @@
-"""What the licences of published weights ask for and forbid, one line each.
-
-They are no legal advice: the texts decide. It knows no checkpoint.
-"""
+"""Terms of the licences of published weights, in one line each. They are no legal advice."""
 
 from __future__ import annotations
 
@@ -26,8 +23,8 @@ class Terms(NamedTuple):
     """A licence in short.
 
     Attributes:
-        hub_id: How the Hugging Face Hub and timm call it.
-        demands: What it asks for and forbids.
+        hub_id: Its name on the Hugging Face Hub and in timm.
+        demands: Its main obligations and prohibitions.
         commercial: Whether it allows commercial use.
     """
 

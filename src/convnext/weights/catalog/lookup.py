@@ -1,7 +1,4 @@
-"""Finding a row of the catalogue by any name, and what to say when there is none.
-
-It knows the rows and nothing of how they are fetched.
-"""
+"""Find rows of the catalogue by any name; errors suggest similar names."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ __all__ = [
 
 HUB = ("hf-hub:", "hf_hub:", "https://huggingface.co/", "https://hf.co/")
 OURS_FOR_TESTS = "test"  # a size
-NEAREST = 4  # architectures to show for one without weights
+NEAREST = 4  # architectures to suggest for one without weights
 
 
 def list_models(
@@ -47,7 +44,7 @@ def list_models(
         pattern: Shell-style pattern that the whole name must match: `"*.fcmae"`.
         family: `"v1"` or `"v2"`; both by default.
         size: Such as `"tiny"`; all by default.
-        task: What they are good for: `"classification"`, `"embedding"`, `"clip"` or `"encoder"`.
+        task: Their use: `"classification"`, `"embedding"`, `"clip"` or `"encoder"`.
         licence: Such as `"MIT"`, in any letter case.
         commercial: Whether their licence allows commercial use.
 
@@ -73,7 +70,6 @@ def list_models(
 
 
 def _chosen(kind: str, wanted: str | None, allowed: Iterable[str]) -> list[str]:
-    """Those that are meant: all of them, or the one of this name."""
     chosen = [name for name in allowed if wanted is None or wanted.lower() == name.lower()]
     if not chosen:
         raise UnknownNameError(kind, wanted, allowed)
@@ -81,10 +77,10 @@ def _chosen(kind: str, wanted: str | None, allowed: Iterable[str]) -> list[str]:
 
 
 def get_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint of this name, in whatever naming: timm's, a repository's, TF-Hub's, a file's.
+    """The checkpoint of this name: timm's name, a Hub repository, a TF-Hub handle, or a file name.
 
-    The bare name of an architecture means its default checkpoint. Letter case does not matter, nor
-    does what says that a repository is one on the Hugging Face Hub.
+    The bare name of an architecture means its default checkpoint. Letter case and the prefixes of
+    the Hugging Face Hub do not matter.
 
     Example:
         >>> get_checkpoint("facebook/convnext-tiny-224").name
@@ -135,7 +131,7 @@ def published_normalisations(architecture: str) -> list[tuple[Triple, Triple]]:
 
 
 def licence_notice(checkpoint: Checkpoint) -> str:
-    """One line on whose weights these are and on what terms, to be shown whenever they are used.
+    """One line with the origin and the licence of weights, to show whenever they are used.
 
     Example:
         >>> licence_notice(get_checkpoint("convnextv2_atto"))  # doctest: +ELLIPSIS
@@ -155,7 +151,7 @@ def _rows_by_name() -> dict[str, Checkpoint]:
 
 
 def _worth_naming(wanted: str, architecture: str) -> list[str]:
-    """The names to show for one that does not exist: near ones, for there are hundreds in all."""
+    """Similar names, to suggest for one that does not exist."""
     if architecture in DEFAULT_RECIPES:
         return [row.name for row in CHECKPOINTS.values() if row.variant == architecture]
     longer = [name for name in _rows_by_name() if wanted and name.startswith(wanted)]

@@ -1,4 +1,4 @@
-"""Every published checkpoint, from the tables of those who published them."""
+"""All published checkpoints, from the modules of their publishers."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ DEFAULT_RECIPES = MappingProxyType(
 )
 """Variant -> the recipe that a bare `weights="imagenet"` means.
 
-Always 1000 classes at the smallest size there is, 224 pixels for almost all, trained on ImageNet-1k
-alone where that was published; except Base, Large and XLarge of V1, where it is what
-`keras.applications` serves: trained on 22k classes first.
+Always 1000 classes at the smallest published size, 224 pixels for almost all, trained on
+ImageNet-1k alone if published. Base, Large and XLarge of V1 are those of `keras.applications`,
+pretrained on 22k classes.
 """
 
 

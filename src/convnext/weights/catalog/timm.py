@@ -1,4 +1,4 @@
-"""What timm trained itself: small V1 models, its variants, ImageNet-12k, and models for tests.
+"""Checkpoints trained by timm: small V1 models, its variants, ImageNet-12k, models for tests.
 
 References:
     Names, inputs and accuracies: https://github.com/huggingface/pytorch-image-models
@@ -119,6 +119,6 @@ _TEST_GROUP = Group(
 
 
 def timm_rows() -> Iterator[Checkpoint]:
-    """Timm's rows."""
+    """The rows of timm's checkpoints."""
     yield from rows(_PUBLISHER, _GROUPS)
     yield from rows(_PUBLISHER._replace(prefix="test"), [_TEST_GROUP])

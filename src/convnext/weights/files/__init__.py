@@ -1,14 +1,14 @@
-"""Weight files as lazy named tensors: every format read and written, no architecture known.
+"""Read and write weights files of every format, as lazy named tensors.
 
-`open_weights` recognises a file by its content and gives its tensors; nothing is read until a
-tensor is asked for, and no pickle is ever run. `write_weights` writes tensor by tensor. Files are
-taken as hostile: each is read correctly or refused with a `WeightsFileError`.
+`open_weights` recognises a file by its content; a tensor is read on its first use, and no pickle is
+ever run. `write_weights` writes tensor by tensor. Files are not trusted: each is read correctly or
+refused with a `WeightsFileError`.
 
-    tensors          LazyTensor, WeightsFile: what the rest of the package sees
-    open, write      the two doors
+    tensors          LazyTensor and WeightsFile
+    open, write      open_weights and write_weights
     pth, pickles     torch's files, and their pickles as inert data
     safetensors_file, npz, hdf5, saved_model    one format each
-    hdf5_survey      the part that runs in a process of its own
+    hdf5_survey      a program that lists the tensors of HDF5 files
     zips, shards     archives and folders of several files
 """
 

@@ -32,9 +32,9 @@ import numpy as np
 
 from convnext.errors import ArgumentError, WeightsFileError
 from convnext.weights.files.tensors import (
+    ByteSource,
     LazyTensor,
     Mapped,
-    Source,
     check_name,
     is_numpys_own,
     map_file,
@@ -44,7 +44,7 @@ from convnext.weights.files.tensors import (
 __all__ = ["read", "write"]
 
 SURVEY = Path(__file__).with_name("hdf5_survey.py")
-PATIENCE = 60  # seconds; the survey bounds its processor time, this bounds a stalled disk
+TIMEOUT = 60  # seconds; for a stalled disk, as the survey limits its processor time
 ATTRIBUTE_LIMIT = 64_512  # bytes of names in one attribute, as in Keras
 
 # Without a version, tf.keras 2 takes the weights for Keras 1's and transposes them.
@@ -52,15 +52,15 @@ LEGACY_ATTRIBUTES = {"keras_version": "2.9.0", "backend": "tensorflow"}
 
 
 def read(
-    path: Path, start: int, source: Source, scratch: Path
+    path: Path, start: int, source: ByteSource, scratch: Path
 ) -> tuple[str, dict[str, LazyTensor], dict[str, str]]:
     """The layout, tensors and metadata of an HDF5 file or of a part of a file.
 
     Args:
         path: The file.
-        start: Byte at which the HDF5 file starts in it.
+        start: Offset of the HDF5 file in it, in bytes.
         source: Its bytes.
-        scratch: Folder for values that have to be unpacked; they are read from there.
+        scratch: Temporary folder for values that have to be unpacked.
     """
     spill = scratch / "unpacked"
     report = _survey(path, start, source.size, spill)
@@ -91,11 +91,11 @@ def _survey(path: Path, start: int, length: int, spill: Path) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=os.environ | quiet,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise WeightsFileError(f"libhdf5 did not finish within {PATIENCE} s.") from error
+        raise WeightsFileError(f"libhdf5 did not finish within {TIMEOUT} s.") from error
     if done.returncode != 0:
         raise WeightsFileError(
             f"libhdf5 crashed or used up its time (exit code {done.returncode}). The file is "

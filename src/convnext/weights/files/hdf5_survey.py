@@ -3,8 +3,8 @@
 Why it exists: libhdf5 trusts its input. On damaged files it crashes (about one of 2,000 randomly
 altered files), and it loops or allocates without end. Such a file must not take the caller down,
 so `hdf5.py` runs this program in a short-lived process with little memory and time, and maps the
-tensors itself at the offsets printed here. It is containment of accidents, and no sandbox.
-It stands alone: it imports the standard library, NumPy and h5py only.
+tensors itself at the offsets printed here. It contains accidents; it is no sandbox.
+It imports the standard library, NumPy and h5py only.
 
     python hdf5_survey.py FILE START LENGTH SPILL
 
@@ -32,17 +32,17 @@ MAX_DEPTH = 32
 MAX_TEXT = 4 << 20  # characters in attributes; a model's configuration takes 150,000
 MAX_NAME = 512
 MAX_EXPANSION = 8  # of all tensors together over the file
-SMALL = 8 << 20  # bytes; below this tensors may inflate as they like
+SMALL = 8 << 20  # bytes; tensors may always inflate to this size
 MEMORY = 128 << 20  # bytes beside what the interpreter and its libraries take
 SECONDS = 3  # of processor time; 1,000 tensors take about 0.3, and 64 MB take one more
 
 
 class RefusedError(Exception):
-    """A file that is readable HDF5 and yet not what we read."""
+    """The file is readable HDF5, but not supported or beyond the limits."""
 
 
 class _Region(io.RawIOBase):
-    """A part of a file that looks like a file; what h5py needs to read from a .keras archive."""
+    """A range of a file as a file, for h5py to read from a .keras archive."""
 
     def __init__(self, file: io.FileIO, start: int, length: int) -> None:
         self._file = file
@@ -71,7 +71,7 @@ class _Region(io.RawIOBase):
 
 
 class _Survey:
-    """What is found in one file."""
+    """The tensors and metadata of one file, collected by `visit`."""
 
     def __init__(self, length: int, spill: Path) -> None:
         self.length = length
@@ -83,7 +83,7 @@ class _Survey:
         self.tensors: list[dict[str, Any]] = []
 
     def visit(self, file: h5py.File) -> str:
-        """Finds everything, and returns which layout it is."""
+        """Lists all tensors; returns the layout, `"h5"` or `"weights.h5"`."""
         self.note(file, "")
         root = file
         if "model_weights" in file:  # a whole model, saved by a Keras before version 3
@@ -134,7 +134,9 @@ class _Survey:
     def add(self, name: str, dataset: object, *, required: bool) -> None:
         self.count_object()
         if not isinstance(dataset, h5py.Dataset) or len(name) > MAX_NAME:
-            raise RefusedError(f"{name[:100]!r} is no dataset, or has an endless name")
+            raise RefusedError(
+                f"{name[:100]!r} is no dataset, or its name is longer than {MAX_NAME} characters"
+            )
         if dataset.external or dataset.is_virtual:
             raise RefusedError(f"{name[:100]!r} keeps its values in other files")
         dtype = _dtype(dataset)
@@ -157,7 +159,7 @@ class _Survey:
         )
 
     def keep(self, name: str, dataset: h5py.Dataset) -> int:
-        """Lets libhdf5 put a tensor together, and writes it to the spill file."""
+        """Unpacks a tensor with libhdf5 into the spill file; returns its offset there."""
         size = math.prod(dataset.shape) * dataset.dtype.itemsize
         if self.spilled + size > max(MAX_EXPANSION * self.length, SMALL):
             raise RefusedError(f"{name[:100]!r} inflates to {size:,} bytes")
@@ -200,7 +202,7 @@ def _numbered(group: h5py.Group, attribute: str) -> Iterator[str]:
 
 def _child(group: h5py.Group, name: str) -> object:
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise RefusedError(f"{name[:100]!r} is a link to another place")
+        raise RefusedError(f"{name[:100]!r} is a link")
     return group[name]
 
 
@@ -227,7 +229,7 @@ def _is_plain(dataset: h5py.Dataset) -> bool:
 
 
 def survey(path: str, start: int, length: int, spill: Path) -> dict[str, Any]:
-    """Everything that `hdf5.py` needs to know of a file."""
+    """The layout, metadata and tensors of a file, or the reason to refuse it."""
     found = _Survey(length, spill)
     try:
         with (
@@ -237,13 +239,13 @@ def survey(path: str, start: int, length: int, spill: Path) -> dict[str, Any]:
             layout = found.visit(file)
     except RefusedError as reason:
         return {"refused": str(reason)}
-    except Exception as error:  # whatever h5py makes of what libhdf5 makes of a damaged file
+    except Exception as error:  # h5py raises many types for a damaged file
         return {"refused": f"libhdf5 cannot read it: {str(error)[:200]}"}
     return {"layout": layout, "metadata": found.metadata, "tensors": found.tensors}
 
 
 def limit(length: int, extra_memory: int = 0) -> None:
-    """Bounds the time and the memory of this process, where the system can."""
+    """Limits the time and the memory of this process, if the system supports it."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 

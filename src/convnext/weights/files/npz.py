@@ -1,7 +1,7 @@
 """Reads and writes NumPy's .npz files: a zip archive of .npy files, pickles refused.
 
-A bfloat16 array has no name that NumPy would understand and is stored as NumPy stores it, as
-two-byte elements of no type (`|V2`); such elements are read as bfloat16.
+NumPy has no bfloat16: such arrays are stored as two-byte elements without a type (`|V2`), and these
+are read as bfloat16.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _tensor(member: Member) -> LazyTensor:
         dtype = BFLOAT16
     elif not is_numpys_own(dtype):
         raise WeightsFileError(
-            f"{member.name[:100]!r} holds no plain numbers but {str(dtype)[:100]}."
+            f"{member.name[:100]!r} holds {str(dtype)[:100]}; numbers and booleans are allowed."
         )
     strides = None
     if fortran_order:

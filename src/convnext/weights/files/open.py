@@ -1,7 +1,4 @@
-"""The door for reading: recognises a file by its content and hands it to the module that reads it.
-
-It knows what formats look like from outside. It is also where an error gets the file's name.
-"""
+"""Opens a weights file: recognises its format by its content. Errors get the file's name here."""
 
 from __future__ import annotations
 
@@ -31,21 +28,21 @@ Content = tuple[str, dict[str, LazyTensor], dict[str, str]]
 
 
 def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
-    """Open a weights file of any format; its values are read when asked for.
+    """Open a weights file of any format; values are read lazily.
 
     Args:
         path: A .pth, .safetensors, .npz, .h5, .weights.h5 or .keras file, a SavedModel (folder or
-            .tar.gz), an index of shards, or a folder as hubs have them. The content counts, not
-            the name.
+            .tar.gz), an index of shards, or a folder with the files of a hub. The format is
+            recognised by the content, not by the name.
 
     Returns:
         The open file. Use it in a `with` statement, and read tensors inside. It is mapped, so it
-        must not be shortened by anyone meanwhile; replacing it, as `write_weights` does, is safe.
+        must not be truncated meanwhile; replacing it, as `write_weights` does, is safe.
 
     Raises:
-        ArgumentTypeError: It is no path.
-        WeightsFileError: The content is damaged, hostile or of no format that we read.
-        WeightsUnavailableError: There is no such file, or the system does not let us read it.
+        ArgumentTypeError: `path` is no path.
+        WeightsFileError: The content is damaged, hostile or of an unknown format.
+        WeightsUnavailableError: There is no such file, or it cannot be read.
         MissingDependencyError: It is a SavedModel, and TensorFlow is not installed.
 
     Example:
@@ -63,7 +60,7 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Says in an error which file it is about."""
+    """Put the file's name before errors raised inside."""
     try:
         yield
     except WeightsFileError as error:
@@ -75,7 +72,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise WeightsUnavailableError(
             f"{name} cannot be read: {error.strerror or error}."
         ) from error
-    except ValueError as error:  # what no file can be called
+    except ValueError as error:  # an invalid name
         raise WeightsUnavailableError(f"{str(path)!a} cannot be read: {error}.") from error
 
 
@@ -95,7 +92,7 @@ def _read(path: Path, held: ExitStack) -> Content:
     first = _first_bytes(path)
     if (
         first.lstrip()[:1] == b"{" and 0 not in first
-    ):  # a safetensors header's length may look alike
+    ):  # not the length of a safetensors header, which may begin with the same byte
         return _read_shards(path, held)
     return _read_file(path, held)
 
@@ -129,7 +126,7 @@ def _read_file(path: Path, held: ExitStack) -> Content:
         return hdf5.read(path, 0, Mapped(map_file(path)), _scratch(held))
     if first.startswith(b"\x1f\x8b"):
         return "saved_model", *saved_model.read(saved_model.unpack(path, _scratch(held)))
-    if first[8:9] == b"{":  # before the next: the length in front of it may be anything
+    if first[8:9] == b"{":  # tested before pickles: the length before it may begin like one
         return "safetensors", *safetensors_file.read(path)
     if first.startswith(b"\x80"):
         return "pth", pth.read_legacy(path), {}

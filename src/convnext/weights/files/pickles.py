@@ -1,8 +1,8 @@
 """Reads a pickle as inert data: a small stack machine that can build values and call nothing.
 
 Why it exists: a .pth file is a pickle, and a pickle is a program that may import and call anything.
-`pickle.Unpickler` with a strict `find_class` stops the imports, but it still allocates as it is
-told, and hashes what it is given: 200,000 nested tuples as a key crash the interpreter. This
+`pickle.Unpickler` with a strict `find_class` stops the imports, but it still allocates any memory,
+and hashes any key: 200,000 nested tuples as a key crash the interpreter. This
 machine is simpler to reason about. `pickletools` decodes an opcode, a handler of one or two lines
 carries it out, and
     - a global is a name looked up in a table of our own functions; nothing is ever imported,
@@ -39,12 +39,12 @@ BUILTINS = (
 )
 
 INERT: Final = object()
-"""Stands for every value that is understood and of no use here."""
+"""Stands for values that are valid and not needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A name that a pickle refers to, and what we do where the pickle calls it."""
+    """A name that a pickle refers to, and our function for calls of it."""
 
     name: str
     make: Maker
@@ -97,13 +97,13 @@ def evaluate(
     persistent: Callable[[object], object],
     start: int = 0,
 ) -> tuple[object, int]:
-    """The value that a pickle describes, and the offset just behind the pickle.
+    """Evaluate a pickle; returns its value and the offset of its end.
 
     Args:
-        pickle: Bytes that hold the pickle, and perhaps more behind it.
-        known: Every global that may occur, and what stands for its result.
-        persistent: What stands for an object that the pickle refers to from outside.
-        start: Where the pickle starts.
+        pickle: Bytes that contain the pickle.
+        known: Functions for the allowed globals, by name.
+        persistent: Makes the value of a persistent id.
+        start: Offset of the pickle.
     """
     machine = _Machine(known, persistent)
     file = io.BytesIO(pickle)
@@ -149,7 +149,7 @@ class _Machine:
         self.stack.append(INERT)
 
     def ignore(self, _: object) -> None:
-        """What only helps to read ahead, or states the protocol."""
+        """Opcodes that state the protocol or help to read ahead."""
 
     def keep(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
@@ -193,7 +193,7 @@ class _Machine:
         self.push(function.make(arguments))
 
     def _count(self, values: list[Any] | tuple[Any, ...]) -> None:
-        """A list takes many steps to build, but one to be copied once more."""
+        """Limit the values given to functions: copying a list is one step, however long it is."""
         self.handed += len(values)
         if self.handed > MAX_HANDED:
             raise WeightsFileError(

@@ -4,8 +4,8 @@ Why it exists: the published ConvNeXt weights are .pth files. The zip format (to
 holds a pickle `*/data.pkl` and one stored member per storage, `*/data/0`; the older format holds
 five pickles and then the storages one after another. In both, the pickle describes tensors as views
 of storages, and the storages are mapped where they lie.
-Containers are flattened: `{"model": {"a.b": tensor}}` holds a tensor named `model.a.b`. What is no
-tensor is dropped. It knows torch's file formats and nothing of models.
+Containers are flattened: `{"model": {"a.b": tensor}}` holds a tensor named `model.a.b`. Values that
+are no tensors are dropped.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from convnext.weights.files.pickles import INERT, MAX_PICKLE, PLAIN_GLOBALS, Glo
 from convnext.weights.files.tensors import (
     MAX_NUMBER,
     MAX_TENSORS,
+    ByteSource,
     LazyTensor,
     Mapped,
-    Source,
     check_name,
     map_file,
     raw_bytes,
@@ -161,7 +161,7 @@ def read_zip(members: Mapping[str, Member]) -> dict[str, LazyTensor]:
     order = members.get(f"{root}byteorder")
     big_endian = order is not None and order.head(3) == b"big"
 
-    def find(storage: _Storage) -> Source:
+    def find(storage: _Storage) -> ByteSource:
         member = members.get(f"{root}data/{storage.key}")
         if member is None:
             raise WeightsFileError(f"Its storage {storage.key[:50]!r} is missing.")
@@ -188,7 +188,7 @@ def read_legacy(path: Path) -> dict[str, LazyTensor]:
     value, position = evaluate(head, GLOBALS, storage, position)
     keys, position = evaluate(head, {}, storage, position)
 
-    places: dict[str, Source] = {}
+    places: dict[str, ByteSource] = {}
     for key in keys if isinstance(keys, list) else ():
         if not isinstance(key, str) or key not in storages:
             raise WeightsFileError("It lists a storage that no tensor uses.")
@@ -199,7 +199,7 @@ def read_legacy(path: Path) -> dict[str, LazyTensor]:
             raise WeightsFileError("A storage is not as long as its pickle says.")
         places[key] = Mapped(data[start:position])
 
-    def find(storage: _Storage) -> Source:
+    def find(storage: _Storage) -> ByteSource:
         if storage.key not in places:
             raise WeightsFileError(f"Its storage {storage.key[:50]!r} is missing.")
         return places[storage.key]
@@ -209,7 +209,7 @@ def read_legacy(path: Path) -> dict[str, LazyTensor]:
 
 def _tensors(
     value: object,
-    find: Callable[[_Storage], Source],
+    find: Callable[[_Storage], ByteSource],
     *,
     big_endian: bool = False,
 ) -> dict[str, LazyTensor]:

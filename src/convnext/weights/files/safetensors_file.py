@@ -1,8 +1,7 @@
 """Reads and writes .safetensors files.
 
-Why it exists: the safetensors library validates a header and knows every rule of the format, so it
-does that here. It copies what it reads, though, and it writes only what is in memory as a whole;
-so tensors are mapped, and written one by one, here.
+The safetensors library validates the header. It copies tensors when reading, and needs all of them
+in memory when writing, so tensors are mapped, and written one by one, here.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ def write(
     metadata: Mapping[str, str],
     on_progress: Callable[[int], None],
 ) -> None:
-    """Writes a .safetensors file, large elements first, so that each tensor is aligned."""
+    """Writes a .safetensors file; large elements come first, so that each tensor is aligned."""
     codes = {dtype.newbyteorder("="): code for code, dtype in DTYPES.items()}
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)

@@ -1,6 +1,6 @@
 """Reads the variables of TensorFlow SavedModels, as a folder or as the .tar.gz that TF-Hub serves.
 
-Why it exists: the ConvNeXt collection on TF-Hub is published this way. Only the checkpoint in
+The ConvNeXt collection on TF-Hub is published this way. Only the checkpoint in
 `variables/` is read, by TensorFlow's own reader in this process; nothing of the graph is loaded.
 TensorFlow is imported when a SavedModel is opened and at no other time.
 
@@ -33,13 +33,13 @@ ESCAPED, UNESCAPED = re.compile(r"\.([.S])"), {".": ".", "S": "/"}
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 MAX_INDEX = 1 << 20  # bytes; TensorFlow reads it as a whole
 MAX_EXPANSION = 8  # of an archive; trained weights deflate by a tenth
-SMALL = 16 << 20  # bytes; below this an archive may inflate as it likes
+SMALL = 16 << 20  # bytes; an archive may always inflate to this size
 MAX_MEMBERS = 4_096
 MAX_READ = 1 << 20  # bytes at once; the longest name or header that tarfile can ask for
 
 
 def read(folder: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
-    """The variables of a SavedModel and the names that they have besides their paths."""
+    """The variables of a SavedModel, and their full names by their paths."""
     index = folder / "variables" / "variables.index"
     if not index.is_file() or index.stat().st_size > MAX_INDEX:
         raise WeightsFileError(f"It needs a {index.name} of at most {MAX_INDEX:,} bytes.")
@@ -88,9 +88,8 @@ def _path(key: str) -> str:
 def unpack(path: Path, scratch: Path) -> Path:
     """Copies the checkpoint out of a .tar.gz and returns the folder that holds it.
 
-    Only two kinds of members are copied, `variables/variables.index` and its `.data-` files, and to
-    a place of our choosing. An archive that holds anything but plain files and folders, or a name
-    that leads out of it, is refused.
+    Only `variables/variables.index` and its `.data-` files are copied. An archive that holds
+    anything but plain files and folders, or a name that leads out of it, is refused.
     """
     target = scratch / "saved_model" / "variables"
     target.mkdir(parents=True)
@@ -110,7 +109,7 @@ def unpack(path: Path, scratch: Path) -> Path:
 
 
 class _Inflated(gzip.GzipFile):
-    """A .gz file that inflates to a bounded size, and in bounded pieces."""
+    """A .gz file that raises beyond a size limit, in total and of one read."""
 
     def __init__(self, path: Path, room: int) -> None:
         super().__init__(path, "rb")

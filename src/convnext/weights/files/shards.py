@@ -1,7 +1,6 @@
 """Finds the files that make up one set of weights: a folder, or an index of shards.
 
-Why it exists: large models are published in shards with an index in JSON, and hub downloads are
-folders. It knows which file says what, and nothing of the formats in them.
+Large models are published in shards with an index in JSON, and hub downloads are folders.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FILES_OF_A_FOLDER = (
 
 
 def main_file(folder: Path) -> Path:
-    """The file to open first in a folder of a hub's layout."""
+    """The weights file, or index of shards, in a folder."""
     for name in FILES_OF_A_FOLDER:
         if (folder / name).is_file():
             return folder / name
@@ -37,7 +36,7 @@ def main_file(folder: Path) -> Path:
 
 
 def read_index(path: Path) -> dict[Path, list[str]]:
-    """The tensors that an index expects in each shard, in the order of the index."""
+    """Names of the tensors in each shard, in the order of the index."""
     if path.stat().st_size > MAX_INDEX:
         raise WeightsFileError(f"An index of shards takes at most {MAX_INDEX:,} bytes.")
     try:
@@ -54,6 +53,6 @@ def read_index(path: Path) -> dict[Path, list[str]]:
         if not isinstance(file, str) or PurePath(file).name != file or "\\" in file:
             raise WeightsFileError(f"It names a shard outside its own folder: {str(file)[:100]!r}.")
         if not file.isprintable():
-            raise WeightsFileError(f"It names a shard as no file is named: {file[:100]!a}.")
+            raise WeightsFileError(f"It names a shard with unprintable characters: {file[:100]!a}.")
         shards.setdefault(path.parent / file, []).append(name)
     return shards

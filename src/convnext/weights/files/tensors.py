@@ -1,9 +1,8 @@
-"""What a weights file is to the rest of the package: named tensors that are read when asked for.
+"""Lazy tensors and open weights files, for every format.
 
-Why it exists: a checkpoint of 1.4 GB must be opened, listed and converted without a second copy in
-memory. So opening a file yields shapes and dtypes, and the bytes stay in the file, memory-mapped,
-until `LazyTensor.read` is called.
-It knows no file format and no architecture.
+A checkpoint of 1.4 GB must be opened, listed and converted without a second copy in memory. So
+opening a file yields shapes and dtypes, and the bytes stay in the file, memory-mapped, until
+`LazyTensor.read` is called.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ __all__ = [
     "MAX_NUMBER",
     "MAX_TENSORS",
     "Array",
+    "ByteSource",
     "LazyTensor",
     "Mapped",
-    "Source",
     "WeightsFile",
     "check_name",
     "is_numpys_own",
@@ -50,12 +49,12 @@ MAX_EXPANDED_BYTES = 1 << 20  # of a tensor that repeats its storage (torch's `e
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LazyTensor:
-    """A tensor whose shape is known and whose values are read when asked for.
+    """A tensor whose shape is known and whose values are read on request.
 
     Attributes:
         shape: Its shape.
         dtype: Its dtype in native byte order; `ml_dtypes.bfloat16` for bfloat16.
-        load: Produces the array; call `read`, which checks what it produced.
+        load: Returns the array; call `read` instead, which checks it.
 
     Example:
         >>> LazyTensor.from_array(np.ones((2, 3))).nbytes
@@ -68,13 +67,13 @@ class LazyTensor:
 
     @classmethod
     def from_array(cls, array: Array) -> LazyTensor:
-        """A tensor that is in memory already."""
+        """A lazy tensor of an array."""
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         return cls(native.shape, native.dtype, lambda: native)
 
     @classmethod
     def of(cls, value: Any) -> LazyTensor:
-        """A lazy tensor of whatever holds numbers: one already, an array, or a Keras variable."""
+        """A lazy tensor of an array or a Keras variable; a lazy tensor is returned unchanged."""
         if isinstance(value, LazyTensor):
             return value
         if isinstance(value, np.ndarray):
@@ -104,11 +103,11 @@ class WeightsFile:
     """An open weights file; a context manager, inside which its tensors can be read.
 
     Attributes:
-        format: What the content turned out to be: `"pth"`, `"safetensors"`, `"npz"`, `"h5"` (the
+        format: The recognised format: `"pth"`, `"safetensors"`, `"npz"`, `"h5"` (the
             legacy Keras layout), `"weights.h5"`, `"keras"` or `"saved_model"`.
         tensors: Every tensor by its name, in the order of the file.
-        metadata: The file's text annotations, as far as its format has any.
-        release: Frees what the open file holds, such as temporary files.
+        metadata: The file's text annotations; empty if its format has none.
+        release: Deletes temporary files.
     """
 
     format: str
@@ -132,30 +131,30 @@ class WeightsFile:
         self.release()
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """A run of bytes in a file."""
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
 
     def content(self) -> Array:
-        """All of them, as a one-dimensional uint8 array."""
+        """The bytes, as a one-dimensional uint8 array."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mapped:
-    """Bytes that are memory-mapped already, or as cheap to have."""
+    """A memory-mapped run of bytes."""
 
     array: Array
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return len(self.array)
 
     def content(self) -> Array:
-        """All of them."""
+        """The bytes, as a one-dimensional uint8 array."""
         return self.array
 
 
@@ -167,25 +166,27 @@ def map_file(path: Path) -> Array:
 
 
 def stored_tensor(
-    source: Source,
+    source: ByteSource,
     dtype: np.dtype[Any],
     shape: Sequence[int],
     *,
     offset: int = 0,
     strides: Sequence[int] | None = None,
 ) -> LazyTensor:
-    """A tensor that lies in a run of bytes, checked against the length of that run.
+    """A lazy tensor of a run of bytes, checked against the length of that run.
 
     Args:
         source: The bytes.
         dtype: Type of the elements, in the byte order of the file.
         shape: Shape of the tensor.
-        offset: Byte at which its first element lies.
+        offset: Offset of its first element in bytes.
         strides: Bytes from one element to the next along each axis; by default rows in C order.
     """
     numbers = (*shape, offset, *(strides or ()))
     if any(type(n) is not int or not 0 <= n < MAX_NUMBER for n in numbers):
-        raise WeightsFileError("A tensor's shape, offset or strides are no sensible numbers.")
+        raise WeightsFileError(
+            "A tensor's shape, offset or strides are no whole numbers, or too large."
+        )
     if len(shape) > MAX_RANK or (strides is not None and len(strides) != len(shape)):
         raise WeightsFileError(f"A tensor has {len(shape)} axes; {MAX_RANK} is the most we read.")
     size = math.prod(shape) * dtype.itemsize
@@ -211,18 +212,18 @@ def stored_tensor(
 
 
 def raw_bytes(array: Array) -> memoryview:
-    """The elements of an array as every format here stores them: rows first, little-endian."""
+    """The bytes of an array as every format stores them: in C order, little-endian."""
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
 def is_numpys_own(dtype: np.dtype[Any]) -> bool:
-    """Whether the elements are numbers that NumPy knows without `ml_dtypes`."""
+    """Whether a dtype is a number or boolean of NumPy itself, not of `ml_dtypes`."""
     return issubclass(dtype.type, np.number | np.bool_)
 
 
 def check_name(name: str) -> str:
-    """The name, where it can be one: of sane length, and writable as UTF-8."""
+    """The name, if it is valid: 1 to `MAX_NAME` characters that UTF-8 can encode."""
     if not 0 < len(name) <= MAX_NAME or SURROGATE.search(name):
         raise WeightsFileError(
             f"A tensor has an impossible name, {name[:50]!a}: 1 to {MAX_NAME} characters that "

@@ -1,7 +1,4 @@
-"""The door for writing: tensor by tensor into a new file, which then takes the target's place.
-
-It knows which format writes itself how, and nothing of the formats.
-"""
+"""Writes a weights file of any format: tensor by tensor, and atomically."""
 
 from __future__ import annotations
 
@@ -42,20 +39,20 @@ def write_weights(
     on_progress: Callable[[int], None] | None = None,
     check: Callable[[Path], object] = lambda _: None,
 ) -> None:
-    """Write tensors to a file, one at a time; the file is complete or it is not there.
+    """Write tensors to a file, one at a time and atomically.
 
     Args:
-        path: Where to write. A file that is there is replaced once the new one is complete.
+        path: The file. An existing one is replaced once the new one is complete.
         tensors: Tensors by name; read one at a time. For .h5 a name is `layer/weight`.
-        metadata: Text annotations; .safetensors and .h5 have a place for them.
+        metadata: Text annotations, for .safetensors and .h5.
         format: `"safetensors"`, `"npz"`, `"pth"` or `"h5"` (the legacy Keras layout); by default
             what the path ends in.
         nested_under: For .pth: key of an outer dictionary, such as `"model"` in official files.
         on_progress: Called after each tensor with the number of bytes it has.
-        check: Called with the complete file before it takes its place, which an error prevents.
+        check: Called with the complete file before it replaces the target; an error prevents that.
 
     Raises:
-        ArgumentError: The format cannot hold this.
+        ArgumentError: The format cannot hold these tensors or this metadata.
         WeightsError: The disk is full, or the file cannot be written.
 
     Example:
@@ -67,8 +64,8 @@ def write_weights(
     try:
         free = shutil.disk_usage(path.absolute().parent).free
         if free < total:
-            said = f"{os.strerror(errno.ENOSPC)}: {total:,} bytes are needed and {free:,} are free"
-            raise OSError(errno.ENOSPC, said)
+            text = f"{os.strerror(errno.ENOSPC)}: {total:,} bytes are needed and {free:,} are free"
+            raise OSError(errno.ENOSPC, text)
         with replaced(path) as temporary:
             write(temporary, tensors, on_progress=on_progress or (lambda _: None))
             check(temporary)

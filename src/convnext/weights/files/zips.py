@@ -3,7 +3,7 @@
 Why it exists: .pth, .npz and .keras are zip archives whose members are stored uncompressed, so a
 member can be memory-mapped. `zipfile` parses the archive's directory, and never more of it than a
 fixed size; the members' bytes are taken from the map, so nothing is ever extracted.
-It refuses what no writer of weights produces: two members of one name, members that overlap,
+Refused is what no writer of weights produces: two members of one name, members that overlap,
 names that climb out of a folder, encryption, and members that inflate beyond reason.
 """
 
@@ -24,12 +24,12 @@ __all__ = ["Member", "add_member", "read_members"]
 
 MAX_DIRECTORY = 1 << 20  # bytes; the directory entry of one tensor takes about 100
 MAX_EXPANSION = 8  # trained weights deflate by a tenth, and by half if they were float16 before
-SMALL = 8 << 20  # bytes; below this a member may inflate as it likes
+SMALL = 8 << 20  # bytes; a member may always inflate to this size
 LARGE = 2_000_000_000  # bytes; beyond this a member gets sizes of 64 bits
 MAX_TEXT = 4 << 20  # bytes; the configuration of a Keras model takes 150,000
 ALIGNMENT = 64  # of a member's first byte, as torch aligns it
 MAX_END = 22 + (1 << 16)  # bytes of the record that ends an archive, with its comment
-NO_COUNT = 0xFFFF  # stands there where the count is kept elsewhere
+NO_COUNT = 0xFFFF  # instead of a count that zip64 stores elsewhere
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 
 
@@ -38,9 +38,9 @@ class Member:
 
     Attributes:
         name: Its name.
-        start: Where its bytes start in the archive.
-        size: How many bytes it holds once inflated.
-        stored: Whether it lies in the archive as it is.
+        start: Offset of its bytes in the archive.
+        size: Number of its bytes, inflated.
+        stored: Whether it is stored uncompressed.
     """
 
     def __init__(self, archive: Array, info: zipfile.ZipInfo) -> None:
@@ -87,7 +87,7 @@ class Member:
         return content
 
     def text(self) -> str:
-        """All of a member that is text."""
+        """The content as text."""
         if self.size > MAX_TEXT:
             raise WeightsFileError(f"Its {self.name!r} is longer than {MAX_TEXT:,} bytes.")
         return self.content().tobytes().decode("utf-8", "replace")
@@ -142,7 +142,7 @@ def add_member(archive: zipfile.ZipFile, name: str, *parts: bytes | memoryview) 
 
 
 class _DirectoryReader(io.FileIO):
-    """A file of which `zipfile` can read a directory of a sane size and nothing longer."""
+    """A file that limits the size of the directory that `zipfile` reads."""
 
     def read(self, size: int | None = -1) -> bytes:
         asked = -1 if size is None else size
@@ -153,7 +153,7 @@ class _DirectoryReader(io.FileIO):
 
 
 def _announced(archive: Array) -> int:
-    """How many members the end of the archive announces; `zipfile` does not compare."""
+    """Number of members in the record at the archive's end, which `zipfile` does not check."""
     tail = archive[-MAX_END:].tobytes()
     end = tail.rfind(b"PK\5\6")
     return int.from_bytes(tail[end + 10 : end + 12], "little")

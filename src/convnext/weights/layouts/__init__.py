@@ -1,11 +1,11 @@
-"""Foreign parameter names: one table for each layout, read both ways, all meeting in our own names.
+"""Layouts: parameter names and axes of other libraries, one table each, used in both directions.
 
-`to_canonical` reads any of them, `to_foreign` writes any of them, and any pair converts through the
-middle. Arrays become views where NumPy has one. Nothing here opens a file or knows a framework.
+`to_canonical` converts from any layout to our own names, and `to_foreign` back. Arrays become views
+if possible. Nothing here opens a file or imports a framework.
 
     facebook             the authors' checkpoints, dense, V1 and V2
     isotropic            the authors' isotropic checkpoints, V1
-    fcmae                what the authors' FCMAE pretraining writes, sparse
+    fcmae                files of the authors' FCMAE pretraining, sparse
     huggingface          transformers, classifiers and backbones
     dinov3               transformers' DINOv3ConvNext, V1
     dinov3_facebook      the authors' DINOv3 and EUPE, V1
@@ -42,7 +42,7 @@ from convnext.weights.layouts.open_clip import OPEN_CLIP
 from convnext.weights.layouts.own import OWN
 from convnext.weights.layouts.recognition import Recognised
 from convnext.weights.layouts.recognition import recognise as _recognise
-from convnext.weights.layouts.table import Layout, Row, expand
+from convnext.weights.layouts.table import Layout, LayoutRow, expand
 from convnext.weights.layouts.tf_hub import TF_HUB
 from convnext.weights.layouts.timm import TIMM
 from convnext.weights.layouts.torchvision import TORCHVISION
@@ -92,12 +92,12 @@ def recognise(
     layout: str | None = None,
     told: Architecture | Arithmetic | None = None,
 ) -> Recognised:
-    """Which layout these names and shapes are in, and of which model.
+    """Recognise the layout and the architecture of named shapes.
 
     Args:
         shapes: Name and shape of every tensor.
         layout: The only layout to try; by default all.
-        told: The architecture it has to be, or how it computes, where somebody said so.
+        told: The expected architecture or arithmetic, if known.
     """
     tried = LAYOUTS.values() if layout is None else [get_layout(layout)]
     return _recognise(shapes, tried, told)
@@ -108,7 +108,7 @@ def to_canonical(
     layout: str | None = None,
     told: Architecture | Arithmetic | None = None,
 ) -> dict[str, Tensor]:
-    """Foreign tensors under our names and in our axes, in the order data flows.
+    """Convert foreign tensors to our names and axes, in network order.
 
     Args:
         foreign: Arrays or lazy tensors by their foreign names, with any prefix.
@@ -125,16 +125,16 @@ def to_canonical(
 def to_foreign(
     canonical: Mapping[str, Tensor], layout: str, architecture: Architecture
 ) -> dict[str, Tensor]:
-    """Our tensors under a layout's names and in its axes, as its own library would hold them.
+    """Convert our tensors to a layout's names and axes.
 
     Args:
         canonical: Arrays or lazy tensors by canonical names.
         layout: The layout to write.
-        architecture: What they are weights of.
+        architecture: Their architecture.
 
     Raises:
         ArgumentError: The layout has no name for one of them, or its library would compute
-            otherwise.
+            other results.
     """
     rows = foreign_rows(canonical, layout, architecture)
     to = get_layout(layout)
@@ -143,7 +143,7 @@ def to_foreign(
     return named | {twin: named[name] for twin, name in to.twins.items() if name in named}
 
 
-def _check_fit(ours: Mapping[str, Any], rows: Mapping[str, Row], to: Layout) -> None:
+def _check_fit(ours: Mapping[str, Any], rows: Mapping[str, LayoutRow], to: Layout) -> None:
     """Refuse tensors that a layout's library cannot hold."""
     misfit = to.misfit(ours) if to.misfit else None
     lost = [name for name in ours if name not in rows and np.any(LazyTensor.of(ours[name]).read())]
@@ -155,12 +155,14 @@ def _check_fit(ours: Mapping[str, Any], rows: Mapping[str, Row], to: Layout) -> 
         )
 
 
-def foreign_rows(names: Collection[str], layout: str, architecture: Architecture) -> dict[str, Row]:
-    """How a layout spells each of these canonical names of an architecture; not what it implies.
+def foreign_rows(
+    names: Collection[str], layout: str, architecture: Architecture
+) -> dict[str, LayoutRow]:
+    """The layout's row for each canonical name, without implied rows.
 
     Raises:
         ArgumentError: The layout cannot be written, has no name for one of them, or its library
-            would compute otherwise.
+            would compute other results.
     """
     to = get_layout(layout)
     rows = to.rows_for(architecture) if to.rows_for else to.rows

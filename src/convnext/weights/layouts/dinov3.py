@@ -2,7 +2,7 @@
 
 In transformers all but that norm stands under `model.`; older files have no prefix. The authors'
 own files have the names of ConvNeXt's authors and hold the norm twice, as one of four `norms` too.
-EUPE's may hold projectors besides, of which its training alone makes use.
+EUPE's may also hold projectors, which only its training uses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convnext.weights.layouts.facebook import FACEBOOK
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
-    Row,
+    LayoutRow,
     torch_conv,
     torch_depthwise,
     torch_linear,
@@ -48,7 +48,7 @@ DINOV3 = Layout(
         *torch_norm(f"{BLOCK_FOREIGN}.layer_norm", f"{BLOCK}.norm"),
         *torch_linear(f"{BLOCK_FOREIGN}.pointwise_conv1", f"{BLOCK}.pwconv1"),
         *torch_linear(f"{BLOCK_FOREIGN}.pointwise_conv2", f"{BLOCK}.pwconv2"),
-        Row(f"{BLOCK_FOREIGN}.gamma", f"{BLOCK}.layer_scale.gamma"),
+        LayoutRow(f"{BLOCK_FOREIGN}.gamma", f"{BLOCK}.layer_scale.gamma"),
         *torch_norm("layer_norm", "head_norm"),
     ),
 )
@@ -61,8 +61,8 @@ ROWS = tuple(
 NORM, TWIN = "norm.", "norms.3."
 
 
-def _rows_in(names: Collection[str]) -> tuple[Row, ...]:
-    """Whoever saves a tensor once may keep either of its names."""
+def _rows_in(names: Collection[str]) -> tuple[LayoutRow, ...]:
+    """The rows for the names in a file, which may have either name of the norm."""
     if f"{NORM}weight" in names:
         return ROWS
     return tuple(

@@ -13,7 +13,7 @@ from convnext.weights.layouts.moves import vector
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
-    Row,
+    LayoutRow,
     torch_conv,
     torch_depthwise,
     torch_linear,
@@ -25,14 +25,14 @@ __all__ = ["FACEBOOK", "block_rows"]
 GRN_VECTOR = vector(1, 1, 1, -1)
 
 
-def block_rows(foreign: str, canonical: str) -> tuple[Row, ...]:
-    """A dense block; the FCMAE decoder has one too."""
+def block_rows(foreign: str, canonical: str) -> tuple[LayoutRow, ...]:
+    """The rows of a dense block, in the encoder or the FCMAE decoder."""
     return (
         *torch_depthwise(f"{foreign}.dwconv", f"{canonical}.dwconv"),
         *torch_norm(f"{foreign}.norm", f"{canonical}.norm"),
         *torch_linear(f"{foreign}.pwconv1", f"{canonical}.pwconv1"),
-        Row(f"{foreign}.grn.gamma", f"{canonical}.grn.gamma", GRN_VECTOR),
-        Row(f"{foreign}.grn.beta", f"{canonical}.grn.beta", GRN_VECTOR),
+        LayoutRow(f"{foreign}.grn.gamma", f"{canonical}.grn.gamma", GRN_VECTOR),
+        LayoutRow(f"{foreign}.grn.beta", f"{canonical}.grn.beta", GRN_VECTOR),
         *torch_linear(f"{foreign}.pwconv2", f"{canonical}.pwconv2"),
     )
 
@@ -48,7 +48,7 @@ FACEBOOK = Layout(
         *torch_norm("downsample_layers.{i}.0", "downsample_{i}_norm"),
         *torch_conv("downsample_layers.{i}.1", "downsample_{i}_conv"),
         *block_rows("stages.{i}.{j}", BLOCK),
-        Row("stages.{i}.{j}.gamma", f"{BLOCK}.layer_scale.gamma"),
+        LayoutRow("stages.{i}.{j}.gamma", f"{BLOCK}.layer_scale.gamma"),
         *torch_norm("norm{i}", "feature_{i}_norm"),
         *torch_norm("norm", "head_norm"),
         *torch_linear("head", "head"),

@@ -1,4 +1,4 @@
-"""What the authors' FCMAE pretraining writes: a sparse encoder beside a dense decoder.
+"""Names of the authors' FCMAE training files: a sparse encoder and a dense decoder.
 
 The encoder runs on a sparse-tensor engine, which flattens a kernel's height and width into one
 axis (columns first), keeps biases as (1, C) and nests norms and linear layers one name deeper. Only
@@ -19,7 +19,7 @@ from convnext.weights.layouts.moves import (
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
-    Row,
+    LayoutRow,
     torch_conv,
     torch_linear,
     torch_norm,
@@ -30,11 +30,11 @@ __all__ = ["FCMAE"]
 ROW_VECTOR = vector(1, -1)
 
 
-def sparse_conv(foreign: str, canonical: str, move: Move) -> tuple[Row, Row]:
-    """A sparse convolution: its kernel is called kernel and its bias is (1, C)."""
+def sparse_conv(foreign: str, canonical: str, move: Move) -> tuple[LayoutRow, LayoutRow]:
+    """The two rows of a sparse convolution, whose bias is (1, C)."""
     return (
-        Row(f"{foreign}.kernel", f"{canonical}.kernel", move),
-        Row(f"{foreign}.bias", f"{canonical}.bias", ROW_VECTOR),
+        LayoutRow(f"{foreign}.kernel", f"{canonical}.kernel", move),
+        LayoutRow(f"{foreign}.bias", f"{canonical}.bias", ROW_VECTOR),
     )
 
 
@@ -52,11 +52,11 @@ FCMAE = Layout(
         *sparse_conv(f"{BLOCK_FOREIGN}.dwconv", f"{BLOCK}.dwconv", SPARSE_DEPTHWISE),
         *torch_norm(f"{BLOCK_FOREIGN}.norm.ln", f"{BLOCK}.norm"),
         *torch_linear(f"{BLOCK_FOREIGN}.pwconv1.linear", f"{BLOCK}.pwconv1"),
-        Row(f"{BLOCK_FOREIGN}.grn.gamma", f"{BLOCK}.grn.gamma", ROW_VECTOR),
-        Row(f"{BLOCK_FOREIGN}.grn.beta", f"{BLOCK}.grn.beta", ROW_VECTOR),
+        LayoutRow(f"{BLOCK_FOREIGN}.grn.gamma", f"{BLOCK}.grn.gamma", ROW_VECTOR),
+        LayoutRow(f"{BLOCK_FOREIGN}.grn.beta", f"{BLOCK}.grn.beta", ROW_VECTOR),
         *torch_linear(f"{BLOCK_FOREIGN}.pwconv2.linear", f"{BLOCK}.pwconv2"),
         *torch_linear("proj", "decoder_proj", POINTWISE),
-        Row("mask_token", "decoder_mask.token", vector(1, -1, 1, 1)),
+        LayoutRow("mask_token", "decoder_mask.token", vector(1, -1, 1, 1)),
         *block_rows("decoder.{j}", "decoder_block_{j}"),
         *torch_linear("pred", "decoder_pred", POINTWISE),
     ),

@@ -13,7 +13,7 @@ from convnext.weights.layouts.moves import vector
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
-    Row,
+    LayoutRow,
     torch_conv,
     torch_depthwise,
     torch_linear,
@@ -47,7 +47,7 @@ HUGGINGFACE = Layout(
         *torch_linear(f"{BLOCK_FOREIGN}.pwconv1", f"{BLOCK}.pwconv1"),
         *torch_norm(f"{BLOCK_FOREIGN}.grn", f"{BLOCK}.grn", vector(1, 1, 1, -1)),
         *torch_linear(f"{BLOCK_FOREIGN}.pwconv2", f"{BLOCK}.pwconv2"),
-        Row(f"{BLOCK_FOREIGN}.layer_scale_parameter", f"{BLOCK}.layer_scale.gamma"),
+        LayoutRow(f"{BLOCK_FOREIGN}.layer_scale_parameter", f"{BLOCK}.layer_scale.gamma"),
         *torch_norm("hidden_states_norms.stem", "feature_stem_norm"),
         *torch_norm("hidden_states_norms.stage{i1}", "feature_{i}_norm"),
         *torch_norm("{p}layernorm", "head_norm"),

@@ -1,6 +1,6 @@
 """The authors' names of isotropic models, as in ConvNeXt's `models/convnext_isotropic.py`.
 
-There is one stage, whose blocks are theirs as elsewhere, and no norm behind the stem.
+There is one stage, whose blocks have the names of `facebook`, and no norm after the stem.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from convnext.weights.layouts.facebook import block_rows
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
-    Row,
+    LayoutRow,
     torch_conv,
     torch_linear,
     torch_norm,
@@ -25,7 +25,7 @@ ISOTROPIC = Layout(
     rows=(
         *torch_conv("stem", "stem_conv"),
         *block_rows("blocks.{j}", BLOCK),
-        Row("blocks.{j}.gamma", f"{BLOCK}.layer_scale.gamma"),
+        LayoutRow("blocks.{j}.gamma", f"{BLOCK}.layer_scale.gamma"),
         *torch_norm("norm", "head_norm"),
         *torch_linear("head", "head"),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convnext.weights.layouts import keras_names
-from convnext.weights.layouts.table import BLOCK, Layout, Row, keras_norm, keras_weighted
+from convnext.weights.layouts.table import BLOCK, Layout, LayoutRow, keras_norm, keras_weighted
 
 __all__ = ["KECAM"]
 
@@ -22,10 +22,10 @@ KECAM = Layout(
         *keras_weighted(f"{BLOCK_FOREIGN}dw_conv", f"{BLOCK}.dwconv"),
         *keras_norm(f"{BLOCK_FOREIGN}ln", f"{BLOCK}.norm"),
         *keras_weighted(f"{BLOCK_FOREIGN}up_dense", f"{BLOCK}.pwconv1"),
-        Row(f"{BLOCK_FOREIGN}grn_gamma/weight", f"{BLOCK}.grn.gamma"),
-        Row(f"{BLOCK_FOREIGN}grn_gamma/bias", f"{BLOCK}.grn.beta"),
+        LayoutRow(f"{BLOCK_FOREIGN}grn_gamma/weight", f"{BLOCK}.grn.gamma"),
+        LayoutRow(f"{BLOCK_FOREIGN}grn_gamma/bias", f"{BLOCK}.grn.beta"),
         *keras_weighted(f"{BLOCK_FOREIGN}down_dense", f"{BLOCK}.pwconv2"),
-        Row(f"{BLOCK_FOREIGN}gamma/weight", f"{BLOCK}.layer_scale.gamma"),
+        LayoutRow(f"{BLOCK_FOREIGN}gamma/weight", f"{BLOCK}.layer_scale.gamma"),
         *keras_norm("head_ln", "head_norm"),
         *keras_weighted("predictions", "head"),
     ),

@@ -1,7 +1,7 @@
 """keras.applications' names (V1 only), with and without the top.
 
 Every layer name starts with the model's name, which the user may have chosen. Without the top, the
-model ends in a norm that nobody named, so Keras numbered it. Depthwise kernels are those of a
+model ends in a norm without a name, so Keras numbers it. Depthwise kernels are those of a
 grouped convolution, (7, 7, 1, C), in the published files, and (7, 7, C, 1) in files of ports that
 use a depthwise layer; both are read.
 """
@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from convnext.architecture import Architecture, Shape
 from convnext.weights.layouts import keras_names
 from convnext.weights.layouts.moves import GROUPED
-from convnext.weights.layouts.table import BLOCK, Layout, Row, keras_norm, keras_weighted
+from convnext.weights.layouts.table import BLOCK, Layout, LayoutRow, keras_norm, keras_weighted
 
 __all__ = ["KERAS_APPLICATIONS"]
 
@@ -58,7 +58,7 @@ KERAS_APPLICATIONS = Layout(
         *keras_norm(f"{BLOCK_FOREIGN}layernorm", f"{BLOCK}.norm"),
         *keras_weighted(f"{BLOCK_FOREIGN}pointwise_conv_1", f"{BLOCK}.pwconv1"),
         *keras_weighted(f"{BLOCK_FOREIGN}pointwise_conv_2", f"{BLOCK}.pwconv2"),
-        Row(f"{BLOCK_FOREIGN}layer_scale/gamma", f"{BLOCK}.layer_scale.gamma"),
+        LayoutRow(f"{BLOCK_FOREIGN}layer_scale/gamma", f"{BLOCK}.layer_scale.gamma"),
         *keras_norm("{p}head_layernorm", "head_norm"),
         *keras_weighted("{p}head_dense", "head"),
     ),

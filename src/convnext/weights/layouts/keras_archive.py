@@ -36,7 +36,7 @@ def variable_path(name: str, shapes: Mapping[str, Shape], annotations: Mapping[s
     if match is None or f"{match[1]}/vars@name" not in annotations:
         return name
     first = f"{match[1]}/vars/0"
-    if first not in shapes:  # then nothing says what the second one is
+    if first not in shapes:  # then the role of the second one is unknown
         return name
     groups = itertools.accumulate(match[1].split("/"), lambda path, group: f"{path}/{group}")
     layers = [annotations.get(f"{group}/vars@name") for group in groups]

@@ -1,4 +1,4 @@
-"""How Keras files spell a variable, boiled down to `layer/variable`.
+"""Reduce the names of variables in Keras files to `layer/variable`.
 
 The same variable is `stem/stem_conv/kernel:0`, `stem_conv/stem_conv/kernel:0` or `stem_conv/kernel`
 by the version of Keras and by how deeply its model nests. The last two names are always the layer

@@ -1,8 +1,8 @@
 """Find one model's tensors in a file that may hold more: prefixes, copies, training state.
 
-Whatever stands before the names (`model.`, `module.`, `backbone.`, a Keras model's name) is taken
-off. Where a file holds the model twice, the copy that is not a moving average is read: the authors
-publish averages under `model`, and in a training file `model_ema` is the second opinion.
+Prefixes of names (`model.`, `module.`, `backbone.`, a Keras model's name) are removed. If a file
+holds the model twice, such as `model` and `model_ema`, the copy that is not a moving average is
+read.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from convnext.weights.layouts.table import BLOCK, Layout, spell
 
 __all__ = ["TRAINING_STATE", "Located", "locate"]
 
-# What a file may hold besides a model's tensors.
+# Names of training state, which a file may hold besides a model's tensors.
 TRAINING_STATE = re.compile(
     r"(amp_scaler|arch|args|best_\w+|callbacks|config|epoch|global_step|hyper_parameters|loops|"
     r"lr_scheduler\w*|max_accuracy|message_hub|meta|metric|model_ema|optimizer\w*|"
     r"param_schedulers|save_counter|scaler|scheduler|state_dict_ema|step|version|"
     r"_CHECKPOINTABLE_OBJECT_GRAPH)([./].*)?|.*\.num_batches_tracked|.*\bseed_generator(_\d+)?\b.*"
 )
-# The heads of detectors and segmenters, whose backbone we read.
+# Heads of detectors and segmenters, of which only the backbone is read.
 TASK_HEADS = re.compile(r"((auxiliary|bbox|decode|mask|roi|rpn)_head|data_preprocessor|neck)\..*")
 AVERAGE = re.compile(r"(^|[._])ema[._]")
 
 
 @dataclass(frozen=True)
 class Located:
-    """A layout whose first names are in the file.
+    """A layout whose stem and first block are in the file.
 
     Attributes:
         layout: The layout.
         names: `{name to look up: name in the file}` for every tensor that is not ignored.
-        ignored: Names in the file that are known not to be this model's.
+        ignored: Names in the file that do not belong to this model.
     """
 
     layout: Layout
@@ -45,7 +45,7 @@ class Located:
 
 
 def locate(shapes: Mapping[str, Shape], layout: Layout) -> Located | None:
-    """The model's tensors under this layout's names, or None where the first ones are missing."""
+    """Find the model's tensors in a layout; None if its stem or first block is missing."""
     first = {row.canonical: layout.short(spell(row.foreign)) for row in layout.rows}
     stem, block = first["stem_conv.kernel"], first[f"{BLOCK}.dwconv.kernel"]
     pairs = layout.tidy(shapes)
@@ -80,7 +80,7 @@ def locate(shapes: Mapping[str, Shape], layout: Layout) -> Located | None:
 
 
 def _choose(prefixes: list[str]) -> str:
-    """The one copy of the model to read."""
+    """The prefix of the copy of the model to read."""
     own = [prefix for prefix in prefixes if not AVERAGE.search(prefix)] or prefixes
     if len(own) > 1:
         raise WeightsMismatchError(

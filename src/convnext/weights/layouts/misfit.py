@@ -1,4 +1,4 @@
-"""One error that says everything that does not fit, instead of one error after another."""
+"""One error that lists all differences between the tensors of a file and those wanted."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Misfit:
-    """What does not fit between the tensors that are there and those that are wanted.
+    """Differences between the tensors of a file and those wanted.
 
     Attributes:
-        missing: Wanted and not there.
-        left_over: There and not wanted.
-        mismatched: Name, the shape that is there, the shape that is wanted.
+        missing: Wanted names that the file lacks.
+        left_over: Names in the file that are not wanted.
+        mismatched: Name, shape in the file, wanted shape.
     """
 
     missing: Sequence[str] = ()

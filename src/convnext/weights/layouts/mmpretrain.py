@@ -12,7 +12,7 @@ from convnext.architecture import Architecture
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
-    Row,
+    LayoutRow,
     torch_conv,
     torch_depthwise,
     torch_linear,
@@ -30,16 +30,16 @@ ENCODER = (
     *torch_depthwise(f"{BLOCK_FOREIGN}.depthwise_conv", f"{BLOCK}.dwconv"),
     *torch_norm(f"{BLOCK_FOREIGN}.norm", f"{BLOCK}.norm"),
     *torch_linear(f"{BLOCK_FOREIGN}.pointwise_conv1", f"{BLOCK}.pwconv1"),
-    Row(f"{BLOCK_FOREIGN}.grn.gamma", f"{BLOCK}.grn.gamma"),
-    Row(f"{BLOCK_FOREIGN}.grn.beta", f"{BLOCK}.grn.beta"),
+    LayoutRow(f"{BLOCK_FOREIGN}.grn.gamma", f"{BLOCK}.grn.gamma"),
+    LayoutRow(f"{BLOCK_FOREIGN}.grn.beta", f"{BLOCK}.grn.beta"),
     *torch_linear(f"{BLOCK_FOREIGN}.pointwise_conv2", f"{BLOCK}.pwconv2"),
-    Row(f"{BLOCK_FOREIGN}.gamma", f"{BLOCK}.layer_scale.gamma"),
+    LayoutRow(f"{BLOCK_FOREIGN}.gamma", f"{BLOCK}.layer_scale.gamma"),
 )
 CLASSIFIER = (*torch_norm("{p}norm3", "head_norm"), *torch_linear("head.fc", "head"))
 MAPS = torch_norm("{p}norm{i}", "feature_{i}_norm")
 
 
-def _rows_in(names: Collection[str]) -> tuple[Row, ...]:
+def _rows_in(names: Collection[str]) -> tuple[LayoutRow, ...]:
     dense = any(f"norm{stage}.weight" in names for stage in range(3))
     return (*ENCODER, *(MAPS if dense else CLASSIFIER))
 

@@ -1,7 +1,7 @@
-"""How a foreign array becomes ours and back: pure NumPy, a view wherever there is one.
+"""Convert axes between foreign arrays and ours, as NumPy views if possible.
 
-Frameworks keep the same numbers with the axes in another order or with axes of length one added. A
-`Move` is that difference, read both ways. It knows shapes and nothing of names.
+Frameworks store the same numbers with the axes in another order, or with axes of length one added.
+A `Move` converts in both directions.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Move:
     """An invertible change of axes.
 
     Attributes:
-        name: For messages.
-        read: From the foreign array to ours; raises an error for a shape it cannot be.
-        write: From our array to the foreign one.
+        name: Name for messages.
+        read: Converts the foreign array to ours; raises for an impossible shape.
+        write: Converts our array to the foreign one.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Move:
     write: Callable[[Array], Array]
 
     def read_shape(self, shape: Shape) -> Shape | None:
-        """The shape that `read` would give, or None where it could not read this shape."""
+        """The shape that `read` returns; None if it cannot read this shape."""
         return _shape_after(self.read, shape)
 
     def written_shape(self, shape: Shape) -> Shape | None:
-        """The shape that `write` would give, or None where it could not write this shape."""
+        """The shape that `write` returns; None if it cannot write this shape."""
         return _shape_after(self.write, shape)
 
 
@@ -66,7 +66,7 @@ def moved(change: Callable[[Array], Array], tensor: Array) -> Array: ...
 @overload
 def moved(change: Callable[[Array], Array], tensor: LazyTensor) -> LazyTensor: ...
 def moved(change: Callable[[Array], Array], tensor: Array | LazyTensor) -> Array | LazyTensor:
-    """The tensor after a `read` or `write`; a lazy one stays lazy."""
+    """Apply a `read` or `write` to a tensor; a lazy one stays lazy."""
     if isinstance(tensor, LazyTensor):
         shape = _shape_after(change, tensor.shape)
         if shape is None:
@@ -108,9 +108,9 @@ def _unsquare(array: Array) -> Array:
 
 
 def vector(*shape: int) -> Move:
-    """A vector that the foreign side keeps with extra axes of length one.
+    """A vector that the foreign side stores with extra axes of length one.
 
-    Any placement of those axes is read; `shape`, with one -1 in it, is what is written.
+    These are read at any position; `shape`, with one -1 in it, is written.
 
     Example:
         >>> vector(1, 1, 1, -1).written_shape((8,))

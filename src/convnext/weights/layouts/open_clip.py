@@ -3,7 +3,7 @@
 The tower stands under `visual.trunk.`, with timm's names and no classifier; the projection behind
 it under `visual.head.`: one linear layer, or two with a GELU between, of which the first is twice
 as wide as the vectors. As published the last of them has no bias; ours is zero then. The text
-tower, under `text.` or at the top, is passed over.
+tower, under `text.` or at the top, is ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from convnext.architecture import Architecture
 from convnext.weights.layouts.moves import LINEAR, ZEROS
-from convnext.weights.layouts.table import Layout, Row, torch_linear
+from convnext.weights.layouts.table import Layout, LayoutRow, torch_linear
 from convnext.weights.layouts.timm import TIMM, rows_for, rows_in
 
 __all__ = ["OPEN_CLIP"]
@@ -27,19 +27,23 @@ TEXT_TOWER = re.compile(
 )
 
 
-def _trunk(rows: Collection[Row]) -> list[Row]:
+def _trunk(rows: Collection[LayoutRow]) -> list[LayoutRow]:
     return [replace(row, foreign=f"{{p}}{TRUNK}{row.foreign}") for row in rows]
 
 
-def _projection(foreign: str, *, bias: bool) -> tuple[Row, Row]:
+def _projection(foreign: str, *, bias: bool) -> tuple[LayoutRow, LayoutRow]:
     if bias:
         kernel, own = torch_linear(foreign, "head")
         return kernel, own
     weight = f"{foreign}.weight"
-    return Row(weight, "head.kernel", LINEAR), Row(weight, "head.bias", ZEROS, implied=True)
+    return LayoutRow(weight, "head.kernel", LINEAR), LayoutRow(
+        weight, "head.bias", ZEROS, implied=True
+    )
 
 
-def _rows(timm: Collection[Row], *, hidden: bool, bias: bool = False) -> tuple[Row, ...]:
+def _rows(
+    timm: Collection[LayoutRow], *, hidden: bool, bias: bool = False
+) -> tuple[LayoutRow, ...]:
     trunk = _trunk([row for row in timm if not row.canonical.startswith("head.")])
     if not hidden:
         return (*trunk, *_projection("{p}head.proj", bias=bias))
@@ -48,7 +52,7 @@ def _rows(timm: Collection[Row], *, hidden: bool, bias: bool = False) -> tuple[R
     return (*trunk, *first, *_projection("{p}head.mlp.fc2", bias=bias))
 
 
-def _rows_in(names: Collection[str]) -> tuple[Row, ...]:
+def _rows_in(names: Collection[str]) -> tuple[LayoutRow, ...]:
     timm = rows_in({name.removeprefix(TRUNK) for name in names if name.startswith(TRUNK)})
     for last, hidden in (("head.proj", False), ("head.mlp.fc2", True)):
         if f"{last}.weight" in names:
@@ -56,7 +60,7 @@ def _rows_in(names: Collection[str]) -> tuple[Row, ...]:
     return tuple(_trunk(timm))  # the trunk's own classifier projects, or nothing does
 
 
-def _rows_for(architecture: Architecture) -> tuple[Row, ...]:
+def _rows_for(architecture: Architecture) -> tuple[LayoutRow, ...]:
     return _rows(rows_for(architecture), hidden=architecture.head_hidden > 0)
 
 

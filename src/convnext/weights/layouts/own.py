@@ -1,6 +1,6 @@
-"""Our own names, as a layout like any other: every row is the identity.
+"""Our own names, as a layout: every row is the identity.
 
-Keras archives of our models spell the dots as slashes, and its older files say each layer twice.
+Keras archives of our models have slashes for dots, and older ones repeat the name of each layer.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from itertools import groupby
 
 from convnext.architecture import ARCHITECTURES, Shape, parameters
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes
-from convnext.weights.layouts.table import Layout, Row
+from convnext.weights.layouts.table import Layout, LayoutRow
 
 __all__ = ["OWN"]
 
 
 def _patterns() -> Iterator[str]:
-    """Every name that some architecture has, its numbers left open."""
+    """Every name of any architecture, with patterns for its numbers."""
     rows = [row for row in ARCHITECTURES.values() if row.size == "test"]
     first = rows[0]
     every = [*rows, *(replace(first, stem=stem) for stem in ("overlap", "overlap_act"))]
@@ -45,5 +45,5 @@ OWN = Layout(
     arithmetic="usual_if_unpublished",
     epsilon=None,
     isotropic=None,
-    rows=tuple(Row(name, name) for name in dict.fromkeys(_patterns())),
+    rows=tuple(LayoutRow(name, name) for name in dict.fromkeys(_patterns())),
 )

@@ -1,9 +1,9 @@
-"""Find out from names and shapes alone which layout a file is in and which model it holds.
+"""Recognise the layout and the architecture of weights from names and shapes alone.
 
-No name is ever parsed: a layout's table says how it would spell a tensor, and we look whether the
-file has it. Depths come from counting blocks, widths from the blocks' norms, the other traits from
-`TRAITS`, and then every shape must agree. What names and shapes do not tell (epsilon, activation)
-is what somebody said; otherwise only architectures that are known by these shapes are known.
+No name is parsed: a layout's table spells the name of a tensor, which is looked up in the file.
+Depths are counts of blocks, widths come from the blocks' norms, other traits from `TRAITS`, and
+then every shape must agree. Shapes do not show epsilons and the activation: these are the caller's,
+or those of the published architectures with these shapes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from convnext.weights.layouts.misfit import Misfit
 from convnext.weights.layouts.moves import Move
 from convnext.weights.layouts.table import BLOCK, Layout, expand, spell
 
-__all__ = ["Recognised", "Source", "described", "recognise"]
+__all__ = ["Recognised", "TensorSource", "described", "recognise"]
 
 BLOCK_NORM = f"{BLOCK}.norm.gamma"
 
@@ -37,8 +37,8 @@ MOST_STAGES = 4
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where one canonical tensor comes from: its name in the file and how its axes move."""
+class TensorSource:
+    """A tensor in the file that becomes a canonical one: its name and the change of its axes."""
 
     name: str
     move: Move
@@ -46,21 +46,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a set of named tensors turned out to be.
+    """The layout and architecture of a set of named tensors.
 
     Attributes:
         layout: Name of the layout.
         architecture: A published one, or one of size `"custom"`.
-        possible: Where it is not known how the network computes: the architectures of these names
-            and shapes that there may be.
-        num_classes: Width of the classifier; 0 where there is none.
-        channels: Channels of the pictures it takes.
-        features: Which outputs have a norm of their own (dense-prediction backbones).
-        decoder: Whether the decoder of FCMAE pretraining is there.
-        shapes: Each canonical name's shape, in the order data flows.
-        sources: Each canonical name's source, in the order data flows.
-        ignored: Names in the file that are known not to be weights of this model.
-        twins: Pairs of names in the file that mean the same tensor.
+        possible: Architectures with these names and shapes, if their arithmetic is ambiguous.
+        num_classes: Width of the classifier; 0 if there is none.
+        channels: Channels of the pictures.
+        features: Outputs with a norm of their own (dense-prediction backbones).
+        decoder: Whether there is the decoder of FCMAE pretraining.
+        shapes: Shape of each canonical name, in network order.
+        sources: Tensor in the file for each canonical name, in network order.
+        ignored: Names in the file that do not belong to this model.
+        twins: Pairs of names in the file of the same tensor.
     """
 
     layout: str
@@ -71,7 +70,7 @@ class Recognised:
     features: tuple[str, ...]
     decoder: bool
     shapes: Mapping[str, Shape] = field(repr=False)
-    sources: Mapping[str, Source] = field(repr=False)
+    sources: Mapping[str, TensorSource] = field(repr=False)
     ignored: tuple[str, ...] = field(repr=False)
     twins: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
@@ -82,7 +81,7 @@ class Recognised:
 
     @property
     def layer_scale(self) -> bool:
-        """Whether its blocks hold a layer scale."""
+        """Whether its blocks have a layer scale."""
         return self.architecture.layer_scale
 
     @property
@@ -91,10 +90,10 @@ class Recognised:
         return self.architecture.head != "none"
 
     def check_arithmetic(self, source: object) -> None:
-        """Refuse to compute where it is not known how.
+        """Refuse weights whose arithmetic is ambiguous.
 
         Raises:
-            UnstatedError: Several networks have these names and shapes.
+            UnstatedError: Several architectures have these names and shapes.
         """
         if not self.possible:
             return
@@ -117,13 +116,13 @@ class Recognised:
         )
 
     def check_twins(self, tensors: Mapping[str, Any]) -> None:
-        """Refuse a file that holds a tensor twice, and not twice the same.
+        """Refuse a file that holds a tensor twice with different values.
 
         Args:
             tensors: Arrays or lazy tensors by their names in the file.
 
         Raises:
-            WeightsMismatchError: Nobody can tell which of the two is meant.
+            WeightsMismatchError: The two differ.
         """
         for twin, name in self.twins:
             one, other = (LazyTensor.of(tensors[each]).read() for each in (twin, name))
@@ -136,7 +135,7 @@ class Recognised:
 
     @property
     def kind(self) -> str:
-        """What the tensors are good for, in words."""
+        """The kind of model, in words."""
         if self.decoder:
             return "FCMAE pretraining model"
         if self.num_classes:
@@ -151,16 +150,16 @@ def recognise(
     layouts: Iterable[Layout],
     told: Architecture | Arithmetic | None = None,
 ) -> Recognised:
-    """Whose weights these are, of which model, and where each canonical tensor comes from.
+    """Recognise the layout and the architecture of named shapes.
 
     Args:
         shapes: Name and shape of every tensor.
         layouts: The layouts to try, in order.
-        told: The architecture it has to be, or how it computes, where somebody said so.
+        told: The expected architecture or arithmetic, if known.
 
     Raises:
-        WeightsMismatchError: The tensors fit no layout, or some are missing, left over or have a
-            shape that the others contradict.
+        WeightsMismatchError: The tensors fit no layout, or some are missing, left over or of
+            another shape.
     """
     layouts = tuple(layouts)
     located = next(filter(None, (locate(shapes, layout) for layout in layouts)), None)
@@ -181,7 +180,7 @@ def recognise(
 def _resolved(
     seen: Architecture, found: Recognised, layout: Layout, told: Architecture | Arithmetic | None
 ) -> tuple[Architecture, tuple[Architecture, ...]]:
-    """The architecture, and those that are possible if it is not known."""
+    """The architecture, and all candidates if it is ambiguous."""
     alike = [row for row in ARCHITECTURES.values() if _may_be(row, seen, found.num_classes)]
     if isinstance(told, Architecture):
         if not _may_be(told, seen, found.num_classes):
@@ -221,14 +220,14 @@ def _may_be(row: Architecture, seen: Architecture, num_classes: int) -> bool:
 
 
 def _as_seen(known: Architecture, seen: Architecture) -> Architecture:
-    """A known architecture with the parts that these weights have of it."""
+    """A known architecture, with the optional parts that these weights have."""
     return replace(
         known, head=seen.head, head_hidden=seen.head_hidden, layer_scale=seen.layer_scale
     )
 
 
 class _Probe:
-    """Looks tensors up by canonical pattern, through a layout's table."""
+    """Looks up tensors of a file by canonical pattern, through a layout's table."""
 
     def __init__(self, shapes: Mapping[str, Shape], located: Located) -> None:
         self.shapes = shapes
@@ -239,7 +238,7 @@ class _Probe:
         self._by_canonical = {row.canonical: row for row in self.rows}
 
     def shape(self, canonical: str, stage: int = 0, block: int = 0) -> Shape | None:
-        """The canonical shape of a tensor, or None where it is not there."""
+        """The canonical shape of a tensor; None if the file lacks it."""
         row = self._by_canonical.get(canonical)
         if row is None:
             return None
@@ -250,12 +249,12 @@ class _Probe:
         return None if name is None else row.move.read_shape(self.shapes[name])
 
     def width(self, canonical: str, axis: int = 0, stage: int = 0) -> int:
-        """The length of one axis, or 0 where the tensor is not there."""
+        """The length of one axis; 0 if the file lacks the tensor."""
         shape = self.shape(canonical, stage) or ()
         return shape[axis] if -len(shape) <= axis < len(shape) else 0
 
     def count(self, canonical: str, stage: int = 0) -> int:
-        """How many blocks hold this tensor, without a gap."""
+        """Number of consecutive blocks that have this tensor."""
         return next(n for n in itertools.count() if self.shape(canonical, stage, n) is None)
 
     def features(self) -> Iterator[str]:
@@ -266,13 +265,13 @@ class _Probe:
             if self.shape("feature_{i}_norm.gamma", stage):
                 yield str(stage)
 
-    def sources(self, depths: Iterable[int], decoder_depth: int) -> dict[str, Source]:
-        """Every canonical name that the table finds in the file."""
+    def sources(self, depths: Iterable[int], decoder_depth: int) -> dict[str, TensorSource]:
+        """Tensors of the file by canonical name."""
         sources = {}
         for row in expand(self.rows, tuple(depths), decoder_depth):
             name = self.located.names.get(self.layout.short(row.foreign))
             if name is not None:
-                sources[row.canonical] = Source(name, row.move)
+                sources[row.canonical] = TensorSource(name, row.move)
         return sources
 
 
@@ -303,11 +302,11 @@ TRAITS: Mapping[str, Callable[[_Probe], Any]] = {
     "head_hidden": lambda probe: probe.width("head_hidden.kernel", 1),
     "expansion": lambda p: p.width(f"{BLOCK}.pwconv1.kernel", 1) // p.width(BLOCK_NORM) or 4,
 }
-"""How names and shapes show each trait; RMS norms and simple ones look the same."""
+"""Trait -> its value from names and shapes; RMS norms and simple ones look the same."""
 
 
 def _seen(probe: _Probe) -> Architecture:
-    """The architecture as names and shapes show it; what they do not show is as usual."""
+    """The architecture from names and shapes, with default epsilons and activation."""
     counts = [probe.count(BLOCK_NORM, stage) for stage in range(MOST_STAGES)]
     last = max(stage for stage, count in enumerate([1, *counts[1:]]) if count)
     stages = range(last + 1)
@@ -324,7 +323,7 @@ def _seen(probe: _Probe) -> Architecture:
 
 
 def _read(probe: _Probe, seen: Architecture) -> tuple[Recognised, Misfit]:
-    """What the tensors are, and what contradicts that."""
+    """Compare the tensors with those of the architecture."""
     num_classes = probe.width("head.kernel", 1) or probe.width("head.bias")
     channels = probe.width("stem_conv.kernel", 2)
     features = tuple(probe.features())
@@ -366,7 +365,7 @@ def _read(probe: _Probe, seen: Architecture) -> tuple[Recognised, Misfit]:
 
 
 def described(architecture: Architecture) -> str:
-    """An architecture in a sentence: its name, or its numbers where it was never published."""
+    """An architecture in words: its name, or its numbers if it was never published."""
     if architecture.size != "custom":
         return architecture.name
     return (

@@ -1,13 +1,12 @@
-"""What a layout is: a table of rows (foreign name, our name, move) that is read both ways.
+"""Layouts: tables of rows (foreign name, our name, move) that are used in both directions.
 
-The file of each foreign layout holds its table and little else. Names are patterns:
+Names are patterns:
 
     {i} {j}       stage 0 to 3, block 0 to depth - 1
     {i1} {j1}     the same, counted from one
-    {below}       i - 1, for those who count the three downsamplings from zero
-    {odd} {even}  2 * i + 1 and 2 * i, for those who count stages and downsamplings together
-    {p}           what the foreign side puts before its names; empty while reading, because
-                  recognition has taken any prefix off by then
+    {below}       i - 1, for libraries that count the three downsamplings from zero
+    {odd} {even}  2 * i + 1 and 2 * i, for those that count stages and downsamplings together
+    {p}           the foreign prefix of names; empty in reading, as any prefix is removed first
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from convnext.weights.layouts.moves import CONV, DEPTHWISE, LINEAR, SAME, Move
 __all__ = [
     "BLOCK",
     "Layout",
-    "Row",
+    "LayoutRow",
     "expand",
     "keras_norm",
     "keras_weighted",
@@ -38,11 +37,11 @@ BLOCK = "stage_{i}_block_{j}"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One tensor: what they call it, what we call it, and how the axes differ.
+class LayoutRow:
+    """One tensor: its foreign name, our name, and the change of axes.
 
-    Where it is implied, the file does not hold it: the move makes it of another tensor, and nothing
-    but zeros can be written.
+    The file does not hold an implied tensor: the move makes it of another one, and only zeros can
+    be written.
     """
 
     foreign: str
@@ -62,42 +61,42 @@ def _no_prefix(architecture: Architecture, names: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """One foreign naming.
+    """The names and axes of one library.
 
     Attributes:
-        name: What the user calls it.
+        name: Name for users.
         about: One line for messages and documentation.
         rows: The table.
-        arithmetic: Whether its files compute as usual (see `Architecture.is_usual`): always, if
-            no published architecture of these shapes does otherwise, or only where somebody says
-            so or all architectures of these shapes do.
-        epsilon: Of the norms of its library, where that is fixed.
-        isotropic: Whether its networks have one stage and no norm behind the stem; None where there
-            are both kinds.
-        rows_in: The table to read with, from the names in a file, where it is not `rows`.
-        rows_for: The table to write an architecture with, where it is not `rows`.
-        tidy: From the names in a file to pairs (name to look up, name in the file).
-        short: From a name in the table to the name to look up.
-        prefix: What `{p}` stands for when an architecture's canonical names are written.
+        arithmetic: When its files have the usual arithmetic (see `Architecture.is_usual`): always,
+            unless a published architecture of these shapes has another, or only if the caller says
+            so or all architectures of these shapes have it.
+        epsilon: Epsilon of the norms of its library, if fixed.
+        isotropic: Whether its networks have one stage and no norm after the stem; None for both
+            kinds.
+        rows_in: Makes the table to read the names in a file with, instead of `rows`.
+        rows_for: Makes the table to write an architecture with, instead of `rows`.
+        tidy: Maps the names in a file to pairs (name to look up, name in the file).
+        short: Maps a name in the table to the name to look up.
+        prefix: Makes `{p}` for writing, from the architecture and its canonical names.
         boundary: The character that ends a prefix in a file.
-        writable: False for what we read but never write.
-        nested_under: The key under which its library keeps a model in a .pth file.
-        annotations: What its library wants to find in a .safetensors file.
-        mark: A name that only its files have, of those with the same first names.
+        writable: Whether it can be written.
+        nested_under: The key of a model in a .pth file of its library.
+        annotations: Annotations that its library needs in a .safetensors file.
+        mark: A name that tells its files from those of layouts with the same first names.
         twins: Second names of tensors that its files hold twice, and the first ones.
-        extras: Names of what its files may hold besides the network, any prefix taken off.
-        misfit: Why its library cannot hold some canonical tensors; None if it can.
-        task: What its networks are for, where that is one thing, see `WeightsInfo`.
+        extras: Names that its files may hold besides the network, without prefix.
+        misfit: Returns the reason why its library cannot hold canonical tensors; None if it can.
+        task: The task of its networks, if they have only one, see `WeightsInfo`.
     """
 
     name: str
     about: str
-    rows: tuple[Row, ...]
+    rows: tuple[LayoutRow, ...]
     arithmetic: Literal["usual", "usual_if_unpublished", "stated"] = "usual"
     epsilon: float | None = 1e-6
     isotropic: bool | None = False
-    rows_in: Callable[[Collection[str]], tuple[Row, ...]] | None = None
-    rows_for: Callable[[Architecture], tuple[Row, ...]] | None = None
+    rows_in: Callable[[Collection[str]], tuple[LayoutRow, ...]] | None = None
+    rows_for: Callable[[Architecture], tuple[LayoutRow, ...]] | None = None
     tidy: Callable[[Mapping[str, Shape]], list[tuple[str, str]]] = _as_they_are
     short: Callable[[str], str] = str
     prefix: Callable[[Architecture, Collection[str]], str] = _no_prefix
@@ -112,7 +111,7 @@ class Layout:
     task: str | None = None
 
     def computes(self, architecture: Architecture) -> bool:
-        """Whether its library has this architecture, and computes as it does."""
+        """Whether its library has this architecture, with the same arithmetic."""
         if self.isotropic not in (None, not architecture.stem_norm):
             return False
         usual = architecture.arithmetic._replace(head_epsilon=None) == Arithmetic()
@@ -124,7 +123,7 @@ class Layout:
 
 
 def spell(pattern: str, stage: int = 0, block: int = 0, prefix: str = "") -> str:
-    """A pattern with its numbers filled in."""
+    """Fill in the numbers and the prefix of a pattern."""
     return pattern.format(
         i=stage,
         j=block,
@@ -138,9 +137,9 @@ def spell(pattern: str, stage: int = 0, block: int = 0, prefix: str = "") -> str
 
 
 def expand(
-    rows: Iterable[Row], depths: Collection[int], decoder_depth: int = 0, prefix: str = ""
-) -> Iterator[Row]:
-    """The rows with every stage and block written out."""
+    rows: Iterable[LayoutRow], depths: Collection[int], decoder_depth: int = 0, prefix: str = ""
+) -> Iterator[LayoutRow]:
+    """The rows of every stage and block."""
     for row in rows:
         for stage, block in _places(row.canonical, depths, decoder_depth):
             yield replace(
@@ -153,7 +152,7 @@ def expand(
 def _places(
     canonical: str, depths: Collection[int], decoder_depth: int
 ) -> Iterator[tuple[int, int]]:
-    """Which stages and blocks a canonical pattern stands for."""
+    """Pairs of stage and block that a canonical pattern stands for."""
     if canonical.startswith(BLOCK):
         for stage, depth in enumerate(depths):
             for block in range(depth):
@@ -169,43 +168,43 @@ def _places(
         yield 0, 0
 
 
-def torch_norm(foreign: str, canonical: str, move: Move = SAME) -> tuple[Row, Row]:
-    """The two rows of a norm whose parameters the foreign side calls weight and bias."""
+def torch_norm(foreign: str, canonical: str, move: Move = SAME) -> tuple[LayoutRow, LayoutRow]:
+    """The two rows of a norm with a weight and a bias."""
     return (
-        Row(f"{foreign}.weight", f"{canonical}.gamma", move),
-        Row(f"{foreign}.bias", f"{canonical}.beta", move),
+        LayoutRow(f"{foreign}.weight", f"{canonical}.gamma", move),
+        LayoutRow(f"{foreign}.bias", f"{canonical}.beta", move),
     )
 
 
-def torch_linear(foreign: str, canonical: str, move: Move = LINEAR) -> tuple[Row, Row]:
+def torch_linear(foreign: str, canonical: str, move: Move = LINEAR) -> tuple[LayoutRow, LayoutRow]:
     """The two rows of a linear layer, or of anything else with a weight and a bias."""
     return (
-        Row(f"{foreign}.weight", f"{canonical}.kernel", move),
-        Row(f"{foreign}.bias", f"{canonical}.bias"),
+        LayoutRow(f"{foreign}.weight", f"{canonical}.kernel", move),
+        LayoutRow(f"{foreign}.bias", f"{canonical}.bias"),
     )
 
 
-def torch_conv(foreign: str, canonical: str) -> tuple[Row, Row]:
+def torch_conv(foreign: str, canonical: str) -> tuple[LayoutRow, LayoutRow]:
     """The two rows of a dense convolution."""
     return torch_linear(foreign, canonical, CONV)
 
 
-def torch_depthwise(foreign: str, canonical: str) -> tuple[Row, Row]:
+def torch_depthwise(foreign: str, canonical: str) -> tuple[LayoutRow, LayoutRow]:
     """The two rows of a depthwise convolution."""
     return torch_linear(foreign, canonical, DEPTHWISE)
 
 
-def keras_norm(foreign: str, canonical: str) -> tuple[Row, Row]:
+def keras_norm(foreign: str, canonical: str) -> tuple[LayoutRow, LayoutRow]:
     """The two rows of a Keras LayerNormalization."""
     return (
-        Row(f"{foreign}/gamma", f"{canonical}.gamma"),
-        Row(f"{foreign}/beta", f"{canonical}.beta"),
+        LayoutRow(f"{foreign}/gamma", f"{canonical}.gamma"),
+        LayoutRow(f"{foreign}/beta", f"{canonical}.beta"),
     )
 
 
-def keras_weighted(foreign: str, canonical: str, move: Move = SAME) -> tuple[Row, Row]:
+def keras_weighted(foreign: str, canonical: str, move: Move = SAME) -> tuple[LayoutRow, LayoutRow]:
     """The two rows of a Keras layer with a kernel and a bias."""
     return (
-        Row(f"{foreign}/kernel", f"{canonical}.kernel", move),
-        Row(f"{foreign}/bias", f"{canonical}.bias"),
+        LayoutRow(f"{foreign}/kernel", f"{canonical}.kernel", move),
+        LayoutRow(f"{foreign}/bias", f"{canonical}.bias"),
     )

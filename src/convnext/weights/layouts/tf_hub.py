@@ -2,9 +2,8 @@
 
 Most variables of such a checkpoint have no name but a position, `variables/17/.ATTRIBUTES/...`, in
 the order data flows, which is the canonical order; the final norm and the head, being direct layers
-of the model, are `layer_with_weights-8` and `-9`. So the kernels' shapes say where stages begin,
-and our own names follow by counting. We read these files and never write them: a SavedModel holds a
-graph too.
+of the model, are `layer_with_weights-8` and `-9`. So the kernels' shapes show where stages begin,
+and our names follow by counting. These files are never written, as a SavedModel holds a graph too.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from convnext.architecture import Architecture, Shape
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.layouts.moves import GROUPED, SAME
 from convnext.weights.layouts.own import OWN
-from convnext.weights.layouts.table import Layout, Row
+from convnext.weights.layouts.table import Layout, LayoutRow
 
 __all__ = ["TF_HUB"]
 
@@ -62,7 +61,7 @@ TF_HUB = Layout(
     tidy=_tidy,
     writable=False,
     rows=tuple(
-        Row(
+        LayoutRow(
             f"hub/{row.foreign}",
             row.canonical,
             GROUPED if row.canonical.endswith("dwconv.kernel") else SAME,

@@ -6,7 +6,7 @@ from convnext.weights.layouts.moves import vector
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
-    Row,
+    LayoutRow,
     torch_conv,
     torch_depthwise,
     torch_linear,
@@ -29,7 +29,7 @@ TORCHVISION = Layout(
         *torch_norm(f"{BLOCK_FOREIGN}.block.2", f"{BLOCK}.norm"),
         *torch_linear(f"{BLOCK_FOREIGN}.block.3", f"{BLOCK}.pwconv1"),
         *torch_linear(f"{BLOCK_FOREIGN}.block.5", f"{BLOCK}.pwconv2"),
-        Row(f"{BLOCK_FOREIGN}.layer_scale", f"{BLOCK}.layer_scale.gamma", vector(-1, 1, 1)),
+        LayoutRow(f"{BLOCK_FOREIGN}.layer_scale", f"{BLOCK}.layer_scale.gamma", vector(-1, 1, 1)),
         *torch_norm("classifier.0", "head_norm"),
         *torch_linear("classifier.2", "head"),
     ),
