@@ -107,6 +107,59 @@ def test_copies_pickles_and_frozen_parts():
     assert model.num_parameters(only_trainable=True) == 24 * 10 + 10
 
 
+def computations(model, images, labels, monkeypatch):
+    """The gradients of a training step, and how often it computed a block."""
+    kind = type(model._blocks()[0])
+    computed, count = kind._computed, []
+    monkeypatch.setattr(
+        kind, "_computed", lambda self, x: (count.append(self), computed(self, x))[1]
+    )
+    model.zero_grad()
+    torch.manual_seed(0)
+    model(images, labels=labels).loss.backward()
+    monkeypatch.undo()
+    return {name: p.grad for name, p in model.named_parameters()}, len(count)
+
+
+@pytest.mark.parametrize("options", [None, {}, {"use_reentrant": True}])
+@pytest.mark.parametrize("family", ["ConvNext", "ConvNextV2"])
+def test_checkpointing_computes_blocks_again_and_keeps_the_gradients(family, options, monkeypatch):
+    model = model_of(family, "ForImageClassification", num_labels=10, drop_path_rate=0.5).train()
+    assert model.supports_gradient_checkpointing
+    assert not model.is_gradient_checkpointing
+    blocks = sum(model.config.depths)
+    step = (*batch(), monkeypatch)
+    wanted, count = computations(model, *step)
+    assert count == blocks
+    model.gradient_checkpointing_enable(options)
+    assert model.is_gradient_checkpointing
+    for one in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        gradients, count = computations(one, *step)
+        assert count == 2 * blocks
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, wanted[name], msg=name)
+    model.activation_checkpointing_enable(options, every_n_layers=2)
+    assert computations(model, *step)[1] == blocks + (blocks + 1) // 2
+    assert computations(model.eval(), *step)[1] == blocks
+    model.gradient_checkpointing_disable()
+    assert not model.is_gradient_checkpointing
+    assert computations(model.train(), *step)[1] == blocks
+
+
+def test_a_frozen_stem_before_blocks_that_are_computed_again():
+    model = model_of("ConvNext", "Model").train()
+    model.requires_grad_(False)
+    last = model.encoder.stages[0].layers[-1].pwconv2.requires_grad_(True)
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    images, _ = batch()
+    model.enable_input_require_grads()
+    model(images).pooler_output.sum().backward()
+    assert last.weight.grad.abs().sum() > 0
+    model.disable_input_require_grads()
+    with pytest.warns(UserWarning, match="requires_grad"):
+        assert not model(images).pooler_output.requires_grad
+
+
 @pytest.mark.upstream
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("family", FAMILIES)

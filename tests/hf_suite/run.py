@@ -76,7 +76,7 @@ def outcomes(source: Path, door: str, arguments: list[str]) -> dict[str, str]:
 
 
 def differences(text: str) -> dict[str, str]:
-    """The tests that pass with transformers' classes only, and why no user can notice."""
+    """The tests that pass with transformers' classes only, and why that is right."""
     lines = [line.partition(" | ") for line in text.splitlines() if line and line[0] != "#"]
     return {test.strip(): why.strip() for test, _, why in lines}
 

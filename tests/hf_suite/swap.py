@@ -59,7 +59,13 @@ def swap() -> None:
     import transformers
 
     import convnext.hf
+    from convnext.hf.modules import ConvNextLayer
 
+    # Tests find by this class the layers that gradient checkpointing computes again.
+    common = importlib.import_module("tests.test_modeling_common")
+    common.GradientCheckpointingLayer = ConvNextLayer
+    for holder in (transformers, importlib.import_module("transformers.models.convnext")):
+        holder.ConvNextImageProcessorPil = convnext.hf.ConvNextImageProcessor
     for place, family in PLACES.items():
         package = f"transformers.models.{place}"
         parts = [f"{package}.{part}_{place}" for part in ("configuration", "modeling")]

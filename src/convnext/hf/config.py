@@ -73,7 +73,12 @@ class ConvNextConfig:
     model_type = "convnext"
     attribute_map: Mapping[str, str] = {"num_hidden_layers": "num_stages"}
 
-    unsaved: ClassVar[tuple[str, ...]] = ("_out_features", "_out_indices", "_dtype")
+    unsaved: ClassVar[tuple[str, ...]] = (
+        "_out_features",
+        "_out_indices",
+        "_dtype",
+        "_attn_implementation",
+    )
     # Configurations of a composite model's parts; Auto classes of transformers read it.
     sub_configs: ClassVar[Mapping[str, Any]] = {}
 
@@ -121,6 +126,8 @@ class ConvNextConfig:
         old_name = kwargs.pop("_name_or_path", None)
         self.name_or_path = kwargs.pop("name_or_path", None) or old_name or ""
         kwargs.setdefault("dtype", kwargs.pop("torch_dtype", None))
+        # Without effect, as there is no attention; transformers does not save it either.
+        self._attn_implementation = kwargs.pop("attn_implementation", None)
         for name, default in COMMON.items():
             setattr(self, name, kwargs.pop(name, default))
         self.problem_type: ProblemType | None = kwargs.pop("problem_type", None)

@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 from torch.utils._pytree import register_pytree_node
 from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
 
 from convnext.architecture import GRN_EPSILON, Conv, Norm, Step
 from convnext.errors import ArgumentError, DeviceError
@@ -244,6 +245,14 @@ class Plan:
             yield torch.nn.Sequential(parts)
 
 
+def _checkpoint_with(options: dict[str, Any]) -> Callable[..., Any]:
+    return functools.partial(checkpoint, **{"use_reentrant": False, **options})
+
+
+def _require_grad(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+    output.requires_grad_(True)
+
+
 class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
     """A block.
 
@@ -258,7 +267,8 @@ class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
         hidden = architecture.expansion * dim
         self.names = names
         self.gradient_checkpointing = False
-        self.checkpoint_options: dict[str, Any] = {}
+        # transformers' name: its tools replace the function to change how blocks are recomputed.
+        self._gradient_checkpointing_func = _checkpoint_with({})
         scale = torch.nn.Parameter(torch.empty(dim)) if architecture.layer_scale else None
         self.register_parameter(names.scale, scale)
         kernel, dilation = architecture.kernel(stage), plan.dilations[stage]
@@ -274,7 +284,7 @@ class ConvNextLayer(torch.nn.Module):  # type: ignore[misc]
         """Map `(batch, dim, height, width)` to the same shape."""
         if not (self.gradient_checkpointing and self.training):
             return self._computed(x)
-        return cast("torch.Tensor", checkpoint(self._computed, x, **self.checkpoint_options))
+        return cast("torch.Tensor", self._gradient_checkpointing_func(self._computed, x))
 
     def _computed(self, x: torch.Tensor) -> torch.Tensor:
         part = functools.partial(getattr, self)
@@ -317,6 +327,7 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
     supports_gradient_checkpointing = True
     # Modules that accelerate may not split across devices.
     _no_split_modules: ClassVar[list[str]] = ["ConvNextLayer"]
+    _require_grads_hook: RemovableHandle | None = None
 
     def __init__(self, config: ConvNextConfig) -> None:
         super().__init__()
@@ -389,7 +400,8 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
         """Recompute blocks in the backward pass, to save memory in training.
 
         Args:
-            activation_checkpointing_kwargs: Arguments of `torch.utils.checkpoint.checkpoint`.
+            activation_checkpointing_kwargs: Arguments of `torch.utils.checkpoint.checkpoint`;
+                `use_reentrant` is False by default.
             every_n_layers: 1 for every block, 2 for every other one, and so on.
             offload: Not supported.
         """
@@ -400,7 +412,9 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
             )
         for number, block in enumerate(self._blocks()):
             block.gradient_checkpointing = number % every_n_layers == 0
-            block.checkpoint_options = activation_checkpointing_kwargs or {"use_reentrant": False}
+            block._gradient_checkpointing_func = _checkpoint_with(
+                activation_checkpointing_kwargs or {}
+            )
 
     def activation_checkpointing_disable(self) -> None:
         """Keep the activations of blocks in training."""
@@ -426,6 +440,22 @@ class _Module(Pretrained, torch.nn.Module):  # type: ignore[misc]
     def is_gradient_checkpointing(self) -> bool:
         """The old name of `is_activation_checkpointing`."""
         return self.is_activation_checkpointing
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        """The first convolution."""
+        return next(module for module in self.modules() if isinstance(module, PatchConv))
+
+    def enable_input_require_grads(self) -> None:
+        """Give the stem's output a gradient: `use_reentrant=True` needs one where it is frozen."""
+        self.disable_input_require_grads()
+        stem = self.get_input_embeddings()
+        self._require_grads_hook = stem.register_forward_hook(_require_grad)
+
+    def disable_input_require_grads(self) -> None:
+        """Undo `enable_input_require_grads`."""
+        if self._require_grads_hook is not None:
+            self._require_grads_hook.remove()
+            self._require_grads_hook = None
 
     def _blocks(self) -> list[ConvNextLayer]:
         return [module for module in self.modules() if isinstance(module, ConvNextLayer)]

@@ -54,6 +54,14 @@ IMAGENET_STANDARD_MEAN = (0.5, 0.5, 0.5)
 IMAGENET_STANDARD_STD = (0.5, 0.5, 0.5)
 CROPPED_BELOW = 384  # from this side on, pictures are resized to the square without cropping
 DEFAULT_CROP_PCT = 224 / 256
+SWITCHES = ("do_resize", "do_rescale", "do_normalize")
+# What transformers' files and Auto classes say besides.
+NO_ATTRIBUTES = (
+    "image_processor_type",
+    "feature_extractor_type",
+    "processor_class",
+    "_from_auto",
+)
 
 
 class ConvNextImageProcessorKwargs(TypedDict, total=False):
@@ -151,7 +159,7 @@ class ConvNextImageProcessor:
         self.image_mean = _channels(IMAGENET_STANDARD_MEAN if image_mean is None else image_mean)
         self.image_std = _channels(IMAGENET_STANDARD_STD if image_std is None else image_std)
         self.do_convert_rgb = do_convert_rgb
-        for name in ("image_processor_type", "feature_extractor_type", "processor_class"):
+        for name in NO_ATTRIBUTES:
             kwargs.pop(name, None)
         for name, value in kwargs.items():
             setattr(self, name, value)
@@ -240,8 +248,8 @@ class ConvNextImageProcessor:
     # ---- dictionaries and files
 
     def to_dict(self) -> dict[str, Any]:
-        """Every attribute that is not None, as transformers writes them."""
-        values = {name: value for name, value in vars(self).items() if value is not None}
+        """Every attribute, as transformers writes them: None only where it is not the default."""
+        values = {n: value for n, value in vars(self).items() if value is not None or n in SWITCHES}
         return {**copy.deepcopy(values), "image_processor_type": type(self).__name__}
 
     def to_json_string(self) -> str:

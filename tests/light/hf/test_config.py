@@ -89,6 +89,12 @@ def test_tuples_are_lists():
     assert ConvNextConfig(depths=(1, 2, 3, 4)) == ConvNextConfig(depths=[1, 2, 3, 4])
 
 
+def test_a_way_to_compute_attention_is_taken_and_not_saved():
+    config = ConvNextConfig(attn_implementation="eager")
+    assert config._attn_implementation == "eager"
+    assert config.to_dict() == ConvNextConfig().to_dict()
+
+
 def test_labels_follow_their_number():
     config = ConvNextConfig(num_labels=3)
     assert config.id2label[2] == "LABEL_2"

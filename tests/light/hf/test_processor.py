@@ -114,6 +114,17 @@ def test_round_trips_keep_what_they_do_not_know(tmp_path):
     assert again.to_dict() == processor.to_dict()
 
 
+def test_a_switch_that_is_none_stays_off_in_a_file(tmp_path):
+    ConvNextImageProcessor(do_resize=None).save_pretrained(tmp_path)
+    assert ConvNextImageProcessor.from_pretrained(tmp_path).do_resize is None
+
+
+def test_what_auto_classes_pass_is_no_attribute(tmp_path):
+    ConvNextImageProcessor().save_pretrained(tmp_path)
+    read = ConvNextImageProcessor.from_pretrained(tmp_path, _from_auto=True)
+    assert read.to_dict() == ConvNextImageProcessor().to_dict()
+
+
 def test_published_names_bring_their_recipe():
     processor = ConvNextImageProcessor.from_pretrained("convnext_tiny.fb_in1k")
     assert processor.size == {"shortest_edge": 224}
