@@ -327,7 +327,7 @@ def test_what_rounding_shifts_is_taken_back():
     linear = keras.layers.Dense(5)
     linear.build(rows.shape)
     linear.set_weights([kernel, bias[0]])
-    factors = litert._ready(linear, rows, BALANCES)
+    factors = litert._balance(linear, rows, BALANCES)
     balanced, corrected = linear.get_weights()
     np.testing.assert_allclose(balanced, kernel * factors[:, None], rtol=1e-6)
     whole, steps = round_kernel(balanced, in_pairs=False)
