@@ -317,7 +317,7 @@ def test_hosts_with_unequal_devices_are_told(tmp_path, compiled):
     with Processes(tmp_path, compiled, *commands) as hosts:
         assert 0 not in hosts.codes(LAST_WORD)
     for rank in range(2):
-        assert "ArgumentError: these see 1, 2" in hosts.said(rank)
+        assert "these see 1, 2. Hide devices" in hosts.said(rank)
 
 
 @on_torch
