@@ -89,7 +89,7 @@ test_that("every documented error is a condition with its message", {
   refused("takes 224x224 pictures, not input_shape=(64, 64, 3)", input_shape = c(64, 64, 3))
   refused("Input size must be at least 32x32, not input_shape=(31, 64, 3)", weights = NULL, input_shape = c(31, 64, 3))
   refused("needs a static input_shape, not (None, None, 3)", weights = NULL, input_shape = c(NA, NA, 3))
-  refused("input_tensor is a Keras tensor",
+  refused("input_tensor must be a Keras tensor",
     weights = NULL, input_tensor = as_numpy_array(random_pixels(1, 32, 32, 3)),
     class = "convnext_argument_type_error"
   )

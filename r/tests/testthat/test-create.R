@@ -30,7 +30,7 @@ test_that("the bundled model comes by its name, and with another head", {
 test_that("errors are conditions", {
   expect_error(create_convnext_v1("tinny"), "Did you mean 'tiny'", class = "convnext_unknown_name_error")
   expect_error(create_convnext_v1("huge"), class = "convnext_argument_error")
-  expect_error(create_convnext_v2("atto", pooling = "avg"), "include_top=False", class = "convnext_argument_error")
+  expect_error(create_convnext_v2("atto", pooling = "sum"), "avgmax", class = "convnext_unknown_name_error")
   expect_error(create_convnext_v2("atto", drop_path_rate = 1), "below 1", class = "convnext_argument_error")
   expect_error(create_convnext_v2("atto", 0), "at least 1", class = "convnext_argument_error")
   expect_error(create_convnext_v2("atto", "ten"), "whole number", class = "convnext_argument_type_error")
