@@ -74,6 +74,7 @@ def test_logits_maps_and_features_equal_timm_and_transformers(name):
 
 
 @pytest.mark.parametrize("size", ["Tiny", once("Small"), once("Base")])
+@pytest.mark.torch_first
 def test_equals_keras_applications(size):
     variant = VARIANTS[f"convnext_{size.lower()}"]
     weights = random_weights(variant)
@@ -154,6 +155,7 @@ def _trunc_normal_by_inversion(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0):
 
 
 @pytest.mark.parametrize("name", ["convnext_tiny", "convnext_small"])
+@pytest.mark.torch_alone
 def test_torchvisions_seeded_outputs(name, shared_data, monkeypatch):
     import torch
 

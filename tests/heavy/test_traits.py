@@ -212,6 +212,7 @@ def test_gradients_of_dilated_convolutions(side, dilation):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.torch_alone
 def test_parameters_are_the_canonical_ones_in_order(name):
     """`architecture.py` and `nn/model.py` spell the same network."""
     row = ARCHITECTURES[name]
