@@ -87,7 +87,7 @@ def workers_of(process):
     found = []
     for child in process.children(recursive=True):
         try:
-            if child.cmdline()[:1] == ["ray::_Hand.compute"]:
+            if child.cmdline()[:1] == ["ray::_Actor.compute"]:
                 found.append(child)
         except psutil.Error:
             continue
