@@ -158,9 +158,9 @@ class Classifier:
         _check_top(top)
         predictions: list[Prediction] = []
         thumbnails: list[Image.Image | None] = []
-        for answer in self.run(sources, ("logits",), batch_size):
+        for answer, seen in self._answers(sources, ("logits",), batch_size):
             if len(thumbnails) < THUMBNAILS:
-                thumbnails.append(None if answer.pixels is None else thumbnail(answer.pixels))
+                thumbnails.append(None if seen is None else thumbnail(seen))
             predictions.append(self._prediction(answer, top))
         return Results(predictions, thumbnails)
 
@@ -246,22 +246,27 @@ class Classifier:
                 another engine, with its own copy of the weights in memory.
             batch_size: Pictures in a batch.
         """
-        ahead = batches(sources, self.preprocess, batch_size)
-        wanted = tuple(outputs)
-        self._session.engine(*wanted)
+        return (answer for answer, _ in self._answers(sources, tuple(outputs), batch_size))
 
-        def answers() -> Iterator[Answer]:
+    def _answers(
+        self, sources: Sources, outputs: tuple[str, ...], batch_size: int
+    ) -> Iterator[tuple[Answer, NDArray[np.uint8] | None]]:
+        """Answers, each with the pixels that the engine was given for it."""
+        ahead = batches(sources, self.preprocess, batch_size)
+        self._session.engine(*outputs)
+
+        def answers() -> Iterator[tuple[Answer, NDArray[np.uint8] | None]]:
             for batch in ahead:
-                results = self._session.run(batch.pixels, wanted) if len(batch.pixels) else {}
+                results = self._session.run(batch.pixels, outputs) if len(batch.pixels) else {}
                 rows = [
                     ({name: result[row] for name, result in results.items()}, seen)
                     for row, seen in enumerate(batch.pixels)
                 ]
                 for name, outcome in batch.outcomes(rows):
                     if isinstance(outcome, ImageError):
-                        yield Answer(name, error=outcome)
+                        yield Answer(name, error=outcome), None
                     else:
-                        yield Answer(name, outcome[0], pixels=outcome[1])
+                        yield Answer(name, outcome[0]), outcome[1]
 
         return answers()
 

@@ -69,10 +69,10 @@ class Results(Sequence[Prediction]):
         return "\n".join([*lines, *([f"... and {more} more"] if more else [])]) or "no pictures"
 
     def _repr_html_(self) -> str:
-        rows = [_html_row(*pair) for pair in zip(self._predictions, self._padded(), strict=True)]
-        shown = rows[:THUMBNAILS]
-        more = f"<p>... and {len(rows) - len(shown)} more</p>" if len(rows) > len(shown) else ""
-        return f"<table>{''.join(shown)}</table>{more}"
+        pairs = zip(self._predictions[:THUMBNAILS], self._padded(), strict=False)
+        rows = [_html_row(*pair) for pair in pairs]
+        more = f"<p>... and {len(self) - len(rows)} more</p>" if len(self) > len(rows) else ""
+        return f"<table>{''.join(rows)}</table>{more}"
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a record for each class of each picture, best first, or one for its error."""

@@ -91,13 +91,11 @@ class Answer:
         id: Name of the picture.
         outputs: The requested outputs by name; empty if the picture could not be read.
         error: The error if it could not be read.
-        pixels: The model's input, `[size, size, 3]`, uint8.
     """
 
     id: str
     outputs: Mapping[str, Array] = field(default_factory=dict)
     error: ImageError | None = None
-    pixels: NDArray[np.uint8] | None = None
 
 
 def softmax(logits: Array) -> NDArray[np.float64]:
