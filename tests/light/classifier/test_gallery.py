@@ -43,6 +43,7 @@ def test_it_is_a_sequence(results):
     assert list(results[1:]) == [BAD]
     assert repr(results) == "photos/<a>.jpg: cat 75.0%\nb.jpg: error: b.jpg is <no> picture."
     assert repr(Results([])) == "no pictures"
+    assert repr(Results([GOOD] * 12)).endswith("... and 2 more")
 
 
 def test_in_a_notebook_each_picture_has_a_thumbnail_and_bars(results):
