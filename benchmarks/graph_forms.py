@@ -20,11 +20,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from convnext.architecture import GRN, VARIANTS, Norm
+from convnext.architecture import VARIANTS
 from convnext.graphs import openvino as graphs
 from convnext.graphs.network import Network
 from convnext.graphs.untracked_openvino import op, ov
 from convnext.processors import available_processors
+from convnext.steps import GRN, Norm
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo

@@ -1,8 +1,8 @@
 """ConvNeXt architectures as data: traits, and the sequence of typed steps that follows from them.
 
 Names and shapes of the parameters, parameter counts, operations, sizes of feature maps and
-inference graphs are computed from the steps. `nn/model.py` is the same network in Keras; a test
-compares the two.
+inference graphs are computed from the steps (`convnext.steps`). `nn/model.py` is the same network
+in Keras; a test compares the two.
 
     steps = ARCHITECTURES["convnext_tiny"].steps(num_classes=1000)
     parameters(steps)["stem_conv.kernel"]  # (4, 4, 3, 96)
@@ -18,192 +18,67 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from convnext.steps import (
+    ACTIVATIONS,
+    GRN,
+    Activation,
+    ActivationKind,
+    Aside,
+    Conv,
+    Depthwise,
+    Linear,
+    Norm,
+    NormKind,
+    Pads,
+    Pool,
+    Residual,
+    Scale,
+    Step,
+    Tap,
+    Unit,
+    operations,
+    parameters,
+)
 
 __all__ = [
-    "ACTIVATIONS",
     "ARCHITECTURES",
-    "GRN",
-    "GRN_EPSILON",
     "PUBLISHED_STRIDES",
     "VARIANTS",
-    "Activation",
-    "ActivationKind",
     "Architecture",
     "Arithmetic",
-    "Aside",
-    "Conv",
-    "Depthwise",
     "Family",
     "Geometry",
-    "Linear",
-    "Norm",
-    "Pool",
-    "Residual",
-    "Scale",
-    "Shape",
-    "Step",
     "Strides",
-    "Tap",
-    "Unit",
     "Variant",
     "adapted_strides",
     "block_steps",
     "checked_arithmetic",
     "checked_strides",
     "feature_sizes",
-    "flat",
     "get_variant",
-    "parameters",
     "sizes",
     "stated",
-    "taps",
 ]
 
 Family = Literal["v1", "v2"]
 Strides = tuple[int, ...]  # stem, then the downsampling before each further stage
-Shape = tuple[int, ...]
 StemKind = Literal["patch", "overlap", "overlap_tiered", "overlap_act"]
-NormKind = Literal["layer", "rms", "simple"]
 HeadKind = Literal["pool_norm", "norm_pool", "none"]
-ActivationKind = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu"]
 _Numbers = tuple[tuple[int, ...], tuple[int, ...]]  # depths and dims
-Pads = Literal["none", "same", "both"]
-
-ACTIVATIONS: tuple[ActivationKind, ...] = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu")
 
 PATCH = 4
 STEM_KERNEL = 3  # of the two convolutions of an overlapping stem
 DOWNSAMPLE_KERNEL = 2
-NORM_COST = 5  # operations per normalised element, as fvcore counts a LayerNorm
-GRN_EPSILON = 1e-6
 
 PUBLISHED_STRIDES: Strides = (4, 2, 2, 2)
 SMALLEST_PUBLISHED_SIDE = 32  # the product of the published strides: a 1x1 last feature map
 SMALLEST_SIDE = 8
 SMALLEST_FEATURE_SIDE = 4  # `adapted_strides` leaves at least this much of the short side
-
-
-class Conv(NamedTuple):
-    """A dense convolution.
-
-    `pads` is `"none"` for no padding; `"same"` for an output of the input's size divided by the
-    stride, rounded up, with odd padding at the right and bottom; `"both"` for half a kernel on each
-    side.
-    """
-
-    name: str
-    inputs: int
-    outputs: int
-    kernel: int
-    stride: int
-    pads: Pads = "none"
-    dilation: int = 1
-
-    def side(self, side: int) -> int:
-        """Height or width of the output for that of the input."""
-        return side // self.stride if self.pads == "none" else -(-side // self.stride)
-
-
-class Depthwise(NamedTuple):
-    """A depthwise convolution with stride 1, padded to keep the size."""
-
-    name: str
-    width: int
-    kernel: int
-    dilation: int = 1
-
-
-class Norm(NamedTuple):
-    """A normalisation over channels with a scale for each and, for `"layer"`, a shift.
-
-    `"layer"` subtracts the mean and divides by the standard deviation. `"rms"` divides by the root
-    of the mean square. `"simple"` divides by the standard deviation (of the sample: N - 1) without
-    subtracting the mean.
-    """
-
-    name: str
-    width: int
-    kind: NormKind
-    epsilon: float
-
-
-class Linear(NamedTuple):
-    """A linear layer over channels."""
-
-    name: str
-    inputs: int
-    outputs: int
-
-
-class Activation(NamedTuple):
-    """An elementwise activation."""
-
-    kind: ActivationKind
-
-
-class GRN(NamedTuple):
-    """Global response normalisation."""
-
-    name: str
-    width: int
-
-
-class Scale(NamedTuple):
-    """Layer scale: a learned factor for each channel."""
-
-    name: str
-    width: int
-
-
-class Pool(NamedTuple):
-    """The mean over all positions."""
-
-
-class Unit(NamedTuple):
-    """Division of each vector by its L2 norm."""
-
-
-class Tap(NamedTuple):
-    """Marks the current value as one of the network's outputs, by name."""
-
-    name: str
-
-
-class Aside(NamedTuple):
-    """Steps that only an output needs; the main path continues without them.
-
-    Their parameters are those of other steps.
-    """
-
-    branch: tuple[Step, ...]
-
-
-class Residual(NamedTuple):
-    """A residual branch: the input plus the branch's output."""
-
-    name: str
-    branch: tuple[Step, ...]
-
-
-Step = (
-    Conv
-    | Depthwise
-    | Norm
-    | Linear
-    | Activation
-    | GRN
-    | Scale
-    | Pool
-    | Unit
-    | Tap
-    | Aside
-    | Residual
-)
 
 
 class Geometry(NamedTuple):
@@ -455,6 +330,11 @@ class Architecture:
             clip: Whether the head is CLIP's projection instead of a classifier: its vectors,
                 normalised to length 1, are the embedding.
         """
+        yield from self.encoder_steps(channels, geometry)
+        yield from self.head_steps(num_classes, clip=clip)
+
+    def encoder_steps(self, channels: int = 3, geometry: Geometry | None = None) -> Iterator[Step]:
+        """Steps from normalised pictures to the last feature map; see `steps`."""
         strides, dilations = geometry or Geometry(self.strides)
         dilations = dilations or (1,) * len(self.depths)
         for stage, (depth, dim) in enumerate(zip(self.depths, self.dims, strict=True)):
@@ -466,7 +346,6 @@ class Architecture:
                 name = f"stage_{stage}_block_{index}"
                 yield block_steps(self, name, dim, self.kernel(stage), dilations[stage])
             yield Tap(f"stage_{stage}")
-        yield from self.head_steps(num_classes, clip=clip)
 
     def parameter_count(
         self, num_classes: int = 1000, channels: int = 3, *, layer_scale: bool = True
@@ -487,27 +366,9 @@ class Architecture:
         channels: int = 3,
         strides: Strides | None = None,
     ) -> int:
-        """Multiply-accumulates for one picture, counted as in timm and the papers.
-
-        As fvcore, this counts convolutions, linear layers, and five operations for each normalised
-        element, but not activations, GRN and layer scale.
-        """
+        """Multiply-accumulates for one picture, see `convnext.steps.operations`."""
         steps = self.steps(num_classes, channels, Geometry(strides or self.strides))
-        sides, total = (height, height if width is None else width), 0
-        for step in flat(steps):
-            match step:
-                case Conv(_, inputs, outputs, kernel):
-                    sides = (step.side(sides[0]), step.side(sides[1]))
-                    total += math.prod(sides) * kernel**2 * inputs * outputs
-                case Depthwise(_, dim, kernel):
-                    total += math.prod(sides) * kernel**2 * dim
-                case Linear(_, inputs, outputs):
-                    total += math.prod(sides) * inputs * outputs
-                case Norm(_, dim):
-                    total += math.prod(sides) * NORM_COST * dim
-                case Pool():
-                    sides = (1, 1)
-        return total
+        return operations(steps, height, height if width is None else width)
 
     def feature_sizes(
         self, height: int, width: int, geometry: Geometry | None = None
@@ -542,43 +403,6 @@ def block_steps(
     if architecture.layer_scale:
         branch.append(Scale(f"{name}.layer_scale", dim))
     return Residual(name, tuple(branch))
-
-
-def flat(steps: Iterable[Step]) -> Iterator[Step]:
-    """Replace each residual branch by its steps."""
-    for step in steps:
-        if isinstance(step, Residual):
-            yield from flat(step.branch)
-        else:
-            yield step
-
-
-def taps(steps: Iterable[Step]) -> Iterator[str]:
-    """Names of the outputs of these steps, in the order of computation."""
-    for step in steps:
-        if isinstance(step, Tap):
-            yield step.name
-        elif isinstance(step, Aside):
-            yield from taps(step.branch)
-
-
-def parameters(steps: Iterable[Step]) -> dict[str, Shape]:
-    """Canonical name and shape of every parameter, in the order of computation."""
-    found: dict[str, Shape] = {}
-    for step in flat(steps):
-        match step:
-            case Conv(name, inputs, outputs, side):
-                kernel = (side, side, inputs, outputs)
-                found |= {f"{name}.kernel": kernel, f"{name}.bias": (outputs,)}
-            case Depthwise(name, dim, side):
-                found |= {f"{name}.kernel": (side, side, dim, 1), f"{name}.bias": (dim,)}
-            case Linear(name, inputs, outputs):
-                found |= {f"{name}.kernel": (inputs, outputs), f"{name}.bias": (outputs,)}
-            case Norm(name, dim, "layer") | GRN(name, dim):
-                found |= {f"{name}.gamma": (dim,), f"{name}.beta": (dim,)}
-            case Norm(name, dim) | Scale(name, dim):
-                found[f"{name}.gamma"] = (dim,)
-    return found
 
 
 def _divisible(width: int, by: int = 8) -> int:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from convnext.architecture import parameters
 from convnext.engines import Engine
 from convnext.engines.base import Array, EngineOptions, Precision
 from convnext.engines.opening import choose_runtime, opened_network
@@ -31,6 +30,7 @@ from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
 from convnext.images.transform import normalise
 from convnext.int8.calibration import Calibration
+from convnext.steps import parameters
 from convnext.weights.digest import digest
 
 __all__ = ["Session"]

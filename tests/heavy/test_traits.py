@@ -9,7 +9,7 @@ import pytest
 from keras.backend import backend
 from timms import SMALL, answers, close, randomised, save, timms
 
-from convnext.architecture import ARCHITECTURES, Architecture, parameters
+from convnext.architecture import ARCHITECTURES, Architecture
 from convnext.create import create_convnext_v1
 from convnext.engines import open_engine
 from convnext.errors import UnstatedError
@@ -17,6 +17,7 @@ from convnext.graphs.network import Network
 from convnext.images.recipe import Preprocess
 from convnext.nn.layers import DepthwiseConv
 from convnext.nn.model import build_model
+from convnext.steps import parameters
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.load import load_weights
 from peers import as_numpy, backward

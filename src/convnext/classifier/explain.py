@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convnext.architecture import Activation, Linear, Norm, Pool, Strides
+from convnext.architecture import Strides
 from convnext.classifier.heatmap import Box, captioned, overlay, shown
 from convnext.classifier.results import ClassScore
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import resized_size
 from convnext.session import Session
+from convnext.steps import Activation, Linear, Norm, Pool
 
 __all__ = ["EXPLAINED", "Explanation", "grad_cam", "heat_of", "over", "seen_region"]
 

@@ -150,18 +150,24 @@ def _policy(name: str) -> Iterator[None]:
 def _build(network: Network, outputs: tuple[str, ...]) -> Any:
     from convnext.nn.initializers import undrawn
     from convnext.nn.model import build_model, with_outputs
+    from convnext.nn.segmenter import build_segmenter
 
-    architecture = network.architecture
+    architecture, head = network.architecture, network.segmentation
+    shape = (*(network.sides or (None, None)), network.channels)
     with undrawn():
-        model = build_model(
-            architecture,
-            input_shape=(*(network.sides or (None, None)), network.channels),
-            geometry=network.geometry,
-            num_classes=network.num_classes,
-            include_top=bool(network.num_classes or architecture.head_hidden),
-            pooling=None if architecture.head == "none" else "avg",
-            classifier_activation=None,
-        )
+        if head is not None:
+            options = {"input_shape": shape, "geometry": network.geometry}
+            model = build_segmenter(architecture, head, network.num_classes, **options)
+        else:
+            model = build_model(
+                architecture,
+                input_shape=shape,
+                geometry=network.geometry,
+                num_classes=network.num_classes,
+                include_top=bool(network.num_classes or architecture.head_hidden),
+                pooling=None if architecture.head == "none" else "avg",
+                classifier_activation=None,
+            )
     variables = canonical_variables(model)
     assign(variables, {name: network.weights.tensors[name] for name in variables})
     return with_outputs(model, outputs, clip=network.is_clip)

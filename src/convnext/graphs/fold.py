@@ -13,6 +13,7 @@ float64. `norm` subtracts the mean over channels and divides by the standard dev
   padding with zeros means the same as in training.
 - A convolution before a norm is centred over its output channels, so that the norm need not
   subtract the mean.
+- Batch normalisation is folded into the convolution before it.
 
 A block's weights are read when it is reached, so that a builder does not hold all of them twice.
 
@@ -24,28 +25,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import (
+from convnext.errors import WeightsError
+from convnext.graphs.network import Network
+from convnext.steps import (
     GRN,
     Aside,
+    BatchNorm,
     Conv,
     Depthwise,
+    Fuse,
     Norm,
     Pool,
     Residual,
     Scale,
     Step,
+    Take,
     Tap,
+    parameters,
     taps,
 )
-from convnext.architecture import Linear as LinearStep
-from convnext.errors import WeightsError
-from convnext.graphs.network import Network
+from convnext.steps import Linear as LinearStep
 from convnext.weights.load import forget_pages
 
 __all__ = ["Affine", "Folded", "Linear", "folded", "pixel_mean", "steps_to"]
@@ -111,17 +115,33 @@ def folded(
         from_pixels: Whether the input is pixels in 0..255, minus `pixel_mean`.
     """
     pixels = from_pixels
-    for is_branch, run in groupby(steps, lambda step: isinstance(step, Residual | Aside)):
-        if not is_branch:
-            parts = [_Part(network, step) for step in run]
-            if pixels:
-                _divide_pixels(parts[0], network)
-                pixels = False
-            yield from _fold(parts)
+    for run in _runs(steps):
+        first = run[0]
+        if isinstance(first, Residual | Aside):
+            branch = (_fold([_Part(network, s) for s in part]) for part in _runs(first.branch))
+            yield Folded(first, branch=tuple(node for nodes in branch for node in nodes))
             continue
-        for step in run:
-            assert isinstance(step, Residual | Aside)
-            yield Folded(step, branch=tuple(_fold([_Part(network, s) for s in step.branch])))
+        parts = [_Part(network, step) for step in run]
+        if pixels:
+            _divide_pixels(parts[0], network)
+            pixels = False
+        yield from _fold(parts)
+
+
+def _runs(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """Divide steps into those whose constants may be folded into each other, in order."""
+    run: list[Step] = []
+    for step in steps:
+        alone = isinstance(step, Residual | Aside)
+        if run and (alone or isinstance(step, Take | Fuse | Residual | Aside)):
+            yield run
+            run = []
+        run.append(step)
+        if alone:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 def pixel_mean(network: Network) -> Array:
@@ -147,7 +167,7 @@ class _Part:
     def __init__(self, network: Network, step: Step) -> None:
         self.step = step
         self.name: str = getattr(step, "name", "")
-        self.numbers = {} if isinstance(step, Tap) else _read(network, self.name)
+        self.numbers = _read(network, step)
         self.behind: Norm | None = None
         self.centred = False
         self.affine: dict[str, Wide] = {}
@@ -176,10 +196,13 @@ def _fold(parts: list[_Part]) -> Iterator[Folded]:
             following = parts[index + 1]
             following.numbers["bias"] = following["bias"] + part["beta"] @ following["kernel"]
         elif isinstance(part.step, Scale):
-            linear, factor = parts[index - 1], part["gamma"]
-            linear.numbers["kernel"] = linear["kernel"] * factor
-            linear.numbers["bias"] = linear["bias"] * factor
-    return (_finished(part) for part in parts if not isinstance(part.step, Scale))
+            _scale(parts[index - 1], part["gamma"])
+        elif isinstance(part.step, BatchNorm):
+            factor = part["gamma"] / np.sqrt(part["moving_variance"] + part.step.epsilon)
+            _scale(parts[index - 1], factor)
+            shift = part["beta"] - part["moving_mean"] * factor
+            parts[index - 1].numbers["bias"] = parts[index - 1].numbers["bias"] + shift
+    return (_finished(part) for part in parts if not isinstance(part.step, Scale | BatchNorm))
 
 
 def _into_linear(norm: _Part, following: list[_Part]) -> None:
@@ -207,6 +230,11 @@ def _into_linear(norm: _Part, following: list[_Part]) -> None:
             return
 
 
+def _scale(linear: _Part, factor: Wide) -> None:
+    linear.numbers["kernel"] = linear["kernel"] * factor
+    linear.numbers["bias"] = linear["bias"] * factor
+
+
 def _centre(conv: _Part) -> None:
     kernel, bias = conv["kernel"], conv["bias"]
     conv.numbers["kernel"] = kernel - kernel.mean(-1, keepdims=True)
@@ -222,7 +250,7 @@ def _divide_pixels(conv: _Part, network: Network) -> None:
 def _finished(part: _Part) -> Folded:
     step, numbers = part.step, part.numbers
     linear = gamma = None
-    if isinstance(step, Conv | Depthwise | LinearStep):
+    if isinstance(step, Conv | Depthwise | LinearStep | Fuse):
         kernel = numbers["kernel"][..., 0] if isinstance(step, Depthwise) else numbers["kernel"]
         linear = Linear(_float32(kernel, part.name), _float32(numbers["bias"], part.name))
     elif isinstance(step, GRN):
@@ -235,16 +263,16 @@ def _finished(part: _Part) -> Folded:
     return Folded(step, linear, affine, gamma, part.behind, part.centred)
 
 
-def _read(network: Network, layer: str) -> dict[str, Wide]:
-    """Read a layer's parameters by their short names, in float64."""
+def _read(network: Network, step: Step) -> dict[str, Wide]:
+    """Read a step's parameters by their short names, in float64; a lacking bias is zero."""
     found = {}
-    for parameter in ("kernel", "bias", "gamma", "beta"):
-        name = f"{layer}.{parameter}"
-        if name in network.weights.tensors:
-            values = network.values(name)
-            _check_finite(values, f"{network.weights.source}: {name}")
-            found[parameter] = values.astype(np.float64)
-            forget_pages(values)
+    for name in parameters([step]):
+        values = network.values(name)
+        _check_finite(values, f"{network.weights.source}: {name}")
+        found[name.rpartition(".")[2]] = values.astype(np.float64)
+        forget_pages(values)
+    if "kernel" in found and "bias" not in found:
+        found["bias"] = np.zeros(found["kernel"].shape[-1])
     return found
 
 

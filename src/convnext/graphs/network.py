@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import Architecture, Geometry, Shape, Step, Strides, taps
+from convnext.architecture import Architecture, Geometry, Strides
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
+from convnext.segmentation import SegmentationHead
+from convnext.steps import Shape, Step, taps
 from convnext.weights.canonical import arithmetic_of, canonical_variables
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
@@ -33,6 +35,8 @@ OUTPUTS = (
     "stage_3",
     "tokens",
     "pre_logits",
+    "scores",
+    "segmentation",
 )
 """All outputs; a network has those that its architecture allows.
 
@@ -41,11 +45,15 @@ OUTPUTS = (
     stage_0 ...  feature maps
     tokens       the last feature map with each position normalised by the last norm
     pre_logits   input of the last linear layer, if it is not the embedding
+    scores       of a segmentation model, logits of the classes at each position of the first map
+    segmentation these, enlarged to the size of the pictures
 """
 
 REASONS = {
     "tokens": "Tokens are positions of the last map after the last norm, which is not there.",
     "pre_logits": "There is no hidden layer before the classifier: use the embedding.",
+    "segmentation": "These weights have no segmentation head.",
+    "logits": "These weights have no classifier.",
 }
 
 
@@ -109,7 +117,8 @@ class Network:
             range(len(found.architecture.depths)),
         )
         pool = layers.get("head_pool")
-        if found.num_classes and type(pool).__name__ != "GlobalAveragePooling2D":
+        classifies = found.num_classes and found.segmentation is None
+        if classifies and type(pool).__name__ != "GlobalAveragePooling2D":
             raise ArgumentError(
                 f"The model {model.name!r} does not classify a mean over positions, the only "
                 "pooling of engines and exports. Build it without pooling=, or call the model."
@@ -164,10 +173,19 @@ class Network:
         return self.weights.info.task == "clip" and self.num_classes > 0
 
     @property
+    def segmentation(self) -> SegmentationHead | None:
+        """The head for semantic segmentation, if there is one instead of a classifier."""
+        return self.weights.found.segmentation
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """The steps from normalised pictures to outputs, in order."""
+        architecture, head = self.architecture, self.segmentation
+        if head is not None:
+            encoder = architecture.encoder_steps(self.channels, self.geometry)
+            return (*encoder, *head.steps(architecture, self.num_classes))
         sizes = (self.num_classes, self.channels, self.geometry)
-        return tuple(self.architecture.steps(*sizes, clip=self.is_clip))
+        return tuple(architecture.steps(*sizes, clip=self.is_clip))
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -189,7 +207,8 @@ class Network:
         """Width of an output, or channels of a feature map."""
         widths = {f"stage_{stage}": dim for stage, dim in enumerate(self.architecture.dims)}
         last = self.architecture.dims[-1]
-        widths |= {"logits": self.num_classes, "tokens": last}
+        widths |= dict.fromkeys(("logits", "scores", "segmentation"), self.num_classes)
+        widths["tokens"] = last
         widths["pre_logits"] = self.architecture.head_hidden or last
         widths["embedding"] = self.num_classes if self.is_clip else last
         return widths[output]

@@ -25,24 +25,30 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from convnext.architecture import (
+from convnext.errors import ArgumentError, WeightsError
+from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
+from convnext.graphs.network import Network
+from convnext.graphs.resizing import binned
+from convnext.steps import (
     GRN,
     GRN_EPSILON,
     Activation,
+    AddEnlarged,
     Aside,
+    BinPool,
     Conv,
     Depthwise,
+    Enlarge,
+    Fuse,
     Norm,
     Pads,
     Pool,
     Residual,
+    Take,
     Tap,
     Unit,
 )
-from convnext.architecture import Linear as LinearStep
-from convnext.errors import WeightsError
-from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
-from convnext.graphs.network import Network
+from convnext.steps import Linear as LinearStep
 
 __all__ = ["OPERATORS", "OnnxGraph", "build"]
 
@@ -54,9 +60,9 @@ LARGE = 1024  # bytes; smaller constants are part of the graph
 
 OPERATORS = frozenset(
     (
-        *("Add", "Cast", "Conv", "Div", "Gelu", "Gemm", "Identity", "LayerNormalization", "Max"),
-        *("Mul", "ReduceL2", "ReduceMean", "Relu", "Sigmoid", "Softmax", "Sqrt", "Sub"),
-        "Transpose",
+        *("Add", "Cast", "Concat", "Conv", "Div", "Gather", "Gelu", "Gemm", "Identity"),
+        *("LayerNormalization", "MatMul", "Max", "Mul", "ReduceL2", "ReduceMean", "Relu"),
+        *("Resize", "Shape", "Sigmoid", "Softmax", "Sqrt", "Sub", "Transpose"),
     )
 )
 """All operators of the graphs; they belong to ONNX's standard operator set."""
@@ -117,7 +123,7 @@ def build(
         with graph.wide():
             x = graph.add("Sub", x, graph.constant(pixel_mean(network)))
     x = graph.add("Transpose", graph.narrowed(x), perm=FIRST)  # (B, channels, H, W)
-    emit = _Emitter(graph, layer_norm or half, outputs, softmax)
+    emit = _Emitter(graph, network, x, layer_norm or half, outputs, softmax)
     for node in folded(network, steps_to(network.steps, outputs), from_pixels=from_pixels):
         x = emit(x, node)
     dims = [batch or "batch", *(network.sides or ("height", "width")), network.channels]
@@ -140,7 +146,10 @@ def _shape(network: Network, output: str) -> list[int | str]:
     width = network.width(output)
     if output in ("logits", "embedding", "pre_logits"):
         return [width]
-    stage = -1 if output == "tokens" else int(output.removeprefix("stage_"))
+    if output == "segmentation":
+        return [*(network.sides or ("height", "width")), width]
+    stages = {"tokens": -1, "scores": 0}
+    stage = stages[output] if output in stages else int(output.removeprefix("stage_"))
     sides = network.feature_sizes()
     named = (f"{output}_height", f"{output}_width")
     return [*(sides[stage] if sides else named), width]
@@ -214,15 +223,26 @@ class _Emitter:
 
     Args:
         graph: The graph.
+        network: The network.
+        pictures: The input, channels first.
         layer_norm: Whether each norm is one LayerNormalization.
         outputs: The requested outputs.
         softmax: Whether to turn logits into probabilities.
     """
 
     def __init__(
-        self, graph: _Graph, layer_norm: bool, outputs: tuple[str, ...], softmax: bool
+        self,
+        graph: _Graph,
+        network: Network,
+        pictures: str,
+        layer_norm: bool,
+        outputs: tuple[str, ...],
+        softmax: bool,
     ) -> None:
         self.graph = graph
+        self.maps = network.feature_sizes()
+        self.pictures = pictures
+        self.named: dict[str, str] = {}  # the values at taps
         self.layer_norm = layer_norm
         self.outputs = outputs
         self.softmax = softmax
@@ -313,6 +333,7 @@ class _Emitter:
     def tap(self, x: str, node: Folded) -> str:
         """An output: a map with channels last, or a vector; with scale and shift of its norm."""
         graph, name = self.graph, node.step.name
+        self.named[name] = x
         if name not in self.outputs:
             return x
         if not self.pooled:
@@ -334,6 +355,40 @@ class _Emitter:
         shortest = self.graph.constant(np.float32(SHORTEST))
         return self.graph.add("Div", x, self.graph.add("Max", length, shortest))
 
+    def take(self, x: str, node: Folded) -> str:
+        """A value at an earlier tap."""
+        del x
+        return self.named[node.step.name]
+
+    def bin_pool(self, x: str, node: Folded) -> str:
+        """The means over a grid of bins of the last map."""
+        if self.maps is None:
+            raise ArgumentError(
+                "UPerNet's bins depend on the size of the pictures, which an ONNX graph of any "
+                "size does not know. Give a size, or use the head 'mlp'."
+            )
+        down, across = (binned(side, node.step.bins) for side in self.maps[-1])
+        x = self.graph.add("MatMul", x, self.graph.constant(across.T))
+        return self.graph.add("MatMul", self.graph.constant(down), x)
+
+    def add_enlarged(self, x: str, node: Folded) -> str:
+        """The sum with an earlier map, resized."""
+        return self.graph.add("Add", x, self._resized(self.named[node.step.name], x))
+
+    def enlarge(self, x: str, node: Folded) -> str:
+        """A map resized to the pictures."""
+        del node
+        return self._resized(x, self.pictures)
+
+    def fuse(self, x: str, node: Folded) -> str:
+        """A convolution over several maps, resized to the first."""
+        del x
+        step = node.step
+        first, *others = (self.named[name] for name in step.maps)
+        resized = (self._resized(other, first) for other in others)
+        maps = self.graph.add("Concat", first, *resized, axis=1)
+        return self._convolution(maps, node.linear, step.name, pads="both")
+
     def aside(self, x: str, node: Folded) -> str:
         """Steps that only an output needs."""
         y = self.graph.add("Transpose", self.graph.widened(x), perm=LAST)
@@ -351,6 +406,15 @@ class _Emitter:
         for each in node.branch:
             y = self(y, each)
         return self.graph.add("Add", x, y, name=node.step.name)
+
+    def _resized(self, x: str, like: str) -> str:
+        """A map resized to the size of another."""
+        graph = self.graph
+        of, sides = graph.add("Shape", x), graph.add("Shape", like)
+        kept = graph.add("Gather", of, graph.ints(0, 1), axis=0)
+        wanted = graph.add("Gather", sides, graph.ints(2, 3), axis=0)
+        sizes = graph.add("Concat", kept, wanted, axis=0)
+        return graph.add("Resize", x, "", "", sizes, mode="linear")
 
     def _layer_norm(self, x: str, norm: Norm, after: Affine | None) -> str:
         scale = np.ones(norm.width, np.float32) if after is None else after.scale
@@ -419,14 +483,19 @@ class _Emitter:
 
 EMITTERS: dict[type, Callable[[_Emitter, str, Folded], str]] = {
     Activation: _Emitter.activation,
+    AddEnlarged: _Emitter.add_enlarged,
     Aside: _Emitter.aside,
+    BinPool: _Emitter.bin_pool,
     Conv: _Emitter.conv,
     Depthwise: _Emitter.depthwise,
+    Enlarge: _Emitter.enlarge,
+    Fuse: _Emitter.fuse,
     GRN: _Emitter.grn,
     LinearStep: _Emitter.linear,
     Norm: _Emitter.norm,
     Pool: _Emitter.pool,
     Residual: _Emitter.residual,
+    Take: _Emitter.take,
     Tap: _Emitter.tap,
     Unit: _Emitter.unit,
 }

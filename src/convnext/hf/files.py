@@ -15,9 +15,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from convnext.architecture import Shape
 from convnext.errors import ArgumentError, ArgumentTypeError, WeightsMismatchError
 from convnext.hf.hub import Hub, find_file, is_repository, read_json
+from convnext.steps import Shape
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 from convnext.weights.layouts import to_foreign
 from convnext.weights.layouts.moves import Array

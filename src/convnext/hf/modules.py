@@ -21,7 +21,6 @@ from torch.utils._pytree import register_pytree_node
 from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
 
-from convnext.architecture import GRN_EPSILON, Conv, Norm, Step
 from convnext.errors import ArgumentError, DeviceError
 from convnext.hf import outputs
 from convnext.hf.answers import check_pixels, given, wants_maps
@@ -31,6 +30,7 @@ from convnext.hf.losses import classification_loss
 from convnext.hf.network import Kind, activation_of, architecture_of, geometry_of
 from convnext.hf.pretrained import Pretrained, checked_config
 from convnext.nn.operations import depthwise_conv, grn, patch_conv
+from convnext.steps import GRN_EPSILON, Conv, Norm, Step
 from convnext.weights.files import LazyTensor
 from convnext.weights.layouts.moves import Array
 

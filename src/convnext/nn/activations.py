@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from convnext.architecture import ACTIVATIONS, ActivationKind
 from convnext.errors import ArgumentError
+from convnext.steps import ACTIVATIONS, ActivationKind
 
 __all__ = ["FUNCTIONS", "gelu_tanh", "kind_of", "leaky_relu", "quick_gelu"]
 

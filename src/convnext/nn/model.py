@@ -40,6 +40,7 @@ __all__ = [
     "classify",
     "dense",
     "encode",
+    "head_dtype",
     "normalize_pixels",
     "output_norm",
     "pool",
@@ -144,8 +145,8 @@ def encode(
     return maps
 
 
-def _head_dtype() -> Any:
-    # The head is small: half precision would not be faster, and less accurate.
+def head_dtype() -> Any:
+    """The dtype of a head, float32: it is small, so half precision would only be less accurate."""
     policy = keras.config.dtype_policy()
     return "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
 
@@ -159,7 +160,7 @@ def pool(x: Any, architecture: Architecture, pooling: str | None = "avg") -> Any
         pooling: `"avg"`, `"max"`, `"avgmax"` for the mean of both, or None to only normalise each
             position of the map.
     """
-    dtype, epsilon = _head_dtype(), architecture.head_epsilon or architecture.epsilon
+    dtype, epsilon = head_dtype(), architecture.head_epsilon or architecture.epsilon
 
     def pooled(x: Any, kind: str, name: str) -> Any:
         kinds = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
@@ -198,13 +199,13 @@ def classify(
     if architecture.head_hidden:
         x = dense(architecture.head_hidden, "head_hidden", "gelu")(x)
     if drop_rate:
-        x = keras.layers.Dropout(drop_rate, name="head_drop", dtype=_head_dtype())(x)
+        x = keras.layers.Dropout(drop_rate, name="head_drop", dtype=head_dtype())(x)
     return dense(num_classes, "head", activation, init_scale)(x) if num_classes else x
 
 
 def dense(width: int, name: str, activation: Any, scale: float = 1.0) -> keras.Layer:
     """Create a linear layer of the head; `scale` multiplies its initial weights."""
-    kernel, dtype = kernel_initializer(scale), _head_dtype()
+    kernel, dtype = kernel_initializer(scale), head_dtype()
     return keras.layers.Dense(width, activation, kernel_initializer=kernel, name=name, dtype=dtype)
 
 

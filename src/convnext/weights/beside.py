@@ -13,15 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from convnext.architecture import (
-    ACTIVATIONS,
-    ARCHITECTURES,
-    ActivationKind,
-    Architecture,
-    checked_strides,
-)
+from convnext.architecture import ARCHITECTURES, Architecture, checked_strides
 from convnext.errors import ConvNeXtError, WeightsFileError, WeightsMismatchError
 from convnext.images.recipe import NORMALISATIONS, Preprocess
+from convnext.steps import ACTIVATIONS, ActivationKind
 from convnext.weights.catalog import CHECKPOINTS
 from convnext.weights.info import WeightsInfo, checked_preprocess
 

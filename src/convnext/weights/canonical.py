@@ -12,9 +12,12 @@ table, `convnext.graphs` reads them directly, and N layouts need N tables, not N
 
 RMS and simple norms have no beta.
 
-A dense-prediction backbone has a norm after some of its outputs, and FCMAE pretraining a decoder:
+A dense-prediction backbone has a norm after some of its outputs, a segmentation model a head in
+place of the classifier (see `convnext.segmentation`), and FCMAE pretraining a decoder:
 
     feature_stem_norm.{gamma,beta}  feature_{i}_norm.{gamma,beta}
+    segment_*_conv.kernel  segment_*_norm.{gamma,beta,moving_mean,moving_variance}
+    segment_classify.{kernel,bias}  auxiliary_{conv,norm,classify}.*
     decoder_proj.{kernel,bias}  decoder_mask.token  decoder_block_{j}.*  decoder_pred.{kernel,bias}
 """
 
@@ -24,16 +27,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from convnext.architecture import (
-    Architecture,
-    Arithmetic,
-    Linear,
-    Norm,
-    Shape,
-    block_steps,
-    parameters,
-)
+from convnext.architecture import Architecture, Arithmetic, block_steps
 from convnext.errors import ArgumentTypeError
+from convnext.segmentation import SegmentationHead
+from convnext.steps import Linear, Norm, Shape, parameters
 
 __all__ = [
     "FEATURES",
@@ -49,7 +46,11 @@ FEATURES = ("stem", "0", "1", "2", "3")
 
 
 def parameter_shapes(
-    architecture: Architecture, num_classes: int = 1000, channels: int = 3
+    architecture: Architecture,
+    num_classes: int = 1000,
+    channels: int = 3,
+    *,
+    segmentation: SegmentationHead | None = None,
 ) -> dict[str, Shape]:
     """The canonical name and shape of every parameter, in the order data flows through them.
 
@@ -57,13 +58,17 @@ def parameter_shapes(
         architecture: The architecture.
         num_classes: Width of the classifier; 0 for none.
         channels: Channels of the input pictures.
+        segmentation: A head for segmentation instead of the classifier.
 
     Example:
         >>> from convnext.architecture import ARCHITECTURES
         >>> parameter_shapes(ARCHITECTURES["convnext_tiny"])["stem_conv.kernel"]
         (4, 4, 3, 96)
     """
-    return parameters(architecture.steps(num_classes, channels))
+    if segmentation is None:
+        return parameters(architecture.steps(num_classes, channels))
+    head = segmentation.steps(architecture, num_classes)
+    return parameters((*architecture.encoder_steps(channels), *head))
 
 
 def feature_norm_shapes(

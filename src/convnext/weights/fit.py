@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from convnext.architecture import Shape
 from convnext.errors import UnknownNameError, WeightsMismatchError
+from convnext.steps import Shape
 from convnext.weights.layouts import Recognised, recognise
 from convnext.weights.layouts.misfit import Misfit
 from convnext.weights.layouts.recognition import described

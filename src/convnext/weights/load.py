@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from convnext.architecture import ARCHITECTURES, Architecture, Arithmetic, Shape, stated
+from convnext.architecture import ARCHITECTURES, Architecture, Arithmetic, stated
 from convnext.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -30,6 +30,7 @@ from convnext.errors import (
     WeightsMismatchError,
 )
 from convnext.images.recipe import NORMALISATIONS, Preprocess
+from convnext.steps import Shape
 from convnext.weights.beside import CONFIG, Beside, read_beside
 from convnext.weights.bundled import BUNDLED, bundled_path
 from convnext.weights.canonical import canonical_variables

@@ -11,14 +11,20 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import Architecture, Shape
+from convnext.architecture import Architecture
+from convnext.segmentation import SegmentationHead
+from convnext.steps import Shape
 from convnext.weights.canonical import parameter_shapes
 
 __all__ = ["random_weights"]
 
 
 def random_weights(
-    architecture: Architecture, num_classes: int = 1000, seed: int = 0
+    architecture: Architecture,
+    num_classes: int = 1000,
+    seed: int = 0,
+    *,
+    segmentation: SegmentationHead | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Random values of every parameter, by canonical name.
 
@@ -26,6 +32,7 @@ def random_weights(
         architecture: The architecture.
         num_classes: Width of the classifier.
         seed: Seed of the random numbers.
+        segmentation: A head for segmentation instead of the classifier.
 
     Example:
         >>> from convnext.architecture import ARCHITECTURES
@@ -34,7 +41,7 @@ def random_weights(
         True
     """
     rng = np.random.default_rng(seed)
-    shapes = parameter_shapes(architecture, num_classes)
+    shapes = parameter_shapes(architecture, num_classes, segmentation=segmentation)
     return {name: _values(rng, name, shape) for name, shape in shapes.items()}
 
 
@@ -44,11 +51,11 @@ def _values(rng: np.random.Generator, name: str, shape: Shape) -> NDArray[np.flo
         scale = 1 / shape[0]
     elif name.endswith("kernel"):
         scale = 1 / math.sqrt(math.prod(shape[:-1]))
-    elif name.endswith("norm.gamma"):
+    elif name.endswith(("norm.gamma", "moving_variance")):
         mean, scale = 1.0, 0.25
     elif name.endswith(("bias", "norm.beta")):
         scale = 0.25
     values = rng.standard_normal(shape, np.float32)
     values *= np.float32(scale)
     values += np.float32(mean)
-    return values
+    return np.abs(values) if name.endswith("moving_variance") else values

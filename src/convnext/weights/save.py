@@ -182,6 +182,9 @@ def _write(
     notes = {} if to.found.possible else annotation(architecture)
     if annotated:
         check_labels(to.info, ours["head.bias"].shape[0] if "head.bias" in ours else 0)
+    nest = layout.nested_under
+    if to.found.segmentation:
+        nest = layout.segmenters_under or nest
     bar = tqdm(
         total=2 * total,
         desc=path.name,
@@ -194,7 +197,7 @@ def _write(
             path,
             foreign,
             {**layout.annotations, **notes, **to.info.to_metadata()} if annotated else {},
-            nested_under=layout.nested_under if kind == "pth" else None,
+            nested_under=nest if kind == "pth" else None,
             on_progress=bar.update,
             check=lambda file: _verify(file, ours, to.layout, bar.update),
         )

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convnext.architecture import (
-    ARCHITECTURES,
+from convnext.architecture import ARCHITECTURES, PUBLISHED_STRIDES
+from convnext.graphs.network import Network
+from convnext.images.recipe import Preprocess
+from convnext.steps import (
     GRN,
-    PUBLISHED_STRIDES,
     Activation,
     Aside,
     Conv,
@@ -24,8 +25,6 @@ from convnext.architecture import (
     Tap,
     Unit,
 )
-from convnext.graphs.network import Network
-from convnext.images.recipe import Preprocess
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo

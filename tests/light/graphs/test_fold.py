@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnext.architecture import Aside, Geometry, Norm, Residual
+from convnext.architecture import Geometry
 from convnext.errors import WeightsError
 from convnext.graphs.fold import folded, pixel_mean, steps_to
+from convnext.steps import Aside, Norm, Residual
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from convnext.architecture import Architecture, Arithmetic, Shape
+from convnext.architecture import Architecture, Arithmetic
 from convnext.errors import ArgumentError, UnknownNameError
+from convnext.steps import Shape
 from convnext.weights.files import LazyTensor
 from convnext.weights.layouts.dinov3 import DINOV3, DINOV3_FACEBOOK
 from convnext.weights.layouts.facebook import FACEBOOK

@@ -56,7 +56,9 @@ DINOV3 = Layout(
 ROWS = tuple(
     row
     for row in FACEBOOK.rows
-    if not row.canonical.startswith(("feature_", "head.", f"{BLOCK}.grn."))
+    if not row.canonical.startswith(
+        ("feature_", "head.", "segment_", "auxiliary_", f"{BLOCK}.grn.")
+    )
 )
 NORM, TWIN = "norm.", "norms.3."
 

@@ -1,7 +1,7 @@
 """Hugging Face transformers' names: `ConvNext*` and `ConvNextV2*`, classifier, model and backbone.
 
-A classifier keeps its encoder under `convnext.` or `convnextv2.`; the bare model and the backbone
-have no prefix. `hidden_states_norms` belongs to backbones alone.
+A classifier keeps its encoder under `convnext.` or `convnextv2.`, and UPerNet under `backbone.`; the
+bare model and the backbone have no prefix. `hidden_states_norms` belongs to backbones alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from convnext.architecture import Architecture
 from convnext.weights.layouts.moves import vector
+from convnext.weights.layouts.segmenters import HUGGINGFACE_UPERNET, PREFIX
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
@@ -26,6 +27,8 @@ BLOCK_FOREIGN = "{p}encoder.stages.{i}.layers.{j}"
 
 
 def _prefix(architecture: Architecture, names: Collection[str]) -> str:
+    if "segment_classify.kernel" in names:
+        return PREFIX
     if "head.kernel" not in names:
         return ""
     return "convnextv2." if architecture.grn else "convnext."
@@ -48,9 +51,10 @@ HUGGINGFACE = Layout(
         *torch_norm(f"{BLOCK_FOREIGN}.grn", f"{BLOCK}.grn", vector(1, 1, 1, -1)),
         *torch_linear(f"{BLOCK_FOREIGN}.pwconv2", f"{BLOCK}.pwconv2"),
         LayoutRow(f"{BLOCK_FOREIGN}.layer_scale_parameter", f"{BLOCK}.layer_scale.gamma"),
-        *torch_norm("hidden_states_norms.stem", "feature_stem_norm"),
-        *torch_norm("hidden_states_norms.stage{i1}", "feature_{i}_norm"),
+        *torch_norm("{p}hidden_states_norms.stem", "feature_stem_norm"),
+        *torch_norm("{p}hidden_states_norms.stage{i1}", "feature_{i}_norm"),
         *torch_norm("{p}layernorm", "head_norm"),
         *torch_linear("classifier", "head"),
+        *HUGGINGFACE_UPERNET,
     ),
 )

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from convnext.architecture import Architecture, Shape
+from convnext.architecture import Architecture
+from convnext.steps import Shape
 from convnext.weights.layouts import keras_names
 from convnext.weights.layouts.moves import GROUPED
 from convnext.weights.layouts.table import BLOCK, Layout, LayoutRow, keras_norm, keras_weighted

@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Mapping
 
-from convnext.architecture import Shape
+from convnext.steps import Shape
 
 __all__ = ["variable_path"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from convnext.architecture import Shape
+from convnext.steps import Shape
 
 __all__ = ["short", "tidy"]
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from convnext.architecture import Shape
 from convnext.errors import WeightsMismatchError
+from convnext.steps import Shape
 from convnext.weights.layouts.table import BLOCK, Layout, spell
 
 __all__ = ["TRAINING_STATE", "Located", "locate"]
@@ -24,7 +24,7 @@ TRAINING_STATE = re.compile(
     r"param_schedulers|save_counter|scaler|scheduler|state_dict_ema|step|version|"
     r"_CHECKPOINTABLE_OBJECT_GRAPH)([./].*)?|.*\.num_batches_tracked|.*\bseed_generator(_\d+)?\b.*"
 )
-# Heads of detectors and segmenters, of which only the backbone is read.
+# Heads of detectors and of unknown segmenters, of which only the backbone is read.
 TASK_HEADS = re.compile(r"((auxiliary|bbox|decode|mask|roi|rpn)_head|data_preprocessor|neck)\..*")
 AVERAGE = re.compile(r"(^|[._])ema[._]")
 
@@ -63,11 +63,13 @@ def locate(shapes: Mapping[str, Shape], layout: Layout) -> Located | None:
     prefix = _choose(prefixes)
     copies = tuple(other for other in prefixes if other and other != prefix)
     starts = _ancestors(prefix, layout.boundary)
+    known = {row.foreign for row in layout.rows}
     names: dict[str, str] = {}
     ignored = []
     for name, original in pairs:
         relative = next(name.removeprefix(start) for start in starts if name.startswith(start))
-        if name.startswith(copies) or _is_known_extra(relative, prefix, layout.extras):
+        extra = relative not in known and _is_known_extra(relative, prefix, layout.extras)
+        if name.startswith(copies) or extra:
             ignored.append(original)
         elif relative in names:
             raise WeightsMismatchError(

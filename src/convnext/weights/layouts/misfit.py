@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from convnext.architecture import Shape
 from convnext.errors import WeightsMismatchError
+from convnext.steps import Shape
 
 __all__ = ["Misfit"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from convnext.architecture import Architecture
+from convnext.weights.layouts.segmenters import MM_UPERNET, PREFIX
 from convnext.weights.layouts.table import (
     BLOCK,
     Layout,
@@ -41,12 +42,12 @@ MAPS = torch_norm("{p}norm{i}", "feature_{i}_norm")
 
 def _rows_in(names: Collection[str]) -> tuple[LayoutRow, ...]:
     dense = any(f"norm{stage}.weight" in names for stage in range(3))
-    return (*ENCODER, *(MAPS if dense else CLASSIFIER))
+    return (*ENCODER, *(MAPS if dense else CLASSIFIER), *MM_UPERNET)
 
 
 def _prefix(architecture: Architecture, names: Collection[str]) -> str:
     del architecture, names
-    return "backbone."
+    return PREFIX
 
 
 MMPRETRAIN = Layout(
@@ -54,6 +55,6 @@ MMPRETRAIN = Layout(
     "mmpretrain's ConvNeXt and OpenMMLab 2's backbones (.pth)",
     nested_under="state_dict",
     prefix=_prefix,
-    rows=(*ENCODER, *MAPS, *CLASSIFIER),
+    rows=(*ENCODER, *MAPS, *CLASSIFIER, *MM_UPERNET),
     rows_in=_rows_in,
 )

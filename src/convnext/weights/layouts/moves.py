@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.architecture import Shape
+from convnext.steps import Shape
 from convnext.weights.files.tensors import LazyTensor
 
 __all__ = [

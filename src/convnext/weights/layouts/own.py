@@ -10,11 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 
-from convnext.architecture import ARCHITECTURES, Shape, parameters
+from convnext.architecture import ARCHITECTURES
+from convnext.segmentation import SegmentationHead
+from convnext.steps import Shape, parameters
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes
 from convnext.weights.layouts.table import Layout, LayoutRow
 
 __all__ = ["OWN"]
+
+
+HEADS = (SegmentationHead("upernet", auxiliary=1), SegmentationHead("mlp", auxiliary=1))
 
 
 def _patterns() -> Iterator[str]:
@@ -28,6 +33,7 @@ def _patterns() -> Iterator[str]:
             *parameters(row.steps()),
             *feature_norm_shapes(row),
             *decoder_shapes(row),
+            *(name for head in HEADS for name in parameters(head.steps(row, 1))),
         ):
             name = re.sub(r"^stage_\d_block_\d", "stage_{i}_block_{j}", name)
             name = re.sub(r"^(downsample|feature)_\d", r"\1_{i}", name)

@@ -13,15 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from convnext.architecture import (
-    ARCHITECTURES,
-    Architecture,
-    Arithmetic,
-    HeadKind,
-    Shape,
-    StemKind,
-)
+from convnext.architecture import ARCHITECTURES, Architecture, Arithmetic, HeadKind, StemKind
 from convnext.errors import UnstatedError, WeightsMismatchError
+from convnext.segmentation import SegmentationHead
+from convnext.steps import Shape
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.files import LazyTensor
 from convnext.weights.layouts.locate import TRAINING_STATE, Located, locate
@@ -56,6 +51,7 @@ class Recognised:
         channels: Channels of the pictures.
         features: Outputs with a norm of their own (dense-prediction backbones).
         decoder: Whether there is the decoder of FCMAE pretraining.
+        segmentation: The head for segmentation, if there is one.
         shapes: Shape of each canonical name, in network order.
         sources: Tensor in the file for each canonical name, in network order.
         ignored: Names in the file that do not belong to this model.
@@ -73,6 +69,7 @@ class Recognised:
     sources: Mapping[str, TensorSource] = field(repr=False)
     ignored: tuple[str, ...] = field(repr=False)
     twins: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    segmentation: SegmentationHead | None = None
 
     @property
     def variant(self) -> Architecture:
@@ -138,6 +135,8 @@ class Recognised:
         """The kind of model, in words."""
         if self.decoder:
             return "FCMAE pretraining model"
+        if self.segmentation:
+            return f"segmentation model of {self.num_classes} classes ({self.segmentation.kind})"
         if self.num_classes:
             return f"classifier of {self.num_classes} classes"
         if self.features:
@@ -291,6 +290,15 @@ def _head(probe: _Probe) -> HeadKind:
     return "pool_norm" if probe.shape("head_norm.gamma") else "none"
 
 
+def _segmentation(probe: _Probe) -> SegmentationHead | None:
+    width = probe.width("segment_fuse_conv.kernel", -1)
+    if not width:
+        return None
+    upernet = probe.shape("segment_context_conv.kernel") is not None
+    auxiliary = probe.width("auxiliary_conv.kernel", -1)
+    return SegmentationHead("upernet" if upernet else "mlp", width, auxiliary=auxiliary)
+
+
 TRAITS: Mapping[str, Callable[[_Probe], Any]] = {
     "grn": lambda probe: probe.shape(f"{BLOCK}.grn.gamma") is not None,
     "layer_scale": lambda probe: probe.shape(f"{BLOCK}.layer_scale.gamma") is not None,
@@ -325,11 +333,14 @@ def _seen(probe: _Probe) -> Architecture:
 def _read(probe: _Probe, seen: Architecture) -> tuple[Recognised, Misfit]:
     """Compare the tensors with those of the architecture."""
     num_classes = probe.width("head.kernel", 1) or probe.width("head.bias")
+    segmentation = _segmentation(probe)
+    if segmentation:
+        num_classes = probe.width("segment_classify.bias")
     channels = probe.width("stem_conv.kernel", 2)
     features = tuple(probe.features())
     decoder_depth = probe.count("decoder_block_{j}.norm.gamma")
 
-    wanted = parameter_shapes(seen, num_classes, channels)
+    wanted = parameter_shapes(seen, num_classes, channels, segmentation=segmentation)
     wanted |= feature_norm_shapes(seen, features)
     if decoder_depth:
         width = probe.width("decoder_mask.token")
@@ -350,6 +361,7 @@ def _read(probe: _Probe, seen: Architecture) -> tuple[Recognised, Misfit]:
         sources={name: sources[name] for name in wanted if name in sources},
         ignored=probe.located.ignored,
         twins=tuple(twins.items()),
+        segmentation=segmentation,
     )
     used = {source.name for source in recognised.sources.values()} | twins.keys()
     misfit = Misfit(

@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from convnext.architecture import Architecture, Arithmetic, Shape
+from convnext.architecture import Architecture, Arithmetic
+from convnext.steps import Shape
 from convnext.weights.layouts.moves import CONV, DEPTHWISE, LINEAR, SAME, Move
 
 __all__ = [
@@ -81,6 +82,7 @@ class Layout:
         boundary: The character that ends a prefix in a file.
         writable: Whether it can be written.
         nested_under: The key of a model in a .pth file of its library.
+        segmenters_under: The same for segmentation models, if it differs.
         annotations: Annotations that its library needs in a .safetensors file.
         mark: A name that tells its files from those of layouts with the same first names.
         twins: Second names of tensors that its files hold twice, and the first ones.
@@ -103,6 +105,7 @@ class Layout:
     boundary: str = "."
     writable: bool = True
     nested_under: str | None = None
+    segmenters_under: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     mark: str = ""
     twins: Mapping[str, str] = field(default_factory=dict)

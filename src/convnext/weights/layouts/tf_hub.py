@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from convnext.architecture import Architecture, Shape
+from convnext.architecture import Architecture
+from convnext.steps import Shape
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.layouts.moves import GROUPED, SAME
 from convnext.weights.layouts.own import OWN
