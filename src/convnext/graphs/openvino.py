@@ -241,7 +241,7 @@ class _Emitter:
         step, linear = node.step, node.linear
         assert linear is not None
         first, *others = (self.named[name] for name in step.maps)
-        if first.get_partial_shape().is_dynamic and not _has_sides(first):
+        if not _has_sides(first):
             maps = op.concat([first, *(_resized(other, first) for other in others)], 1)
             return _convolution(maps, linear, step.name, pads="both")
         kernels = np.split(linear.kernel, np.cumsum(step.widths)[:-1], axis=2)
@@ -312,11 +312,11 @@ ACTIVATIONS: dict[str, Callable[[Node], Node]] = {
 
 
 def _has_sides(x: Node) -> bool:
-    return all(side.is_static for side in list(x.get_partial_shape())[2:])
+    return all(side.is_static for side in list(x.get_output_partial_shape(0))[2:])
 
 
 def _sides(x: Node) -> tuple[int, int]:
-    height, width = list(x.get_partial_shape())[2:]
+    height, width = list(x.get_output_partial_shape(0))[2:]
     return height.get_length(), width.get_length()
 
 

@@ -2,8 +2,8 @@
 
 They cover the published V1 and V2 checkpoints (`model` inside a pickle), the FCMAE encoders of V2
 (`pt_only/`, no head and no final norm; their GRN may be (1, 4C)), and the dense-prediction
-backbones, which have no head but a norm after each stage. Their UPerNets have mmsegmentation's names
-of the head, the encoder under `backbone.`, and all in `state_dict`.
+backbones, which have no head but a norm after each stage. Their UPerNets have mmsegmentation's
+names of the head, the encoder under `backbone.`, and all in `state_dict`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Hugging Face transformers' names: `ConvNext*` and `ConvNextV2*`, classifier, model and backbone.
 
-A classifier keeps its encoder under `convnext.` or `convnextv2.`, and UPerNet under `backbone.`; the
+A classifier keeps its encoder under `convnext.` or `convnextv2.`, UPerNet under `backbone.`; the
 bare model and the backbone have no prefix. `hidden_states_norms` belongs to backbones alone.
 """
 
