@@ -28,7 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from convnext.errors import ArgumentError, WeightsError
 from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
 from convnext.graphs.network import Network
-from convnext.graphs.resizing import binned
+from convnext.images.resizing import binned
 from convnext.steps import (
     GRN,
     GRN_EPSILON,

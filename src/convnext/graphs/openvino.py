@@ -24,8 +24,8 @@ import numpy as np
 
 from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
 from convnext.graphs.network import Network
-from convnext.graphs.resizing import enlarged, shifted
 from convnext.graphs.untracked_openvino import op, ov
+from convnext.images.resizing import enlarged, shifted
 from convnext.steps import (
     GRN,
     GRN_EPSILON,

@@ -1,7 +1,7 @@
 """Layers that resize feature maps: bilinear, and means over bins.
 
 Each is a product with a small matrix along each axis, made for the size at hand, as in
-`convnext.graphs.resizing`. So the backends agree at borders, and sizes may vary.
+`convnext.images.resizing`. So the backends agree at borders, and sizes may vary.
 """
 
 from __future__ import annotations
