@@ -97,9 +97,9 @@ def write_mask(
         raise ArgumentError(f"Class numbers are from 0 to 65535, not from {low} to {high}.")
     if high < MOST:
         image = Image.fromarray(numbers.astype(np.uint8))
-        image.putpalette(np.asarray(palette, np.uint8)[:MOST].tobytes())
+        # Pillow clips numbers beyond the colours of a short palette.
+        image.putpalette(np.asarray(palette, np.uint8)[:MOST].tobytes().ljust(3 * MOST, b"\0"))
     else:
         image = Image.fromarray(numbers.astype(np.uint16))
     with replaced(Path(path), durable=False) as temporary:
-        # Pillow chooses the number of bits by the palette, and clips higher numbers.
-        image.save(temporary, format="PNG", **({"bits": 8} if image.mode == "P" else {}))
+        image.save(temporary, format="PNG")
