@@ -5,10 +5,11 @@ Data sets are opened in `examples`, so that the processes that read pictures imp
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ _PROBES = 32  # pictures whose size is read before memory is allocated
 _HASHED_PICTURES = 64
 
 _log = logging.getLogger("convnext")
+
+Some = TypeVar("Some", bound="Examples")
 
 
 class Examples:
@@ -95,12 +98,32 @@ class Examples:
         """Name of a picture: its path below the data's, or its index in an array."""
         return self._store.name(int(self._rows[number]))
 
-    def subset(self, indices: Sequence[int] | NDArray[Any]) -> Examples:
+    def target_form(self, side: int) -> tuple[tuple[int, ...], type[np.generic]]:
+        """Shape and type of the target of an example whose picture has this side."""
+        del side
+        return (), np.int64
+
+    def example(
+        self,
+        number: int,
+        transform: Callable[[Image.Image, np.random.Generator], NDArray[np.float32]],
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.float32], Any]:
+        """Read an example and transform its picture; returns this and the target, its class.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        return transform(self.read(number), rng), int(self.labels[number])
+
+    def subset(self, indices: Sequence[int] | NDArray[Any]) -> Self:
         """Select examples, in the order given; the classes stay the same."""
         chosen = np.asarray(indices, np.int64)
-        return Examples(self._store, self.labels[chosen], self.naming, self._rows[chosen])
+        found = copy.copy(self)
+        found.labels, found._rows = self.labels[chosen], self._rows[chosen]
+        return found
 
-    def cached(self) -> Examples:
+    def cached(self) -> Self:
         """Cache decoded pictures in memory shared by processes, if they are small.
 
         The process that reads a picture first stores it. Pictures are small if nearly all have one
@@ -112,11 +135,14 @@ class Examples:
         size = self._common_size()
         if size is None or len(self._store) * size[0] * size[1] * 3 > CACHE_BYTES:
             return self
-        store = CachedStore(self._store, size)
+        found = copy.copy(self)
+        found._store = CachedStore(self._store, size)
         _log.info(
-            "Keeping up to %d decoded pictures of %d x %d pixels in memory.", len(store), *size
+            "Keeping up to %d decoded pictures of %d x %d pixels in memory.",
+            len(self._store),
+            *size,
         )
-        return Examples(store, self.labels, self.naming, self._rows)
+        return found
 
     @property
     def in_memory(self) -> bool:
@@ -139,7 +165,7 @@ class Examples:
         return sizes.pop() if sizes else None
 
 
-def hold_out(examples: Examples, fraction: float, seed: int = 0) -> tuple[Examples, Examples]:
+def hold_out(examples: Some, fraction: float, seed: int = 0) -> tuple[Some, Some]:
     """Hold out a fraction of the examples of each class for validation.
 
     The number is rounded, but every class keeps one picture at least, and of two gives one.

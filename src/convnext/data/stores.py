@@ -24,12 +24,13 @@ from PIL import Image
 from convnext.data.shared_memory import MappedArray, SharedArray
 from convnext.errors import ArgumentError, ImageError
 from convnext.images.decode import decode
-from convnext.images.read import DEFAULT_LIMITS
+from convnext.images.read import DEFAULT_LIMITS, Location
 from convnext.images.sources import is_picture
 
 __all__ = [
     "ArrayStore",
     "CachedStore",
+    "EncodedStore",
     "FileStore",
     "Names",
     "Store",
@@ -58,6 +59,15 @@ class Store(Protocol):
 
     def descriptors(self) -> tuple[int, ...]:
         """File descriptors that a process must inherit to read from it."""
+
+
+class EncodedStore(Store, Protocol):
+    """Interface of stores of encoded pictures: files."""
+
+    names: Names
+
+    def content(self, row: int) -> Location:
+        """The encoded picture: its path or its bytes; raises `ImageError` if that fails."""
 
 
 class Names(Sequence[str]):
@@ -102,9 +112,13 @@ class FileStore:
     def __len__(self) -> int:
         return len(self.names)
 
+    def content(self, row: int) -> Location:
+        """Path of a picture."""
+        return os.path.join(self._root, self.names[row])  # noqa: PTH118 (thrice as fast)
+
     def read(self, row: int) -> Image.Image:
         """Read a picture."""
-        return _READ(os.path.join(self._root, self.names[row]))  # noqa: PTH118 (thrice as fast)
+        return _READ(self.content(row))
 
     def name(self, row: int) -> str:
         """Path of a picture below the root."""
@@ -193,6 +207,10 @@ class ZipStore:
 
     def read(self, row: int) -> Image.Image:
         """Read a picture."""
+        return _READ(self.content(row))
+
+    def content(self, row: int) -> Location:
+        """Bytes of a picture."""
         offset, packed, size, checksum = self._places[row].tolist()
         method = int(self._methods[row])
         if method not in (_STORED, _DEFLATED):
@@ -210,7 +228,7 @@ class ZipStore:
             content = _inflated(content, size)
         if len(content) != size or zlib.crc32(content) != checksum:
             raise ImageError("It is damaged in the archive: its checksum differs.")
-        return _READ(content)
+        return content
 
     def name(self, row: int) -> str:
         """Path of a picture in the archive."""
@@ -260,10 +278,14 @@ class TarStore:
 
     def read(self, row: int) -> Image.Image:
         """Read a picture."""
+        return _READ(self.content(row))
+
+    def content(self, row: int) -> Location:
+        """Bytes of a picture."""
         offset, size = self._places[row].tolist()
         if size > DEFAULT_LIMITS.bytes:
             raise ImageError(f"It has more than the allowed {DEFAULT_LIMITS.bytes:,} bytes.")
-        return _READ(self._handle.read(offset, size))
+        return self._handle.read(offset, size)
 
     def name(self, row: int) -> str:
         """Path of a picture in the archive."""

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["BinPooling", "Resized"]
+__all__ = ["BinPooling", "Resized", "resized"]
 
 Shape = tuple[int | None, ...]
 
@@ -30,11 +30,7 @@ class Resized(keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: list[Any]) -> Any:
         """Resize the first map to the second's height and width."""
         x, like = inputs
-        before, after = ops.shape(x)[1:3], ops.shape(like)[1:3]
-        down, across = (
-            ops.cast(_enlarging(*sizes), x.dtype) for sizes in zip(before, after, strict=True)
-        )
-        return _along_both(x, down, across)
+        return resized(x, ops.shape(like)[1:3])
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         """Height and width of the second map, channels of the first."""
@@ -67,6 +63,13 @@ class BinPooling(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
         return {**super().get_config(), "bins": self.bins}
+
+
+def resized(x: Any, sides: Any) -> Any:
+    """Resize a map bilinearly to a height and width, as `Resized`."""
+    pairs = zip(ops.shape(x)[1:3], sides, strict=True)
+    down, across = (ops.cast(_enlarging(*pair), x.dtype) for pair in pairs)
+    return _along_both(x, down, across)
 
 
 def _along_both(x: Any, down: Any, across: Any) -> Any:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from convnext.architecture import VARIANTS, Strides, adapted_strides, checked_strides
+from convnext.data.segmented import MaskReading
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from convnext.segmentation import SegmentationHead, SegmentationHeadKind
 from convnext.train.augment.mixing import Mixing
+from convnext.train.augment.pairs import SegmentationAugment
 from convnext.train.augment.transforms import Augment
 from convnext.train.settings import check, from_table, parse, setting, to_table
 
 __all__ = [
+    "AnyRun",
     "Data",
     "Masking",
     "Model",
@@ -28,9 +32,11 @@ __all__ = [
     "PretrainingRecipe",
     "Recipe",
     "Run",
+    "SegmentationRecipe",
     "load_recipe",
     "published_recipes",
     "recipe_header",
+    "recipe_kind",
 ]
 
 LARGEST_DECAY = 0.999999  # at 1, gradients would never enter the mean
@@ -123,14 +129,18 @@ class Optimizer:
     reference_batch: int = setting(
         4096, "the learning rate is multiplied by batch_size over this", low=1
     )
-    final_learning_rate: float = setting(1e-6, "at the end of the cosine", low=0)
+    schedule: Literal["cosine", "poly"] = setting(
+        "cosine", 'how the learning rate falls: "cosine", or "poly": along a line'
+    )
+    final_learning_rate: float = setting(1e-6, "at the end of the run", low=0)
     warmup_epochs: float = setting(0.0, "epochs of a learning rate that rises from 0", low=0)
     weight_decay: float = setting(0.05, "of kernels; biases, norms and scales have none", low=0)
     layer_decay: float = setting(
         1.0, "the learning rate falls by this factor from layer to layer, head to stem", low=0
     )
-    layer_groups: Literal["single", "twelve"] = setting(
-        "single", 'what a layer is: "single" each block, "twelve" as V1 groups them'
+    layer_groups: Literal["single", "twelve", "stages"] = setting(
+        "single",
+        'what a layer is: "single" each block, "twelve" as V1 groups them, "stages" each stage',
     )
     beta_1: float = setting(0.9, "decay of the gradients' mean", low=0, high=LARGEST_DECAY)
     beta_2: float = setting(0.999, "decay of the gradients' squares", low=0, high=LARGEST_DECAY)
@@ -169,6 +179,8 @@ class Run:
 
 class _File:
     """Methods common to all kinds of recipes."""
+
+    folder: ClassVar[str]
 
     def to_toml(self) -> str:
         """Write the recipe as TOML, with every setting."""
@@ -223,10 +235,7 @@ class Masking:
         check(self)
 
 
-CLASSIFIERS_OWN = (
-    *("model.layer_scale", "model.head_scale", "model.train"),
-    *("data.balanced", "data.class_weights"),
-)
+CLASSIFIERS_OWN = ("model.head_scale", "model.train", "data.balanced", "data.class_weights")
 
 
 @dataclass(frozen=True)
@@ -248,14 +257,101 @@ class PretrainingRecipe(_File):
     folder: ClassVar[str] = "recipes/pretraining"
 
     def __post_init__(self) -> None:
-        for name in CLASSIFIERS_OWN:
-            section, _, key = name.partition(".")
-            settings = getattr(self, section)
-            if getattr(settings, key) != getattr(type(settings)(), key):
-                raise ArgumentError(f"{name} has no effect in pretraining. Leave it out.")
+        _refuse(self, ("model.layer_scale", *CLASSIFIERS_OWN), "in pretraining")
+
+
+def _refuse(recipe: Any, names: Iterable[str], where: str) -> None:
+    for name in names:
+        section, _, key = name.partition(".")
+        settings = getattr(recipe, section)
+        if getattr(settings, key) != getattr(type(settings)(), key):
+            raise ArgumentError(f"{name} has no effect {where}. Leave it out.")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The segmentation head, and its loss."""
+
+    kind: SegmentationHeadKind = setting(
+        "upernet", '"upernet", the papers\', or "mlp", a light one for small models'
+    )
+    width: int = setting(512, "channels of its maps", low=1)
+    auxiliary: int = setting(
+        256, "channels of a second head in training, on the third stage; 0 for none", low=0
+    )
+    auxiliary_weight: float = setting(0.4, "of the second head's loss", low=0)
+    dropout: float = setting(0.1, "of channels before the classifiers", low=0, high=0.99)
+    pixels: Literal["all", "sampled"] = setting(
+        "all",
+        '"sampled": the loss of one pixel of each position of the first map, which is faster',
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def head(self) -> SegmentationHead:
+        """The head as data."""
+        return SegmentationHead(self.kind, self.width, auxiliary=self.auxiliary)
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """The meaning of numbers in masks."""
+
+    classes: int | None = setting(
+        None, "number of classes; none: of the names, or of the masks", low=2, high=2**15 - 1
+    )
+    names: str = setting(
+        "", "file of class names, one a line, or ade20k; none: the data's classes.txt, or numbers"
+    )
+    ignore: int = setting(255, "number of pixels without a class", low=0, high=2**16 - 1)
+    reduce_zero_label: bool = setting(
+        False, "whether 0 is another such number, and classes are counted from 1"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def reading(self) -> MaskReading:
+        """How masks are read."""
+        return MaskReading(self.ignore, self.reduce_zero_label)
+
+
+@dataclass(frozen=True)
+class SegmentationRecipe(_File):
+    """The recipe of a segmentation model.
+
+    Example:
+        >>> load_recipe("segment_upernet", kind=SegmentationRecipe).head.width
+        512
+    """
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    masks: MaskSettings = field(default_factory=MaskSettings)
+    augment: SegmentationAugment = field(default_factory=SegmentationAugment)
+    head: Head = field(default_factory=Head)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    run: Run = field(default_factory=Run)
+
+    folder: ClassVar[str] = "recipes/segmentation"
+
+    def __post_init__(self) -> None:
+        crop = ("model.crop_fraction", "model.mode")  # all of a picture is segmented
+        _refuse(self, (*crop, *CLASSIFIERS_OWN), "in segmentation")
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Preprocessing of pictures in inference: resized to a square."""
+        return replace(
+            self.model.preprocess, mode="squash", crop_fraction=1.0, interpolation="bilinear"
+        )
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=_File)
+AnyRun = Recipe | PretrainingRecipe | SegmentationRecipe
 
 
 def _toml(value: Any) -> str:
@@ -268,7 +364,22 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
-def published_recipes(kind: type[Recipe | PretrainingRecipe] = Recipe) -> list[str]:
+def recipe_kind(source: str | Path) -> type[Recipe | SegmentationRecipe]:
+    """The kind of recipe that `train` has at a name or in a file: a file's sections tell."""
+    if str(source) in published_recipes(SegmentationRecipe):
+        return SegmentationRecipe
+    path = Path(source)
+    if path.suffix == ".toml" or path.exists():
+        try:
+            table = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return Recipe  # whose loading reports it
+        if "head" in table or "masks" in table:
+            return SegmentationRecipe
+    return Recipe
+
+
+def published_recipes(kind: type[_File] = Recipe) -> list[str]:
     """Names of the recipes of the package."""
     files = _folder(kind).iterdir()
     return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
@@ -312,18 +423,18 @@ def load_recipe(source: str | Path, changes: Iterable[str] = (), kind: type[Any]
     return from_table(kind, table)
 
 
-def recipe_header(source: str | Path, kind: type[Recipe | PretrainingRecipe] = Recipe) -> str:
+def recipe_header(source: str | Path, kind: type[_File] = Recipe) -> str:
     """The comment at the head of a recipe's file."""
     lines = _text(source, kind).splitlines()
     head = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines[:head])
 
 
-def _folder(kind: type[Recipe | PretrainingRecipe]) -> Any:
+def _folder(kind: type[_File]) -> Any:
     return resources.files("convnext.train").joinpath(*kind.folder.split("/"))
 
 
-def _text(source: str | Path, kind: type[Recipe | PretrainingRecipe]) -> str:
+def _text(source: str | Path, kind: type[_File]) -> str:
     path = Path(source)
     if path.suffix == ".toml" or path.exists():
         try:

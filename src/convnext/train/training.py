@@ -1,4 +1,4 @@
-"""`train`: trains a classifier with a recipe; runs can be interrupted and resumed."""
+"""`train`: trains a classifier or a segmentation model with a recipe; runs can be resumed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import numpy as np
 from convnext.data.examples import Examples, open_data
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
+from convnext.train.augment.transforms import Augmentation
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
 from convnext.train.optim.precision import with_actual_precision
-from convnext.train.recipe import Recipe, load_recipe
+from convnext.train.recipe import Recipe, SegmentationRecipe, load_recipe, recipe_kind
 from convnext.train.run.learner import classifier
 from convnext.train.run.loop import Numbers, RunResult, Say, Validation
 from convnext.train.run.model_folder import write_model
 from convnext.train.run.running import RunOptions, run_objective
+from convnext.train.segmentation.training import train_segmenter
 from convnext.train.team.base import Team
 
 __all__ = ["RunResult", "train"]
@@ -27,7 +29,7 @@ VALIDATION_BATCH = 256
 
 
 def train(  # noqa: PLR0913
-    recipe: str | Path | Recipe,
+    recipe: str | Path | Recipe | SegmentationRecipe,
     data: str | Path,
     out: str | Path,
     *,
@@ -42,17 +44,19 @@ def train(  # noqa: PLR0913
     progress: bool = True,
     say: Say = print,
 ) -> RunResult:
-    """Train a classifier.
+    """Train a classifier or, with a segmentation recipe, a segmentation model.
 
     Args:
-        recipe: One of `published_recipes`, a TOML file, or a `Recipe`.
+        recipe: One of `published_recipes`, a TOML file, a `Recipe` or a `SegmentationRecipe`.
         data: Labelled pictures: a folder with a folder for each class, an archive, a data set with
-            splits, arrays, or a table; see docs/data.md.
+            splits, arrays, or a table; see docs/data.md. To train a segmentation model, pictures
+            and masks; see docs/segmentation_training.md.
         out: Folder of the run; a new one, or with `resume` that of an interrupted run.
         validation: Validation data; by default the data's own split, or a fraction held out.
         changes: Changes of settings: `"optimizer.learning_rate=1e-3"`.
         init: Weights to start from: a published checkpoint's name, a file, a model directory or a
-            run. A classifier of other classes starts from random weights.
+            run. A classifier of other classes starts from random weights, and so does a
+            segmentation head that the weights lack.
         resume: Whether to resume a run; if there is none, one starts.
         workers: Processes that read pictures; by default one for each processor.
         devices: Number of this host's devices to use, on JAX; by default one, or with `hosts` all.
@@ -74,11 +78,15 @@ def train(  # noqa: PLR0913
         result = train("cifar10", "cifar10/", "runs/first", changes=["run.epochs=5"])
         print(result.accuracy, result.model)
     """
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe, changes)
+    if not isinstance(recipe, Recipe | SegmentationRecipe):
+        recipe = load_recipe(recipe, changes, recipe_kind(recipe))
     elif list(changes):
         raise ArgumentError("changes go with a recipe's name or file; replace the Recipe's own.")
+    shared = (Path(out), init, resume, workers, devices, hosts, tensorboard, progress, say)
+    options = RunOptions(*shared)
     recipe = with_actual_precision(recipe)
+    if isinstance(recipe, SegmentationRecipe):
+        return train_segmenter(recipe, data, validation, options)
     kept = recipe
 
     def opened() -> tuple[Examples, Examples | None]:
@@ -90,8 +98,7 @@ def train(  # noqa: PLR0913
     def objective(examples: Examples, validated: Examples | None, team: Team) -> _Classification:
         return _Classification(kept, examples, validated, Path(out).name, team)
 
-    shared = (Path(out), init, resume, workers, devices, hosts, tensorboard, progress, say)
-    return run_objective(recipe, opened, objective, RunOptions(*shared))
+    return run_objective(recipe, opened, objective, options)
 
 
 class _Classification:
@@ -109,6 +116,7 @@ class _Classification:
         self.weights = None
         if kind != "none":
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
+        self.transform = Augmentation(recipe.augment, recipe.model.preprocess)
         self.mixer: Mixer | None = Mixer(recipe.mixing, len(examples.classes))
         self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
         self.about = f"{len(examples.classes)} classes"

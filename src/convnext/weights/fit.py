@@ -5,7 +5,8 @@ tensors, and all are reported:
 
 - parts that the model lacks are left in the file: a classifier or a decoder;
 - with `head="new"` the model keeps its own classifier, and any other part after the encoder that
-  the file lacks (the norm after pooling, a dense-prediction backbone's norms, a decoder).
+  the file lacks (the norm after pooling, a dense-prediction backbone's norms, a segmentation head,
+  a decoder).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from convnext.weights.layouts.recognition import described
 __all__ = ["Fit", "Head", "fit"]
 
 Head = Literal["keep", "new"]
+
+CLASSIFIERS = ("head", "classifier of pixels")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ def fit(model: Mapping[str, Shape], file: Mapping[str, Shape], head: Head = "kee
         raise UnknownNameError("head", head, get_args(Head))
     parts_of_model = {_part(name) for name in model}
     parts_of_file = {_part(name) for name in file}
-    own = {"head", *(parts_of_model - parts_of_file - {"encoder"})} if head == "new" else set()
+    own = (
+        {*CLASSIFIERS, *(parts_of_model - parts_of_file - {"encoder"})} if head == "new" else set()
+    )
     foreign = own | (parts_of_file - parts_of_model - {"encoder"})
     fresh = tuple(name for name in model if _part(name) in own)
     unused = tuple(name for name in file if _part(name) in foreign)
@@ -84,6 +89,10 @@ def _part(name: str) -> str:
         return "head norm"
     if name.startswith("feature_"):
         return "feature norms"
+    if name.startswith(("segment_classify.", "auxiliary_classify.")):
+        return "classifier of pixels"
+    if name.startswith(("segment_", "auxiliary_")):
+        return "auxiliary head" if name.startswith("auxiliary_") else "segmentation head"
     return "decoder" if name.startswith("decoder_") else "encoder"
 
 

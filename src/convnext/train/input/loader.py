@@ -43,13 +43,14 @@ class TrainingBatch:
     Attributes:
         step: Number of the step.
         pictures: `[n, size, size, 3]`, float32, augmented, normalised and mixed.
-        targets: `[n, classes]`, float32, smoothed and mixed; no columns without a mixer.
+        targets: `[n, classes]`, float32, smoothed and mixed; without a mixer, class numbers `[n]`
+            or masks `[n, size, size]`.
         bad: Pictures that could not be read and were replaced, each with the reason.
     """
 
     step: int
     pictures: NDArray[np.float32]
-    targets: NDArray[np.float32]
+    targets: NDArray[Any]
     bad: tuple[tuple[str, str], ...] = ()
 
 
@@ -63,7 +64,7 @@ class Loader:
     Args:
         examples: The pictures.
         augmentation: Transforms each picture.
-        mixer: Mixes batches and labels; None for pictures without labels.
+        mixer: Mixes batches and labels; None for pictures without labels or with masks.
         order: Order of the examples.
         batch_size: Of all hosts together.
         seed: Of the run.
@@ -148,7 +149,8 @@ class Loader:
         maker = self._maker
         size = maker.transform.size
         pictures = np.empty((maker.batch_size, size, size, 3), np.float32)
-        labels = np.empty(maker.batch_size, np.int64)
+        shape, dtype = maker.targets()
+        labels = np.empty(shape, dtype)
         bad = maker.fill(Slice(step, 0, 0, maker.batch_size), pictures, labels)
         return self._mixed(step, pictures, labels, bad)
 
@@ -156,11 +158,11 @@ class Loader:
         self,
         step: int,
         pictures: NDArray[np.float32],
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         bad: tuple[tuple[str, str], ...],
     ) -> TrainingBatch:
         if self._mixer is None:
-            return TrainingBatch(step, pictures.copy(), np.zeros((len(labels), 0), np.float32), bad)
+            return TrainingBatch(step, pictures.copy(), labels.copy(), bad)
         generator = stream(self._maker.seed, Purpose.MIXING, step)
         return TrainingBatch(step, *self._mixer(pictures, labels, generator), bad)
 

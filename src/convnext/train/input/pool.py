@@ -98,7 +98,7 @@ class Pool:
         self._slice_size = min(LARGEST_SLICE, -(-maker.batch_size // workers))
         self._memory = Slots(
             SharedArray((count, maker.batch_size, size, size, 3), np.float32),
-            SharedArray((count, maker.batch_size), np.int64),
+            SharedArray(*maker.targets(count)),
         )
         self._slots = [_Slot() for _ in range(count)]
         try:

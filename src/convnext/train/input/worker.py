@@ -73,7 +73,7 @@ class Slots:
 
     Attributes:
         pictures: `[slots, batch, size, size, 3]`, float32.
-        labels: `[slots, batch]`, int64.
+        labels: `[slots, batch]`, int64; of pictures with masks, these.
     """
 
     pictures: SharedArray
@@ -98,15 +98,20 @@ class BatchMaker:
     batch_size: int
     seed: int
 
+    def targets(self, *shape: int) -> tuple[tuple[int, ...], type[np.generic]]:
+        """Shape and type of the targets of batches, after the axes in `shape`."""
+        own, dtype = self.examples.target_form(self.transform.size)
+        return (*shape, self.batch_size, *own), dtype
+
     def fill(
-        self, part: Slice, pictures: NDArray[np.float32], labels: NDArray[np.int64]
+        self, part: Slice, pictures: NDArray[np.float32], labels: NDArray[Any]
     ) -> tuple[tuple[str, str], ...]:
         """Fill a slice of a batch.
 
         Args:
             part: The slice.
             pictures: The batch, `[batch, size, size, 3]`.
-            labels: The batch's labels, `[batch]`.
+            labels: The batch's targets, as in `Slots`.
 
         Returns:
             Pictures that could not be read and were replaced, each with the reason.
@@ -126,14 +131,13 @@ class BatchMaker:
 
     def _example(
         self, position: int, index: int, bad: list[tuple[str, str]]
-    ) -> tuple[NDArray[np.float32], int]:
-        """The augmented example at a position of the order, or a replacement, and its label."""
+    ) -> tuple[NDArray[np.float32], Any]:
+        """The augmented example at a position of the order, or a replacement, and its target."""
         draws: np.random.Generator | None = None
         for _ in range(TRIES + 1):
             try:
-                picture = self.examples.read(index)
                 generator = stream(self.seed, Purpose.EXAMPLE, position)
-                return self.transform(picture, generator), int(self.examples.labels[index])
+                return self.examples.example(index, self.transform, generator)
             except ImageError as error:
                 bad.append((self.examples.name(index), str(error)))
             draws = draws or stream(self.seed, Purpose.REPLACEMENT, position)

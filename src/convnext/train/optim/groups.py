@@ -2,7 +2,8 @@
 
 GRN's parameters must not decay, or V2 cannot be fine-tuned.
 
-References: `optim_factory.py` of both official repositories, for the numbers of layers.
+References: `optim_factory.py` of both official repositories, for the numbers of layers; for
+`"stages"` mmsegmentation's decay of type stage_wise, as the authors configure it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from convnext.errors import ArgumentError
 
 __all__ = ["Group", "Grouping", "is_matrix", "layer_number", "parameter_groups"]
 
-Grouping = Literal["single", "twelve"]
+Grouping = Literal["single", "twelve", "stages"]
 
-TWELVE = 12
+SIX, TWELVE = 6, 12
 DEPTH_OF_TWELVE = 27  # blocks in the third stage of the sizes that twelve groups were made for
 
 
@@ -48,7 +49,8 @@ def parameter_groups(
         variant: The architecture.
         layer_decay: Factor of the learning rate from each layer to the one before it.
         grouping: `"single"`: every block is a layer. `"twelve"`: V1's groups, with three blocks of
-            the third stage in each.
+            the third stage in each. `"stages"`: stem and downsamplings, then each stage, far below
+            the head.
 
     Raises:
         ArgumentError: The variant has no grouping of this kind.
@@ -64,7 +66,7 @@ def parameter_groups(
             f"Twelve groups were made for third stages of {DEPTH_OF_TWELVE} blocks, and "
             f'{variant.name} has {variant.depths[2]}. Set optimizer.layer_groups = "single".'
         )
-    last = (TWELVE if grouping == "twelve" else variant.num_blocks) + 1
+    last = _last(variant, grouping)
     return {
         name: Group(
             scale=layer_decay ** (last - layer_number(name, variant, grouping)),
@@ -94,16 +96,25 @@ def layer_number(name: str, variant: Variant, grouping: Grouping) -> int:
         >>> layer_number("stage_2_block_26.dwconv.kernel", VARIANTS["convnext_base"], "twelve")
         11
     """
-    last = (TWELVE if grouping == "twelve" else variant.num_blocks) + 1
+    last = _last(variant, grouping)
     if name.startswith("stem_"):
-        return 0 if grouping == "twelve" else 1
+        return 1 if grouping == "single" else 0
     found = re.match(r"downsample_(\d)|stage_(\d)_block_(\d+)", name)
     if not found:
         return last
     downsample, stage, block = found.groups()
+    if grouping == "stages":
+        return 0 if downsample else int(stage) + 1
     if grouping == "single":
         before = sum(variant.depths[: int(downsample or stage)])
         return before + 1 + int(block or 0)
     if downsample:
         return (0, 2, 3, TWELVE)[int(downsample)]
     return (1, 2, 3 + int(block) // 3, TWELVE)[int(stage)]
+
+
+def _last(variant: Variant, grouping: Grouping) -> int:
+    """Number of the head's layer."""
+    if grouping == "stages":
+        return (TWELVE if variant.depths[2] == DEPTH_OF_TWELVE else SIX) + 1
+    return (TWELVE if grouping == "twelve" else variant.num_blocks) + 1

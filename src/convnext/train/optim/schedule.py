@@ -1,12 +1,14 @@
-"""Length of a run, and its learning rate as a pure function of the step: warm-up, then a cosine.
+"""Length of a run, and its learning rate as a pure function of the step: warm-up, then a fall.
 
-Reference: timm's `CosineLRScheduler` with `t_in_epochs=False` and `warmup_prefix=True`.
+References: timm's `CosineLRScheduler` with `t_in_epochs=False` and `warmup_prefix=True`; for a
+line, mmcv's policy "poly" of power 1, whose line begins at step 0 and is scaled in the warm-up.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from convnext.train.recipe import Optimizer, Run
 
@@ -15,13 +17,14 @@ __all__ = ["LearningRate", "Schedule"]
 
 @dataclass(frozen=True)
 class LearningRate:
-    """A linear warm-up from 0, and a cosine.
+    """A linear warm-up from 0, and a cosine or a line.
 
     Attributes:
         peak: The highest learning rate.
-        final: The learning rate at the end of the cosine.
+        final: The learning rate at the end.
         warmup: Steps of the warm-up.
         total: Steps of the run.
+        shape: `"cosine"`, or `"poly"` for a line.
 
     Example:
         >>> learning_rate = LearningRate(peak=1.0, final=0.0, warmup=2, total=4)
@@ -33,9 +36,13 @@ class LearningRate:
     final: float
     warmup: int
     total: int
+    shape: Literal["cosine", "poly"] = "cosine"
 
     def __call__(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
+        if self.shape == "poly":
+            rate = self.final + (self.peak - self.final) * max(0.0, 1 - step / self.total)
+            return rate * min(1.0, step / self.warmup) if self.warmup else rate
         if step < self.warmup:
             return self.peak * step / self.warmup
         length = self.total - self.warmup
@@ -70,6 +77,7 @@ class Schedule:
                 final=min(optimizer.final_learning_rate, peak),
                 warmup=min(total, round(optimizer.warmup_epochs * epoch)),
                 total=total,
+                shape=optimizer.schedule,
             ),
         )
 

@@ -37,6 +37,8 @@ __all__ = ["Learner", "as_recipe_says", "classifier", "initialise", "spread_by_f
 
 Array = NDArray[Any]
 
+SEGMENTS = "segment_classify.kernel"  # the classifier of a segmentation model
+
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
@@ -286,7 +288,11 @@ def initialise(
         source = model if model.is_dir() else Path(init)
     with read_weights(source) as weights:
         info = weights.info
-        same = _class_names(info) == classes and weights.num_classes == len(classes)
+        same = (
+            _class_names(info) == classes
+            and weights.num_classes == len(classes)
+            and (weights.found.segmentation is None) == (SEGMENTS not in learner.weights())
+        )
     message = str(load_weights(learner.model, source, head="keep" if same else "new"))
     if info.strides not in (None, strides):
         message += (

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from convnext.atomic import write_text
 from convnext.errors import ArgumentError
-from convnext.train.recipe import PretrainingRecipe, Recipe, load_recipe
+from convnext.train.recipe import AnyRun, load_recipe
 from convnext.train.run.checkpoints import disk_errors
 from convnext.train.team.base import Team
 
@@ -51,7 +51,7 @@ class Session:
         team: Hosts and devices, as text. A run may resume on others.
     """
 
-    recipe: Recipe | PretrainingRecipe
+    recipe: AnyRun
     labels: tuple[str, ...]
     fingerprints: tuple[str, str]
     backend: str

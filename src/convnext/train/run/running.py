@@ -6,17 +6,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import keras
 
 from convnext.data.examples import Examples
 from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Augmentation
+from convnext.train.augment.transforms import Transform
 from convnext.train.input.loader import Loader
 from convnext.train.input.order import Order
 from convnext.train.optim.schedule import Schedule
-from convnext.train.recipe import PretrainingRecipe, Recipe
+from convnext.train.recipe import AnyRun
 from convnext.train.run.learner import Learner, initialise
 from convnext.train.run.loop import Loop, Objective, RunResult, Say, stopping
 from convnext.train.run.metrics import Journal
@@ -25,6 +25,8 @@ from convnext.train.team.base import ALONE, Team
 from convnext.train.team.forming import form_team
 
 __all__ = ["RunObjective", "RunOptions", "run_objective"]
+
+AnyExamples = TypeVar("AnyExamples", bound=Examples)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class RunObjective(Objective, Protocol):
     Attributes:
         learner: The model and its optimizer.
         classes: Names of the classes; empty without labels.
+        transform: Augments the pictures, with their masks if they have any.
         mixer: Mixes the pictures of a batch, if any.
         order: The order of the examples.
         about: A few words on the data or the task, for the first message.
@@ -55,15 +58,16 @@ class RunObjective(Objective, Protocol):
 
     learner: Learner
     classes: tuple[str, ...]
+    transform: Transform
     mixer: Mixer | None
     order: Order
     about: str
 
 
 def run_objective(
-    recipe: Recipe | PretrainingRecipe,
-    open_data: Callable[[], tuple[Examples, Examples | None]],
-    objective_of: Callable[[Examples, Examples | None, Team], RunObjective],
+    recipe: AnyRun,
+    open_data: Callable[[], tuple[AnyExamples, AnyExamples | None]],
+    objective_of: Callable[[AnyExamples, AnyExamples | None, Team], RunObjective],
     options: RunOptions,
 ) -> RunResult:
     """Train an objective, or resume its training.
@@ -112,7 +116,7 @@ def run_objective(
         )
         loader = Loader(
             examples,
-            Augmentation(recipe.augment, recipe.model.preprocess),
+            objective.transform,
             objective.mixer,
             objective.order,
             batch_size=run.batch_size,

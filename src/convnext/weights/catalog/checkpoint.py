@@ -34,7 +34,7 @@ Layout = Literal[
     "dinov3_facebook",
 ]
 LabelSet = Literal["imagenet-1k", "imagenet-12k", "imagenet-22k"]
-CheckpointTask = Literal["classification", "embedding", "clip", "encoder"]
+CheckpointTask = Literal["classification", "segmentation", "embedding", "clip", "encoder"]
 
 LABEL_COUNTS: dict[LabelSet, int] = {
     "imagenet-1k": 1_000,
@@ -43,6 +43,7 @@ LABEL_COUNTS: dict[LabelSet, int] = {
 }
 TASKS: dict[CheckpointTask, str] = {
     "classification": "give the class of a picture",
+    "segmentation": "give the class of each pixel of a picture",
     "embedding": "give a vector for each picture, to search with or to train on",
     "clip": "give a vector for each picture that can be compared with those of texts",
     "encoder": "give feature maps, to begin a training with",

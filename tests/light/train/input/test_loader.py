@@ -83,7 +83,7 @@ def test_the_pictures_are_those_of_the_order(examples):
         [batch] = loader.batches(1, 2)
     for picture, index in zip(batch.pictures, order.indices(6, 6), strict=True):
         assert (picture == normalise(pixels(examples.read(index), preprocess), preprocess)).all()
-    assert batch.targets.shape == (6, 0)
+    assert batch.targets.tolist() == examples.labels[order.indices(6, 6)].tolist()
 
 
 def test_each_step_is_mixed_anew(folder, augmentation):

@@ -1,0 +1,1 @@
+"""Training of segmentation models: the loss over pixels, validation, the result."""
