@@ -1,6 +1,6 @@
 """The same fine-tuning from several weights, once for each seed: which start is the better one?
 
-What `pretraining_helps.py` and `finetuning_helps.py` have in common.
+What `pretraining_helps.py`, `finetuning_helps.py` and `segmentation_learning.py` have in common.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def compare(
     finetune: Callable[[str, Path | str | None, int], RunResult],
     facts: Row,
     results: Path,
+    measure: str = "accuracy",
 ) -> None:
     """Run all, print the accuracy of each and the means, and store them.
 
@@ -29,6 +30,7 @@ def compare(
         finetune: From a start and a seed to how its run ended.
         facts: What else the rows are to say; a row with the same ones is replaced.
         results: The CSV.
+        measure: What counts: a metric of the last validation, with averaged weights if there are.
     """
     rows: list[Row] = []
     for seed in range(seeds):
@@ -36,10 +38,11 @@ def compare(
             outcome = finetune(name, weights, seed)
             if not outcome.finished:
                 raise SystemExit(130)
-            print(f"{name}, seed {seed}: {outcome.accuracy:.2%}", flush=True)
-            accuracy = round(outcome.accuracy or 0, 4)
-            rows.append({"start": name, "seed": seed, "accuracy": accuracy, **facts, **where()})
+            numbers = outcome.validation
+            found = round(numbers.get(f"average_{measure}", numbers[measure]), 4)
+            print(f"{name}, seed {seed}: {found:.2%}", flush=True)
+            rows.append({"start": name, "seed": seed, measure: found, **facts, **where()})
             save(results, rows, ("start", "seed", *facts))
     for name in starts:
-        found = [float(str(row["accuracy"])) for row in rows if row["start"] == name]
-        print(f"{name}: {statistics.mean(found):.2%}, the mean of {len(found)} seeds")
+        every = [float(str(row[measure])) for row in rows if row["start"] == name]
+        print(f"{name}: {statistics.mean(every):.2%}, the mean of {len(every)} seeds")

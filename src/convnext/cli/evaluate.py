@@ -1,4 +1,4 @@
-"""`convnext evaluate`: measure a model's accuracy on labelled pictures, and write reports."""
+"""`convnext evaluate`: measure a model on labelled pictures or masks, and write reports."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convnext.evaluate.report import Report
     from convnext.evaluate.run import Measured
     from convnext.evaluate.subject import Subject
+    from convnext.session import Session
 
 __all__ = ["add_parser", "run"]
 
@@ -30,6 +31,7 @@ examples:
   convnext evaluate --model pets.safetensors --data test.zip --labels pets.txt --out reports/pets
   convnext evaluate --model convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
   convnext evaluate --model convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
+  convnext evaluate --model runs/street/model/model.safetensors --data street/val --ignore 11
   convnext evaluate table           the TF-Hub collection's table, from the stored reports
   convnext evaluate table reports/  from those in a folder
 
@@ -44,6 +46,10 @@ names of the model's classes are numbers, such as 1 to 102, numbers are names (s
 --subset model  the model chooses among all its classes (default)
 --subset data   among the classes of the data, as for the published numbers of ImageNet-A/-R
 --subset FILE   among those in FILE, one per line; pictures of other classes are left out
+
+A segmentation model is measured on pictures with masks of the same name, in folders pictures/ and
+masks/ (or images/ and annotations/; docs/segmentation_training.md), and options on labels have no
+effect. Its evaluation is not resumed.
 
 Pictures are decoded as in the authors' pipeline: EXIF orientation is not applied, unlike in
 `convnext predict`. Results are saved batch by batch: --resume continues an interrupted run, with
@@ -60,9 +66,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="measure a model's accuracy on labelled pictures",
+        help="measure a model on labelled pictures or masks",
         description="Measure a model on labelled pictures: accuracy beside the published one, "
-        "log-loss,\ncalibration, speed; with reports.",
+        "log-loss,\ncalibration, speed; or on masks: IoU of classes and boundaries; with reports.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -121,6 +127,12 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--synsets", metavar="FILE", type=Path, help="meta.mat or map_clsloc.txt")
     parser.add_argument("--subset", default="model", metavar="WHICH", help="classes to choose from")
     parser.add_argument("--limit", metavar="N", type=int, help="N pictures, spread over the data")
+    parser.add_argument(
+        "--ignore", metavar="N", type=int, default=255, help="masks: pixels without a class (255)"
+    )
+    parser.add_argument(
+        "--reduce-zero-label", action="store_true", help="masks: 0 is no class; others count from 1"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -144,6 +156,9 @@ def run(args: argparse.Namespace) -> int:
         _check_published(args.model)
     check_data(args.data, args.layout)
     check_folder(args.out or OUT)
+    with _opened(args) as session:
+        if session.network.segmentation is not None:
+            return _evaluate_masks(args, session)
     truth = None
     if args.ground_truth:
         truth = read_ground_truth(args.ground_truth, numbers=args.numbers, synsets=args.synsets)
@@ -166,6 +181,66 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
     )
     return _evaluate(args, subject, data)
+
+
+def _opened(args: argparse.Namespace) -> Session:
+    from convnext.session import Session
+
+    return Session.open(
+        args.weights or args.model,
+        engine=args.engine,
+        precision=args.precision,
+        calibration=args.calibration,
+        labels=None if args.labels == "folders" else args.labels,
+    )
+
+
+def _evaluate_masks(args: argparse.Namespace, session: Session) -> int:
+    """Evaluate a segmentation model; 0 if every picture could be read, else 1."""
+    from convnext.data.segmented import MaskReading, open_segmented
+    from convnext.evaluate.report import FILE
+    from convnext.evaluate.segmenting import (
+        SegmentingModel,
+        measure,
+        segmentation_report,
+        write_segmentation_reports,
+    )
+
+    name = session.info.name or Path(str(session.source)).stem
+    out: Path = args.out or OUT / f"{name}-{args.data.resolve().stem}"
+    if (out / FILE).exists() and not args.overwrite:
+        raise ArgumentError(f"{out} has a report. Discard it with --overwrite, or give --out.")
+    found = open_segmented(
+        args.data,
+        names=session.labels,
+        reading=MaskReading(args.ignore, args.reduce_zero_label),
+        limit=args.limit,
+    )
+    data = found.validation or found.train
+    model = SegmentingModel.of(session)
+    print(
+        f"{name} (licence {model.facts['licence'] or 'unknown'}) with {model.facts['engine']}, "
+        f"{model.facts['precision']}, on {len(data):,} pictures with masks.",
+        file=sys.stderr,
+    )
+    measured = measure(model, data, progress=True)
+    report = segmentation_report(model, data, args.data, measured)
+    files, problem = write_segmentation_reports(report, out, model, data, measured)
+    print(_mask_summary(report))
+    print(f"Reports: {', '.join(map(str, files))}.{f' No plot: {problem}' if problem else ''}")
+    return 1 if measured.bad else 0
+
+
+def _mask_summary(report: Report) -> str:
+    from convnext.evaluate.segmenting import summary_rows
+
+    names, values = zip(*summary_rows(report), strict=True)
+    bad = report["bad_pictures"]
+    lines = [render([Column("MEASURE", names), Column("MEASURED", values, numeric=True)])]
+    if bad:
+        lines.append(f"{len(bad):,} pictures could not be read and are not counted:")
+        lines += [f"  {_printable(i)}: {why}" for i, why in list(bad.items())[:SHOWN_BAD]]
+    return "\n".join(lines)
 
 
 def _check_published(model: str) -> None:

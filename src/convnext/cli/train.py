@@ -1,4 +1,4 @@
-"""`convnext train`: train or fine-tune a classifier on labelled pictures."""
+"""`convnext train`: train or fine-tune a classifier or a segmentation model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.cli.grammar import old_spelling
+from convnext.errors import ArgumentError
 
 __all__ = ["add_parser", "add_run_options", "listing", "missing", "run"]
 
@@ -23,6 +24,7 @@ examples:
   KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,0,2     on the first of two
   KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,1,2     on the second
   KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext train my.toml ...
+  convnext train segment_small_data --data street/ --out runs/street --init convnextv2_atto
   convnext train cifar10 --data cifar10/ --show-batch batch.png     draw an augmented batch
   convnext train list                                               the recipes in the package
   convnext train settings                                           all settings of a recipe
@@ -34,6 +36,9 @@ then:
 DATA is a folder with a folder for each class, a zip or tar archive of it, a folder with train/ and
 val/ (or train.zip and test.zip), ImageNet's original files, arrays (.npz, MNIST's files), or a CSV
 of paths and labels. Without validation data, a tenth of the pictures is held out.
+
+A recipe with the sections [head] and [masks] trains a segmentation model. Its data is a folder or
+an archive with pictures/ and masks/ (PNG, pixels are class numbers); docs/segmentation_training.md.
 
 A run can be stopped at any moment, even by kill -9: with --resume it continues from its last saved
 state, with the same results, bit for bit, as without interruption. Ctrl-C stops after the current
@@ -51,9 +56,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the main parser."""
     parser = subparsers.add_parser(
         "train",
-        help="train or fine-tune a classifier on labelled pictures",
-        description="Train a classifier from random or published weights. The result is a folder "
-        "for use in all\nother commands.",
+        help="train or fine-tune a classifier or a segmentation model",
+        description="Train a classifier or a segmentation model from random or published weights. "
+        "The result is a\nfolder for use in all other commands.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -108,9 +113,9 @@ def add_run_options(parser: argparse.ArgumentParser, *, example: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 if the run finished, 130 if it was interrupted."""
-    from convnext.train.recipe import Recipe
+    from convnext.train.recipe import Recipe, SegmentationRecipe
 
-    if (text := listing(args, Recipe)) is not None:
+    if (text := listing(args, Recipe, SegmentationRecipe)) is not None:
         print(text)
         return 0
     lacking = missing(args, "recipe", "data", *(() if args.show_batch else ("out",)))
@@ -151,8 +156,10 @@ def _show_batch(args: argparse.Namespace) -> int:
     from convnext.train.augment.mixing import Mixer
     from convnext.train.augment.transforms import Augmentation
     from convnext.train.input.preview import contact_sheet
-    from convnext.train.recipe import load_recipe
+    from convnext.train.recipe import Recipe, load_recipe, recipe_kind
 
+    if recipe_kind(args.recipe) is not Recipe:
+        raise ArgumentError("--show-batch draws batches of classifiers alone.")
     recipe = load_recipe(args.recipe, args.changes)
     examples, _ = open_data(
         args.data,
@@ -181,18 +188,18 @@ def missing(args: argparse.Namespace, *names: str) -> str | None:
     return None
 
 
-def listing(args: argparse.Namespace, kind: type[Any]) -> str | None:
+def listing(args: argparse.Namespace, *kinds: type[Any]) -> str | None:
     """The text of `list` or `settings`, if it is requested instead of a run.
 
     Args:
         args: The command's arguments.
-        kind: The recipes to list.
+        kinds: The kinds of recipes to list.
     """
     for mode, listed in MODES.items():
         if getattr(args, mode):
             old_spelling(f"convnext {args.command} --{mode}", f"convnext {args.command} {mode}")
         if getattr(args, mode) or args.recipe == mode:
-            return listed(kind)
+            return "\n\n".join(listed(kind) for kind in kinds)
     return None
 
 
@@ -212,9 +219,11 @@ def _settings(kind: type[Any]) -> str:
     from convnext.train.settings import describe
 
     rows = describe(kind)
+    titles = {"recipes": "Recipes of classifiers", "recipes/segmentation": "Of segmentation models"}
     width = max(len(row.name) for row in rows)
     defaults = max(len(row.default) for row in rows)
-    return "\n".join(f"{r.name:{width}}  {r.default:{defaults}}  {r.about}" for r in rows)
+    lines = [f"{r.name:{width}}  {r.default:{defaults}}  {r.about}" for r in rows]
+    return "\n".join([f"{titles[kind.folder]}:", *lines] if kind.folder in titles else lines)
 
 
 MODES = {"list": _recipes, "settings": _settings}

@@ -29,7 +29,7 @@ from convnext.evaluate.run import Measured
 from convnext.evaluate.subject import Subject
 from convnext.processors import processor_name
 
-__all__ = ["FILE", "FORMAT", "Report", "build_report", "read_report", "settings"]
+__all__ = ["FILE", "FORMAT", "Report", "build_report", "machine_facts", "read_report", "settings"]
 
 Report = dict[str, Any]
 
@@ -208,9 +208,16 @@ def _worst_classes(accuracy: Accuracy, classes: Classes) -> dict[str, Any]:
 
 def _session(measured: Measured, pictures: int, engine: str) -> dict[str, Any]:
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(measured.seconds, 3),
         "pictures_per_second": round(pictures / max(measured.seconds, 1e-9), 2),
+        **machine_facts(engine),
+    }
+
+
+def machine_facts(engine: str) -> dict[str, Any]:
+    """The date, the machine, and the versions of this package and an engine's runtime."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(),
         "versions": _versions(engine),
     }

@@ -9,7 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from convnext.train.recipe import Recipe, load_recipe, published_recipes
+from convnext.train.recipe import (
+    Recipe,
+    SegmentationRecipe,
+    load_recipe,
+    published_recipes,
+)
 
 if TYPE_CHECKING:
     from convnext.train.fcmae.pretraining import pretrain, reconstruct
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Recipe",
     "RunResult",
+    "SegmentationRecipe",
     "load_recipe",
     "pretrain",
     "published_recipes",

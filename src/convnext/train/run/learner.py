@@ -37,6 +37,7 @@ __all__ = ["Learner", "as_recipe_says", "classifier", "initialise", "spread_by_f
 
 Array = NDArray[Any]
 
+HEADS = ("head", "segment_", "auxiliary_")
 SEGMENTS = "segment_classify.kernel"  # the classifier of a segmentation model
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -255,13 +256,13 @@ def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
 
 
 def spread_by_fan_in(model: keras.Model) -> None:
-    """Rescale initial kernels so that outputs have their inputs' variance, except the classifier's.
+    """Rescale initial kernels so that outputs have their inputs' variance, except of the head.
 
     The published deviation of 0.02 suits the widths of ImageNet's models: at 40 channels it is an
     eighth of this.
     """
     for name, variable in canonical_variables(model).items():
-        if len(variable.shape) > 1 and not name.startswith("head"):
+        if len(variable.shape) > 1 and not name.startswith(HEADS):
             values = _array(variable)
             depthwise = values.ndim == 4 and values.shape[-1] == 1
             inputs = values.size / values.shape[-2 if depthwise else -1]
