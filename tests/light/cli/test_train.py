@@ -11,6 +11,7 @@ def test_recipes_are_listed_with_their_headers(capsys):
     listed = capsys.readouterr().out
     assert all(f"\n{name}\n" in f"\n{listed}" for name in published_recipes())
     assert "82.1 % top-1" in listed
+    assert "\nsegment_upernet\n" in listed
 
 
 def test_settings_are_listed(capsys):
@@ -18,6 +19,7 @@ def test_settings_are_listed(capsys):
     listed = capsys.readouterr().out
     assert "optimizer.layer_decay" in listed
     assert "augment.rand_augment" in listed
+    assert "masks.reduce_zero_label" in listed
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 
 from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import (
     PretrainingRecipe,
     Recipe,
+    SegmentationRecipe,
     load_recipe,
     published_recipes,
     recipe_header,
+    recipe_kind,
 )
 from convnext.train.settings import describe, from_table, parse, to_table
 
@@ -38,6 +41,34 @@ def test_a_recipe_for_pretraining_says_what_it_is(name):
     header = recipe_header(name, PretrainingRecipe)
     assert f"convnext pretrain {name} " in header
     assert ("Paper:" in header) or ("Recipe: our own" in header)
+
+
+@pytest.mark.parametrize("name", published_recipes(SegmentationRecipe))
+def test_a_recipe_for_segmentation_says_what_it_is(name, tmp_path):
+    recipe = load_recipe(name, kind=SegmentationRecipe)
+    assert from_table(SegmentationRecipe, tomllib.loads(recipe.to_toml())) == recipe
+    header = recipe_header(name, SegmentationRecipe)
+    assert f"convnext train {name} " in header
+    assert ("Paper:" in header) or ("Recipe: our own" in header)
+    assert recipe_kind(name) is SegmentationRecipe
+    (tmp_path / "mine.toml").write_text(recipe.to_toml())
+    assert recipe_kind(tmp_path / "mine.toml") is SegmentationRecipe
+    assert recipe_kind("cifar10") is Recipe
+
+
+def test_upernet_is_trained_as_the_authors_do():
+    recipe = load_recipe("segment_upernet", kind=SegmentationRecipe)
+    schedule = Schedule.of(recipe.run, recipe.optimizer, 20_210)  # ADE20K's training pictures
+    assert schedule.total == 160_000
+    rates = [schedule.learning_rate(step) for step in (0, 750, 1500, 80_000, 160_000)]
+    assert rates == pytest.approx([0, 1e-4 * (1 - 750 / 160_000) / 2, 1e-4 * 158.5 / 160, 5e-5, 0])
+    assert (recipe.model.drop_path, recipe.optimizer.weight_decay) == (0.4, 0.05)
+    assert (recipe.preprocess.mode, recipe.preprocess.size) == ("squash", 512)
+
+
+def test_settings_without_effect_in_segmentation_are_refused():
+    with pytest.raises(ArgumentError, match=r"model\.mode has no effect in segmentation"):
+        load_recipe("segment_upernet", ["model.mode=squash"], SegmentationRecipe)
 
 
 def test_pretraining_is_the_authors():

@@ -49,6 +49,23 @@ def test_single_layers_are_the_authors(name, number):
     assert layer_number(name, VARIANTS["convnextv2_atto"], "single") == number
 
 
+@pytest.mark.parametrize(
+    ("name", "tiny", "base"),
+    [
+        ("stem_conv.kernel", 0, 0),
+        ("downsample_3_conv.kernel", 0, 0),
+        ("stage_0_block_1.dwconv.kernel", 1, 1),
+        ("stage_3_block_2.grn.gamma", 4, 4),
+        ("feature_2_norm.gamma", 7, 13),
+        ("segment_fuse_conv.kernel", 7, 13),
+    ],
+)
+def test_stages_are_mmsegmentations(name, tiny, base):
+    """Decays of 0.9 ** 7 and 0.9 ** 13 for the stem: num_layers of 6 and 12, and two more."""
+    assert layer_number(name, VARIANTS["convnext_tiny"], "stages") == tiny
+    assert layer_number(name, VARIANTS["convnext_base"], "stages") == base
+
+
 def test_the_learning_rate_falls_from_head_to_stem():
     names = parameter_shapes(VARIANTS["convnext_base"])
     groups = parameter_groups(names, VARIANTS["convnext_base"], 0.8, "twelve")
