@@ -46,17 +46,17 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for all runs")
     parser.add_argument("--data", type=Path, help="pictures and masks instead of scenes")
     parser.add_argument("--ignore", type=int, default=255, help="number of pixels without a class")
-    parser.add_argument("--scenes", type=int, default=240, help="to train on (default: 240)")
+    parser.add_argument("--scenes", type=int, default=160, help="to train on (default: 160)")
     parser.add_argument("--side", type=int, default=64, help="of crops, in pixels (default: 64)")
-    parser.add_argument("--strides", default="2,2,2,2", help="of stem and stages (2,2,2,2)")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--strides", default="4,2,2,2", help="of stem and stages (4,2,2,2)")
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     data = args.data or args.out / "scenes"
     if not data.exists():
-        draw_scenes(data, {"train": args.scenes, "val": 60})
+        draw_scenes(data, {"train": args.scenes, "val": 40})
 
     def trained(name: str, weights: Path | str | None, seed: int) -> RunResult:
         return train(
@@ -71,8 +71,11 @@ def main() -> None:
                 f"model.resolution={args.side}",
                 f"model.strides=[{args.strides}]",
                 "model.drop_path=0",
-                # Both start as their kind does best: random weights spread by their inputs.
+                # Random weights as they learn best: spread by their inputs, at the same rate in
+                # all layers.
                 "model.initial=fan_in",
+                f"optimizer.layer_decay={0.9 if weights else 1.0}",
+                "optimizer.learning_rate=2e-3",
                 "augment.ratio=[0.8,1.6]",
                 "optimizer.warmup_epochs=1",
             ],

@@ -216,9 +216,9 @@ def test_evaluate_finds_out_that_a_model_segments(outcome, scenes, tmp_path, cap
     assert 0 < report["results"]["boundary_iou"] < 1
     assert {p.name for p in out.iterdir()} >= {"report.md", "worst.png", "confusion.png"}
     assert "mIoU" in capsys.readouterr().out
-    assert main([*command, "--ignore", "11"]) == 1
+    assert main([*command, "--ignore", "11"]) == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert main([*command, "--overwrite"]) == 1
+    assert main([*command, "--overwrite"]) == 2
     assert "has the numbers 11" in capsys.readouterr().err
 
 

@@ -424,7 +424,8 @@ def _highest(part: _Part, reading: MaskReading) -> int:
         except ImageError:
             return 0
 
-    return max(_in_threads(one, len(examples)))
+    highest: int = max(_in_threads(one, len(examples)))
+    return highest
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -61,7 +61,7 @@ def read_mask(source: Location, limits: Limits = DEFAULT_LIMITS) -> Numbers:
                     f"{name} has {image.width} x {image.height} pixels; at most {limits.pixels:,} "
                     "are allowed. If you trust it, allow more with Limits(pixels=...)."
                 )
-            step = STEPS.get(image.tile[0][3]) if image.tile else None
+            step = STEPS.get(str(image.tile[0][3])) if image.tile else None
             values = np.array(image)
     except ImageError:
         raise

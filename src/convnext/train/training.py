@@ -11,7 +11,7 @@ import numpy as np
 from convnext.data.examples import Examples, open_data
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Augmentation
+from convnext.train.augment.transforms import Augmentation, Transform
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
 from convnext.train.optim.precision import with_actual_precision
@@ -116,7 +116,7 @@ class _Classification:
         self.weights = None
         if kind != "none":
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
-        self.transform = Augmentation(recipe.augment, recipe.model.preprocess)
+        self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
         self.mixer: Mixer | None = Mixer(recipe.mixing, len(examples.classes))
         self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
         self.about = f"{len(examples.classes)} classes"

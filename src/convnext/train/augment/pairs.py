@@ -10,7 +10,7 @@ ConvNeXt; SSD's photometric distortion, https://arxiv.org/abs/1512.02325.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,6 +186,6 @@ def distorted(picture: Image.Image, distortion: Distortion) -> Image.Image:
     return picture
 
 
-def _table(values: NDArray[np.float64]) -> list[int]:
+def _table(values: NDArray[Any]) -> list[int]:
     found: list[int] = np.clip(np.rint(values), 0, 255).astype(int).tolist()
     return found

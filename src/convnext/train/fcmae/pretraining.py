@@ -23,7 +23,7 @@ from convnext.images.batches import batches
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
 from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Augmentation
+from convnext.train.augment.transforms import Augmentation, Transform
 from convnext.train.fcmae.drawing import draw_reconstructions
 from convnext.train.fcmae.model import autoencoder, draw_visible
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
@@ -158,7 +158,7 @@ class _MaskedAutoencoding:
     ) -> None:
         self.recipe = recipe
         self.classes: tuple[str, ...] = ()
-        self.transform = Augmentation(recipe.augment, recipe.model.preprocess)
+        self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
         self.mixer: Mixer | None = None
         self.order = Order(examples.labels, seed=recipe.run.seed)
         self.validated = validated.cached() if validated else None

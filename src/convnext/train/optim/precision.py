@@ -12,14 +12,14 @@ from typing import TypeVar
 import keras
 
 from convnext.processors import processor_flags
-from convnext.train.recipe import Precision, PretrainingRecipe, Recipe
+from convnext.train.recipe import AnyRun, Precision
 
 __all__ = ["actual_precision", "with_actual_precision"]
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 AMPERE = 8.0  # NVIDIA's first compute capability with bfloat16
 
-AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainingRecipe)
+AnyRecipe = TypeVar("AnyRecipe", bound=AnyRun)
 
 
 def with_actual_precision(recipe: AnyRecipe) -> AnyRecipe:

@@ -18,6 +18,7 @@ from convnext.evaluate.segmentation import PixelTally
 from convnext.images.class_maps import class_map
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.pairs import SegmentationAugmentation
+from convnext.train.augment.transforms import Transform
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order
 from convnext.train.recipe import SegmentationRecipe
@@ -104,7 +105,7 @@ class _Segmentation:
     ) -> None:
         self.recipe = recipe
         self.classes = examples.classes
-        self.transform = SegmentationAugmentation(recipe.augment, recipe.preprocess)
+        self.transform: Transform = SegmentationAugmentation(recipe.augment, recipe.preprocess)
         self.mixer: Mixer | None = None
         self.order = Order(examples.labels, seed=recipe.run.seed)
         self.validated = validated.cached() if validated else None
