@@ -138,3 +138,15 @@ def test_an_unknown_size_is_an_error(capsys):
     assert "Did you mean 'tiny'?" in capsys.readouterr().err
     assert main(["list", "--task", "embed"]) == 2
     assert "Allowed: classification, embedding, clip, encoder." in capsys.readouterr().err
+
+
+def test_segmentation_models_have_mean_intersections_over_unions(capsys):
+    assert main(["list", "--size", "tiny", "--task", "segmentation"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+NAME                                     PARAMS    MADDS   PX  CLASSES  MIOU  SCALES  LICENCE
+convnext_tiny.fb_in1k_upernet_ade20k      60.2M  234.73G  512      150  46.0    46.7  MIT
+convnext_tiny.mmseg_in1k_upernet_ade20k   60.2M  234.73G  512      150  46.1    46.6  Apache-2.0
+"""
+    )
