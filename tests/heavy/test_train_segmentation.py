@@ -100,8 +100,11 @@ def test_upernet_with_its_auxiliary_head_learns(scenes, tmp_path):
         if record["kind"] == "train"
     ]
     assert losses[-1] < 0.7 * losses[0]
-    with read_weights(result.model / "model.safetensors") as weights:
+    config = json.loads((result.model / "config.json").read_text())
+    assert config["architectures"] == ["UperNetForSemanticSegmentation"]
+    with read_weights(result.model) as weights:
         assert weights.found.segmentation.auxiliary == 8
+        assert weights.info.labels == CLASSES
 
 
 @pytest.mark.torch_alone
@@ -202,7 +205,7 @@ def test_a_head_is_kept_for_the_same_classes_alone(recipe, outcome):
 @pytest.mark.torch_alone
 def test_evaluate_finds_out_that_a_model_segments(outcome, scenes, tmp_path, capsys):
     out = tmp_path / "report"
-    model = str(outcome[0].model / "model.safetensors")
+    model = str(outcome[0].model)
     command = ["evaluate", "--model", model, "--data", str(scenes), "--out", str(out)]
     assert main([*command, "--ignore", "11", "--engine", "keras"]) == 0
     report = json.loads((out / "report.json").read_text())

@@ -31,7 +31,7 @@ examples:
   convnext evaluate --model pets.safetensors --data test.zip --labels pets.txt --out reports/pets
   convnext evaluate --model convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
   convnext evaluate --model convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
-  convnext evaluate --model runs/street/model/model.safetensors --data street/val --ignore 11
+  convnext evaluate --model runs/street/model --data street/val --ignore 11
   convnext evaluate table           the TF-Hub collection's table, from the stored reports
   convnext evaluate table reports/  from those in a folder
 

@@ -159,7 +159,10 @@ class _Segmentation:
         return tally
 
     def write(self, folder: Path) -> None:
-        """Write the model, with the moving average of its weights if there is one."""
+        """Write the model, with the moving average of its weights if there is one.
+
+        transformers reads a UPerNet; for the light head it has no class.
+        """
         info = WeightsInfo(
             name=self.name,
             origin="trained with convnext",
@@ -170,7 +173,14 @@ class _Segmentation:
         )
         weights = self.learner.weights(averaged=True)
         with disk_errors(folder), replaced_folder(folder) as temporary:
-            save_weights(weights, temporary / WEIGHTS, info=info)
+            if self.recipe.head.kind == "upernet":
+                files = temporary / "files"
+                save_weights(weights, files, layout="huggingface", info=info)
+                for file in list(files.iterdir()):
+                    file.rename(temporary / file.name)
+                files.rmdir()
+            else:
+                save_weights(weights, temporary / WEIGHTS, info=info)
 
 
 def _about(pixels: Any, classes: tuple[str, ...]) -> str:
