@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convnext.atomic import replaced
-from convnext.classifier.heatmap import captioned, contact_sheet
+from convnext.images.sheets import captioned, contact_sheet
 from convnext.classifier.results import Prediction
 from convnext.errors import ArgumentError, MissingDependencyError
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from convnext.classifier import ClassScore
 from convnext.classifier.explain import heat_of, over
-from convnext.classifier.heatmap import shown
+from convnext.images.sheets import shown
 from convnext.classifier.results import class_score
 from convnext.engines import Engine
 from convnext.errors import ArgumentError, WeightsError

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.classifier.heatmap import (
-    OPACITY,
-    PAPER,
-    captioned,
-    colours,
-    contact_sheet,
-    overlay,
-    shown,
-)
+from convnext.classifier.heatmap import OPACITY, PAPER, colours, overlay
+from convnext.images.sheets import captioned, contact_sheet, shown
 
 # Published in the other direction than the one that the module computes in.
 RGB_TO_LMS = np.array(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convnext.atomic import replaced
-from convnext.classifier.heatmap import captioned, contact_sheet
+from convnext.images.sheets import captioned, contact_sheet
 from convnext.images.recipe import Preprocess
 from convnext.train.run.checkpoints import disk_errors
 
