@@ -118,9 +118,7 @@ def classify(views: Sequence[View], into: Classes) -> None:
         first = corners[..., 0]
         numbers[rows] = first
         y, x = np.nonzero((corners != first[..., None]).any(axis=-1))
-        found = [
-            _at(row, view.across.rows(x), y) for row, view in zip(mixed, views, strict=True)
-        ]
+        found = [_at(row, view.across.rows(x), y) for row, view in zip(mixed, views, strict=True)]
         values = found[0] if len(views) == 1 else sum(map(_probabilities, found))
         numbers[start + y, x] = values.argmax(axis=-1)
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from convnext.classifier import ClassScore
 from convnext.classifier.explain import heat_of, over
-from convnext.images.sheets import shown
 from convnext.classifier.results import class_score
 from convnext.engines import Engine
 from convnext.errors import ArgumentError, WeightsError
@@ -20,6 +19,7 @@ from convnext.images.decode import decode
 from convnext.images.labels import find_class
 from convnext.images.read import Limits
 from convnext.images.recipe import Preprocess
+from convnext.images.sheets import shown
 from convnext.images.transform import pixels
 from convnext.serve.settings import ModelSpec, Settings
 from convnext.session import Session
