@@ -24,7 +24,7 @@ from convnext.segmenter.run_lengths import run_lengths
 
 __all__ = ["FORMATS", "Area", "Segmentation"]
 
-FORMATS = {"png": ".png", "overlay": ".jpg", "json": ".json", "rle": ".json"}
+FORMATS = {"png": ".png", "overlay": ".jpg", "json": ".json", "rle": ".rle.json"}
 """What a segmentation can be written as, and the suffix of such files."""
 
 SIDE = 480  # of drawings

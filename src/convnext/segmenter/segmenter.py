@@ -114,8 +114,8 @@ class Segmenter:
             output_stride=output_stride,
             labels=labels,
         )
+        session.check_task(segmentation=True)
         session.check_pictures()
-        session.network.check_outputs(("scores",))
         self.info = session.info
         self.variant = session.variant
         self.preprocess = session.preprocess

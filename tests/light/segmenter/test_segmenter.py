@@ -17,7 +17,7 @@ from convnext.segmenter.segmenter import LIMITS
 
 pytestmark = pytest.mark.usefixtures("mock_segmenter")
 
-SIDE, CLASSES = 64, 5  # of the models in conftest.py
+SIDE, CLASSES = 64, 5  # of the models in ../conftest.py
 
 
 def noise(height, width, seed=0):
@@ -29,7 +29,7 @@ def noise(height, width, seed=0):
 
 def resized(scores, height, width):
     down, across = (enlarged(n, m) for n, m in zip(scores.shape, (height, width), strict=False))
-    return np.einsum("yh,hwc,xw->yxc", down, scores, across)
+    return np.einsum("yh,hwc,xw->yxc", down, scores, across, optimize=True)
 
 
 def slid(scores_of, pixels, stride):
