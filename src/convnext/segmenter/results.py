@@ -140,6 +140,7 @@ class Segmentation:
             {
                 "label": area.label,
                 "index": area.index,
+                "colour": "#{:02x}{:02x}{:02x}".format(*self._colour(area)),
                 "pixels": area.pixels,
                 "share": float(f"{area.share:.6g}"),
             }

@@ -69,6 +69,7 @@ def test_files(street, tmp_path):
     assert written["areas"][1] == {
         "label": "sky, heaven",
         "index": 0,
+        "colour": "#{:02x}{:02x}{:02x}".format(*palette(3)[0]),
         "pixels": 3,
         "share": 0.333333,
     }
