@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from convnext import Classifier
-from convnext.classifier.heatmap import contact_sheet
 from convnext.errors import WeightsUnavailableError
+from convnext.images.sheets import contact_sheet
 from convnext.weights.catalog import get_checkpoint
 from convnext.weights.download import cached, is_offline
 

@@ -126,6 +126,12 @@ reading_errors <- function(answers, call) {
     error <- reticulate::py_get_item(errors, place - 1L)
     if (inherits(error, "python.builtin.NoneType")) NA_character_ else reticulate::py_str(error)
   }, "")
+  warn_of_errors(reasons, call)
+  reasons
+}
+
+# A warning of pictures that could not be read, from the reason or NA of each.
+warn_of_errors <- function(reasons, call) {
   bad <- reasons[!is.na(reasons)]
   if (length(bad) > 0) {
     shown <- paste(c(utils::head(bad, 3), if (length(bad) > 3) "and so on"), collapse = "\n")
@@ -134,7 +140,6 @@ reading_errors <- function(answers, call) {
       class = c("convnext_image_warning", "warning", "condition"), list(message = text, call = call)
     ))
   }
-  reasons
 }
 
 #' Where a class was seen in a picture

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convnext.create import create_convnext_v1, create_convnext_v2
     from convnext.exports import export
     from convnext.nn.alterations import feature_maps, reset_classifier, set_grad_checkpointing
+    from convnext.segmenter import Segmentation, Segmenter
     from convnext.weights.catalog import get_checkpoint, list_models
     from convnext.weights.load import load_weights
     from convnext.weights.save import convert, save_weights
@@ -29,6 +30,8 @@ __all__ = [
     "Classifier",
     "ConvNeXtError",
     "MissingDependencyError",
+    "Segmentation",
+    "Segmenter",
     "Variant",
     "convert",
     "create_convnext_v1",
@@ -58,6 +61,8 @@ _LAZY = {
     "load_weights": "convnext.weights.load",
     "reset_classifier": "convnext.nn.alterations",
     "save_weights": "convnext.weights.save",
+    "Segmentation": "convnext.segmenter",
+    "Segmenter": "convnext.segmenter",
     "set_grad_checkpointing": "convnext.nn.alterations",
 }
 

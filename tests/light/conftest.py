@@ -6,6 +6,7 @@ import io
 import tarfile
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -271,3 +272,68 @@ def here(tmp_path, monkeypatch):
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+SIDE, POSITIONS, KINDS = 64, 16, 5  # of a segmentation model: input, scores, classes
+
+
+def _write_segmenter(path, head, num_classes=KINDS, **facts):
+    architecture = ARCHITECTURES["test_v2"]
+    weights = random_weights(architecture, num_classes, segmentation=head)
+    info = WeightsInfo(
+        name="small",
+        labels=tuple(f"class {number}, a kind" for number in range(num_classes)),
+        preprocess=replace(SEGMENTATION, size=SIDE),
+        **facts,
+    )
+    save_weights(weights, path, info=info)
+    return path
+
+
+@pytest.fixture(scope="session")
+def upernet(tmp_path_factory):
+    """Random weights of a small V2 with UPerNet."""
+    return _write_segmenter(
+        tmp_path_factory.mktemp("upernet") / "u.safetensors", SegmentationHead(width=16)
+    )
+
+
+@pytest.fixture(scope="session")
+def light(tmp_path_factory):
+    """The same with the light head."""
+    head = SegmentationHead("mlp", width=16)
+    return _write_segmenter(tmp_path_factory.mktemp("mlp") / "m.safetensors", head)
+
+
+def mock_scores(batch):
+    """Scores that depend on each pixel, and on its position in the window."""
+    pixels = batch.astype(np.float32) / 64
+    rows = np.arange(SIDE, dtype=np.float32)[None, :, None, None] / SIDE
+    maps = np.concatenate([pixels, pixels[..., :2] * (1 + rows)], axis=-1)
+    shape = (len(batch), POSITIONS, SIDE // POSITIONS, POSITIONS, SIDE // POSITIONS, KINDS)
+    return maps.reshape(shape).mean((2, 4))
+
+
+@dataclass
+class Mock:
+    """The model, and the sizes of the batches that it was given."""
+
+    scores: Callable = mock_scores
+    sizes: list = field(default_factory=list)
+
+
+@pytest.fixture
+def mock_segmenter(monkeypatch):
+    """Has every engine give `mock_scores`."""
+    mock = Mock()
+
+    def answer(batch):
+        mock.sizes.append(len(batch))
+        return (mock_scores(batch),)
+
+    def open_mock(network, options):
+        return MockEngine(answer, size=network.preprocess.size, outputs=options.outputs)
+
+    runtime = opening.Runtime(lambda: True, (), open_mock, int8=True)
+    monkeypatch.setattr(opening, "ENGINES", {"mock": runtime})
+    return mock

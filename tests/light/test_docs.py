@@ -21,6 +21,7 @@ PUBLIC = [
     "convnext.hf",
     "convnext.hub",
     "convnext.scale",
+    "convnext.segmenter",
     "convnext.train",
     "convnext.weights.catalog",
 ]

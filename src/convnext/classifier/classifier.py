@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,12 @@ from convnext.classifier.explain import EXPLAINED, Explanation, heat_of
 from convnext.classifier.gallery import THUMBNAILS, Results, thumbnail
 from convnext.classifier.results import Answer, Embedding, Prediction, best_classes, class_score
 from convnext.engines.base import Array, Precision
-from convnext.errors import ArgumentError, ArgumentTypeError, ImageError
+from convnext.errors import ArgumentError, ImageError
 from convnext.images.batches import batches
 from convnext.images.decode import Source, decode
 from convnext.images.labels import Names, find_class
-from convnext.images.read import is_url
 from convnext.images.recipe import Preprocess
-from convnext.images.sources import Named, Sources
+from convnext.images.sources import Named, Sources, one_named
 from convnext.images.transform import pixels
 from convnext.int8.calibration import Calibration
 from convnext.session import Session
@@ -118,7 +115,7 @@ class Classifier:
             ImageError: The picture cannot be read.
             ArgumentError: The weights have no classifier.
         """
-        [prediction] = self.stream([_named(picture)], top, batch_size=1)
+        [prediction] = self.stream([one_named(picture)], top, batch_size=1)
         if prediction.error is not None:
             raise prediction.error
         return prediction
@@ -225,7 +222,7 @@ class Classifier:
         """
         self._check_classes()
         index = None if target is None else find_class(target, self.labels)
-        named = _named(picture)
+        named = one_named(picture)
         if isinstance(named.source, ImageError):
             raise named.source
         image = decode(named.source)
@@ -293,7 +290,7 @@ class Classifier:
             )
 
     def _one(self, picture: Source | Named, outputs: tuple[str, ...]) -> dict[str, Array]:
-        [answer] = self.run([_named(picture)], outputs, batch_size=1)
+        [answer] = self.run([one_named(picture)], outputs, batch_size=1)
         if answer.error is not None:
             raise answer.error
         return dict(answer.outputs)
@@ -307,18 +304,3 @@ class Classifier:
 def _check_top(top: int) -> None:
     if not isinstance(top, int) or top < 1:
         raise ArgumentError(f"top must be 1 or more classes; got {top!r}.")
-
-
-def _named(picture: Source | Named) -> Named:
-    """Name a single picture, without expanding folders or archives."""
-    if isinstance(picture, Named):
-        return picture
-    if isinstance(picture, list | tuple | Generator):
-        raise ArgumentTypeError(
-            "Expected one picture, got several. For several, use stream, embed_stream or run."
-        )
-    if isinstance(picture, str) and is_url(picture):
-        return Named(picture, picture)
-    if isinstance(picture, str | os.PathLike):
-        return Named(Path(picture).as_posix(), picture)
-    return Named("#0", picture)

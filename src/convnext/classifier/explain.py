@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convnext.architecture import Strides
-from convnext.classifier.heatmap import Box, captioned, overlay, shown
+from convnext.classifier.heatmap import Box, overlay
 from convnext.classifier.results import ClassScore
 from convnext.images.recipe import Preprocess
+from convnext.images.sheets import captioned, shown
 from convnext.images.transform import resized_size
 from convnext.session import Session
 from convnext.steps import Activation, Linear, Norm, Pool

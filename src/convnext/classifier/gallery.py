@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convnext.atomic import replaced
-from convnext.classifier.heatmap import captioned, contact_sheet
 from convnext.classifier.results import Prediction
 from convnext.errors import ArgumentError, MissingDependencyError
+from convnext.images.sheets import captioned, contact_sheet
 
 __all__ = ["THUMBNAILS", "Results", "thumbnail"]
 

@@ -1,22 +1,19 @@
-"""Draw heat maps (arrays of numbers that are not negative) over pictures, captions and sheets."""
+"""Draw heat maps (arrays of numbers that are not negative) over pictures."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-__all__ = ["Box", "captioned", "colours", "contact_sheet", "overlay", "shown"]
+__all__ = ["Box", "colours", "overlay"]
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-GAP = 8
-TEXT_HEIGHT = 18
-INK, FAINT, PAPER = (20, 20, 20), (110, 110, 110), (255, 255, 255)
+PAPER = (255, 255, 255)
 OPACITY = 0.6
 
 # The colour map in Oklab's cylinder: from dark violet over red to light yellow. Lightness rises
@@ -65,13 +62,6 @@ def _oklab(heat: NDArray[Any]) -> NDArray[Any]:
     return np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
 
 
-def shown(picture: Image.Image, side: int) -> Image.Image:
-    """Resize a picture to the longer side `side`."""
-    scale = side / max(picture.size)
-    width, height = (max(1, round(length * scale)) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
-
-
 def overlay(picture: Image.Image, heat: NDArray[Any], region: Box) -> Image.Image:
     """Overlay a heat map on a region of a picture; the rest is faded.
 
@@ -91,59 +81,3 @@ def overlay(picture: Image.Image, heat: NDArray[Any], region: Box) -> Image.Imag
     canvas = Image.blend(grey, Image.new("RGB", grey.size, PAPER), 0.5)
     canvas.paste(Image.blend(seen, hot, OPACITY), (left, top))
     return canvas
-
-
-def captioned(pictures: Sequence[Image.Image], title: str, subtitle: str) -> Image.Image:
-    """Arrange pictures side by side above two lines of text, shortened to fit.
-
-    Args:
-        pictures: At least one, in mode RGB.
-        title: The first line.
-        subtitle: The second line, shortened at its beginning.
-    """
-    height = max(picture.height for picture in pictures)
-    width = max(sum(picture.width + GAP for picture in pictures) - GAP, 2 * TEXT_HEIGHT)
-    panel = Image.new("RGB", (width, height + GAP // 2 + 2 * TEXT_HEIGHT), PAPER)
-    left = 0
-    for picture in pictures:
-        panel.paste(picture, (left, 0))
-        left += picture.width + GAP
-    draw = ImageDraw.Draw(panel)
-    top = height + GAP // 2
-    draw.text((0, top), _fitting(title, width), INK, _font())
-    draw.text((0, top + TEXT_HEIGHT), _fitting(subtitle, width, keep_end=True), FAINT, _font())
-    return panel
-
-
-def contact_sheet(panels: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Arrange panels in rows; columns and rows have the size of their largest panel."""
-    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    widths = [max(panel.width for panel in panels[at::columns]) for at in range(len(rows[0]))]
-    heights = [max(panel.height for panel in row) for row in rows]
-    size = (sum(widths) + GAP * (len(widths) + 1), sum(heights) + GAP * (len(heights) + 1))
-    sheet = Image.new("RGB", size, PAPER)
-    top = GAP
-    for row, height in zip(rows, heights, strict=True):
-        left = GAP
-        for panel, width in zip(row, widths, strict=False):
-            sheet.paste(panel, (left, top))
-            left += width + GAP
-        top += height + GAP
-    return sheet
-
-
-@functools.cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=13)
-
-
-def _fitting(text: str, width: int, keep_end: bool = False) -> str:
-    """Shorten a line of text to a width, with dots for the missing part."""
-    text = " ".join(text.split())
-    whole = text
-    while text and _font().getlength(text) > width:
-        whole = whole[1:] if keep_end else whole[:-1]
-        text = f"...{whole}" if keep_end else f"{whole}..."
-        if not whole:
-            return ""
-    return text

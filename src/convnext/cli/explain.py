@@ -100,7 +100,7 @@ def _draw_each(args: argparse.Namespace, explanations: Iterator[Explanation]) ->
 
 
 def _draw_sheets(args: argparse.Namespace, explanations: Iterator[Explanation]) -> None:
-    from convnext.classifier.heatmap import contact_sheet
+    from convnext.images.sheets import contact_sheet
 
     for number in itertools.count(1):
         path = args.out if number == 1 else _numbered(args.out, str(number))

@@ -29,6 +29,7 @@ from convnext.cli import (
     pretrain,
     quantize,
     reconstruct,
+    segment,
     serve,
     train,
     verify,
@@ -38,7 +39,7 @@ from convnext.errors import ConvNeXtError, UnknownNameError
 __all__ = ["build_parser", "main"]
 
 GROUPS = {
-    "use": (predict, embed, explain, evaluate, list_models, info),
+    "use": (predict, segment, embed, explain, evaluate, list_models, info),
     "train": (train, pretrain, reconstruct),
     "ship": (export, quantize, serve, convert, hub_publish),
     "inspect": (bench, verify, completion),
@@ -53,6 +54,7 @@ examples:
   convnext predict cat.jpg                  classify a picture
   convnext embed photos/ --out photos.npz   pictures as vectors
   convnext explain cat.jpg --out heat.png   heat map of the class
+  convnext segment photos/ --out masks/     the class of each pixel
   convnext evaluate --model convnext_tiny --data val
   convnext bench --against timm             time this package and others on this machine
   convnext list                             every published checkpoint

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from convnext.cli.output import cannot_write
 from convnext.cli.rows import printable
@@ -17,6 +17,7 @@ from convnext.errors import ArgumentError
 if TYPE_CHECKING:
     from convnext.classifier import Classifier
     from convnext.images.sources import Named
+    from convnext.segmenter import Segmenter
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -25,6 +26,7 @@ __all__ = [
     "add_statements",
     "check_target",
     "open_classifier",
+    "open_segmenter",
     "show_progress",
     "unseen",
 ]
@@ -35,10 +37,11 @@ DEFAULT_MODEL = "convnext_nano.in12k_ft_in1k"
 LISTED = 1000  # most unreadable pictures to list
 
 Item = TypeVar("Item")
+Model = TypeVar("Model", "Classifier", "Segmenter")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the pictures and the options of the model."""
+def add_model_options(parser: argparse.ArgumentParser, model: str = DEFAULT_MODEL) -> None:
+    """Add the pictures and the options of the model, with its default."""
     parser.add_argument(
         "paths",
         nargs="+",
@@ -47,7 +50,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
+        default=model,
         help="a published checkpoint or a weights file (default: %(default)s)",
     )
     parser.add_argument(
@@ -80,10 +83,22 @@ def open_classifier(args: argparse.Namespace) -> Classifier:
     """Open the classifier of the options, and print the licence of its weights."""
     from convnext.classifier import Classifier
 
+    return _opened(Classifier, args)
+
+
+def open_segmenter(args: argparse.Namespace) -> Segmenter:
+    """Open the segmentation model of the options, and print the licence of its weights."""
+    from convnext.segmenter import Segmenter
+
+    names = ("inference", "stride", "flip", "size")
+    return _opened(Segmenter, args, **{name: getattr(args, name) for name in names})
+
+
+def _opened(kind: type[Model], args: argparse.Namespace, **options: Any) -> Model:
     logger = logging.getLogger("convnext")
     if not logger.handlers:  # else a part of the licence would be logged as well
         logger.addHandler(logging.NullHandler())
-    classifier = Classifier(
+    model = kind(
         args.model,
         args.engine,
         precision=args.precision,
@@ -91,10 +106,11 @@ def open_classifier(args: argparse.Namespace) -> Classifier:
         labels=args.labels or None,
         preprocess=args.mean_std,
         architecture=args.arch,
+        **options,
     )
-    if classifier.info.notice:
-        print(classifier.info.notice, file=sys.stderr)
-    return classifier
+    if model.info.notice:
+        print(model.info.notice, file=sys.stderr)
+    return model
 
 
 def check_target(path: Path, *, overwrite: bool, resume: bool = False) -> None:

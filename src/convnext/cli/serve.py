@@ -67,7 +67,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         type=lambda text: tuple(part.strip() for part in text.split(",")),
         help="kinds of answers; each holds the weights in memory once more "
-        "(default: classify,embed,explain)",
+        "(default: classify,embed,explain, or of segmentation models segment)",
     )
     group.add_argument("--engine", default="auto", help="default: the fastest installed one")
     group.add_argument("--precision", default="auto", help="default: auto")

@@ -13,6 +13,7 @@ from convnext.exports.spec import ExportSpec
 from convnext.images.recipe import Preprocess
 from convnext.nn.initializers import undrawn
 from convnext.nn.model import build_model, with_outputs
+from convnext.nn.segmenter import build_segmenter
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.load import assign
 
@@ -33,22 +34,41 @@ def build(spec: ExportSpec) -> Any:
             f"ImageNet's, which {spec.format} cannot include. Export without preprocessing, or "
             "to onnx or openvino."
         )
-    classified = spec.output in ("logits", "pre_logits") or network.is_clip
     with _float32(), undrawn():
-        model = build_model(
-            network.variant,
-            input_shape=(*(network.sides or (None, None)), network.channels),
-            geometry=network.geometry,
-            num_classes=network.num_classes,
-            include_top=classified,
-            pooling="avg" if spec.output in ("embedding", "tokens") and not classified else None,
-            drop_path_rate=spec.drop_path_rate,
-            classifier_activation="softmax" if spec.softmax else None,
-            include_preprocessing=spec.pixels,
-        )
+        model = _segmenter(spec) if network.segmentation else _classifier(spec)
         variables = canonical_variables(model)
         assign(variables, {name: network.weights.tensors[name] for name in variables})
         return with_outputs(model, spec.output, clip=network.is_clip)
+
+
+def _classifier(spec: ExportSpec) -> Any:
+    network = spec.network
+    classified = spec.output in ("logits", "pre_logits") or network.is_clip
+    return build_model(
+        network.variant,
+        input_shape=spec.shape[1:],
+        geometry=network.geometry,
+        num_classes=network.num_classes,
+        include_top=classified,
+        pooling="avg" if spec.output in ("embedding", "tokens") and not classified else None,
+        drop_path_rate=spec.drop_path_rate,
+        classifier_activation="softmax" if spec.softmax else None,
+        include_preprocessing=spec.pixels,
+    )
+
+
+def _segmenter(spec: ExportSpec) -> Any:
+    network = spec.network
+    assert network.segmentation is not None
+    return build_segmenter(
+        network.variant,
+        network.segmentation,
+        network.num_classes,
+        input_shape=spec.shape[1:],
+        geometry=network.geometry,
+        drop_path_rate=spec.drop_path_rate,
+        include_preprocessing=spec.pixels,
+    )
 
 
 @contextmanager

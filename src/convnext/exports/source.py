@@ -144,7 +144,7 @@ def _of_model(model: Any, network: Network, resolution: Resolution, random: bool
     block = model.get_layer(f"stage_3_block_{last}")
     return ExportSource(
         network,
-        softmax=bool(network.num_classes) and _ends_in_softmax(model),
+        softmax="logits" in network.outputs and _ends_in_softmax(model),
         pixels=any(layer.name == "normalization" for layer in model.layers),
         drop_path_rate=float(block.drop_path_rate),
         model=model,

@@ -6,9 +6,11 @@ Pillow releases Python's lock while it decodes and resizes.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +25,7 @@ from convnext.images.sources import Named, Sources, iterate
 from convnext.images.transform import pixels
 from convnext.processors import available_processors
 
-__all__ = ["DecodedBatch", "batches"]
+__all__ = ["DecodedBatch", "batches", "prepared"]
 
 Result = TypeVar("Result")
 _Prepared = NDArray[np.uint8] | ImageError
@@ -96,53 +98,66 @@ def batches(
         raise ArgumentError(
             f"batch_size and workers must be 1 or more; got {batch_size} and {workers}."
         )
-    return _run(iterate(sources), preprocess, batch_size, read, workers)
+    outcomes = prepared(
+        iterate(sources),
+        lambda source: pixels(read(source), preprocess),
+        max(batch_size, 2 * workers),
+        workers,
+    )
+    return _grouped(outcomes, batch_size, preprocess.size)
 
 
-def _run(
+def prepared(
     sources: Iterator[Named],
-    preprocess: Preprocess,
-    batch_size: int,
-    read: Callable[[Source], Image.Image],
-    workers: int,
-) -> Iterator[DecodedBatch]:
-    lookahead = max(batch_size, 2 * workers)
-    pending: deque[tuple[str, Future[_Prepared]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="convnext-images")
+    prepare: Callable[[Source], Result],
+    ahead: int,
+    workers: int | None = None,
+) -> Generator[tuple[str, Result | ImageError], None, None]:
+    """Yield the name of each picture, in order, with what is prepared from it in threads.
+
+    Args:
+        sources: Pictures, iterated in the caller's thread.
+        prepare: Called in a thread for each; its `ImageError` is yielded instead of a result.
+        ahead: Pictures that are prepared in advance.
+        workers: Threads; by default one for each processor.
+    """
+    pending: deque[tuple[str, Future[Result | ImageError]]] = deque()
+    threads = available_processors() if workers is None else workers
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="convnext-images")
     try:
         for name, source in sources:
-            pending.append((name, pool.submit(_prepare, source, preprocess, read)))
-            if len(pending) == batch_size + lookahead:
-                yield _collect(pending, batch_size, preprocess.size)
+            pending.append((name, pool.submit(_attempt, prepare, source)))
+            if len(pending) > ahead:
+                name, future = pending.popleft()
+                yield name, future.result()
         while pending:
-            yield _collect(pending, batch_size, preprocess.size)
+            name, future = pending.popleft()
+            yield name, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare(
-    source: Source | ImageError, preprocess: Preprocess, read: Callable[[Source], Image.Image]
-) -> _Prepared:
+def _attempt(
+    prepare: Callable[[Source], Result], source: Source | ImageError
+) -> Result | ImageError:
     if isinstance(source, ImageError):
         return source
     try:
-        return pixels(read(source), preprocess)
+        return prepare(source)
     except ImageError as error:
         return ImageError(str(error))  # without the traceback, which references the picture
 
 
-def _collect(
-    pending: deque[tuple[str, Future[_Prepared]]], batch_size: int, size: int
-) -> DecodedBatch:
-    ids: list[str] = []
-    good: list[NDArray[np.uint8]] = []
-    errors: dict[int, ImageError] = {}
-    for position in range(min(batch_size, len(pending))):
-        name, future = pending.popleft()
-        ids.append(name)
-        prepared = future.result()
-        if isinstance(prepared, ImageError):
-            errors[position] = prepared
-        else:
-            good.append(prepared)
-    return DecodedBatch(tuple(ids), np.array(good, np.uint8).reshape(-1, size, size, 3), errors)
+def _grouped(
+    outcomes: Generator[tuple[str, _Prepared], None, None], batch_size: int, size: int
+) -> Iterator[DecodedBatch]:
+    with closing(outcomes):
+        while chunk := tuple(itertools.islice(outcomes, batch_size)):
+            yield _batch(chunk, size)
+
+
+def _batch(outcomes: Sequence[tuple[str, _Prepared]], size: int) -> DecodedBatch:
+    good = [each for _, each in outcomes if not isinstance(each, ImageError)]
+    errors = {at: each for at, (_, each) in enumerate(outcomes) if isinstance(each, ImageError)}
+    ids = tuple(name for name, _ in outcomes)
+    return DecodedBatch(ids, np.array(good, np.uint8).reshape(-1, size, size, 3), errors)

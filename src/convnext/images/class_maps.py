@@ -7,18 +7,20 @@ has that class, so scores are computed only where the winners differ, a few rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.images.resizing import enlarged
+from convnext.images.mixing import Mixing
 
-__all__ = ["Classes", "class_map", "pixel_scores"]
+__all__ = ["Classes", "Numbers", "Scores", "View", "class_map", "classify", "pixel_scores"]
 
 Scores = NDArray[np.float32]
+Numbers = NDArray[np.uint8] | NDArray[np.uint16]
 ROWS = 16  # of the picture, at a time: a few megabytes for 150 classes
+PIXELS = 2**14  # at a time, where all their scores may be needed
 
 
 class Classes(NamedTuple):
@@ -29,8 +31,36 @@ class Classes(NamedTuple):
         confidence: Probability of that class, in half precision; None if not asked for.
     """
 
-    numbers: NDArray[np.uint8] | NDArray[np.uint16]
+    numbers: Numbers
     confidence: NDArray[np.float16] | None = None
+
+    @classmethod
+    def empty(cls, sides: tuple[int, int], classes: int, *, confidence: bool) -> Classes:
+        """Arrays to be filled by `classify`."""
+        dtype = np.uint8 if classes <= 256 else np.uint16
+        return cls(np.empty(sides, dtype), np.empty(sides, np.float16) if confidence else None)
+
+
+class View(NamedTuple):
+    """Scores of a picture, and how those of its pixels are mixed from them.
+
+    Attributes:
+        scores: Logits `(height, width, classes)`.
+        down: Mixing of the first axis, for each row of pixels.
+        across: Mixing of the second axis, for each column.
+    """
+
+    scores: Scores
+    down: Mixing
+    across: Mixing
+
+    @classmethod
+    def resized(
+        cls, scores: Scores, sides: tuple[int, int], through: tuple[int, int] | None = None
+    ) -> View:
+        """Scores that are resized to a picture, by way of the size `through` if there is one."""
+        axes = zip(scores.shape, through or (None, None), sides, strict=False)
+        return cls(scores, *(_resizing(*axis) for axis in axes))
 
 
 def class_map(
@@ -50,29 +80,47 @@ def class_map(
         confidence: Whether to compute the probability of each pixel's class, which needs the scores
             of all pixels.
     """
-    down, across = (
-        _Mixing.of(n, m, size)
-        for n, m, size in zip(scores.shape, through or (None, None), sides, strict=False)
-    )
-    winners = scores.argmax(axis=-1)
-    dtype = np.uint8 if scores.shape[-1] <= 256 else np.uint16
-    numbers = np.empty(sides, dtype)
-    sure = np.empty(sides, np.float16) if confidence else None
-    for start in range(0, sides[0], ROWS):
-        rows = slice(start, start + ROWS)
-        mixed = down.rows(rows).apply(scores)  # (rows, width of the scores, classes)
-        if sure is not None:
-            every = across.apply(mixed.swapaxes(0, 1)).swapaxes(0, 1)  # (rows, width, classes)
-            numbers[rows] = every.argmax(axis=-1)
-            sure[rows] = _highest_probability(every)
+    classes = Classes.empty(sides, scores.shape[-1], confidence=confidence)
+    classify([View.resized(scores, sides, through)], classes)
+    return classes
+
+
+def classify(views: Sequence[View], into: Classes) -> None:
+    """Fill in the class of each pixel, and its probability if `into` has an array for it.
+
+    Args:
+        views: Scores of the same pixels. The probabilities of several are averaged.
+        into: The arrays to fill.
+    """
+    numbers, confidence = into
+    winners = [view.scores.argmax(axis=-1).astype(numbers.dtype) for view in views]
+    step = max(1, PIXELS // numbers.shape[1])
+    for start in range(0, len(numbers), step):
+        rows = slice(start, start + step)
+        downs = [view.down.rows(rows) for view in views]
+        mixed = [down.apply(view.scores) for down, view in zip(downs, views, strict=True)]
+        if confidence is not None:
+            pairs = zip(mixed, views, strict=True)
+            every = [view.across.apply(row.swapaxes(0, 1)).swapaxes(0, 1) for row, view in pairs]
+            shares = sum(map(_probabilities, every)) / np.float32(len(views))
+            numbers[rows] = (every[0] if len(views) == 1 else shares).argmax(axis=-1)
+            confidence[rows] = shares.max(axis=-1)
             continue
-        corners = winners[down.positions[rows][:, None, :, None], across.positions[None, :, None]]
-        first = corners[..., 0, 0]
+        corners = np.concatenate(
+            [
+                won[down.positions[:, None, :, None], view.across.positions[None, :, None]].reshape(
+                    len(down.positions), numbers.shape[1], -1
+                )
+                for won, down, view in zip(winners, downs, views, strict=True)
+            ],
+            axis=-1,
+        )
+        first = corners[..., 0]
         numbers[rows] = first
-        y, x = np.nonzero((corners != first[..., None, None]).any(axis=(2, 3)))
-        taken = mixed[y[:, None], across.positions[x]]  # (pixels, positions, classes)
-        numbers[start + y, x] = np.einsum("pkc,pk->pc", taken, across.weights[x]).argmax(axis=-1)
-    return Classes(numbers, sure)
+        y, x = np.nonzero((corners != first[..., None]).any(axis=-1))
+        found = [_at(row, view.across.rows(x), y) for row, view in zip(mixed, views, strict=True)]
+        values = found[0] if len(views) == 1 else sum(map(_probabilities, found))
+        numbers[start + y, x] = values.argmax(axis=-1)
 
 
 def pixel_scores(
@@ -85,50 +133,27 @@ def pixel_scores(
         sides: See `class_map`.
         through: See `class_map`.
     """
-    down, across = (
-        _Mixing.of(n, m, size)
-        for n, m, size in zip(scores.shape, through or (None, None), sides, strict=False)
-    )
+    view = View.resized(scores, sides, through)
     for start in range(0, sides[0], ROWS):
         rows = slice(start, min(start + ROWS, sides[0]))
-        mixed = down.rows(rows).apply(scores)
-        yield rows, across.apply(mixed.swapaxes(0, 1)).swapaxes(0, 1)
+        mixed = view.down.rows(rows).apply(scores)
+        yield rows, view.across.apply(mixed.swapaxes(0, 1)).swapaxes(0, 1)
 
 
-class _Mixing(NamedTuple):
-    """The few positions and weights that each position of a resized axis is mixed from."""
-
-    positions: NDArray[np.int64]  # (outputs, mixed)
-    weights: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, inputs: int, middle: int | None, outputs: int) -> _Mixing:
-        """Create the resizing of an axis, by way of a middle size."""
-        matrix = enlarged(inputs, outputs) if middle is None else _both(inputs, middle, outputs)
-        most = int((matrix > 0).sum(axis=1).max())
-        positions = np.argsort(-matrix, axis=1, kind="stable")[:, :most]
-        weights = np.take_along_axis(matrix, positions, axis=1)
-        # A weight of zero must not bring in a position with another winner.
-        return cls(np.where(weights > 0, positions, positions[:, :1]), weights)
-
-    def rows(self, chosen: slice) -> _Mixing:
-        return _Mixing(self.positions[chosen], self.weights[chosen])
-
-    def apply(self, values: Scores) -> Scores:
-        """Resize the first axis."""
-        total = np.zeros((len(self.positions), *values.shape[1:]), np.float32)
-        extra = (1,) * (values.ndim - 1)
-        for positions, weights in zip(self.positions.T, self.weights.T, strict=True):
-            total += values[positions] * weights.reshape(-1, *extra)
-        return total
+def _resizing(inputs: int, middle: int | None, outputs: int) -> Mixing:
+    if middle is None:
+        return Mixing.enlarging(inputs, outputs)
+    return Mixing.enlarging(inputs, middle).then(Mixing.enlarging(middle, outputs))
 
 
-def _both(inputs: int, middle: int, outputs: int) -> NDArray[np.float32]:
-    matrix: NDArray[np.float32] = enlarged(middle, outputs) @ enlarged(inputs, middle)
-    return matrix
+def _at(scores: Scores, columns: Mixing, rows: NDArray[np.int64]) -> Scores:
+    """The scores `(pixels, classes)` of a mixed column in each given row."""
+    taken = scores[rows[:, None], columns.positions]  # (pixels, mixed, classes)
+    mixed: Scores = np.einsum("pkc,pk->pc", taken, columns.weights)
+    return mixed
 
 
-def _highest_probability(scores: Scores) -> Scores:
+def _probabilities(scores: Scores) -> Scores:
     powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    probability: Scores = 1 / powers.sum(axis=-1)
-    return probability
+    shares: Scores = powers / powers.sum(axis=-1, keepdims=True)
+    return shares

@@ -18,7 +18,7 @@ from convnext.atomic import replaced
 from convnext.errors import ArgumentError, ImageError
 from convnext.images.read import DEFAULT_LIMITS, Limits, Location, read_bytes
 
-__all__ = ["Numbers", "read_mask", "write_mask"]
+__all__ = ["Numbers", "mask_image", "read_mask", "write_mask"]
 
 Numbers = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -72,19 +72,15 @@ def read_mask(source: Location, limits: Limits = DEFAULT_LIMITS) -> Numbers:
     return values.astype(np.uint8) // np.uint8(step or 1)
 
 
-def write_mask(
-    path: str | os.PathLike[str], numbers: NDArray[Any], palette: NDArray[np.uint8]
-) -> None:
-    """Write class numbers as a PNG atomically: with a palette, or above 255 in grey of 16 bits.
+def mask_image(numbers: NDArray[Any], palette: NDArray[np.uint8]) -> Image.Image:
+    """Class numbers as a picture to be saved as PNG: with a palette, or above 255 in grey.
 
     Args:
-        path: The file.
         numbers: `(height, width)`, whole numbers.
         palette: Colour of each class, `(classes, 3)`.
 
     Raises:
         ArgumentError: The numbers are not those of classes.
-        OSError: The file cannot be written.
     """
     numbers = np.asarray(numbers)
     if numbers.ndim != 2 or numbers.dtype.kind not in "iu":
@@ -96,10 +92,27 @@ def write_mask(
     if low < 0 or high > np.iinfo(np.uint16).max:
         raise ArgumentError(f"Class numbers are from 0 to 65535, not from {low} to {high}.")
     if high < MOST:
-        image = Image.fromarray(numbers.astype(np.uint8))
+        image = Image.fromarray(numbers.astype(np.uint8, copy=False))
         # Pillow clips numbers beyond the colours of a short palette.
         image.putpalette(np.asarray(palette, np.uint8)[:MOST].tobytes().ljust(3 * MOST, b"\0"))
-    else:
-        image = Image.fromarray(numbers.astype(np.uint16))
+        return image
+    return Image.fromarray(numbers.astype(np.uint16))
+
+
+def write_mask(
+    path: str | os.PathLike[str], numbers: NDArray[Any], palette: NDArray[np.uint8]
+) -> None:
+    """Write class numbers as a PNG atomically; see `mask_image`.
+
+    Args:
+        path: The file.
+        numbers: `(height, width)`, whole numbers.
+        palette: Colour of each class, `(classes, 3)`.
+
+    Raises:
+        ArgumentError: The numbers are not those of classes.
+        OSError: The file cannot be written.
+    """
+    image = mask_image(numbers, palette)
     with replaced(Path(path), durable=False) as temporary:
         image.save(temporary, format="PNG")

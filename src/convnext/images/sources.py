@@ -10,7 +10,7 @@ import gzip
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -21,7 +21,7 @@ from convnext.errors import ArgumentTypeError, ImageError
 from convnext.images.decode import Source
 from convnext.images.read import DEFAULT_LIMITS, Limits, Readable, is_url
 
-__all__ = ["ARCHIVE_SUFFIXES", "SUFFIXES", "Named", "Sources", "is_picture", "iterate"]
+__all__ = ["ARCHIVE_SUFFIXES", "SUFFIXES", "Named", "Sources", "is_picture", "iterate", "one_named"]
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".heic")
@@ -74,6 +74,25 @@ def iterate(sources: Sources, limits: Limits = DEFAULT_LIMITS) -> Iterator[Named
         ArgumentTypeError: An element is neither a picture nor an iterable.
     """
     return _expand(sources, "#0", limits)
+
+
+def one_named(picture: Source | Named) -> Named:
+    """Name a single picture, without expanding folders or archives.
+
+    Raises:
+        ArgumentTypeError: It is a list, tuple or generator.
+    """
+    if isinstance(picture, Named):
+        return picture
+    if isinstance(picture, list | tuple | Generator):
+        raise ArgumentTypeError(
+            "Expected one picture, got several. For several, use the method for many pictures."
+        )
+    if isinstance(picture, str) and is_url(picture):
+        return Named(picture, picture)
+    if isinstance(picture, str | os.PathLike):
+        return Named(Path(picture).as_posix(), picture)
+    return Named("#0", picture)
 
 
 def _expand(sources: Sources, name: str, limits: Limits) -> Iterator[Named]:

@@ -37,6 +37,11 @@ class Resized(keras.layers.Layer):  # type: ignore[misc]
         x, like = input_shape
         return (x[0], *like[1:3], x[-1])
 
+    def get_config(self) -> dict[str, Any]:
+        """Arguments of the constructor; Keras would not save a dtype that is a policy by itself."""
+        config: dict[str, Any] = super().get_config()
+        return config
+
 
 @keras.saving.register_keras_serializable(package="convnext")
 class BinPooling(keras.layers.Layer):  # type: ignore[misc]

@@ -1,8 +1,9 @@
-"""The routes of /v1: classify, embed and explain pictures, and list models."""
+"""The routes of /v1: classify, embed, explain and segment pictures, and list models."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import time
@@ -18,11 +19,11 @@ from convnext.classifier import ClassScore
 from convnext.classifier.results import best_classes
 from convnext.errors import ArgumentError
 from convnext.serve.batching import until
-from convnext.serve.loading import explained
+from convnext.serve.loading import explained, segmented
 from convnext.serve.models import ServedModel, Slot
 from convnext.serve.options import RequestOptions
 from convnext.serve.problems import Problem
-from convnext.serve.service import PictureResult, Service
+from convnext.serve.service import PictureResult, Service, together
 
 __all__ = [
     "CLASSIFY_OPTIONS",
@@ -31,6 +32,7 @@ __all__ = [
     "NOT_LOADED",
     "NO_STORE",
     "NUMBERS_OF_CLASS",
+    "SEGMENT_OPTIONS",
     "as_bytes",
     "as_json",
     "classify",
@@ -38,11 +40,13 @@ __all__ = [
     "explain",
     "json_response",
     "models",
+    "segment",
 ]
 
 CLASSIFY_OPTIONS = ("model", "top", "deadline_ms")
 EMBED_OPTIONS = ("model", "encoding", "deadline_ms")
 EXPLAIN_OPTIONS = ("model", "target", "side", "deadline_ms")
+SEGMENT_OPTIONS = ("model", "deadline_ms")
 
 NUMBERS_OF_CLASS = 16  # writing a class with its name takes as long as writing 16 numbers
 
@@ -193,3 +197,44 @@ async def explain(service: Service, request: Request) -> Response:
             "Convnext-Class-Probability": f"{score.probability:.6g}",
         }
         return Response(png, headers={**NO_STORE, **about}, media_type="image/png")
+
+
+async def segment(service: Service, request: Request) -> Response:
+    """`POST /v1/segment`: the areas and the mask of each picture, or one mask as PNG."""
+    begun = time.perf_counter()
+    async with service.accepted(request, SEGMENT_OPTIONS) as (served, pictures, _, deadline):
+        as_png = _wants_png(request)
+        if as_png and len(pictures.pictures) != 1:
+            raise Problem(
+                400, "one-picture", "A PNG is the mask of one picture; for several, accept JSON."
+            )
+        results = await service.results(served, "segment", pictures, deadline)
+
+        def mapped(result: PictureResult) -> tuple[dict[str, Any], bytes]:
+            assert result.decoded is not None
+            assert result.outputs is not None
+            found = segmented(served.model, result.id, result.decoded, result.outputs)
+            return {} if as_png else found.record(), found.encoded("png")
+
+        def row(result: PictureResult) -> dict[str, Any]:
+            def areas_and_mask(result: PictureResult) -> dict[str, Any]:
+                record, png = mapped(result)
+                return record | {"mask": base64.b64encode(png).decode()}
+
+            return _row(result, areas_and_mask)
+
+        async with until(deadline):
+            if as_png:
+                _, png = await service.in_thread(lambda: mapped(results[0]))
+                return Response(png, headers=NO_STORE, media_type="image/png")
+            rows = await together(
+                service.in_thread(functools.partial(row, result)) for result in results
+            )
+            return await service.in_background(lambda: _answer(served, rows, begun))
+
+
+def _wants_png(request: Request) -> bool:
+    """Whether a client accepts PNG, and not JSON."""
+    accepted = request.scope["state"]["headers"].get("accept", "")
+    kinds = {part.partition(";")[0].strip().lower() for part in accepted.split(",")}
+    return "image/png" in kinds and not kinds & {"application/json", "application/*", "*/*"}

@@ -77,6 +77,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/classify", answers.classify),
     ("POST", "/v1/embed", answers.embed),
     ("POST", "/v1/explain", answers.explain),
+    ("POST", "/v1/segment", answers.segment),
     ("GET", "/v2", inference_protocol.server_metadata),
     ("GET", "/v2/health/live", v2_live),
     ("GET", "/v2/health/ready", v2_ready),
@@ -89,7 +90,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v2/models/{name}/versions/{version}/infer", inference_protocol.infer),
 )
 
-CROWDED = frozenset({"/v1/classify", "/v1/embed", "/v1/explain"})
+CROWDED = frozenset({"/v1/classify", "/v1/embed", "/v1/explain", "/v1/segment"})
 """Routes whose requests an overloaded server refuses before routing them."""
 
 

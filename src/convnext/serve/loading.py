@@ -12,26 +12,33 @@ from PIL import Image
 
 from convnext.classifier import ClassScore
 from convnext.classifier.explain import heat_of, over
-from convnext.classifier.heatmap import shown
 from convnext.classifier.results import class_score
 from convnext.engines import Engine
 from convnext.errors import ArgumentError, WeightsError
+from convnext.images.class_maps import class_map
 from convnext.images.decode import decode
 from convnext.images.labels import find_class
+from convnext.images.palettes import palette
 from convnext.images.read import Limits
 from convnext.images.recipe import Preprocess
+from convnext.images.sheets import shown
 from convnext.images.transform import pixels
+from convnext.segmenter import Segmentation
 from convnext.serve.settings import ModelSpec, Settings
 from convnext.session import Session
 
-__all__ = ["OUTPUTS", "DecodedPicture", "decode_picture", "explained", "load"]
+__all__ = ["OUTPUTS", "DecodedPicture", "decode_picture", "explained", "load", "segmented"]
 
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "classify": ("logits",),
     "embed": ("embedding",),
     "explain": ("logits", "stage_3"),
+    "segment": ("scores",),
 }
-"""Network outputs that each kind of answer needs; each has its own graph, as in `Classifier`."""
+"""Network outputs that each kind of answer needs; each has its own graph, as in `Classifier`.
+
+A segmentation model has only the last, and a classifier all others.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +88,17 @@ def explained(
     return score, over(decoded.small, decoded.size, heat, region)
 
 
+def segmented(
+    session: Session, name: str, decoded: DecodedPicture, outputs: Mapping[str, NDArray[Any]]
+) -> Segmentation:
+    """The class of each pixel of a picture, as `Segmenter` computes it from the whole picture."""
+    width, height = decoded.size
+    side = session.preprocess.size
+    classes = class_map(outputs["scores"], (height, width), (side, side))
+    labels = session.labels
+    return Segmentation(name, classes.numbers, labels.names, palette(labels))
+
+
 def load(spec: ModelSpec, settings: Settings, threads: int | None) -> Session:
     """Load a model with an engine for each kind of answer it can give, warm it, close its file.
 
@@ -100,7 +118,8 @@ def load(spec: ModelSpec, settings: Settings, threads: int | None) -> Session:
         if not kinds:
             raise ArgumentError(
                 f"{spec.name} cannot {' or '.join(settings.answers)}: its weights lack the "
-                "classifier or the final norm. Choose other --answers, or whole weights."
+                "classifier, the final norm or a head for segmentation. Choose other --answers, or "
+                "whole weights."
             )
         engines = [session.engine(*OUTPUTS[kind]) for kind in kinds]
         if "explain" in kinds:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from convnext import __version__
-from convnext.serve.answers import CLASSIFY_OPTIONS, EMBED_OPTIONS, EXPLAIN_OPTIONS
+from convnext.serve.answers import CLASSIFY_OPTIONS, EMBED_OPTIONS, EXPLAIN_OPTIONS, SEGMENT_OPTIONS
 from convnext.serve.limits import MAX_ID_LENGTH
 from convnext.serve.options import OPTIONS
 from convnext.serve.problems import PROBLEM_JSON
@@ -59,6 +59,14 @@ def _schemas() -> dict[str, Schema]:
         index=WHOLE,
         probability={"type": "number", "minimum": 0, "maximum": 1},
     )
+    area = _object(
+        ["label", "index", "colour", "pixels", "share"],
+        label=STRING,
+        index=WHOLE,
+        colour={"type": "string", "pattern": "^#[0-9a-f]{6}$"},
+        pixels=WHOLE,
+        share={"type": "number", "minimum": 0, "maximum": 1},
+    )
     name = {"type": "string", "maxLength": MAX_ID_LENGTH}
     picture = {
         "description": "A picture in base64, optionally with an id, or its URL.",
@@ -98,6 +106,7 @@ def _schemas() -> dict[str, Schema]:
     output = _object(["name"], name=STRING, parameters=TENSOR_PARAMETERS)
     return {
         "Score": score,
+        "Area": area,
         "Picture": picture,
         "Model": model,
         "Models": _object(["models"], models=_array(_ref("Model"))),
@@ -105,6 +114,26 @@ def _schemas() -> dict[str, Schema]:
             ["model", "version", "milliseconds", "pictures"],
             **answered,
             pictures=_array(_object(["id"], id=STRING, classes=_array(_ref("Score")), error=ERROR)),
+        ),
+        "ClassMaps": _object(
+            ["model", "version", "milliseconds", "pictures"],
+            **answered,
+            pictures=_array(
+                _object(
+                    ["id"],
+                    id=STRING,
+                    width=WHOLE,
+                    height=WHOLE,
+                    areas=_array(_ref("Area")),
+                    mask={
+                        "type": "string",
+                        "contentEncoding": "base64",
+                        "contentMediaType": "image/png",
+                        "description": "The class number of each pixel, with a palette.",
+                    },
+                    error=ERROR,
+                )
+            ),
         ),
         "Vectors": _object(
             ["model", "version", "milliseconds", "pictures"],
@@ -258,6 +287,9 @@ def openapi(settings: Settings) -> Schema:
     score = {"label": "tabby, tabby cat", "wnid": "n02123045", "index": 281, "probability": 0.71}
     classes = {**answered, "pictures": [{"id": "cat.jpg", "classes": [score]}]}
     vectors = {**answered, "pictures": [{"id": "cat.jpg", "vector": [0.12, -0.5]}]}
+    area = {"label": "sky", "index": 2, "colour": "#06e6e6", "pixels": 1, "share": 1.0}
+    shape = {"id": "street.jpg", "width": 1, "height": 1}
+    class_maps = {**answered, "pictures": [{**shape, "areas": [area], "mask": PIXEL}]}
     name = {"name": "name", "in": "path", "required": True, "schema": STRING}
     pixels = {"name": "pixels", "datatype": "UINT8", "shape": [1, 224, 224, 3]}
     logits = {"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1.25]}
@@ -328,6 +360,15 @@ def openapi(settings: Settings) -> Schema:
                 many=False,
             )
         },
+        "/v1/segment": {
+            "post": _post(
+                settings,
+                "How much of each picture each class covers, and the class of each pixel as a PNG "
+                "in base64; of one picture also as PNG, for Accept: image/png.",
+                SEGMENT_OPTIONS,
+                {**_json("ClassMaps", class_maps), **png},
+            )
+        },
         "/v2": {"get": _get("Open Inference Protocol: the server.", "ServerMetadata")},
         "/v2/health/live": {"get": _get("Whether the process is alive.", None)},
         "/v2/health/ready": {"get": _get("Whether models are ready.", None, 503)},
@@ -348,7 +389,7 @@ def openapi(settings: Settings) -> Schema:
         "info": {
             "title": "ConvNeXt",
             "version": __version__,
-            "summary": "Image classification, embeddings and explanations.",
+            "summary": "Image classification, segmentation, embeddings and explanations.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

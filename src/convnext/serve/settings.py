@@ -14,7 +14,7 @@ from convnext.serve import limits
 
 __all__ = ["ANSWERS", "Answers", "ModelSpec", "Settings", "is_loopback", "parse_model"]
 
-Answers = Literal["classify", "embed", "explain"]
+Answers = Literal["classify", "embed", "explain", "segment"]
 ANSWERS: tuple[Answers, ...] = get_args(Answers)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

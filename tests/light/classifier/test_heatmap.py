@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.classifier.heatmap import (
-    OPACITY,
-    PAPER,
-    captioned,
-    colours,
-    contact_sheet,
-    overlay,
-    shown,
-)
+from convnext.classifier.heatmap import OPACITY, colours, overlay
 
 # Published in the other direction than the one that the module computes in.
 RGB_TO_LMS = np.array(
@@ -80,45 +72,3 @@ def test_heat_of_one_value_has_one_colour(heat):
 
 def test_a_region_without_a_pixel_is_drawn_all_the_same():
     assert overlay(Image.new("RGB", (50, 1)), np.ones((7, 7)), (20, 0.2, 21, 0.7)).size == (50, 1)
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"), [((400, 200), (100, 50)), ((10, 20), (50, 100)), ((2000, 1), (100, 1))]
-)
-def test_pictures_are_brought_to_one_size(size, expected):
-    assert shown(Image.new("RGB", size), 100).size == expected
-
-
-def test_long_captions_stay_inside():
-    picture = Image.new("RGB", (100, 40))
-    panel = np.asarray(captioned([picture, picture], "word " * 99, "/folder" * 99 + "/cat.jpg"))
-    assert panel.shape == (40 + 4 + 36, 208, 3)
-    assert (panel[44:].reshape(-1, 3).min(axis=0) < 150).all()
-    title = panel[44:62, :, 0] < 100
-    last = np.flatnonzero(title.any(axis=0)).max()
-    dots = title[:, last - 6 : last + 1]  # which stand low on the line
-    assert dots[9:].any()
-    assert not dots[:9].any()
-    assert captioned([picture], "\u732b\n" * 9, "").size == (100, 80)
-
-
-def test_of_a_long_name_the_end_is_kept():
-    picture = Image.new("RGB", (100, 40))
-    dog, cat, other = (
-        np.asarray(captioned([picture], "", text))
-        for text in ("/x" * 99 + "dog.jpg", "/x" * 99 + "cat.jpg", "/y" + "/x" * 98 + "cat.jpg")
-    )
-    assert (dog != cat).any()
-    assert (cat == other).all()
-
-
-def test_a_sheet_holds_every_panel():
-    panels = [Image.new("RGB", (20 + n, 10 + n), (n * 40, 0, 0)) for n in range(5)]
-    sheet = contact_sheet(panels, columns=2)
-    assert sheet.size == (8 + 24 + 8 + 23 + 8, 8 + 11 + 8 + 13 + 8 + 14 + 8)
-    array = np.asarray(sheet)
-    for number, panel in enumerate(panels):
-        found = (array == (number * 40, 0, 0)).all(-1).sum()
-        assert found == panel.width * panel.height
-    assert tuple(array[0, 0]) == PAPER
-    assert contact_sheet(panels[:1], columns=3).size == (36, 26)

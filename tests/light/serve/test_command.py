@@ -182,7 +182,7 @@ def test_help_teaches_by_examples(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--answers", "sing"], "--answers must be some of classify, embed, explain"),
+        (["--answers", "sing"], "--answers must be some of classify, embed, explain, segment"),
         (["--precision", "int8"], "Unknown precision of a server: 'int8'"),
         (["--precision", "fp16"], "float16"),
         (["--threads", "0"], "--threads must be 1 or more"),

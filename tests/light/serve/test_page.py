@@ -129,6 +129,37 @@ def opened(browser, running, weights, **options):
         browser.get("about:blank")
 
 
+def test_a_class_map_has_a_legend_and_names_below_the_mouse(
+    browser, running, upernet, mock_segmenter, photos, tmp_path
+):
+    del mock_segmenter
+    halves = np.zeros((90, 120, 3), np.uint8)
+    halves[:, 60:] = 0, 250, 0
+    halves[:, :60] = 0, 0, 250
+    Image.fromarray(halves).save(tmp_path / "halves.png")
+    with opened(browser, running, {"streets": upernet}) as (run, page):
+        page.choose(tmp_path / "halves.png", photos[-1])
+        until(lambda: len(page.texts(".classes .label")) == 2 and page.texts(".wrong .state"))
+        left, right = "class 2", "class 4"
+        assert set(page.texts(".classes .label")) == {f"{left}, a kind".split(", ")[0], right}
+        assert [float(text.split()[0]) for text in page.texts(".percent")] == [
+            pytest.approx(50, abs=1)
+        ] * 2
+        assert page.one("canvas.map").is_displayed()
+        mouse = webdriver.ActionChains(browser)
+        for offset, name in ((-60, left), (60, right)):
+            mouse.move_to_element_with_offset(page.one(".card:first-child .picture"), offset, 0)
+            mouse.perform()
+            until(lambda name=name: page.one(".card:first-child .hint").text == name)
+        opaque = "return [...arguments[0].getContext('2d').getImageData(0, 0, 120, 90).data]"
+        alphas = np.array(browser.execute_script(opaque, page.one("canvas.map")))[3::4]
+        assert alphas.reshape(90, 120)[:, 100].min() > alphas.reshape(90, 120)[:, 20].max()
+        page.one(".card:first-child .picture").click()
+        assert page.one(".class[aria-pressed=true] .label").text == right
+        assert run.metric("convnext_requests_total", route="/v1/segment", status="200") == 1
+        assert page.complaints() == []
+
+
 def test_pictures_are_chosen_and_shown_as_bars(browser, running, named_weights, photos):
     with opened(browser, running, named_weights) as (_run, page):
         page.choose(*photos)

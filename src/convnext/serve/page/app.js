@@ -1,12 +1,15 @@
 "use strict";
 
-// The web page: classify pictures, and show heat maps. It uses no library, sends requests to this
+// The web page: classify pictures and show heat maps, or segment them. It uses no library, sends requests to this
 // server only, and never inserts text as HTML.
 
 const TOP = 5;
 const AT_ONCE = 2; // concurrent requests; other pictures wait here rather than on the server
 const TRIES = 8; // attempts while the server is busy
 const SIDE = 640; // longer side of a heat map, in pixels
+const OPACITY = 150; // of the colours of classes, of 255
+const FADED = 30; // of other classes while one is looked at
+const AREAS = 12; // classes in a legend
 
 const find = (id) => document.getElementById(id);
 const cards = new Set();
@@ -54,7 +57,7 @@ async function loadModels() {
   const select = find("model");
   try {
     const found = (await (await ask("v1/models")).json()).models;
-    models = found.filter((model) => model.version && model.answers.includes("classify"));
+    models = found.filter((model) => model.version && ["classify", "segment"].some((kind) => model.answers.includes(kind)));
   } catch (error) {
     say(error.message);
     select.replaceChildren(new Option("no model"));
@@ -116,12 +119,15 @@ function makeCard(file) {
   part("remove").addEventListener("click", () => remove(card));
   const picture = part("picture");
   picture.disabled = true;
-  picture.addEventListener("click", () => pin(card, 0));
+  picture.addEventListener("click", () => pin(card, card.map ? (card.shown ?? 0) : 0));
+  picture.addEventListener("pointermove", (event) => nameAt(card, event));
   picture.addEventListener("pointerenter", (event) => {
+    if (card.map) return;
     if (event.pointerType === "mouse" && card.pinned === null) showHeat(card, 0);
   });
   picture.addEventListener("pointerleave", () => {
-    if (card.pinned === null) hideHeat(card);
+    if (card.map) showMap(card, card.pinned);
+    else if (card.pinned === null) hideHeat(card);
   });
   return card;
 }
@@ -156,6 +162,7 @@ function queue(card) {
   if (!cards.has(card)) return;
   card.answer = null;
   forgetHeats(card);
+  forgetMap(card);
   card.part("classes").replaceChildren();
   card.part("time").textContent = "";
   card.part("picture").disabled = true;
@@ -169,25 +176,33 @@ function pump() {
     const card = waiting.shift();
     if (!cards.has(card)) continue;
     running += 1;
-    classify(card).finally(() => {
+    look(card).finally(() => {
       running -= 1;
       pump();
     });
   }
 }
 
-async function classify(card) {
+async function look(card) {
   const model = current();
+  const segments = model.answers.includes("segment");
   const begun = performance.now();
   state(card, "waiting", "Looking");
   try {
-    const response = await send("v1/classify", card, { top: TOP, model: model.name });
+    const response = segments
+      ? await send("v1/segment", card, { model: model.name })
+      : await send("v1/classify", card, { top: TOP, model: model.name });
     const answer = await response.json();
     if (model.name !== current()?.name) return queue(card); // another model was chosen
-    card.answer = answer.pictures[0].classes;
+    const [found] = answer.pictures;
+    if (segments) await readMap(card, found);
+    if (!cards.has(card)) return;
+    card.answer = segments ? found.areas : found.classes;
     card.model = model;
     card.tries = 0;
-    showClasses(card, Math.round(performance.now() - begun), Math.round(answer.milliseconds));
+    const times = [Math.round(performance.now() - begun), Math.round(answer.milliseconds)];
+    if (segments) showAreas(card, ...times);
+    else showClasses(card, ...times);
   } catch (error) {
     if (error.name !== "AbortError") fail(card, error);
   }
@@ -270,10 +285,99 @@ function span(name, text) {
   return made;
 }
 
+// Class maps
+
+async function readMap(card, found) {
+  const bytes = Uint8Array.from(atob(found.mask), (letter) => letter.charCodeAt(0));
+  const blob = new Blob([bytes], { type: "image/png" });
+  const picture = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const scale = Math.min(1, (2 * SIDE) / Math.max(found.width, found.height));
+  const canvas = card.part("map");
+  canvas.width = Math.max(1, Math.round(scale * found.width));
+  canvas.height = Math.max(1, Math.round(scale * found.height));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingEnabled = false; // a mixed colour is that of no class
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  const ranks = new Map(found.areas.map((area, rank) => [Number(`0x${area.colour.slice(1)}`), rank]));
+  const at = new Uint16Array(canvas.width * canvas.height);
+  for (let place = 0; place < at.length; place += 1) {
+    const [red, green, blue] = pixels.data.subarray(4 * place, 4 * place + 3);
+    at[place] = ranks.get(65536 * red + 256 * green + blue);
+  }
+  card.map = { pixels, at, context };
+}
+
+function showMap(card, rank) {
+  const { pixels, at, context } = card.map;
+  for (let place = 0; place < at.length; place += 1) {
+    pixels.data[4 * place + 3] = rank === null || rank === at[place] ? OPACITY : FADED;
+  }
+  context.putImageData(pixels, 0, 0);
+  card.shown = rank;
+  mark(card);
+}
+
+// Show the class below the mouse; the picture is fitted into its frame.
+function nameAt(card, event) {
+  if (!card.map || event.pointerType !== "mouse" || card.pinned !== null) return;
+  const { width, height } = card.map.pixels;
+  const frame = card.part("picture").getBoundingClientRect();
+  const scale = Math.min(frame.width / width, frame.height / height);
+  const x = Math.floor((event.clientX - frame.left - (frame.width - scale * width) / 2) / scale);
+  const y = Math.floor((event.clientY - frame.top - (frame.height - scale * height) / 2) / scale);
+  const inside = x >= 0 && y >= 0 && x < width && y < height;
+  const rank = inside ? card.map.at[width * y + x] : null;
+  if (rank !== card.shown) showMap(card, rank);
+}
+
+function showAreas(card, whole, server) {
+  state(card, "", "");
+  const rows = card.answer.slice(0, AREAS).map((found, rank) => {
+    const row = document.createElement("li");
+    const line = document.createElement("button");
+    line.type = "button";
+    line.className = "class";
+    line.setAttribute("aria-pressed", "false");
+    const label = span("label", "");
+    const swatch = span("swatch", "");
+    swatch.style.backgroundColor = found.colour;
+    label.append(swatch, found.label.split(", ")[0]);
+    label.title = found.label;
+    line.append(label, span("percent", percent(found.share)));
+    line.addEventListener("click", () => pin(card, rank));
+    line.addEventListener("pointerenter", () => {
+      if (card.map && card.pinned === null) showMap(card, rank);
+    });
+    line.addEventListener("pointerleave", () => {
+      if (card.map) showMap(card, card.pinned);
+    });
+    row.append(line);
+    return row;
+  });
+  card.part("classes").replaceChildren(...rows);
+  card.part("time").textContent = `${whole} ms`;
+  card.part("time").title = `${server} ms of them on the server`;
+  card.part("map").hidden = false;
+  card.part("picture").disabled = false;
+  showMap(card, null);
+  const name = card.part("name").textContent;
+  const text = card.answer.slice(0, 3).map((area) => `${area.label.split(", ")[0]} ${percent(area.share)}`);
+  card.part("picture").setAttribute("aria-label", `${name}: show where its classes are`);
+  card.part("photo").alt = `${name}: ${text.join(", ")}`;
+  say(`${name}: ${text.join(", ")}`);
+}
+
+function forgetMap(card) {
+  card.map = null;
+  card.part("map").hidden = true;
+}
+
 // Heat maps
 
 function pin(card, rank) {
   card.pinned = card.pinned === rank ? null : rank;
+  if (card.map) return showMap(card, card.pinned);
   if (card.pinned === null) hideHeat(card);
   else showHeat(card, rank);
 }
@@ -321,7 +425,7 @@ function mark(card) {
   lines.forEach((line, rank) => line.setAttribute("aria-pressed", String(card.pinned === rank)));
   card.part("picture").setAttribute("aria-pressed", String(card.pinned !== null));
   const shown = card.shown === null || !card.answer ? null : card.answer[card.shown];
-  card.part("hint").textContent = shown ? shown.label.split(", ")[0] : "Where?";
+  card.part("hint").textContent = shown ? shown.label.split(", ")[0] : card.map ? "" : "Where?";
 }
 
 function forgetHeats(card) {
