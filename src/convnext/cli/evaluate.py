@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from convnext.evaluate.report import Report
     from convnext.evaluate.run import Measured
     from convnext.evaluate.subject import Subject
-    from convnext.session import Session
 
 __all__ = ["add_parser", "run"]
 
@@ -49,7 +48,7 @@ names of the model's classes are numbers, such as 1 to 102, numbers are names (s
 
 A segmentation model is measured on pictures with masks of the same name, in folders pictures/ and
 masks/ (or images/ and annotations/; docs/segmentation_training.md), and options on labels have no
-effect. Its evaluation is not resumed.
+effect but --labels FILE. Its evaluation is not resumed.
 
 Pictures are decoded as in the authors' pipeline: EXIF orientation is not applied, unlike in
 `convnext predict`. Results are saved batch by batch: --resume continues an interrupted run, with
@@ -59,6 +58,7 @@ or their logits are not finite.
 """
 
 OUT = Path("evaluations")
+INFERENCE = ("whole", "slide", "tiles")
 SHOWN_BAD = 5
 
 
@@ -133,6 +133,10 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reduce-zero-label", action="store_true", help="masks: 0 is no class; others count from 1"
     )
+    parser.add_argument(
+        "--inference", choices=INFERENCE, default="whole", help="masks: see convnext segment"
+    )
+    parser.add_argument("--flip", action="store_true", help="masks: add the mirrored picture")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -156,9 +160,8 @@ def run(args: argparse.Namespace) -> int:
         _check_published(args.model)
     check_data(args.data, args.layout)
     check_folder(args.out or OUT)
-    with _opened(args) as session:
-        if session.network.segmentation is not None:
-            return _evaluate_masks(args, session)
+    if _segments(args):
+        return _evaluate_masks(args)
     truth = None
     if args.ground_truth:
         truth = read_ground_truth(args.ground_truth, numbers=args.numbers, synsets=args.synsets)
@@ -183,49 +186,54 @@ def run(args: argparse.Namespace) -> int:
     return _evaluate(args, subject, data)
 
 
-def _opened(args: argparse.Namespace) -> Session:
-    from convnext.session import Session
+def _segments(args: argparse.Namespace) -> bool:
+    """Whether the model is one of segmentation, by the names of its weights."""
+    from convnext.weights.load import read_weights
 
-    return Session.open(
-        args.weights or args.model,
-        engine=args.engine,
-        precision=args.precision,
-        calibration=args.calibration,
-        labels=None if args.labels == "folders" else args.labels,
-    )
+    with read_weights(args.weights or args.model) as weights:
+        return weights.found.segmentation is not None
 
 
-def _evaluate_masks(args: argparse.Namespace, session: Session) -> int:
+def _evaluate_masks(args: argparse.Namespace) -> int:
     """Evaluate a segmentation model; 0 if every picture could be read, else 1."""
     from convnext.data.segmented import MaskReading, open_segmented
     from convnext.evaluate.report import FILE
     from convnext.evaluate.segmenting import (
-        SegmentingModel,
         measure,
+        name_of,
         segmentation_report,
         write_segmentation_reports,
     )
+    from convnext.segmenter import Segmenter
 
-    name = session.info.name or Path(str(session.source)).stem
+    segmenter = Segmenter(
+        args.weights or args.model,
+        args.engine,
+        precision=args.precision,
+        calibration=args.calibration,
+        labels=args.labels,
+        inference=args.inference,
+        flip=args.flip,
+    )
+    name = name_of(segmenter)
     out: Path = args.out or OUT / f"{name}-{args.data.resolve().stem}"
     if (out / FILE).exists() and not args.overwrite:
         raise ArgumentError(f"{out} has a report. Discard it with --overwrite, or give --out.")
     found = open_segmented(
         args.data,
-        names=session.labels,
+        names=segmenter.labels,
         reading=MaskReading(args.ignore, args.reduce_zero_label),
         limit=args.limit,
     )
     data = found.validation or found.train
-    model = SegmentingModel.of(session)
     print(
-        f"{name} (licence {model.facts['licence'] or 'unknown'}) with {model.facts['engine']}, "
-        f"{model.facts['precision']}, on {len(data):,} pictures with masks.",
+        f"{name} (licence {segmenter.info.licence or 'unknown'}), {args.precision}, on "
+        f"{len(data):,} pictures with masks.",
         file=sys.stderr,
     )
-    measured = measure(model, data, progress=True)
-    report = segmentation_report(model, data, args.data, measured)
-    files, problem = write_segmentation_reports(report, out, model, data, measured)
+    measured = measure(segmenter, data, progress=True)
+    report = segmentation_report(segmenter, data, args.data, measured)
+    files, problem = write_segmentation_reports(report, out, segmenter, data, measured)
     print(_mask_summary(report))
     print(f"Reports: {', '.join(map(str, files))}.{f' No plot: {problem}' if problem else ''}")
     return 1 if measured.bad else 0

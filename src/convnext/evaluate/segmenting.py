@@ -3,7 +3,7 @@
 with Session.open("runs/street/model/model.safetensors") as session:
     model = SegmentingModel.of(session)
     data = open_segmented("street/", names=model.labels).train
-    report = segmentation_report(model, data, Path("street"), measure(model, data))
+    report = segmentation_report(segmenter, data, Path("street"), measure(segmenter, data))
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import heapq
 import json
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from convnext.atomic import replaced, write_text
-from convnext.classifier.heatmap import captioned, contact_sheet
 from convnext.data.segmented import SegmentedExamples
 from convnext.errors import ImageError, MissingDependencyError
 from convnext.evaluate.journal import disk_errors
@@ -30,16 +28,13 @@ from convnext.evaluate.markdown import table
 from convnext.evaluate.plots import draw_confusion
 from convnext.evaluate.report import FILE, Report, machine_facts
 from convnext.evaluate.segmentation import DILATION, Boundaries, PixelTally, Segmented
-from convnext.images.class_maps import class_map
-from convnext.images.labels import Labels
-from convnext.images.palettes import palette
-from convnext.images.transform import pixels
-from convnext.session import Session
+from convnext.images.sheets import captioned, contact_sheet, shown
+from convnext.segmenter import Segmenter
 
 __all__ = [
     "Measured",
-    "SegmentingModel",
     "measure",
+    "name_of",
     "segmentation_report",
     "summary_rows",
     "write_segmentation_reports",
@@ -52,43 +47,6 @@ SHOWN_SIDE = 240  # pixels
 NO_CLASS = (40, 40, 40)  # colour of pixels without a class
 
 Map = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class SegmentingModel:
-    """A segmentation model under evaluation.
-
-    Attributes:
-        predict: The class of each pixel of a picture.
-        labels: Its classes.
-        facts: JSON members of a report.
-    """
-
-    predict: Callable[[Image.Image], Map]
-    labels: Labels
-    facts: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, session: Session) -> SegmentingModel:
-        """The model of a session; whole pictures are resized to its input."""
-        preprocess = session.preprocess
-        sides = (preprocess.size, preprocess.size)
-
-        def predict(picture: Image.Image) -> Map:
-            scores = session.run(pixels(picture, preprocess)[None], ("scores",))["scores"][0]
-            return class_map(scores, picture.size[::-1], sides).numbers
-
-        facts = {
-            "name": session.info.name or Path(str(session.source)).stem,
-            "architecture": session.variant.name,
-            "origin": session.info.origin,
-            "licence": session.info.licence,
-            "weights": {"file": str(session.source), "sha256": session.digest},
-            "preprocess": asdict(preprocess),
-            "engine": session.engine("scores").name,
-            "precision": session.engine("scores").precision,
-        }
-        return cls(predict, session.labels, facts)
 
 
 @dataclass
@@ -115,18 +73,18 @@ class Measured:
         return heapq.nsmallest(WORST_PICTURES, self.pictures)
 
 
-def measure(model: SegmentingModel, data: SegmentedExamples, *, progress: bool = False) -> Measured:
+def measure(segmenter: Segmenter, data: SegmentedExamples, *, progress: bool = False) -> Measured:
     """Measure a model on pictures with masks.
 
     Args:
-        model: The model.
+        segmenter: The model.
         data: Pictures and masks of its classes.
         progress: Whether to show a progress bar on a terminal.
 
     Raises:
         ArgumentError: A mask has another size than its picture, or a class that there is not.
     """
-    count = len(model.labels)
+    count = len(segmenter.labels)
     measured = Measured(PixelTally(count), Boundaries(count))
     began = time.perf_counter()
     disable = None if progress else True  # None: shown on a terminal only
@@ -136,7 +94,7 @@ def measure(model: SegmentingModel, data: SegmentedExamples, *, progress: bool =
         except ImageError as error:
             measured.bad[data.name(number)] = str(error)
             continue
-        predicted = model.predict(picture)
+        predicted = found_in(segmenter, picture)
         own = PixelTally(count)
         own.counts = measured.tally.add(mask, predicted)
         measured.boundaries.add(mask, predicted)
@@ -145,16 +103,32 @@ def measure(model: SegmentingModel, data: SegmentedExamples, *, progress: bool =
     return measured
 
 
+def found_in(segmenter: Segmenter, picture: Image.Image) -> Map:
+    """The class that a model finds for each pixel of a picture."""
+    found = segmenter(picture).class_map
+    assert found is not None  # an unreadable picture would have raised an error
+    return found
+
+
 def segmentation_report(
-    model: SegmentingModel, data: SegmentedExamples, path: Path, measured: Measured
+    segmenter: Segmenter, data: SegmentedExamples, path: Path, measured: Measured
 ) -> Report:
     """Build the report of an evaluation; values are plain JSON."""
     found, edges = measured.tally.result(), measured.boundaries
-    names = model.labels.names
-    count = len(measured.pictures)
+    names = segmenter.labels.names
+    session, count = segmenter.session, len(measured.pictures)
+    engine = session.engine("scores")
     return {
         "convnext_segmentation_report": 1,
-        "model": dict(model.facts),
+        "model": {
+            "name": name_of(segmenter),
+            "architecture": segmenter.variant.name,
+            "origin": segmenter.info.origin,
+            "licence": segmenter.info.licence,
+            "weights": {"source": str(session.source), "sha256": session.digest},
+        },
+        "preprocess": asdict(segmenter.preprocess) | {"inference": segmenter.inference},
+        "engine": {"name": engine.name, "precision": engine.precision},
         "data": {
             "path": path.as_posix(),
             "pictures": len(data),
@@ -189,9 +163,14 @@ def segmentation_report(
         "session": {
             "seconds": round(measured.seconds, 3),
             "pictures_per_second": round(count / max(measured.seconds, 1e-9), 2),
-            **machine_facts(str(model.facts["engine"])),
+            **machine_facts(engine.name),
         },
     }
+
+
+def name_of(segmenter: Segmenter) -> str:
+    """The name of a model, or else of its file."""
+    return segmenter.info.name or Path(str(segmenter.session.source)).stem
 
 
 def _number(value: float) -> float | None:
@@ -218,7 +197,7 @@ def _worst_classes(counts: Map, found: Segmented, names: tuple[str, ...]) -> dic
 def write_segmentation_reports(
     report: Report,
     folder: str | Path,
-    model: SegmentingModel,
+    segmenter: Segmenter,
     data: SegmentedExamples,
     measured: Measured,
 ) -> tuple[list[Path], str | None]:
@@ -239,7 +218,7 @@ def write_segmentation_reports(
             write_text(file, text)
     if measured.pictures:
         files.append(folder / "worst.png")
-        sheet = worst_pictures(model, data, measured)
+        sheet = worst_pictures(segmenter, data, measured)
         with disk_errors(files[-1]), replaced(files[-1]) as temporary:
             sheet.save(temporary, format="PNG")
     try:
@@ -300,18 +279,17 @@ def _percent(value: float | None) -> str:
 
 
 def worst_pictures(
-    model: SegmentingModel, data: SegmentedExamples, measured: Measured
+    segmenter: Segmenter, data: SegmentedExamples, measured: Measured
 ) -> Image.Image:
     """Draw the worst pictures: the picture, its mask, and what the model found."""
-    colours = palette(model.labels)
+    colours = segmenter.palette
     panels = []
     for iou, number in measured.worst:
         picture, mask = data.pair(number)
-        found = model.predict(picture)
+        found = found_in(segmenter, picture)
         true = np.where((mask >= 0)[..., None], colours[mask], np.array(NO_CLASS, np.uint8))
-        shown = [picture, Image.fromarray(true), Image.fromarray(colours[found])]
-        factor = SHOWN_SIDE / max(picture.size)
-        size = (round(picture.width * factor), round(picture.height * factor))
+        parts = [picture, Image.fromarray(true), Image.fromarray(colours[found])]
         title = f"{iou:.0%} mean IoU: picture, mask, model"
-        panels.append(captioned([part.resize(size) for part in shown], title, data.name(number)))
+        drawn = [shown(part, SHOWN_SIDE) for part in parts]
+        panels.append(captioned(drawn, title, data.name(number)))
     return contact_sheet(panels, COLUMNS)

@@ -75,6 +75,7 @@ class Segmenter:
         labels: The class names.
         has_names: Whether the class names are known.
         palette: Colour of each class, `(classes, 3)`, uint8.
+        inference: How pictures are cut.
 
     Example:
         segmenter = Segmenter("openmmlab/upernet-convnext-small")
@@ -122,7 +123,7 @@ class Segmenter:
         self.labels = session.labels
         self.has_names = session.has_names
         self.palette = palette(session.labels)
-        self._inference = inference
+        self.inference = inference
         self._flip = flip
         self._limits = limits
         self._side = side = session.preprocess.size
@@ -174,7 +175,7 @@ class Segmenter:
         return self._results(outcomes, confidence, batch_size)
 
     def _results(self, outcomes: Any, confidence: bool, batch_size: int) -> Iterator[Segmentation]:
-        whole = self._inference == "whole"
+        whole = self.inference == "whole"
         with closing(outcomes):
             while group := tuple(itertools.islice(outcomes, batch_size if whole else 1)):
                 ready = [each for _, each in group if not isinstance(each, ImageError)]
@@ -213,9 +214,9 @@ class Segmenter:
         picture = decode(source, limits=self._limits)
         side = self._side
         width, height = picture.size
-        if self._inference == "whole":
+        if self.inference == "whole":
             width = height = side
-        elif self._inference == "slide":
+        elif self.inference == "slide":
             scale = min(side / min(picture.size), LONGEST * side / max(picture.size))
             width, height = (max(1, int(length * scale + 0.5)) for length in picture.size)
         if (width, height) == picture.size:
@@ -247,12 +248,17 @@ class Segmenter:
         scores: Scores = self._session.run(windows, ("scores",))["scores"]
         return scores
 
+    @property
+    def session(self) -> Session:
+        """The opened model."""
+        return self._session
+
     def __repr__(self) -> str:
         name = self.info.name or self._session.source
         licence = self.info.licence or "licence unknown"
         return (
             f"<Segmenter {name}, {licence}, {len(self.labels)} classes, {self._side}x{self._side} "
-            f"px, {self._inference}>"
+            f"px, {self.inference}>"
         )
 
 
