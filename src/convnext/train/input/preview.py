@@ -61,7 +61,8 @@ def contact_sheet(
     recipe = augmentation.preprocess
     values = (batch.pictures * np.array(recipe.std) + np.array(recipe.mean)) / recipe.rescale
     pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    sheet = _drawn(pixels, [_caption(target, examples.classes) for target in batch.targets])
+    captions = [_caption(t, examples.classes) if mixer else [] for t in batch.targets]
+    sheet = _drawn(pixels, captions)
     try:
         with replaced(out) as temporary:
             sheet.save(temporary, "PNG")
