@@ -75,9 +75,7 @@ class MaskReading:
         """The class of each pixel, or `IGNORED`."""
         found = numbers.astype(np.int32)
         without = found == self.ignored
-        if self.reduce_zero_label:
-            without |= found == 0
-            found -= 1
+        found -= self.reduce_zero_label  # 0 becomes -1, which is IGNORED
         found[without] = IGNORED
         return np.minimum(found, MOST_CLASSES - 1).astype(np.int16)
 
