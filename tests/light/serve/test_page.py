@@ -255,7 +255,7 @@ def test_without_a_network_it_says_so_and_goes_on_afterwards(
 def test_a_token_is_requested(browser, running, named_weights, photos):
     with opened(browser, running, named_weights, tokens=("the-right-token-here",)) as (_, page):
         page.one("#token").send_keys("another", Keys.ENTER)
-        until(lambda: "not right" in page.one("#token-note").text)
+        until(lambda: "Wrong token" in page.one("#token-note").text)
         page.one("#token").send_keys("the-right-token-here", Keys.ENTER)
         until(lambda: page.one("#model").is_enabled())
         page.choose(photos[2])
