@@ -77,7 +77,7 @@ def train(model: MaskRCNN, steps: int = STEPS) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 
