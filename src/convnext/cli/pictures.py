@@ -139,7 +139,7 @@ def show_progress(
     """
     from tqdm import tqdm
 
-    from convnext.images.sources import ARCHIVE_SUFFIXES
+    from convnext.images.archives import ARCHIVE_SUFFIXES
 
     plain = all(
         os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for impossible names)

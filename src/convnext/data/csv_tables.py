@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from convnext.data.ground_truth import csv_rows
 from convnext.errors import ArgumentError
-from convnext.images.sources import SUFFIXES as PICTURE_SUFFIXES
+from convnext.images.folders import SUFFIXES as PICTURE_SUFFIXES
 
 __all__ = ["SUFFIXES", "Table", "read_table"]
 

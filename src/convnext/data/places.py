@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from convnext.atomic import remove_temporaries, replaced, temporary_name
 from convnext.data.arrow import pyarrow
 from convnext.errors import ArgumentError, ConvNeXtError
+from convnext.images.folders import is_hidden
 from convnext.images.read import is_url
 
 __all__ = [
@@ -118,9 +119,9 @@ def listed(text: str) -> list[Stat]:
     found = []
     for info in system.get_file_info(fs.FileSelector(inner, recursive=True)):
         below = info.path.lstrip("/").removeprefix(root.lstrip("/")).lstrip("/")
-        hidden = any(part.startswith(".") for part in below.split("/"))
-        if info.type == fs.FileType.File and not hidden:
-            found.append((below.split("/"), Stat(f"{prefix}/{below}", info.size or 0)))
+        parts = below.split("/")
+        if info.type == fs.FileType.File and not any(map(is_hidden, parts)):
+            found.append((parts, Stat(f"{prefix}/{below}", info.size or 0)))
     return [item for _, item in sorted(found)]
 
 

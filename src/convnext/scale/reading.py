@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from convnext.data.archives import damaged, stream_tar
+from convnext.data.archives import stream_tar
 from convnext.data.parquet import TableColumns, table_rows
 from convnext.data.places import local_path, open_file, open_stream
 from convnext.errors import ImageError
+from convnext.images.archives import damaged
 from convnext.images.decode import Source
 from convnext.images.read import DEFAULT_LIMITS, is_url
 from convnext.scale.inputs import Item

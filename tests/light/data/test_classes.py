@@ -2,7 +2,7 @@
 
 import pytest
 
-from convnext.data.classes import Classes
+from convnext.data.classes import Classes, class_level
 from convnext.errors import ArgumentError
 from convnext.images.labels import Labels, labels_for
 
@@ -110,3 +110,25 @@ def test_unknown_names_can_be_allowed_but_not_all():
 def test_names_of_another_number_of_classes_are_refused():
     with pytest.raises(ArgumentError, match="has 3 classes, but 2 names"):
         Classes(3, Labels(("cat", "dog")))
+
+
+@pytest.mark.parametrize(
+    ("paths", "level"),
+    [
+        (["cat/1.png", "dog/2.png"], 0),
+        (["cat/deep/1.png", "dog/2.png"], 0),
+        (["set/val/cat/1.png", "set/val/dog/2.png"], 2),
+        (["set/val/cat/1.png", "set/val/cat/2.png"], 2),
+        (["set/val/cat/1.png", "set/2.png"], 0),
+        (["cat/deep/1.png"], 1),
+        (["1.png", "cat/2.png"], 0),
+    ],
+)
+def test_class_folders_are_the_first_that_differ_or_the_last_that_all_share(paths, level):
+    assert class_level([path.split("/") for path in paths]) == level
+
+
+def test_a_split_folder_is_no_parent_of_class_folders_where_splits_are_looked_for():
+    paths = [["data", "Train", "cat", "1.png"], ["data", "Train", "dog", "2.png"]]
+    assert class_level(paths) == 2
+    assert class_level(paths, splits=("train",)) == 1

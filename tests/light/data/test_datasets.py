@@ -156,6 +156,15 @@ def test_links_to_class_folders_are_followed(folder, classes, tmp_path):
     assert (named.id, label, grey(named)) == ("dog/35.png", 3, 35)
 
 
+def test_links_below_a_class_folder_are_followed(folder, classes, tmp_path):
+    (folder / "dog").rename(tmp_path / "elsewhere")
+    (folder / "dog").mkdir()
+    (folder / "dog" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    data = open_dataset(folder, classes)
+    named, label = next(data.pictures(start=35))
+    assert (named.id, label, grey(named)) == ("dog/more/35.png", 3, 35)
+
+
 @pytest.fixture
 def flat(folder, tmp_path):
     root = tmp_path / "flat"

@@ -164,6 +164,10 @@ def test_parts_beside_other_folders_are_no_classes(folder):
         find_splits(root)
 
 
+def test_the_classes_of_a_validation_split_alone_are_its_folders(folder):
+    assert open_examples(folder({"val/cat": 2, "val/dog": 1})).classes == ("cat", "dog")
+
+
 def test_a_class_may_be_called_train(folder):
     assert find_splits(folder({"train": 2, "bus": 1})).train.classes == ("bus", "train")
 

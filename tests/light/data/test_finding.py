@@ -6,7 +6,7 @@ import pytest
 
 from convnext.data.finding import Found, find
 from convnext.errors import ArgumentError, ArgumentTypeError
-from convnext.images.sources import is_picture
+from convnext.images.folders import is_picture
 
 
 def names(sources):

@@ -22,7 +22,7 @@ from convnext.data.stores import (
 )
 from convnext.errors import ArgumentError, ImageError
 from convnext.evaluate.run import READ
-from convnext.images.sources import SUFFIXES, is_picture
+from convnext.images.folders import SUFFIXES, is_picture
 
 
 @pytest.fixture
@@ -134,6 +134,13 @@ def test_a_zip_archive_cut_short(root, zipped, cut):
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(ArgumentError, match="Copy it again"):
         ZipStore(path)
+
+
+def test_a_tar_archive_that_ends_between_members_is_refused(make, png, tmp_path):
+    path = make.tar(tmp_path / "x.tar", [(f"{n}.png", png(n)) for n in range(3)])
+    path.write_bytes(path.read_bytes()[: 2 * (512 + 1024)])
+    with pytest.raises(ArgumentError, match="truncated or damaged"):
+        TarStore(path)
 
 
 def test_a_member_that_was_changed(root, zipped):

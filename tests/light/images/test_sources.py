@@ -236,6 +236,16 @@ def test_a_truncated_archive_says_so_once(name: str, kept: float, tmp_path: Path
     assert not any(isinstance(item.source, ImageError) for item in read)
 
 
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz"])
+def test_a_tar_archive_that_ends_between_members_is_truncated(name: str, tmp_path: Path):
+    path = archive(tmp_path / name, {f"{i}.jpg": b"x" for i in range(3)})
+    plain = gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()
+    path.write_bytes(gzip.compress(plain[:2048]) if name.endswith("gz") else plain[:2048])
+    *read, last = iterate(path)
+    assert [item.source for item in read] == [b"x", b"x"]
+    assert "it is truncated or damaged. Copy it again" in str(last.source)
+
+
 @ARCHIVES
 def test_an_archive_without_pictures(name: str, tmp_path: Path):
     [item] = iterate(archive(tmp_path / name, {"a.txt": b""}))
