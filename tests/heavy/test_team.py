@@ -20,8 +20,8 @@ from convnext.errors import ArgumentError, TrainingError
 from convnext.train import train
 from convnext.train.fcmae.pretraining import pretrain
 from convnext.train.recipe import load_recipe
-from convnext.train.run.checkpoints import RunStates
 from convnext.train.run.learner import classifier
+from convnext.train.run.run_states import RunStates
 from convnext.train.team.base import Hosts
 
 BACKEND = keras.backend.backend()

@@ -22,8 +22,8 @@ from convnext.cli.main import main
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.train import train
 from convnext.train.recipe import load_recipe
-from convnext.train.run.checkpoints import RunStates
 from convnext.train.run.learner import Learner, classifier
+from convnext.train.run.run_states import RunStates
 from convnext.weights.load import read_weights
 
 KILLS = int(os.environ.get("CONVNEXT_KILLS", "1"))  # 20 take minutes, and are run by hand

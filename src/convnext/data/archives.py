@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Generic, NamedTuple, TypeVar
 
-from convnext.data.places import open_file, open_stream
+from convnext.data.files import open_file, open_stream
 from convnext.errors import ImageError
 from convnext.images.archives import damaged, tar_members
 from convnext.images.folders import is_picture

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from convnext.data.places import Stat, file_name, listed, local_path, stat
+from convnext.data.files import Stat, file_name, listed, local_path, stat
 from convnext.errors import ArgumentError, ArgumentTypeError
 from convnext.images.folders import is_picture, walk
 from convnext.images.read import is_url

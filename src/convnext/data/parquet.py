@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from convnext.data.arrow import pyarrow
-from convnext.data.places import open_file
+from convnext.data.files import open_file
 from convnext.errors import ArgumentError, ImageError
 
 __all__ = ["TableColumns", "TableRow", "row_ranges", "table_rows"]

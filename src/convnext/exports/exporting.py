@@ -11,10 +11,10 @@ from typing import Any, Literal
 from convnext.engines.quantizing import check_calibration
 from convnext.errors import ArgumentError, ArgumentTypeError, ExportError
 from convnext.exports.formats import Format, Option, choose_format
-from convnext.exports.placing import check_place, written
 from convnext.exports.process import produce
 from convnext.exports.source import ExportSource, Resolution, opened_source
 from convnext.exports.spec import ExportSpec
+from convnext.exports.target import check_place, written
 from convnext.exports.verify import (
     Verdict,
     compare,

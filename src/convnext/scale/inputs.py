@@ -10,9 +10,9 @@ from typing import IO, Any, NamedTuple
 
 from convnext.data.archives import picture_locations
 from convnext.data.arrow import pyarrow
+from convnext.data.files import Folder
 from convnext.data.finding import Found
 from convnext.data.parquet import TableColumns, row_ranges
-from convnext.data.places import Folder
 
 __all__ = ["INPUTS", "Item", "items_of", "printable", "read_items", "write_inputs"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from convnext.data.archives import picture_locations
 from convnext.data.arrow import pyarrow
 from convnext.data.datasets import Dataset
+from convnext.data.files import Folder
 from convnext.data.finding import Found
-from convnext.data.places import Folder
 from convnext.errors import ArgumentError
 from convnext.evaluate.accuracy import Judgement, Tally
 from convnext.evaluate.run import BadPicture, Measured

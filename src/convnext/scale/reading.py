@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from convnext.data.archives import stream_tar
+from convnext.data.files import local_path, open_file, open_stream
 from convnext.data.parquet import TableColumns, table_rows
-from convnext.data.places import local_path, open_file, open_stream
 from convnext.errors import ImageError
 from convnext.images.archives import damaged
 from convnext.images.decode import Source

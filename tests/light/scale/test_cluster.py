@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from convnext.data.places import Folder
+from convnext.data.files import Folder
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convnext.data.places import Folder
+from convnext.data.files import Folder
 from convnext.engines.mock import MockEngine
 from convnext.errors import (
     ArgumentError,

@@ -33,9 +33,9 @@ from convnext.errors import TrainingError
 from convnext.train.input.loader import Loader, TrainingBatch
 from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import Run
-from convnext.train.run.checkpoints import RunState, RunStates
 from convnext.train.run.metrics import Journal
 from convnext.train.run.provenance import CHECKPOINTS
+from convnext.train.run.run_states import RunState, RunStates
 from convnext.train.team.base import ALONE, Team, lost
 
 __all__ = ["Loop", "Objective", "RunResult", "Validation", "stopping"]

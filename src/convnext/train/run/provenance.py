@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from convnext.atomic import write_text
 from convnext.errors import ArgumentError
 from convnext.train.recipe import PretrainingRecipe, Recipe, load_recipe
-from convnext.train.run.checkpoints import disk_errors
+from convnext.train.run.run_states import disk_errors
 from convnext.train.team.base import Team
 
 __all__ = ["CHECKPOINTS", "Session", "join_session", "locked", "open_session"]

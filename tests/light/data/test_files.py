@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convnext.data import places
-from convnext.data.places import Folder
+from convnext.data.files import Folder
 
 fs = pytest.importorskip("pyarrow.fs")
 

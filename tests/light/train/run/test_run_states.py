@@ -10,7 +10,7 @@ import pytest
 
 from convnext.atomic import write_text
 from convnext.errors import TrainingError
-from convnext.train.run.checkpoints import RunState, RunStates, disk_errors
+from convnext.train.run.run_states import RunState, RunStates, disk_errors
 
 ARRAYS = {
     "weights": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -9,7 +9,7 @@ import pytest
 
 from convnext.atomic import is_temporary
 from convnext.errors import ArgumentError, ExportError
-from convnext.exports.placing import check_place, written
+from convnext.exports.target import check_place, written
 
 
 def write_both(target):
