@@ -15,7 +15,7 @@ from PIL import Image
 from convnext.architecture import VARIANTS, Geometry
 from convnext.errors import ArgumentError
 from convnext.nn.model import Block, build_model
-from convnext.nn.visible import find_places, listed
+from convnext.nn.visible import find_positions, listed
 from convnext.train import pretrain, reconstruct, train
 from convnext.train.fcmae.model import autoencoder, draw_visible, encode_visible
 from convnext.train.recipe import Masking
@@ -120,8 +120,10 @@ def test_a_masked_block_is_a_submanifold_convolution():
         variable.assign(value)
         weights[".".join(variable.path.split("/")[-2:])] = value
     visible = rng.permuted(np.arange(72)[None].repeat(2, axis=0), axis=1).reshape(2, 9, 8, 1) < 29
-    places = find_places(ops.convert_to_tensor(visible.astype(np.float32)), 29)
-    found = ops.convert_to_numpy(block(listed(ops.convert_to_tensor(x), places), places=places))
+    positions = find_positions(ops.convert_to_tensor(visible.astype(np.float32)), 29)
+    found = ops.convert_to_numpy(
+        block(listed(ops.convert_to_tensor(x), positions), positions=positions)
+    )
     for picture in range(2):
         sites = [tuple(site) for site in np.argwhere(visible[picture, ..., 0])]
         features = np.stack([x[picture][site] for site in sites]).astype(np.float64)

@@ -176,7 +176,7 @@ class ZipStore(_NamedPictures):
                 f"The archive {path} cannot be read: {error}. Copy it again if it is incomplete."
             ) from error
         self.names = Names(item.filename for item in members)
-        self._places = np.array(
+        self._locations = np.array(
             [
                 (item.header_offset, item.compress_size, item.file_size, item.CRC)
                 for item in members
@@ -189,7 +189,7 @@ class ZipStore(_NamedPictures):
 
     def read(self, row: int) -> Image.Image:
         """Read a picture."""
-        offset, packed, size, checksum = self._places[row].tolist()
+        offset, packed, size, checksum = self._locations[row].tolist()
         method = int(self._methods[row])
         if method not in (_STORED, _DEFLATED):
             how = "encrypted" if method < 0 else f"compressed by method {method}"
@@ -233,12 +233,12 @@ class TarStore(_NamedPictures):
             )
         self._handle = _Handle(path)
         self.names = Names(item.name for item in found)
-        places = [(item.start, item.stop - item.start) for item in found]
-        self._places = np.array(places, np.int64).reshape(-1, 2)
+        locations = [(item.start, item.stop - item.start) for item in found]
+        self._locations = np.array(locations, np.int64).reshape(-1, 2)
 
     def read(self, row: int) -> Image.Image:
         """Read a picture."""
-        offset, size = self._places[row].tolist()
+        offset, size = self._locations[row].tolist()
         if size > DEFAULT_LIMITS.bytes:
             raise ImageError(f"It has more than the allowed {DEFAULT_LIMITS.bytes:,} bytes.")
         return _READ(self._handle.read(offset, size))

@@ -10,10 +10,10 @@ from pathlib import Path
 from convnext.atomic import replaced_in
 from convnext.errors import ArgumentError, ConvNeXtError, ExportError
 
-__all__ = ["check_place", "written"]
+__all__ = ["check_target", "written"]
 
 
-def check_place(
+def check_target(
     target: Path, *, overwrite: bool, may_be_folder: bool, beside: Path | None = None
 ) -> None:
     """Refuse a target that cannot be written.

@@ -64,7 +64,7 @@ class LoadingReport:
     mismatched: tuple[tuple[str, Shape, Shape], ...]
 
     @property
-    def places(self) -> dict[str, str]:
+    def names_in_file(self) -> dict[str, str]:
         """Name of each loaded parameter in the file, without its prefix."""
         return {name: bare(name) for name in self.loaded}
 
@@ -237,13 +237,13 @@ def write_shards(
         write_weights(folder / whole, shards[0], metadata, format=kind)
         return
     stem, _, suffix = whole.partition(".")
-    places: dict[str, str] = {}
+    files: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"{stem}-{number:05}-of-{len(shards):05}.{suffix}"
         write_weights(folder / file, shard, metadata, format=kind)
-        places |= dict.fromkeys(shard, file)
+        files |= dict.fromkeys(shard, file)
     total = sum(tensor.nbytes for tensor in tensors.values())
-    content = {"metadata": {"total_size": total}, "weight_map": places}
+    content = {"metadata": {"total_size": total}, "weight_map": files}
     (folder / index).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
 
 

@@ -182,7 +182,7 @@ def test_members_that_cannot_be_read_in_place(root, zipped, method, problem):
 
 def test_a_member_that_claims_too_much(root, zipped):
     store = ZipStore(zipped(root))
-    store._places[0, 2] = 2**40
+    store._locations[0, 2] = 2**40
     with pytest.raises(ImageError, match="more than the allowed"):
         store.read(0)
 

@@ -10,7 +10,7 @@ import pytest
 
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.train.recipe import load_recipe
-from convnext.train.run.provenance import Session, join_session
+from convnext.train.run.provenance import RunRecord, share_record
 from convnext.train.team.base import ALONE, Alone, Hosts, Team, lost
 
 
@@ -158,13 +158,13 @@ def test_what_other_libraries_say_of_a_lost_host_becomes_advice():
         raise RuntimeError("closed by peer")
 
 
-SESSION = Session(load_recipe("cifar10"), ("cat", "dog"), ("a", "b"), "torch")
+RECORD = RunRecord(load_recipe("cifar10"), ("cat", "dog"), ("a", "b"), "torch")
 
 
-def _join(folder, session=lambda _team: SESSION, resume=False):
+def _join(folder, record=lambda _team: RECORD, resume=False):
     def work(team):
         with ExitStack() as stack:
-            join_session(stack, team, folder(team), session(team), resume=resume)
+            share_record(stack, team, folder(team), record(team), resume=resume)
             team.barrier()
 
     return work
@@ -181,10 +181,10 @@ def test_the_first_host_writes_how_a_run_begins(tmp_path):
 
 
 def test_hosts_that_were_started_differently_do_not_begin(tmp_path):
-    def session(team):
-        return Session(load_recipe("cifar10", [f"run.seed={team.rank}"]), (), ("a", "b"), "torch")
+    def record(team):
+        return RunRecord(load_recipe("cifar10", [f"run.seed={team.rank}"]), (), ("a", "b"), "torch")
 
-    found = together(2, _join(lambda _team: tmp_path / "run", session))
+    found = together(2, _join(lambda _team: tmp_path / "run", record))
     assert all("the same command" in str(error) for error in found)
     assert not (tmp_path / "run").exists()
 

@@ -123,7 +123,7 @@ def test_no_two_tensors_of_a_published_variant_share_a_name(layout, variant):
     foreign = {row.foreign: row.move.written_shape(shapes[name]) for name, row in rows.items()}
     assert len(foreign) == len(shapes) - (layout == "open_clip")  # which has no bias in its head
     foreign |= {twin: foreign[name] for twin, name in LAYOUTS[layout].twins.items()}
-    recognised = recognise(foreign, told=variant)
+    recognised = recognise(foreign, given=variant)
     assert (recognised.layout, recognised.architecture) == (layout, variant)
     assert recognised.shapes == shapes
 
