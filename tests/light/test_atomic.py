@@ -202,7 +202,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "convnext"
 APART = {
     ("weights/transfer.py", "replace"),  # a download that another process goes on with
     ("weights/transfer.py", "fsync"),
-    ("data/places.py", "move"),  # in a store behind a URL
+    ("data/files.py", "move"),  # in a store behind a URL
 }
 
 
