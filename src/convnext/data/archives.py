@@ -114,7 +114,8 @@ def _labelled(
 
     Only regular files are read. `found` is called with each of them, and is None to leave it out.
     """
-    group, problems = _Group[Found](), []
+    group = _Group[Found]()
+    problems: list[Found] = []
     try:
         with opened(path) as stream:
             for member, read in tar_members(stream, longest, compressed=compressed):

@@ -39,7 +39,7 @@ class Naming:
     unknown: tuple[str, ...] = ()
 
 
-def class_level(paths: Sequence[Sequence[str]], splits: Collection[str] = ()) -> int:
+def class_level(paths: Sequence[list[str]], splits: Collection[str] = ()) -> int:
     """Depth of the class folders: of the first folders that differ, or of the last that all share.
 
     Folders below a class folder belong to it. If a picture is in no folder, the depth is 0.

@@ -175,7 +175,7 @@ def _tree_part(
     store: Store,
     rows: Sequence[int],
     where: Path,
-    paths: Sequence[Sequence[str]],
+    paths: Sequence[list[str]],
     split: str = "",
 ) -> Part:
     """The split of the rows of a store; `paths` are those of its pictures below `where`."""

@@ -28,6 +28,7 @@ from convnext.errors import (
     UnstatedError,
     WeightsFileError,
     WeightsMismatchError,
+    listed,
 )
 from convnext.images.recipe import NORMALISATIONS, Preprocess
 from convnext.weights.beside import CONFIG, Beside, read_beside
@@ -370,19 +371,14 @@ class LoadReport:
             f"{self.found.layout}): {len(filled)} tensors loaded."
         ]
         if fresh:
-            lines.append(f"NOT LOADED, still random and to be trained: {_listed(fresh)}.")
+            lines.append(f"NOT LOADED, still random and to be trained: {listed(fresh, 4)}.")
         if unused:
-            lines.append(f"Left in the file: {_listed(unused)}.")
+            lines.append(f"Left in the file: {listed(unused, 4)}.")
         if self.found.ignored:
-            lines.append(f"Passed over as no part of it: {_listed(self.found.ignored)}.")
+            lines.append(f"Passed over as no part of it: {listed(self.found.ignored, 4)}.")
         if self.info.notice:
             lines.append(self.info.notice)
         return "\n".join(lines)
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:4])
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 
 
 def load_weights(
