@@ -62,7 +62,7 @@ def _upsampled(visible, side):
     return visible.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def test_what_is_hidden_has_no_say(encoded):
+def test_hidden_patches_do_not_change_the_encoding(encoded):
     pictures, visible = _pictures(2), _visible(2)
     others = np.where(_upsampled(visible, SIDE) > 0, pictures, _pictures(2, seed=7))
     one, other = (np.asarray(encoded.predict_on_batch([p, visible])) for p in (pictures, others))
@@ -174,7 +174,7 @@ def test_hidden_patches_are_drawn_as_the_authors_count_them():
         (64, (4, 2, 2, 2), 0.0, "leaves 4 visible"),
     ],
 )
-def test_what_cannot_be_masked_is_refused(side, strides, ratio, said):
+def test_sizes_and_ratios_that_cannot_be_masked_are_refused(side, strides, ratio, said):
     with pytest.raises(ArgumentError, match=said):
         autoencoder(V2, side, strides, Masking(ratio=ratio))
 
@@ -220,7 +220,7 @@ def pictures(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
+def test_pretraining_lowers_the_loss_and_its_encoder_is_fine_tuned(pictures, tmp_path):
     lines = []
     options = {"workers": 0, "progress": False, "say": lines.append}
     outcome = pretrain(

@@ -310,7 +310,7 @@ with form_team("jax", 1, f"{place},{rank},2"):
 
 
 @on_jax
-def test_hosts_with_unequal_devices_are_told(tmp_path, compiled):
+def test_hosts_with_unequal_devices_end_with_advice(tmp_path, compiled):
     """Also with equal `--devices`: JAX exchanges through all devices that it sees."""
     place = f"127.0.0.1:{_free_port()}"
     commands = [["-c", UNEQUAL, place, str(rank)] for rank in range(2)]

@@ -274,7 +274,7 @@ def test_a_batch_too_large_says_what_to_do(pictures, tmp_path, monkeypatch):
 
 
 @pytest.mark.torch_alone
-def test_what_cannot_be_trained_is_refused_before_it_begins(pictures, tmp_path):
+def test_invalid_data_or_settings_are_refused_before_training(pictures, tmp_path):
     with pytest.raises(ArgumentError, match="nowhere"):
         _train(tmp_path / "nowhere", tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()

@@ -74,7 +74,7 @@ def test_no_such_files(tmp_path):
     assert available_processors(tmp_path) == 8
 
 
-def test_what_a_processor_is(tmp_path):
+def test_name_and_flags_of_a_processor_are_those_of_the_first(tmp_path):
     first = "model name\t: Abacus 9000\nflags\t\t: fpu avx2\n"
     root = machine(tmp_path, "", {"proc/cpuinfo": f"{first}\nmodel name: another\nflags: amx\n"})
     assert processor_name(root) == "Abacus 9000"

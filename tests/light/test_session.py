@@ -61,7 +61,7 @@ def test_whatever_is_asked_of_it_it_opens_its_weights_once(counted, session, moc
     ]
 
 
-def test_what_is_known_of_a_model(session, named_weights):
+def test_a_session_has_the_facts_of_its_model(session, named_weights):
     assert (session.info.name, session.variant.name, session.num_classes) == (
         "shades",
         "test_v2",

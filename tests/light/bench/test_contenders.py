@@ -49,12 +49,12 @@ def test_a_peer_that_cannot_takes_part_in_float32():
     assert choose(["openvino"], ["int8"], ["timm"])[1:] == [Contender("timm", "float32")]
 
 
-def test_nobody_takes_part_twice():
+def test_repeated_contenders_are_measured_once():
     chosen = choose(["openvino"] * 2, ["float32"] * 2, ["timm", "timm"])
     assert [c.name for c in chosen] == ["openvino", "timm"]
 
 
-def test_what_stands_before_a_colon_names_all():
+def test_a_peers_name_without_a_mode_chooses_all_its_modes():
     names = peers_named(["openvino-export", "keras.applications:jax", "timm"])
     latency, throughput = "openvino-export:latency", "openvino-export:throughput"
     assert names == ["keras.applications:jax", "timm", latency, throughput]

@@ -16,7 +16,7 @@ from convnext.weights.save import save_weights
 PICTURES = np.zeros((2, 128, 128, 3), np.uint8)
 
 
-def test_it_is_read_as_it_was_written(material):
+def test_material_is_read_as_it_was_written(material):
     found = Material.read(material.folder)
     assert found == material
     assert found.pictures.shape == (6, 64, 64, 3)

@@ -56,7 +56,7 @@ def grey(shade):
     return np.full((16, 16, 3), shade, np.uint8)
 
 
-def test_it_is_a_public_name():
+def test_classifier_is_a_public_name():
     assert convnext.Classifier is Classifier
 
 
@@ -218,7 +218,9 @@ def test_explain_takes_the_best_class_by_default(classifier):
         classifier.explain(grey(0), "nobody")
 
 
-def test_it_says_what_it_is(classifier, unnamed_weights, headless_weights):
+def test_the_repr_names_model_licence_classes_and_engine(
+    classifier, unnamed_weights, headless_weights
+):
     start = "<Classifier shades, MIT, 10 classes, 32x32 px, engine "
     assert repr(classifier) == f"{start}auto, not open>"
     classifier(grey(0))
@@ -228,7 +230,7 @@ def test_it_says_what_it_is(classifier, unnamed_weights, headless_weights):
 
 
 class TestLabels:
-    def test_nobody_said(self, unnamed_weights):
+    def test_classes_without_names_have_numbers(self, unnamed_weights):
         classifier = Classifier(unnamed_weights)
         assert not classifier.has_names
         assert classifier(grey(3 * STEP)).best.label == "class 3"

@@ -22,7 +22,7 @@ def calibration(named_weights, pictures, tmp_path):
     return out
 
 
-def test_it_says_how_good_it_is(named_weights, pictures, tmp_path, capsys):
+def test_quantizing_prints_the_agreement_with_float32(named_weights, pictures, tmp_path, capsys):
     calibration = tmp_path / "int8.safetensors"
     assert quantize(named_weights, pictures, calibration) == 0
     out, err = capsys.readouterr()

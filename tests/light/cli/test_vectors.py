@@ -36,7 +36,7 @@ def kind(request):
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
-def test_what_is_added_can_be_read(kind, count, tmp_path, monkeypatch):
+def test_vectors_and_names_are_read_as_they_were_added(kind, count, tmp_path, monkeypatch):
     monkeypatch.setattr(vectors, "ROW_GROUP", 4)
     expected = np.random.default_rng(0).standard_normal((count, 3), np.float32)
     names = [f"pictur\u00e9 \U0001f408\n{'x' * number}" for number in range(count)]

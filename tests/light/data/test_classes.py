@@ -94,7 +94,7 @@ def test_whoever_says_how_names_are_meant_is_believed():
 
 
 @pytest.mark.parametrize("text", ["-1", "1.0", "²", "٣", "9" * 5000, ""])
-def test_what_is_no_number(text):
+def test_numerals_that_are_not_plain_digits_are_no_class_numbers(text):
     with pytest.raises(ArgumentError, match="1 folder name matches no class"):
         Classes(10).understand([text])
 

@@ -275,7 +275,7 @@ def test_data_that_changes_is_noticed(folder, classes):
         list(data.pictures())
 
 
-def test_what_cannot_be_read_as_a_whole(folder, classes, tmp_path):
+def test_damaged_archives_and_empty_folders_are_refused(folder, classes, tmp_path):
     whole = as_tar(folder, tmp_path / "d.tar").read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2 + 700])
     with pytest.raises(ArgumentError, match="Not all of the data can be read"):
@@ -299,7 +299,7 @@ def test_a_damaged_member_is_a_bad_picture(folder, classes, tmp_path):
     assert isinstance(named.source, ImageError)
 
 
-def test_what_is_no_data(folder, tmp_path):
+def test_paths_and_layouts_that_are_no_data_are_refused(folder, tmp_path):
     with pytest.raises(ArgumentError, match="does not exist"):
         check_data(tmp_path / "missing")
     with pytest.raises(ArgumentError, match=r"Unknown layout: 'zipp'\. Did you mean 'zip'"):

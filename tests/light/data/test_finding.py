@@ -151,6 +151,6 @@ def test_names_of_any_bytes(here):
     assert os.fsencode(names(".")[0]) == b"caf\xe9.png"
 
 
-def test_what_is_named_like_a_picture():
+def test_pictures_are_recognised_by_suffix_unless_hidden():
     assert is_picture("a/b.JPeG")
     assert not any(map(is_picture, ["a/.b.jpg", ".a/b.jpg", "__MACOSX/b.jpg", "b.txt", "jpg"]))

@@ -112,7 +112,7 @@ def test_probabilities_are_among_the_competing_classes():
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_never_right(broken):
+def test_pictures_with_nan_or_infinite_logits_count_as_wrong(broken):
     logits = np.zeros((3, 7), np.float32)
     logits[:, 0] = 9
     logits[1, 5] = broken

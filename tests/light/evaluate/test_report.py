@@ -34,7 +34,7 @@ def validation(imagenet, pictures, **options):
     return Dataset(Path("val"), "class folders", imagenet, entries, **options)
 
 
-def test_it_is_json_and_says_everything(folder, classes, subject):
+def test_a_report_is_json_with_all_facts(folder, classes, subject):
     data = open_dataset(folder, classes)
     measured = evaluate(subject.engine, subject.preprocess, data, 16)
     report = build_report(subject, data, measured, 16)

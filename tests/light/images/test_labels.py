@@ -152,7 +152,7 @@ def test_a_text_that_is_neither_file_nor_set():
         (["c", "d"], "nobody's set", ("c", "d")),
     ],
 )
-def test_what_a_user_says_goes_before_what_the_weights_say(given, stored, names):
+def test_given_labels_override_those_of_the_weights(given, stored, names):
     assert resolve_labels(given, stored, 2, "w").names == names
 
 

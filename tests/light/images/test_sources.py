@@ -70,7 +70,7 @@ def test_a_generator_is_advanced_lazily():
 
 
 @pytest.mark.parametrize("wrong", [3, None, [b"x", 3]])
-def test_what_is_no_picture_is_an_error(wrong: object):
+def test_sources_of_a_wrong_type_are_an_error(wrong: object):
     with pytest.raises(ArgumentTypeError, match="Cannot read pictures from"):
         list(iterate(wrong))
 

@@ -196,7 +196,7 @@ def test_workers_that_died_while_they_were_idle_are_not_charged_to_a_shard(run):
     assert ray.hired == 5
 
 
-def test_why_a_worker_died_is_said(run, caplog):
+def test_the_reason_of_a_workers_death_is_logged(run, caplog):
     run(Ray(deaths={3: 1}))
     [said] = [record.getMessage() for record in caplog.records]
     assert said.endswith("00012.parquet: The actor is dead because its worker process has died")
@@ -279,7 +279,7 @@ def test_shards_may_take_long_but_workers_must_come(run, monkeypatch):
         (Room("x:1", workers=6, processors=8), {"CPU": 16.0}, (6, 8, 0)),
     ],
 )
-def test_who_gets_what(run, room, resources, expected):
+def test_workers_processors_and_gpus_follow_the_resources(run, room, resources, expected):
     ray = Ray(resources=resources)
     run(ray, room)
     assert (ray.hired, ray.options["num_cpus"], ray.options["num_gpus"]) == expected
@@ -326,7 +326,7 @@ def test_ray_does_not_start(monkeypatch):
         pass
 
 
-def test_nobody_listens(monkeypatch):
+def test_an_address_where_nothing_listens_is_refused(monkeypatch):
     ray = Ray()
     ray.is_initialized = lambda: False
     monkeypatch.setattr(module, "ray", lambda: ray)

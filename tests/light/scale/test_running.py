@@ -246,7 +246,7 @@ def test_going_on_with_other_weights_is_refused(folder, predict, write_weights, 
         predict_dataset(folder, other, "out", shard_size=8, resume=True)
 
 
-def test_what_is_there_is_not_touched_unasked(folder, predict, files):
+def test_an_existing_run_is_replaced_only_with_overwrite(folder, predict, files):
     predict(folder)
     before = files("out")
     with pytest.raises(ArgumentError, match="holds 4 of 4 shards of an earlier run"):
@@ -267,7 +267,9 @@ def test_what_is_there_is_not_touched_unasked(folder, predict, files):
 
 
 @pytest.mark.parametrize("source", ["absent", "empty.parquet", "no.parquet"])
-def test_what_is_there_stays_until_other_pictures_are_found(folder, predict, files, make, source):
+def test_overwriting_keeps_the_old_run_until_inputs_are_listed(
+    folder, predict, files, make, source
+):
     predict(folder)
     before = files("out")
     make.table("empty.parquet", {"image": pyarrow.array([], pyarrow.binary())})

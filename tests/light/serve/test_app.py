@@ -329,7 +329,7 @@ def test_a_model_without_classes_embeds(running, headless_weights):
         assert "It can: embed." in problem(response, 400, "not-served")["detail"]
 
 
-def test_what_openapi_says_is_true(served):
+def test_answers_match_the_openapi_document(served):
     """JSON answers validate against their schemas, and the examples work."""
     jsonschema = pytest.importorskip("jsonschema")
     described = served.client.get("/openapi.json").json()

@@ -262,7 +262,7 @@ def test_an_error_says_which_file_it_is_about(tmp_path):
 @pytest.mark.upstream
 @pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
 @pytest.mark.parametrize("name", ["test_v1", "test_v2"])
-def test_what_keras_saved_of_our_models(tmp_path, name, file):
+def test_files_saved_by_keras_hold_the_weights_of_our_models(tmp_path, name, file):
     import keras
 
     from convnext.nn.model import build_model
@@ -293,7 +293,7 @@ def beside(folder, name, content):
     return read_beside(folder)
 
 
-def test_what_open_clip_says_beside_a_file(tmp_path):
+def test_an_open_clip_config_beside_a_file_is_read(tmp_path):
     tower = {"timm_model_name": "convnext_large", "timm_proj": "mlp", "image_size": 320}
     config = {"model_cfg": {"embed_dim": 768, "vision_cfg": tower}}
     found = beside(tmp_path, "open_clip_config.json", config)

@@ -92,7 +92,7 @@ def test_classes_of_any_spelling(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["labels"] == [*record.labels]
 
 
-def test_what_changes_no_number_may_change(tmp_path):
+def test_settings_that_change_no_result_may_differ_on_resuming(tmp_path):
     run = begun(tmp_path / "run")
     recipe = load_recipe("cifar10", ["run.keep=9", "run.checkpoint_minutes=1"])
     open_record(run, replace(RECORD, recipe=recipe), resume=True)

@@ -20,7 +20,7 @@ ARRAYS = {
 }
 
 
-def test_what_is_written_is_what_is_read(tmp_path):
+def test_a_run_state_is_read_as_it_was_written(tmp_path):
     states = RunStates(tmp_path / "here")
     assert states.latest() is None
     states.write(RunState(3, ARRAYS, {"best": 0.5}))
@@ -43,7 +43,7 @@ def test_only_the_last_ones_stay(tmp_path):
     ]
 
 
-def test_what_was_passed_over_goes_once_there_is_something_new(tmp_path):
+def test_damaged_later_run_states_are_removed_by_the_next_write(tmp_path):
     states = RunStates(tmp_path, keep=2)
     for step in (10, 100, 200):
         last = states.write(RunState(step, ARRAYS, {}))

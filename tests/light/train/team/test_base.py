@@ -94,7 +94,7 @@ def test_whoever_differs_is_named():
     assert together(4, lambda team: team.same("same", "")) == [None] * 4
 
 
-def test_where_the_first_fails_all_do():
+def test_all_hosts_fail_if_the_first_fails():
     def work(team):
         def action():
             raise ImageError(f"bad for {team.rank}")
@@ -144,7 +144,7 @@ def test_batches_that_cannot_be_shared(count, devices, batch, accumulate, said):
         team.check(batch, accumulate)
 
 
-def test_what_other_libraries_say_of_a_lost_host_becomes_advice():
+def test_errors_of_a_lost_host_become_a_training_error_with_advice():
     team = Alone()
     team.count = 2
     with (

@@ -125,7 +125,7 @@ def test_whoever_has_the_old_file_open_keeps_it(tmp_path, arrays):
         ("a.npz", {"nested_under": "model"}, "nested_under"),
     ],
 )
-def test_what_makes_no_sense_is_refused(name, options, reason, tmp_path):
+def test_invalid_names_and_options_are_refused_before_writing(name, options, reason, tmp_path):
     with pytest.raises(ArgumentError, match=reason):
         write_weights(tmp_path / name, lazy({"a": np.zeros(1)}), **options)
     assert not list(tmp_path.iterdir())
