@@ -234,7 +234,7 @@ def test_a_host_that_is_killed_ends_the_others_and_any_number_goes_on(
 @on_torch
 @pytest.mark.torch_alone
 @pytest.mark.slow
-def test_two_hosts_go_on_where_one_was_and_stop_together(start, tmp_path, pictures, alone):
+def test_two_hosts_resume_a_run_of_one_and_stop_together(start, tmp_path, pictures, alone):
     out = tmp_path / "run"
 
     def interrupt(line):
@@ -287,7 +287,7 @@ for devices in (1, 2):
 
 @pytest.mark.slow
 @on_jax
-def test_two_devices_learn_what_one_does(pictures, tmp_path, compiled, monkeypatch):
+def test_training_on_two_devices_equals_training_on_one(pictures, tmp_path, compiled, monkeypatch):
     """With stochastic depth, whose choices belong to rows of the whole batch on JAX."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
     monkeypatch.setenv("XLA_FLAGS", flags)

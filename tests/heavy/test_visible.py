@@ -61,7 +61,7 @@ def test_the_gradient_of_one_way_is_the_other(mask):
 
 
 @pytest.mark.torch_alone
-def test_a_mask_of_another_number_of_places_stays_within_bounds():
+def test_a_mask_of_another_number_of_positions_stays_within_bounds():
     everything, nothing = np.ones((1, 2, 2, 1), np.float32), np.zeros((1, 2, 2, 1), np.float32)
     too_many = find_positions(ops.convert_to_tensor(everything), 3)
     assert as_numpy(too_many.in_list).tolist() == [[[0, 1], [2, 3]]]

@@ -60,7 +60,7 @@ def test_a_peers_name_without_a_mode_chooses_all_its_modes():
     assert names == ["keras.applications:jax", "timm", latency, throughput]
 
 
-def test_all_are_those_that_are_installed(installed):
+def test_all_chooses_the_installed_peers(installed):
     installed("timm", "torch")
     assert peers_named(["all"]) == ["timm"]
     assert peers_named(["all", "timm-compile", "transformers"]) == [

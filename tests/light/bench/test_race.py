@@ -126,6 +126,6 @@ def test_the_reference_is_our_engine_in_float32(material):
     assert not list(material.folder.glob("logits*"))
 
 
-def test_without_a_reference(material):
+def test_a_failing_reference_is_an_error(material):
     with pytest.raises(ConvNeXtError, match="The reference failed: Unknown engine"):
         logits_of(material, Contender("abacus", "float32"))

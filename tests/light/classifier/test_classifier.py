@@ -70,7 +70,7 @@ def test_one_picture(classifier):
     assert len(classifier(grey(0), top=99).classes) == CLASSES
 
 
-def test_one_picture_from_anywhere(classifier, tmp_path):
+def test_a_picture_may_be_a_path_bytes_a_file_object_or_an_image(classifier, tmp_path):
     picture = Image.fromarray(grey(2 * STEP))
     path = tmp_path / "two.png"
     picture.save(path)
@@ -266,7 +266,7 @@ class TestWeightsWithoutAClassifier:
     def test_can_embed(self, headless_weights):
         assert Classifier(headless_weights).embed(grey(9))[0] == 9
 
-    def test_without_the_norm_not_even_that(self, tmp_path, write_weights):
+    def test_weights_without_a_norm_give_feature_maps_only(self, tmp_path, write_weights):
         path = write_weights(tmp_path / "bare.safetensors", 0, head="none")
         with pytest.raises(ArgumentError, match="It can give: stage_0"):
             Classifier(path).embed(grey(9))

@@ -52,7 +52,7 @@ def test_vectors_and_names_are_read_as_they_were_added(kind, count, tmp_path, mo
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-def test_none_at_all(kind, tmp_path):
+def test_a_file_without_vectors_can_be_read(kind, tmp_path):
     path = tmp_path / f"v.{kind}"
     with KINDS[kind](path, 3):
         pass

@@ -65,7 +65,7 @@ def test_unknown_names_are_all_listed_with_suggestions(imagenet):
         imagenet.understand(many)
 
 
-def test_one_way_for_all(imagenet):
+def test_all_names_of_a_data_set_are_of_one_kind(imagenet):
     """A folder 7 among names is an error, not class 7."""
     with pytest.raises(ArgumentError, match="1 folder name matches no class of the model: '7'"):
         imagenet.understand(["tench", "goldfish", "7"])
@@ -78,13 +78,13 @@ def test_names_that_are_digits_are_names():
     assert odd.understand(["7", "9"]).numbers == {"7": 1, "9": 0}
 
 
-def test_of_digits_that_are_names_as_well_as_numbers_the_names_count():
+def test_digits_that_are_class_names_are_read_as_names():
     flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))
     naming = flowers.understand(["1", "5", "101"])
     assert (naming.by, naming.numbers) == ("name", {"1": 0, "5": 4, "101": 100})
 
 
-def test_whoever_says_how_names_are_meant_is_believed():
+def test_the_kind_of_names_can_be_given():
     flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))
     assert flowers.understand(["1", "101"], by="index").numbers == {"1": 1, "101": 101}
     with pytest.raises(ArgumentError, match="1 label name matches no class of the model: '102'"):

@@ -139,7 +139,7 @@ def test_folders_that_are_numbers_are_sorted_as_texts(paint, tmp_path):
     assert dict(data.entries)["10/x.png"] == 2
 
 
-def test_folders_of_a_subset_keep_their_places(folder, tmp_path):
+def test_folders_of_a_subset_keep_their_class_numbers(folder, tmp_path):
     (tmp_path / "chosen.txt").write_text("dog\n")
     data = open_dataset(folder, Classes(7), sort_folders=True, subset=tmp_path / "chosen.txt")
     assert {label for _, label in data.entries} == {3}

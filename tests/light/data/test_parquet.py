@@ -74,7 +74,7 @@ def test_columns_that_are_not_there(make, tmp_path, columns, words):
         list(row_ranges(path, columns, 10))
 
 
-def test_no_table_at_all(make, tmp_path, table):
+def test_files_that_are_no_parquet_are_refused(make, tmp_path, table):
     path = tmp_path / "y.parquet"
     whole = Path(table).read_bytes()
     for content in (b"", b"PAR1", b"x" * 1000, whole[:-10], whole[: len(whole) // 2]):

@@ -50,7 +50,7 @@ def test_an_empty_one():
     assert SharedArray((0, 3), np.uint8).array.shape == (0, 3)
 
 
-def test_no_room():
+def test_an_array_larger_than_memory_is_refused():
     with pytest.raises(TrainingError, match="cannot be allocated"):
         SharedArray((2**62,), np.uint8)
 

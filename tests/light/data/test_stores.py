@@ -116,12 +116,12 @@ def test_links_to_folders_are_followed_but_not_in_circles(root, tmp_path):
     assert _contents(FileStore.below(tmp_path / "linked")).keys() >= {"cat/0.png", "cat/1.png"}
 
 
-def test_a_folder_that_is_none(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(ArgumentError, match="cannot be read"):
         FileStore.below(tmp_path / "nothing")
 
 
-def test_a_file_that_went(root):
+def test_a_removed_file_is_an_image_error(root):
     store = FileStore.below(root)
     (root / "cat" / "0.png").unlink()
     with pytest.raises(ImageError, match="No such file"):
@@ -143,7 +143,7 @@ def test_a_tar_archive_that_ends_between_members_is_refused(make, png, tmp_path)
         TarStore(path)
 
 
-def test_a_member_that_was_changed(root, zipped):
+def test_a_changed_member_of_a_zip_is_an_image_error(root, zipped):
     path = zipped(root)
     data = bytearray(path.read_bytes())
     place = data.index(b"IDAT") + 10

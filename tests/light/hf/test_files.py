@@ -61,7 +61,7 @@ def test_comparison_reports_missing_unexpected_and_mismatched_names():
         compare(SHAPES, {"layers.0": (1,)}, "file", False)
 
 
-def test_nothing_half_written_stays(tmp_path, monkeypatch):
+def test_an_interrupted_save_leaves_no_files(tmp_path, monkeypatch):
     target = tmp_path / "model"
 
     def full(_descriptor):

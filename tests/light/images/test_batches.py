@@ -46,7 +46,7 @@ def worker_threads() -> list[str]:
     workers=st.integers(1, 5),
 )
 @settings(max_examples=60, derandomize=True, deadline=None)
-def test_order_is_kept_and_bad_pictures_stay_in_their_places(
+def test_order_is_kept_and_bad_pictures_keep_their_positions(
     good: list[bool], batch_size: int, workers: int
 ):
     def read(source: np.ndarray) -> Image.Image:
@@ -101,7 +101,7 @@ def test_a_batch_of_bad_pictures_only_is_empty_and_keeps_its_shape():
     assert [name for name, _ in batch.outcomes([])] == ["#0", "worse"]
 
 
-def test_nothing_gives_no_batch():
+def test_no_pictures_give_no_batch():
     assert list(batches([], TINY)) == []
 
 

@@ -211,6 +211,6 @@ def test_names_that_are_numbers_are_names():
         (2.0, ArgumentTypeError, "not float"),
     ],
 )
-def test_no_such_class(target, error, words):
+def test_unknown_classes_are_refused(target, error, words):
     with pytest.raises(error, match=words):
         find_class(target, IMAGENET)

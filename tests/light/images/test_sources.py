@@ -141,7 +141,7 @@ def test_a_file_named_like_a_pattern_is_a_file(tmp_path: Path):
     assert list(iterate(path)) == [(path.as_posix(), path)]
 
 
-def test_links_that_lead_nowhere_are_pictures_that_cannot_be_read(tmp_path: Path):
+def test_broken_links_are_pictures_that_cannot_be_read(tmp_path: Path):
     (tmp_path / "*.jpg").symlink_to("gone")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     for given in (tmp_path, f"{tmp_path}/*.jpg"):
@@ -153,7 +153,7 @@ def test_links_that_lead_nowhere_are_pictures_that_cannot_be_read(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["none", "*.heic"])
-def test_finding_nothing_is_an_error(name: str, folder: Path):
+def test_folders_and_patterns_without_pictures_are_errors(name: str, folder: Path):
     [item, after] = iterate([folder / name, b"x"])
     assert item.id == (folder / name).as_posix()
     assert isinstance(item.source, ImageError)

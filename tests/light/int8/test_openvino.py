@@ -85,7 +85,7 @@ def test_the_same_pictures_give_the_same_rounding(network_of):
         np.testing.assert_array_equal(levels.step, two.layers[name].step)
 
 
-def test_no_pictures(network_of):
+def test_calibrating_without_pictures_is_refused(network_of):
     network = network_of("test_v1", 32)
     with pytest.raises(ArgumentError, match="needs pictures"):
         calibrate(network, pictures(1, 32)[:0])

@@ -236,7 +236,7 @@ def test_a_model_that_cannot_be_opened(run):
         run(Ray(starts=[module._Failed("no such file there")]))
 
 
-def test_no_worker_starts(run):
+def test_workers_that_do_not_start_are_an_error(run):
     ray = Ray()
     ray.stuck = 1
     with pytest.raises(ConvNeXtError, match=r"2 workers with 4 CPU each .* cluster has 8 CPU"):
@@ -296,13 +296,13 @@ def test_workers_processors_and_gpus_follow_the_resources(run, room, resources, 
         (Room(workers=1, gpus=1), "8 CPU and 1 GPU each .* 8 CPU and 0 GPU"),
     ],
 )
-def test_no_room(run, room, words):
+def test_resources_that_the_cluster_lacks_are_refused(run, room, words):
     with pytest.raises(ArgumentError, match=words):
         run(Ray(), room)
 
 
 @pytest.mark.parametrize("address", ["nowhere", "host:port", "127.0.0.1:99999"])
-def test_no_address(address, monkeypatch):
+def test_invalid_addresses_are_refused(address, monkeypatch):
     ray = Ray()
     ray.is_initialized = lambda: False
     monkeypatch.setattr(module, "ray", lambda: ray)

@@ -32,9 +32,7 @@ def states(run):
 
 
 @pytest.mark.usefixtures("mock_engine")
-def test_one_that_cannot_be_loaded_does_not_take_the_others_with_it(
-    running, named_weights, tmp_path
-):
+def test_models_load_although_others_fail(running, named_weights, tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no weights")
     with running({"broken": broken, "good": named_weights, "absent": tmp_path / "absent"}) as run:

@@ -140,7 +140,7 @@ def test_a_picture_of_an_allowed_host_is_fetched_from_the_address_that_was_check
         assert server.asked == [("/picture?a=b", name, None)]
 
 
-def test_no_host_is_allowed_unless_named():
+def test_hosts_are_refused_unless_allowed():
     assert "downloads no URLs" in refused("http://pictures.example/a")
     for url in (
         "http://other.example/a",

@@ -20,7 +20,7 @@ def encoder(variant):
     return parameter_shapes(replace(variant, head="none"), 0)
 
 
-def test_the_same_tensors_fit():
+def test_equal_names_and_shapes_fit():
     result = fit(whole(V1, 5), whole(V1, 5))
     assert (result.filled, result.fresh, result.unused) == (tuple(whole(V1, 5)), (), ())
 

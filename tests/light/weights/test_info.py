@@ -36,7 +36,7 @@ RECIPES = st.builds(
         preprocess=st.none() | RECIPES,
     )
 )
-def test_there_and_back(info):
+def test_facts_survive_a_round_trip_through_metadata(info):
     metadata = info.to_metadata()
     assert all(type(value) is str for value in metadata.values())
     assert WeightsInfo.from_metadata(metadata) == info

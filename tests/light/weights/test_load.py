@@ -226,7 +226,7 @@ def test_a_file_of_a_checkpoints_name_wins(tmp_path, monkeypatch, weights):
         assert read.variant == V1
 
 
-def test_neither_a_file_nor_a_name():
+def test_a_source_that_is_no_file_and_no_name_is_refused():
     with pytest.raises(ArgumentError, match=r"neither a file .* nor a published .* Did you mean"):
         load_weights(model_of({}), "convnext_tiny.fb_in1")
 
@@ -242,12 +242,12 @@ def test_a_path_that_is_not_there(tmp_path):
         load_weights(model_of({}), tmp_path / "w.pth")
 
 
-def test_something_that_is_no_source():
+def test_an_array_is_refused_as_source():
     with pytest.raises(ArgumentTypeError, match="not ndarray"):
         load_weights(model_of({}), np.zeros(3))
 
 
-def test_something_that_is_no_model(tmp_path, weights):
+def test_a_string_is_refused_as_model(tmp_path, weights):
     path = write(tmp_path / "w.safetensors", weights)
     with pytest.raises(ArgumentTypeError, match="a Keras model of ours, not str"):
         load_weights("x", path)

@@ -50,7 +50,7 @@ def test_an_order_can_be_pickled_after_use():
     assert (pickle.loads(pickle.dumps(order)).indices(0, 20) == expected).all()
 
 
-def test_nothing_to_order():
+def test_an_order_of_no_examples_is_refused():
     with pytest.raises(ArgumentError, match="no examples"):
         Order([], seed=0)
 

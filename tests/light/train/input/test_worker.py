@@ -34,7 +34,7 @@ def test_parts_are_what_the_whole_is(maker):
     assert whole[1].tolist() == maker.examples.labels[maker.order.indices(18, 6)].tolist()
 
 
-def test_only_its_rows_are_touched(maker):
+def test_a_slice_fills_only_its_own_rows(maker):
     pictures, labels, _ = _filled(maker, Slice(0, 0, 2, 4))
     assert not pictures[[0, 1, 4, 5]].any()
     assert pictures[2:4].any()

@@ -61,7 +61,7 @@ def test_a_run_goes_on_only_as_it_began(tmp_path, other, said):
 
 @pytest.mark.parametrize("there", [("recipe.toml",), ("recipe.toml", "run.json", "metrics.jsonl")])
 @pytest.mark.parametrize("resume", [False, True])
-def test_without_a_checkpoint_a_run_begins_anew(tmp_path, there, resume):
+def test_without_a_run_state_a_run_starts_again(tmp_path, there, resume):
     open_record(tmp_path / "run", RECORD, resume=False)
     (tmp_path / "run" / "metrics.jsonl").touch()
     for file in (tmp_path / "run").iterdir():
@@ -73,7 +73,7 @@ def test_without_a_checkpoint_a_run_begins_anew(tmp_path, there, resume):
     assert (tmp_path / "run" / "run.json").exists()
 
 
-def test_without_a_checkpoint_what_a_run_started_from_is_needed(tmp_path):
+def test_without_a_run_state_the_initial_weights_must_be_the_same(tmp_path):
     open_record(tmp_path / "run", RECORD, resume=False)
     for init in (None, "other.pth"):
         with pytest.raises(ArgumentError, match=r"--init weights.pth, and has no run state"):
@@ -81,7 +81,7 @@ def test_without_a_checkpoint_what_a_run_started_from_is_needed(tmp_path):
     open_record(tmp_path / "run", replace(RECORD, init=None), resume=False)
 
 
-def test_with_a_checkpoint_it_is_not(tmp_path):
+def test_with_a_run_state_the_initial_weights_may_be_left_out(tmp_path):
     open_record(begun(tmp_path / "run"), replace(RECORD, init=None), resume=True)
 
 

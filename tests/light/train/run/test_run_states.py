@@ -54,7 +54,7 @@ def test_damaged_later_run_states_are_removed_by_the_next_write(tmp_path):
     assert states.latest().step == 20
 
 
-def test_that_none_can_be_read_is_no_beginning(tmp_path):
+def test_run_states_that_cannot_be_read_are_an_error(tmp_path):
     states = RunStates(tmp_path)
     (states.write(RunState(1, ARRAYS, {})) / "progress.json").write_text("{")
     with pytest.raises(TrainingError, match="None of the 1 run states"):

@@ -87,7 +87,7 @@ def test_hosts_hear_what_each_says():
     assert together(2, lambda team: team.texts("")) == [["", ""]] * 2
 
 
-def test_whoever_differs_is_named():
+def test_hosts_that_differ_are_named():
     found = together(4, lambda team: team.same(str(team.rank % 2), "look there."))
     assert all(isinstance(error, TrainingError) for error in found)
     assert str(found[0]) == "Hosts 1, 3 and host 0 differ: look there."
@@ -109,7 +109,7 @@ def test_all_hosts_fail_if_the_first_fails():
         work(ALONE)
 
 
-def test_only_the_first_acts():
+def test_only_the_first_host_acts():
     acted = []
     together(3, lambda team: team.first(lambda: acted.append(team.rank)))
     assert acted == [0]
@@ -195,7 +195,7 @@ def test_a_folder_that_is_not_shared_is_found_out(tmp_path, monkeypatch):
     assert all("all hosts share" in str(error) for error in found)
 
 
-def test_one_process_is_alone():
+def test_a_team_of_one_process_has_one_device_and_all_examples():
     with ALONE as team:
         assert team.is_first
         assert str(team) == "one device"

@@ -105,7 +105,7 @@ def test_a_file_can_be_rewritten_from_itself(tmp_path, arrays):
         np.testing.assert_array_equal(file.tensors["all"].read(), arrays["stem/kernel"])
 
 
-def test_whoever_has_the_old_file_open_keeps_it(tmp_path, arrays):
+def test_an_open_file_keeps_its_values_when_replaced(tmp_path, arrays):
     write_weights(tmp_path / "a.npz", lazy(arrays))
     with open_weights(tmp_path / "a.npz") as file:
         values = file.tensors["stem/kernel"].read()
