@@ -17,10 +17,11 @@ from typing import IO, Generic, NamedTuple, TypeVar
 from convnext.data.files import open_file, open_stream
 from convnext.errors import ImageError
 from convnext.images.archives import damaged, tar_members
+from convnext.images.decode import Source
 from convnext.images.folders import is_picture
 from convnext.images.read import DEFAULT_LIMITS, Limits
 
-__all__ = ["Location", "Streamed", "picture_locations", "stream_tar"]
+__all__ = ["LabelledSource", "Location", "picture_locations", "stream_tar"]
 
 _LONGEST_LABEL = 2**16  # bytes
 _MOST_TOGETHER = 16  # pictures of one name in memory until their label is read
@@ -48,21 +49,21 @@ class Location(NamedTuple):
     error: str | None = None
 
 
-class Streamed(NamedTuple):
-    """A picture of an archive that is read as a stream.
+class LabelledSource(NamedTuple):
+    """A picture of an archive or table, not decoded yet.
 
     Attributes:
-        name: Its name in the archive; empty for an error about the archive itself.
-        source: The encoded picture, or an error.
-        label: Its label, if the archive has one.
+        name: Its name in the archive, empty for an error about the archive itself; or its path.
+        source: A source for `decode`, or an error.
+        label: Its label, if there is one.
     """
 
     name: str
-    source: bytes | ImageError
+    source: Source | ImageError
     label: str | None = None
 
 
-Found = TypeVar("Found", Location, Streamed)
+Found = TypeVar("Found", Location, LabelledSource)
 
 
 def picture_locations(path: str) -> Iterator[Location]:
@@ -90,15 +91,15 @@ def _zip_locations(path: str) -> Iterator[Location]:
     yield from (Location(name, index) for index, name in enumerate(names) if is_picture(name))
 
 
-def stream_tar(path: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[Streamed]:
+def stream_tar(path: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[LabelledSource]:
     """Read every picture of a tar archive, compressed or not, up to the limit of bytes and one."""
     most = limits.bytes + 1
 
-    def content(member: tarfile.TarInfo, read: Read) -> Streamed | None:
-        return Streamed(member.name, read(most)) if is_picture(member.name) else None
+    def content(member: tarfile.TarInfo, read: Read) -> LabelledSource | None:
+        return LabelledSource(member.name, read(most)) if is_picture(member.name) else None
 
     compressed = path.lower().endswith("gz")
-    failed = functools.partial(Streamed, "")
+    failed = functools.partial(LabelledSource, "")
     return _labelled(path, open_stream, content, failed, most, compressed)
 
 

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from convnext.data.archives import Location, Streamed, picture_locations, stream_tar
+from convnext.data.archives import LabelledSource, Location, picture_locations, stream_tar
 from convnext.errors import ImageError
 from convnext.images.read import Limits
 
@@ -48,7 +48,7 @@ def test_files_of_one_name_belong_together(tmp_path, form):
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     assert placed(path) == EXPECTED
-    assert list(stream_tar(str(path))) == [Streamed(*row) for row in EXPECTED]
+    assert list(stream_tar(str(path))) == [LabelledSource(*row) for row in EXPECTED]
 
 
 @pytest.mark.parametrize("size", [511, 512, 513, 1024])
@@ -57,9 +57,9 @@ def test_files_of_whole_blocks(make, tmp_path, size):
     path = make.tar(tmp_path / "x.tar", members)
     expected = [(name, data, None) for name, data in members]
     assert placed(path) == expected
-    assert list(stream_tar(str(path))) == [Streamed(*row) for row in expected]
+    assert list(stream_tar(str(path))) == [LabelledSource(*row) for row in expected]
     packed = make.tar(tmp_path / "x.tar.gz", members, "w:gz")
-    assert list(stream_tar(str(packed))) == [Streamed(*row) for row in expected]
+    assert list(stream_tar(str(packed))) == [LabelledSource(*row) for row in expected]
 
 
 def test_long_names(make, tmp_path):
@@ -104,7 +104,7 @@ def test_hostile_members_are_names_or_nothing(tmp_path):
         ("5.jpg", b"five", "\ufffd\ufffd"),
     ]
     assert placed(path) == expected
-    assert list(stream_tar(str(path))) == [Streamed(*row) for row in expected]
+    assert list(stream_tar(str(path))) == [LabelledSource(*row) for row in expected]
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.tar"]
 
 
