@@ -34,8 +34,8 @@ def validation(imagenet, pictures, **options):
     return Dataset(Path("val"), "class folders", imagenet, entries, **options)
 
 
-def test_a_report_is_json_with_all_facts(folder, classes, subject):
-    data = open_dataset(folder, classes)
+def test_a_report_is_json_with_all_facts(animals, classes, subject):
+    data = open_dataset(animals, classes)
     measured = evaluate(subject.engine, subject.preprocess, data, 16)
     report = build_report(subject, data, measured, 16)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
