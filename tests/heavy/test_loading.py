@@ -1,4 +1,4 @@
-"""Weights through every door: at any input size, with any head, by path and by name."""
+"""Weights loaded in every way: at any input size, with any head, by path and by name."""
 
 from __future__ import annotations
 

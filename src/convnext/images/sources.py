@@ -51,9 +51,9 @@ def iterate(sources: Sources, limits: Limits = DEFAULT_LIMITS) -> Iterator[Named
 
     Args:
         sources: One picture, or an iterable of pictures. Among them may be folders, patterns such
-            as `"photos/**/*.png"`, and archives (`ARCHIVE_SUFFIXES`). A folder stands for the files
-            below it that have one of `SUFFIXES`, sorted by the parts of their paths; hidden files
-            are left out, links to folders are not followed. A pattern yields each file once; one
+            as `"photos/**/*.png"`, and archives (`ARCHIVE_SUFFIXES`). A folder stands for the
+            pictures below it (`is_picture`), sorted by the parts of their paths; links to folders
+            are not followed. A pattern yields each file once; one
             that ends with `**` stands for the folders before it. An archive is read in its own
             order, without unpacking to disk; links inside it are errors. To name a picture, give
             `Named(id, source)`.

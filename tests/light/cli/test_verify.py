@@ -109,7 +109,7 @@ def test_no_weights_and_no_network(picture, tmp_path, monkeypatch, capsys):
 def test_the_cached_file_is_taken(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path / "cache"))
     row = get_checkpoint(TINY)
-    place = download._Cache.at(None).place(row, row.sources[0])
+    place = download._Cache.at(None).path(row, row.sources[0])
     place.parent.mkdir(parents=True)
     place.touch()
     monkeypatch.setattr(verify, "_logits", lambda _, weights, __: [float(weights == place)] * 1000)
