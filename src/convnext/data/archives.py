@@ -115,7 +115,7 @@ def _labelled(
 
     Only regular files are read. `found` is called with each of them, and is None to leave it out.
     """
-    group = _Group[Found]()
+    group: _Group[Found] = _Group()
     problems: list[Found] = []
     try:
         with opened(path) as stream:
@@ -124,7 +124,8 @@ def _labelled(
                     yield from group.add(member.name, found(member, read), read)
     except Exception as error:  # damaged archives raise nearly anything
         problems = [failed(damaged(path, error))]
-    yield from (*group.end(), *problems)
+    yield from group.end()
+    yield from problems
 
 
 class _Group(Generic[Found]):
