@@ -86,7 +86,9 @@ def open_stream(text: str) -> IO[bytes]:
     if local_path(text) is not None:
         return open_file(text)
     system, inner = _system(text)
-    return cast("IO[bytes]", system.open_input_stream(inner, buffer_size=_AHEAD))
+    # By default it would decompress what is named .gz.
+    stream = system.open_input_stream(inner, compression=None, buffer_size=_AHEAD)
+    return cast("IO[bytes]", stream)
 
 
 def stat(text: str) -> Stat | None:

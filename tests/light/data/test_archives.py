@@ -150,3 +150,19 @@ def test_zip_archives(make, tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     [problem] = picture_locations(str(path))
     assert "x.zip cannot be read: BadZipFile" in problem.error
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz")]
+)
+def test_archives_behind_a_url_are_read_as_streams(make, tmp_path, name, mode):
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("pyarrow")
+    path = make.tar(tmp_path / name, [("1.jpg", b"one"), ("1.cls", b"7")], mode)
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"/streamed/{name}", path.read_bytes())
+    try:
+        found = list(stream_tar(f"memory://streamed/{name}"))
+    finally:
+        memory.rm("/streamed", recursive=True)
+    assert found == [LabelledSource("1.jpg", b"one", "7")]
