@@ -6,7 +6,6 @@ Class folders, archives, tables, arrays and ImageNet's layout are recognised by 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from convnext.data.csv_tables import read_table
 from convnext.data.ground_truth import labels_in_names, read_ground_truth
 from convnext.data.stores import FileStore, Store, TarStore, ZipStore
 from convnext.errors import ArgumentError, UnknownNameError
+from convnext.images.folders import is_hidden
 
 __all__ = ["FORMS", "SPLIT_NAMES", "Part", "find_parts"]
 
@@ -208,13 +208,6 @@ def _ground_truth(folders: Collection[Path]) -> Path | None:
 
 
 def _empty_folders(where: Path, found: Collection[str]) -> tuple[str, ...]:
-    if not where.is_dir():
-        return ()
-    with os.scandir(where) as entries:
-        return tuple(
-            sorted(
-                entry.name
-                for entry in entries
-                if entry.is_dir() and entry.name not in found and not entry.name.startswith(".")
-            )
-        )
+    children = where.iterdir() if where.is_dir() else ()
+    folders = {child.name for child in children if child.is_dir() and not is_hidden(child.name)}
+    return tuple(sorted(folders.difference(found)))
