@@ -120,6 +120,7 @@ class _Pass:
             Mixing.windows(start, window, positions, length).then(Mixing.enlarging(length, side))
             for start, length, side in axes
         )
+        self._last = np.maximum.accumulate(self._down.positions.max(axis=1))  # that rows need
         rows = min(-(-window // stride) + 1, len(self.starts[0]))  # that are needed at once
         self._held = np.empty((rows * positions, len(self.starts[1]) * positions, classes), "f4")
         self._rows = range(0)  # the rows of windows in it
@@ -141,8 +142,7 @@ class _Pass:
 
     def ready(self, number: int) -> int:
         """Rows of pixels that need no window beyond this row of windows."""
-        last = np.maximum.accumulate(self._down.positions.max(axis=1))
-        return int(np.searchsorted(last, (number + 1) * self._positions))
+        return int(np.searchsorted(self._last, (number + 1) * self._positions))
 
     def view(self, rows: slice) -> View:
         """The scores for some rows of pixels."""
