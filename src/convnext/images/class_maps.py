@@ -41,6 +41,15 @@ class Classes(NamedTuple):
         numbers: Numbers = np.empty(sides, np.uint8) if few else np.empty(sides, np.uint16)
         return cls(numbers, np.empty(sides, np.float16) if confidence else None)
 
+    def transposed(self) -> Classes:
+        """Views of the arrays, with rows as columns."""
+        return Classes(self.numbers.T, None if self.confidence is None else self.confidence.T)
+
+    def rows(self, chosen: slice) -> Classes:
+        """Views of some rows of the arrays."""
+        sure = self.confidence
+        return Classes(self.numbers[chosen], None if sure is None else sure[chosen])
+
 
 class View(NamedTuple):
     """Scores of a picture, and how those of its pixels are mixed from them.

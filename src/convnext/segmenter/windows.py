@@ -70,15 +70,14 @@ def segment_windows(  # noqa: PLR0913
         _Pass(picture, sides, window, stride, shape, turned=turned, mirrored=mirrored)
         for mirrored in ((False, True) if flip else (False,))
     ]
-    into = Classes(*(None if part is None else part.T for part in classes)) if turned else classes
+    into = classes.transposed() if turned else classes
     done = 0
     for number in range(len(passes[0].starts[0])):
         for each in passes:
             each.add(number, compute, batch, fill)
         ready = min(each.ready(number) for each in passes)
         rows = slice(done, ready)
-        part = Classes(*(None if part is None else part[rows] for part in into))
-        classify([each.view(rows) for each in passes], part)
+        classify([each.view(rows) for each in passes], into.rows(rows))
         for each in passes:
             each.drop(ready)
         done = ready
@@ -164,8 +163,10 @@ class _Pass:
         top, left = (across, down) if self._turned else (down, across)
         side = self._window
         box = (left, top, left + side, top + side)
-        inner = (max(left, 0), max(top, 0), min(box[2], self._picture.width))
-        inner = (*inner, min(box[3], self._picture.height))
+        right, bottom = (
+            min(end, most) for end, most in zip(box[2:], self._picture.size, strict=True)
+        )
+        inner = (max(left, 0), max(top, 0), right, bottom)
         part = self._picture.crop(inner)
         if part.size != (side, side):
             canvas = Image.new("RGB", (side, side), fill)
