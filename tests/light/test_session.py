@@ -223,7 +223,7 @@ def test_a_segmentation_model_gives_scores_and_has_no_vectors(segmentation_weigh
 
 def test_a_segmentation_model_keeps_its_strides_for_small_pictures(segmentation_weights):
     assert Session.open(segmentation_weights, size=32).strides == (4, 2, 2, 2)
-    with pytest.raises(ArgumentError, match="16x16 are too small .* at least 32 pixels"):
+    with pytest.raises(ArgumentError, match=r"16x16 are too small .* at least 32 pixels"):
         Session.open(segmentation_weights, size=16)
 
 
@@ -243,7 +243,7 @@ def test_each_kind_of_model_is_refused_where_the_other_is_wanted(
         ["predict", "{pictures}", "--model", "{model}", "--out", "{out}"],
         ["embed", "{pictures}", "--model", "{model}", "--out", "{out}"],
         ["explain", "{picture}", "--model", "{model}", "--out", "{out}.png"],
-        ["evaluate", "{pictures}", "--model", "{model}"],
+        ["evaluate", "--model", "{model}", "--data", "{pictures}"],
         ["bench", "--model", "{model}"],
     ],
     ids=lambda command: command[0],
