@@ -64,7 +64,7 @@ def pretraining(
     import keras
 
     from convnext.architecture import VARIANTS
-    from convnext.nn.visible import find_places
+    from convnext.nn.visible import find_positions
     from convnext.train.fcmae.model import MaskedAutoencoder, autoencoder, decoded, draw_visible
     from convnext.train.recipe import PretrainingRecipe, load_recipe
     from convnext.train.run.learner import Learner, as_recipe_says
@@ -84,7 +84,7 @@ def pretraining(
         count = int(visible[0].sum())
         features = keras.Input((count, 1, variant.dims[-1]))
         mask = keras.Input((grid, grid, 1))
-        drawn = decoded(features, find_places(mask, count), recipe.masking, network.patch)
+        drawn = decoded(features, find_positions(mask, count), recipe.masking, network.patch)
         decoder = keras.Model([features, mask], drawn)
     decoder.compile(keras.optimizers.AdamW(RATE), "mse")
     rng = np.random.default_rng(0)
