@@ -73,6 +73,17 @@ def headless_weights(tmp_path_factory):
     return _write_weights(tmp_path_factory.mktemp("weights") / "headless.safetensors", 0)
 
 
+@pytest.fixture(scope="session")
+def segmentation_weights(tmp_path_factory):
+    """Random weights of a small segmentation model of three classes."""
+    path = tmp_path_factory.mktemp("weights") / "segmentation.safetensors"
+    head = SegmentationHead("upernet", 8, auxiliary=4)
+    weights = random_weights(ARCHITECTURES["test_v2"], 3, segmentation=head)
+    info = WeightsInfo(labels=("sky", "tree", "road"), preprocess=replace(SEGMENTATION, size=64))
+    save_weights(weights, path, info=info)
+    return path
+
+
 @dataclass
 class Opened:
     """What was opened: networks, options, and the engines themselves."""
