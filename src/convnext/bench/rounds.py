@@ -27,9 +27,10 @@ SECONDS = 60.0
 FEWEST = 5  # rounds, for an interval: of fewer, even all the ratios span less than 95 %
 FIRST_LOOK = 8  # rounds
 DRAWS = 1000
-# Percentiles of the drawn medians. The plain 2.5 and 97.5 hold the true ratio in 89 to 94 % of races
-# of 5 to 20 rounds, as the median of few values is one of few numbers, and in 81 to 90 % of those that
-# the width stops; these in 91 to 98 and 93 to 96 % (benchmarks/intervals.py).
+# Percentiles of the drawn medians. With the plain 2.5 and 97.5, as the median of few values is one
+# of few numbers, intervals hold the true ratio in 89 to 94 % of races of 5 to 20 rounds, and in 81
+# to 90 % of races that the width stops; with these in 91 to 98 and 93 to 96 % (see
+# benchmarks/intervals.py).
 ENDS = (0.01, 0.99)
 
 
