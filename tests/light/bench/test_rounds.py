@@ -45,7 +45,7 @@ def test_the_interval_of_so_many_rounds_holds_the_true_ratio(rounds, noise):
     assert 0.91 <= held / 300 <= 0.99
 
 
-def test_so_does_the_interval_of_a_race_that_its_width_has_stopped():
+def test_the_interval_of_a_race_stopped_by_its_width_holds_the_true_ratio():
     held, counts = 0, []
     for seed in range(200):
         base, times = Machine(seed, 0.02).race(1.0, 0.8, until=Until(60, 0.04))
@@ -87,7 +87,7 @@ def test_few_rounds_have_no_interval():
     assert str(few) == "1.250 in 4 rounds, too few rounds"
 
 
-def test_as_text_and_as_columns():
+def test_a_ratio_as_text_and_as_columns():
     assert (
         str(Ratio(1.0125, 0.98, 1.05, 9)) == "1.012 [0.980, 1.050] in 9 rounds, no difference shown"
     )
@@ -108,12 +108,12 @@ def test_turns_alternate():
     assert [len(own) for own in times] == [2, 2, 2]
 
 
-def test_a_quiet_machine_needs_the_first_look_only():
+def test_rounds_end_at_the_first_look_if_intervals_are_narrow():
     times = Machine(0, 0.001, 0, 0).race(1, 2, until=Until(100, 0.03))
     assert [len(own) for own in times] == [8, 8]
 
 
-def test_every_interval_has_to_be_narrow():
+def test_rounds_go_on_until_every_interval_is_narrow():
     machine = Machine(0, 0.001, 0, 0)
     steady = [machine.contender(1), machine.contender(2)]
 
@@ -130,13 +130,13 @@ def test_intervals_are_of_ratios_to_the_base():
     assert len(take_turns(turns, Until(20, 0.08), base=-1)[0]) == 8
 
 
-def test_time_is_up():
+def test_rounds_end_when_time_is_up():
     machine = Machine(0, 0.001, 0, 0)
     base, _ = machine.race(1, 2, until=Until(None, 1e-9, seconds=11.5))
     assert len(base) == 4, "the round that has begun is finished"
 
 
-def test_who_is_out_is_not_waited_for():
+def test_a_contender_that_is_out_does_not_delay_the_end():
     machine = Machine(0, 0.001, 0, 0)
 
     def out(number):
