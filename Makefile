@@ -100,6 +100,8 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/soak_serving.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/gpu.py
 
 docs: .venv/docs ## The site of the documentation, in site/.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
