@@ -18,7 +18,7 @@ from convnext.images.palettes import palette
 from convnext.session import Session
 from convnext.train import train
 from convnext.train.recipe import SegmentationRecipe, load_recipe
-from convnext.train.run.checkpoints import RunStates
+from convnext.train.run.run_states import RunStates
 from convnext.train.run.learner import initialise
 from convnext.train.segmentation.model import pixel_loss
 from convnext.train.segmentation.training import segmentation_learner

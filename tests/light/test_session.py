@@ -49,7 +49,7 @@ def test_a_command_opens_and_recognises_its_weights_once(
     assert counted == {"open_weights": 1, "recognise": 1}
 
 
-def test_whatever_is_asked_of_it_it_opens_its_weights_once(counted, session, mock_engine):
+def test_a_session_opens_its_weights_once(counted, session, mock_engine):
     for _ in range(2):
         session.run(BATCH, ("logits",))
         session.run(BATCH, ("logits", "stage_3"))
@@ -61,7 +61,7 @@ def test_whatever_is_asked_of_it_it_opens_its_weights_once(counted, session, moc
     ]
 
 
-def test_what_is_known_of_a_model(session, named_weights):
+def test_a_session_has_the_facts_of_its_model(session, named_weights):
     assert (session.info.name, session.variant.name, session.num_classes) == (
         "shades",
         "test_v2",
@@ -192,7 +192,7 @@ def test_weights_for_other_channels_take_no_pictures(tmp_path):
         (None, {"threads": 0}, ArgumentError, "threads must be 1 or more"),
     ],
 )
-def test_mistakes(named_weights, model, options, error, words):
+def test_invalid_options_are_refused(named_weights, model, options, error, words):
     with pytest.raises(error, match=words):
         Session.open(model or named_weights, **options)
 
@@ -223,7 +223,7 @@ def test_a_segmentation_model_gives_scores_and_has_no_vectors(segmentation_weigh
 
 def test_a_segmentation_model_keeps_its_strides_for_small_pictures(segmentation_weights):
     assert Session.open(segmentation_weights, size=32).strides == (4, 2, 2, 2)
-    with pytest.raises(ArgumentError, match="16x16 are too small .* at least 32 pixels"):
+    with pytest.raises(ArgumentError, match=r"16x16 are too small .* at least 32 pixels"):
         Session.open(segmentation_weights, size=16)
 
 
@@ -243,7 +243,7 @@ def test_each_kind_of_model_is_refused_where_the_other_is_wanted(
         ["predict", "{pictures}", "--model", "{model}", "--out", "{out}"],
         ["embed", "{pictures}", "--model", "{model}", "--out", "{out}"],
         ["explain", "{picture}", "--model", "{model}", "--out", "{out}.png"],
-        ["evaluate", "{pictures}", "--model", "{model}"],
+        ["evaluate", "--model", "{model}", "--data", "{pictures}"],
         ["bench", "--model", "{model}"],
     ],
     ids=lambda command: command[0],

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from convnext.cli.output import cannot_write, replaced
+from convnext.atomic import disk_errors, replaced
 from convnext.cli.pictures import (
     Unreadable,
     add_model_options,
@@ -18,7 +18,7 @@ from convnext.cli.pictures import (
     show_progress,
     unseen,
 )
-from convnext.errors import ArgumentError, ConvNeXtError
+from convnext.errors import ArgumentError
 
 if TYPE_CHECKING:
     from convnext.images.sources import Named
@@ -61,7 +61,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="the class of each pixel of pictures",
         description="Compute the class of each pixel of pictures (semantic segmentation).",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(parser, MODEL)
     parser.add_argument(
@@ -119,13 +118,11 @@ def _noun(form: str, count: int) -> str:
 
 
 def _check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
-    try:
+    with disk_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise ArgumentError(f"{folder} is a file. Name a folder for the results.")
         folder.mkdir(parents=True, exist_ok=True)
         empty = next(folder.iterdir(), None) is None
-    except OSError as error:
-        raise cannot_write(folder, error) from error
     if not (empty or overwrite or resume):
         raise ArgumentError(
             f"{folder} is not empty. Give --resume to skip pictures that have their file, "
@@ -170,8 +167,8 @@ class _Targets:
 
 def _root(paths: Sequence[str]) -> str:
     """The folder that names of files are relative to: the one that all paths are in."""
+    from convnext.images.archives import ARCHIVE_SUFFIXES
     from convnext.images.read import is_url
-    from convnext.images.sources import ARCHIVE_SUFFIXES
 
     roots = []
     for path in paths:
@@ -203,12 +200,8 @@ def _relative(name: str, root: str) -> PurePosixPath:
 
 
 def _write(path: Path, content: bytes, written: int) -> None:
-    try:
+    kept = f" The {written} files before are kept; continue with --resume."
+    with disk_errors(path, kept):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as draft:
             draft.write_bytes(content)
-    except (ConvNeXtError, OSError) as error:
-        why = cannot_write(path, error) if isinstance(error, OSError) else error
-        raise ConvNeXtError(
-            f"{why} The {written} files before are kept; continue with --resume."
-        ) from error

@@ -25,7 +25,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from convnext.errors import ArgumentError, WeightsError
+from convnext.errors import WeightsError
 from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
 from convnext.graphs.network import Network
 from convnext.images.resizing import binned
@@ -60,9 +60,10 @@ LARGE = 1024  # bytes; smaller constants are part of the graph
 
 OPERATORS = frozenset(
     (
-        *("Add", "Cast", "Concat", "Conv", "Div", "Gather", "Gelu", "Gemm", "Identity"),
-        *("LayerNormalization", "MatMul", "Max", "Mul", "ReduceL2", "ReduceMean", "Relu"),
-        *("Resize", "Shape", "Sigmoid", "Softmax", "Sqrt", "Sub", "Transpose"),
+        *("Add", "And", "Cast", "Concat", "Conv", "Div", "Gather", "Gelu", "Gemm"),
+        *("GreaterOrEqual", "Identity", "LayerNormalization", "Less", "MatMul", "Max", "Mul"),
+        *("Range", "ReduceL2", "ReduceMean", "ReduceSum", "Relu", "Resize", "Shape"),
+        *("Sigmoid", "Softmax", "Sqrt", "Sub", "Transpose"),
     )
 )
 """All operators of the graphs; they belong to ONNX's standard operator set."""
@@ -362,14 +363,14 @@ class _Emitter:
 
     def bin_pool(self, x: str, node: Folded) -> str:
         """The means over a grid of bins of the last map."""
-        if self.maps is None:
-            raise ArgumentError(
-                "UPerNet's bins depend on the size of the pictures, which an ONNX graph of any "
-                "size does not know. Give a size, or use the head 'mlp'."
-            )
-        down, across = (binned(side, node.step.bins) for side in self.maps[-1])
-        x = self.graph.add("MatMul", x, self.graph.constant(across.T))
-        return self.graph.add("MatMul", self.graph.constant(down), x)
+        graph, bins = self.graph, node.step.bins
+        if self.maps is not None:
+            down, across = (graph.constant(binned(side, bins)) for side in self.maps[-1])
+        else:
+            sides = graph.add("Shape", x)
+            down, across = (graph.narrowed(self._binned(sides, axis, bins)) for axis in (2, 3))
+        x = graph.add("MatMul", x, graph.add("Transpose", across))
+        return graph.add("MatMul", down, x)
 
     def add_enlarged(self, x: str, node: Folded) -> str:
         """The sum with an earlier map, resized."""
@@ -406,6 +407,23 @@ class _Emitter:
         for each in node.branch:
             y = self(y, each)
         return self.graph.add("Add", x, y, name=node.step.name)
+
+    def _binned(self, sides: str, axis: int, bins: int) -> str:
+        """The matrix `convnext.images.resizing.binned` for an axis of any length, in float32."""
+        graph, numbers = self.graph, np.arange(bins)[:, None]
+        length = graph.add("Gather", sides, graph.constant(np.int64(axis)))
+        starts = graph.add("Mul", graph.constant(numbers), length)
+        stops = graph.add("Mul", graph.constant(numbers + 1), length)
+        stops = graph.add("Add", stops, graph.constant(np.int64(bins - 1)))
+        starts, stops = (
+            graph.add("Div", x, graph.constant(np.int64(bins))) for x in (starts, stops)
+        )
+        zero, one = (graph.constant(np.int64(number)) for number in (0, 1))
+        positions = graph.add("Range", zero, length, one)
+        begun = graph.add("GreaterOrEqual", positions, starts)
+        inside = graph.add("And", begun, graph.add("Less", positions, stops))
+        inside = graph.add("Cast", inside, to=TensorProto.FLOAT)
+        return graph.add("Div", inside, graph.add("ReduceSum", inside, graph.ints(1)))
 
     def _resized(self, x: str, like: str) -> str:
         """A map resized to the size of another."""

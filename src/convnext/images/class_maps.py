@@ -37,8 +37,18 @@ class Classes(NamedTuple):
     @classmethod
     def empty(cls, sides: tuple[int, int], classes: int, *, confidence: bool) -> Classes:
         """Arrays to be filled by `classify`."""
-        dtype = np.uint8 if classes <= 256 else np.uint16
-        return cls(np.empty(sides, dtype), np.empty(sides, np.float16) if confidence else None)
+        few = classes <= 256
+        numbers: Numbers = np.empty(sides, np.uint8) if few else np.empty(sides, np.uint16)
+        return cls(numbers, np.empty(sides, np.float16) if confidence else None)
+
+    def transposed(self) -> Classes:
+        """Views of the arrays, with rows as columns."""
+        return Classes(self.numbers.T, None if self.confidence is None else self.confidence.T)
+
+    def rows(self, chosen: slice) -> Classes:
+        """Views of some rows of the arrays."""
+        sure = self.confidence
+        return Classes(self.numbers[chosen], None if sure is None else sure[chosen])
 
 
 class View(NamedTuple):
@@ -102,7 +112,7 @@ def classify(views: Sequence[View], into: Classes) -> None:
         if confidence is not None:
             pairs = zip(mixed, views, strict=True)
             every = [view.across.apply(row.swapaxes(0, 1)).swapaxes(0, 1) for row, view in pairs]
-            shares = sum(map(_probabilities, every)) / np.float32(len(views))
+            shares = _mean_probability(every)
             numbers[rows] = (every[0] if len(views) == 1 else shares).argmax(axis=-1)
             confidence[rows] = shares.max(axis=-1)
             continue
@@ -119,7 +129,7 @@ def classify(views: Sequence[View], into: Classes) -> None:
         numbers[rows] = first
         y, x = np.nonzero((corners != first[..., None]).any(axis=-1))
         found = [_at(row, view.across.rows(x), y) for row, view in zip(mixed, views, strict=True)]
-        values = found[0] if len(views) == 1 else sum(map(_probabilities, found))
+        values = found[0] if len(views) == 1 else _mean_probability(found)
         numbers[start + y, x] = values.argmax(axis=-1)
 
 
@@ -153,7 +163,9 @@ def _at(scores: Scores, columns: Mixing, rows: NDArray[np.int64]) -> Scores:
     return mixed
 
 
-def _probabilities(scores: Scores) -> Scores:
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    shares: Scores = powers / powers.sum(axis=-1, keepdims=True)
-    return shares
+def _mean_probability(views: Sequence[Scores]) -> Scores:
+    total = np.zeros_like(views[0])
+    for scores in views:
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        total += powers / powers.sum(axis=-1, keepdims=True)
+    return total / np.float32(len(views))

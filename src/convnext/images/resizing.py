@@ -24,7 +24,8 @@ def enlarged(inputs: int, outputs: int) -> Matrix:
     centres = (np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5
     centres = np.clip(centres, 0, inputs - 1)
     distance = np.abs(centres[:, None] - np.arange(inputs))
-    return np.maximum(0, 1 - distance).astype(np.float32)
+    matrix: Matrix = np.maximum(0, 1 - distance).astype(np.float32)
+    return matrix
 
 
 def binned(inputs: int, bins: int) -> Matrix:

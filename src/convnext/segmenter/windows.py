@@ -70,15 +70,14 @@ def segment_windows(  # noqa: PLR0913
         _Pass(picture, sides, window, stride, shape, turned=turned, mirrored=mirrored)
         for mirrored in ((False, True) if flip else (False,))
     ]
-    into = Classes(*(None if part is None else part.T for part in classes)) if turned else classes
+    into = classes.transposed() if turned else classes
     done = 0
     for number in range(len(passes[0].starts[0])):
         for each in passes:
             each.add(number, compute, batch, fill)
         ready = min(each.ready(number) for each in passes)
         rows = slice(done, ready)
-        part = Classes(*(None if part is None else part[rows] for part in into))
-        classify([each.view(rows) for each in passes], part)
+        classify([each.view(rows) for each in passes], into.rows(rows))
         for each in passes:
             each.drop(ready)
         done = ready
@@ -120,6 +119,7 @@ class _Pass:
             Mixing.windows(start, window, positions, length).then(Mixing.enlarging(length, side))
             for start, length, side in axes
         )
+        self._last = np.maximum.accumulate(self._down.positions.max(axis=1))  # that rows need
         rows = min(-(-window // stride) + 1, len(self.starts[0]))  # that are needed at once
         self._held = np.empty((rows * positions, len(self.starts[1]) * positions, classes), "f4")
         self._rows = range(0)  # the rows of windows in it
@@ -141,8 +141,7 @@ class _Pass:
 
     def ready(self, number: int) -> int:
         """Rows of pixels that need no window beyond this row of windows."""
-        last = np.maximum.accumulate(self._down.positions.max(axis=1))
-        return int(np.searchsorted(last, (number + 1) * self._positions))
+        return int(np.searchsorted(self._last, (number + 1) * self._positions))
 
     def view(self, rows: slice) -> View:
         """The scores for some rows of pixels."""
@@ -164,8 +163,10 @@ class _Pass:
         top, left = (across, down) if self._turned else (down, across)
         side = self._window
         box = (left, top, left + side, top + side)
-        inner = (max(left, 0), max(top, 0), min(box[2], self._picture.width))
-        inner = (*inner, min(box[3], self._picture.height))
+        right, bottom = (
+            min(end, most) for end, most in zip(box[2:], self._picture.size, strict=True)
+        )
+        inner = (max(left, 0), max(top, 0), right, bottom)
         part = self._picture.crop(inner)
         if part.size != (side, side):
             canvas = Image.new("RGB", (side, side), fill)

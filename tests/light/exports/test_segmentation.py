@@ -50,10 +50,12 @@ def test_scores_of_the_first_map_are_an_output(upernet, tmp_path):
     assert by_onnxruntime(tmp_path / "a.onnx", pictures).shape == (1, 16, 16, 5)
 
 
-def test_the_bins_of_upernet_need_a_size_in_onnx(upernet, light, tmp_path):
-    with pytest.raises(ArgumentError, match="Give a size"):
-        export(upernet, tmp_path / "a.onnx", resolution="any")
-    export(light, tmp_path / "b.onnx", resolution="any")
+@pytest.mark.parametrize("head", ["upernet", "light"])
+def test_pictures_of_any_size_in_onnx(head, request, tmp_path):
+    weights = request.getfixturevalue(head)
+    export(weights, tmp_path / "a.onnx", resolution="any")
+    pictures = np.zeros((1, 96, 64, 3), np.float32)
+    assert by_onnxruntime(tmp_path / "a.onnx", pictures).shape == (1, 96, 64, 5)
 
 
 def test_what_is_for_classifiers_is_refused(upernet, tmp_path):

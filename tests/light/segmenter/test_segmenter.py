@@ -14,6 +14,7 @@ from convnext.errors import ArgumentError, ImageError, UnknownNameError
 from convnext.images.resizing import enlarged
 from convnext.segmenter import Segmentation, Segmenter
 from convnext.segmenter.segmenter import LIMITS
+from convnext.segmenter.windows import segment_windows
 
 pytestmark = pytest.mark.usefixtures("mock_segmenter")
 
@@ -120,17 +121,27 @@ def test_long_pictures_are_resized_into_a_box_of_four_sides(upernet, mock_segmen
 
 
 @pytest.mark.parametrize("size", [(10_000, 64), (64, 10_000)])
-def test_memory_does_not_grow_with_the_longer_side(upernet, size):
-    segmenter = Segmenter(upernet, inference="tiles")
-    segmenter(noise(64, 64))
+def test_memory_does_not_grow_with_the_longer_side(size):
+    classes, positions = 600, SIDE // 4
+    scores = np.zeros((1, positions, positions, classes), np.float32)
     picture = Image.new("RGB", size)
+    windows = []
+
+    def compute(pixels):
+        windows.append(len(pixels))
+        return scores
+
     tracemalloc.start()
-    found = segmenter(picture).class_map
+    shape = (positions, classes)
+    found = segment_windows(picture, size[::-1], SIDE, 2 * SIDE // 3, compute, shape)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found.shape == size[::-1]
-    scores = 4 * CLASSES * found.size
-    assert peak < scores
+    assert found.numbers.shape == size[::-1]
+    assert len(windows) > 200
+    assert peak < len(windows) * scores.nbytes / 3
+
+
+def test_pictures_of_10_000_pixels_a_side_are_within_the_limits():
     assert LIMITS.pixels == 10_000 * 10_000
 
 

@@ -255,14 +255,14 @@ def test_without_a_network_it_says_so_and_goes_on_afterwards(
 def test_a_token_is_requested(browser, running, named_weights, photos):
     with opened(browser, running, named_weights, tokens=("the-right-token-here",)) as (_, page):
         page.one("#token").send_keys("another", Keys.ENTER)
-        until(lambda: "not right" in page.one("#token-note").text)
+        until(lambda: "Wrong token" in page.one("#token-note").text)
         page.one("#token").send_keys("the-right-token-here", Keys.ENTER)
         until(lambda: page.one("#model").is_enabled())
         page.choose(photos[2])
         until(lambda: page.best() == ["shade 8"])
 
 
-def test_everything_is_reached_by_the_tab_key_and_has_a_name(
+def test_every_control_is_reached_by_the_tab_key_and_has_a_name(
     browser, running, named_weights, photos
 ):
     with opened(browser, running, named_weights) as (_run, page):

@@ -22,7 +22,7 @@ from convnext.train.augment.transforms import Transform
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order
 from convnext.train.recipe import SegmentationRecipe
-from convnext.train.run.checkpoints import disk_errors
+from convnext.train.run.run_states import disk_errors
 from convnext.train.run.learner import Learner, as_recipe_says, spread_by_fan_in
 from convnext.train.run.loop import Numbers, RunResult, Validation
 from convnext.train.run.model_folder import WEIGHTS

@@ -53,12 +53,11 @@ DINOV3 = Layout(
     ),
 )
 
+OTHERS = ("feature_", "head.", "segment_", "auxiliary_", f"{BLOCK}.grn.")  # of ConvNeXt's authors
 ROWS = tuple(
-    row
+    replace(row, foreign=row.foreign.removeprefix("{p}"))
     for row in FACEBOOK.rows
-    if not row.canonical.startswith(
-        ("feature_", "head.", "segment_", "auxiliary_", f"{BLOCK}.grn.")
-    )
+    if not row.canonical.startswith(OTHERS)
 )
 NORM, TWIN = "norm.", "norms.3."
 
