@@ -18,8 +18,8 @@ from convnext.images.palettes import palette
 from convnext.session import Session
 from convnext.train import train
 from convnext.train.recipe import SegmentationRecipe, load_recipe
-from convnext.train.run.run_states import RunStates
 from convnext.train.run.learner import initialise
+from convnext.train.run.run_states import RunStates
 from convnext.train.segmentation.model import pixel_loss
 from convnext.train.segmentation.training import segmentation_learner
 from convnext.weights.load import read_weights

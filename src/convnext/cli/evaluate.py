@@ -247,7 +247,7 @@ def _mask_summary(report: Report) -> str:
     lines = [render([Column("MEASURE", names), Column("MEASURED", values, numeric=True)])]
     if bad:
         lines.append(f"{len(bad):,} pictures could not be read and are not counted:")
-        lines += [f"  {_printable(i)}: {why}" for i, why in list(bad.items())[:SHOWN_BAD]]
+        lines += [f"  {printable(i)}: {why}" for i, why in list(bad.items())[:SHOWN_BAD]]
     return "\n".join(lines)
 
 

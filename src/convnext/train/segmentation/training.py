@@ -22,10 +22,10 @@ from convnext.train.augment.transforms import Transform
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order
 from convnext.train.recipe import SegmentationRecipe
-from convnext.train.run.run_states import disk_errors
 from convnext.train.run.learner import Learner, as_recipe_says, spread_by_fan_in
 from convnext.train.run.loop import Numbers, RunResult, Validation
 from convnext.train.run.model_folder import WEIGHTS
+from convnext.train.run.run_states import disk_errors
 from convnext.train.run.running import RunOptions, run_objective
 from convnext.train.segmentation.model import segmenter
 from convnext.train.team.base import ALONE, Team
