@@ -7,7 +7,7 @@ photographs and no masks, and from random weights, once for each seed. What coun
 the last step on other scenes from the same photographs.
 
     python benchmarks/segmentation_learning.py runs/scenes                 # minutes for each run
-    python benchmarks/segmentation_learning.py runs/camvid --data camvid --ignore 11 --side 128
+    python benchmarks/segmentation_learning.py runs/camvid --data camvid --ignore 11 --side 96
 
 With --data, pictures and masks of one's own take the place of the scenes; their results are printed
 alone. It goes on where it was interrupted. Results go to benchmarks/results/segmentation_learning

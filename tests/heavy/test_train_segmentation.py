@@ -22,6 +22,7 @@ from convnext.train.run.learner import initialise
 from convnext.train.run.run_states import RunStates
 from convnext.train.segmentation.model import pixel_loss
 from convnext.train.segmentation.training import segmentation_learner
+from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 from convnext.weights.save import save_weights
 
@@ -172,7 +173,8 @@ def test_an_encoder_comes_from_any_weights(recipe, tmp_path):
         "head.kernel": np.zeros((32, 3), np.float32),
         "head.bias": np.zeros(3, np.float32),
     }
-    save_weights(values | head, tmp_path / "classifier.safetensors")
+    same = WeightsInfo(labels=CLASSES)  # of pictures, not of pixels
+    save_weights(values | head, tmp_path / "classifier.safetensors", info=same)
     save_weights(values, tmp_path / "encoder.pth", layout="facebook")
     for file in ("classifier.safetensors", "encoder.pth"):
         learner = segmentation_learner(recipe, 3)
