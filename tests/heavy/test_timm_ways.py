@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras.backend import backend
 from PIL import Image
-from timms import SMALL, close, randomised, save, timms
+from timms import close, randomised, save, timms
 
 from convnext import (
     Classifier,
@@ -26,6 +26,7 @@ from convnext.exports import export
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from convnext.images.transform import normalise, pixels
 from convnext.nn.operations import recomputed
+from golden.networks import SMALL
 from peers import as_numpy, gradients
 
 pytestmark = pytest.mark.torch_first

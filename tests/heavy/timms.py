@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
+from golden.networks import SMALL
 
 
 def randomised(model, seed=0):
