@@ -19,7 +19,9 @@ settings.load_profile("project")
 # that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+TESTS = Path(__file__).parent
+PHOTOS = TESTS.parent / "examples" / "photos"
+SHARED_DATA = TESTS.parent.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,19 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data folder is absent")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def class_folders() -> Path:
+    """Real pictures of four classes, in folders `train` and `val`: the files of this project."""
+    return TESTS / "pictures"
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Path]:
+    """Real pictures of many sizes, and where they lie about those of ImageNet."""
+    own = [*PHOTOS.rglob("*.*g"), *(TESTS / "pictures").rglob("*.jpg")]
+    return sorted(own) + sorted((SHARED_DATA / "photos").rglob("*.*[gG]"))
 
 
 @pytest.fixture(autouse=True)

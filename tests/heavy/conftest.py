@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -16,7 +17,8 @@ from PIL import Image
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import pixels
 
-PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
+PHOTOS = Path(__file__).parent.parent.parent / "examples" / "photos"
+NAMES = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -61,12 +63,12 @@ def _fresh_keras():
 
 
 @pytest.fixture(scope="session")
-def photos(shared_data):
+def photos():
     """Real photographs as pixels of any size."""
+    images = [Image.open(PHOTOS / name).convert("RGB") for name in NAMES]
 
-    def read(side):
+    def read(side, count=4):
         recipe = Preprocess(size=side)
-        images = [Image.open(shared_data / "photos" / name).convert("RGB") for name in PHOTOS]
-        return np.stack([pixels(image, recipe) for image in images])
+        return np.stack([pixels(images[i % len(images)], recipe) for i in range(count)])
 
     return read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ from peers import as_numpy, gradients
 pytestmark = pytest.mark.torch_first
 
 SIDE = 128
+PHOTOS = Path(__file__).parent.parent.parent / "examples" / "photos"
 CONFIG = {
     "architecture": "convnext_tiny",
     "num_classes": 7,
@@ -43,9 +46,9 @@ CONFIG = {
 
 
 @pytest.fixture
-def photo(shared_data):
+def photo():
     """A photograph, and what networks are shown of it."""
-    image = Image.open(shared_data / "photos" / "astronaut.png").convert("RGB")
+    image = Image.open(PHOTOS / "astronaut.png").convert("RGB")
     recipe = Preprocess(SIDE, crop_fraction=1.0)
     return image, normalise(pixels(image, recipe)[None], recipe)
 
