@@ -45,6 +45,23 @@ def photographs() -> list[Path]:
     return sorted(own) + sorted((SHARED_DATA / "photos").rglob("*.*[gG]"))
 
 
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory) -> Path:
+    """Random weights of a small V2 of 10 classes in a file."""
+    import numpy as np
+
+    from convnext.architecture import ARCHITECTURES
+    from convnext.weights.canonical import parameter_shapes
+    from convnext.weights.save import save_weights
+
+    rng = np.random.default_rng(0)
+    shapes = parameter_shapes(ARCHITECTURES["test_v2"], num_classes=10)
+    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    path = tmp_path_factory.mktemp("weights") / "test.safetensors"
+    save_weights(weights, path)
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _peers(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("upstream"):

@@ -22,7 +22,11 @@ from golden.networks import (
 OPTIONS = {"precision": "float32", "input": "float32", "size": SIDE}
 
 
-@pytest.mark.parametrize("trait", TRAITS)
+def first_on_torch(names, everywhere):
+    return [n if n in everywhere else pytest.param(n, marks=pytest.mark.torch_first) for n in names]
+
+
+@pytest.mark.parametrize("trait", first_on_torch(TRAITS, {"grn", "silu, kernels", "overlap_act"}))
 def test_a_network_with_a_trait(trait):
     expected = expected_outputs(trait)
     opened = open_engine(as_read(trait), "keras", outputs=tuple(expected), **OPTIONS)
@@ -30,7 +34,7 @@ def test_a_network_with_a_trait(trait):
         assert_close(values, expected[output], output)
 
 
-@pytest.mark.parametrize("name", STRIDES)
+@pytest.mark.parametrize("name", first_on_torch(STRIDES, {"output stride 8"}))
 def test_a_network_with_dilated_convolutions(name):
     options = OPTIONS | {"output_stride": STRIDES[name]}
     opened = open_engine(as_read("usual"), "keras", outputs=("logits", "stage_3"), **options)

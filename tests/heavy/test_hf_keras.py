@@ -38,6 +38,7 @@ def test_fit_learns():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["among", "own loss"])
 def test_every_way_to_give_labels_has_the_same_loss(way):
     model = model_of("ConvNextV2", "ForImageClassification", **TWO_STAGES)
@@ -79,6 +80,7 @@ def test_predict_gives_answers():
     np.testing.assert_allclose(out.logits, as_numpy(model(images).logits), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_calls_give_answers():
     model = model_of("ConvNext", "Model")
     images = keras.ops.convert_to_tensor(batch()[0])

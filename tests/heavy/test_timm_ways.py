@@ -258,7 +258,11 @@ def test_frozen_layers():
 
 # JAX compiles both ways, which takes it half a minute.
 @pytest.mark.parametrize(
-    "create", [create_convnext_v2, *([] if backend() == "jax" else [create_convnext_v1])]
+    "create",
+    [
+        pytest.param(create_convnext_v2, marks=[pytest.mark.slow] if backend() == "jax" else []),
+        pytest.param(create_convnext_v1, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.each_backend
 def test_checkpointing_keeps_the_gradients(create, monkeypatch):
