@@ -47,7 +47,7 @@ def photographs() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory) -> Path:
-    """Random weights of a small V2 of 10 classes in a file."""
+    """Random weights of a small V2 of 10 classes in a file that says nothing more."""
     import numpy as np
 
     from convnext.architecture import ARCHITECTURES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from contracts import assert_close
 from convnext.engines import open_engine
-from golden import make
 from golden.networks import (
     FILES,
     FOLDER,
@@ -14,7 +14,6 @@ from golden.networks import (
     STRIDES,
     TRAITS,
     as_read,
-    assert_close,
     expected_outputs,
     pictures,
 )
@@ -31,7 +30,7 @@ def test_a_network_with_a_trait(trait):
     expected = expected_outputs(trait)
     opened = open_engine(as_read(trait), "keras", outputs=tuple(expected), **OPTIONS)
     for output, values in opened.predict_all(pictures()).items():
-        assert_close(values, expected[output], output)
+        assert_close(values, expected[output])
 
 
 @pytest.mark.parametrize("name", first_on_torch(STRIDES, {"output stride 8"}))
@@ -53,8 +52,10 @@ def test_a_file_of_a_library(name):
 @pytest.mark.upstream
 @pytest.mark.torch_alone
 def test_the_libraries_answer_so_today(tmp_path):
+    from golden import make
+
     found = make.compute(tmp_path)
     with np.load(FOLDER / "outputs.npz") as file:
         assert found.keys() == set(file)
         for key, values in found.items():
-            assert_close(values, file[key], key)
+            assert_close(values, file[key])

@@ -83,8 +83,10 @@ def test_linear_equals_dense(activation):
         assert relative_error(got, expected) < 1e-5
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(4, 4), (2, 2), (4, 2), (4, 1), (2, 1)])
-@pytest.mark.parametrize("size", [(8, 8), (13, 10)])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"),
+    [((8, 8), 4, 4), ((13, 10), 2, 2), ((13, 10), 4, 2), ((8, 8), 4, 1), ((13, 10), 2, 1)],
+)
 def test_patch_conv_equals_conv2d(size, kernel, stride):
     x = pictures(2, *size, 3)
     padding = "valid" if kernel == stride else "same"

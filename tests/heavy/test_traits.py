@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from timms import answers, close, randomised, save, timms
+from timms import answers, randomised, save, timms
 
+from contracts import assert_close
 from convnext.architecture import ARCHITECTURES, parameters
 from convnext.create import create_convnext_v1
 from convnext.engines import open_engine
@@ -40,9 +41,9 @@ def test_timms_test_models_by_name_by_config_and_not_without(tmp_path, pictures,
     with pytest.raises(UnstatedError, match=f"{name}: epsilon=1e-05"):
         open_engine(path, "openvino", **options)
     opened = open_engine(path, "openvino", architecture=name, **options)
-    close(opened.predict(pictures), expected)
+    assert_close(opened.predict(pictures), expected)
     save(model, tmp_path, {"architecture": name, "num_classes": 7, "pretrained_cfg": {}})
-    close(open_engine(path, "openvino", **options).predict(pictures), expected)
+    assert_close(open_engine(path, "openvino", **options).predict(pictures), expected)
 
 
 @pytest.mark.upstream
@@ -59,12 +60,14 @@ def test_timms_xxlarge_at_one_block_a_stage(tmp_path, pictures):
     with pytest.raises(UnstatedError, match="may be"):
         open_engine(path, "openvino", **options)
     stated = replace(ARCHITECTURES["convnext_xxlarge"], size="custom", **sizes)
-    close(open_engine(path, "openvino", architecture=stated, **options).predict(pictures), expected)
+    assert_close(
+        open_engine(path, "openvino", architecture=stated, **options).predict(pictures), expected
+    )
     config = {"architecture": "convnext_xxlarge", "model_args": sizes, "pretrained_cfg": {}}
     save(model, tmp_path, config)
-    close(open_engine(path, "openvino", **options).predict(pictures), expected)
+    assert_close(open_engine(path, "openvino", **options).predict(pictures), expected)
     opened = open_engine(path, "openvino", architecture="epsilon=1e-5", **options)
-    close(opened.predict(pictures), expected)
+    assert_close(opened.predict(pictures), expected)
 
 
 @pytest.mark.upstream
@@ -81,11 +84,11 @@ def test_clips_recipe_comes_from_its_config_or_from_the_caller(tmp_path):
     with pytest.raises(UnstatedError, match="how pixels are normalised"):
         open_engine(path, "openvino", **stated, **options)
     opened = open_engine(path, "openvino", preprocess="clip", **stated, **options)
-    close(opened.predict(pixels), expected)
+    assert_close(opened.predict(pixels), expected)
     cfg = {"mean": mean, "std": std, "input_size": [3, SIDE, SIDE], "crop_pct": 1.0}
     config = {"architecture": "convnext_base", "model_args": SMALL, "pretrained_cfg": cfg}
     save(model, tmp_path, config)
-    close(open_engine(path, "openvino", **options).predict(pixels), expected)
+    assert_close(open_engine(path, "openvino", **options).predict(pixels), expected)
 
 
 @pytest.mark.upstream
@@ -110,7 +113,7 @@ def test_explanations_are_the_gradients_of_every_head(tmp_path, trait):
     model.head(model.norm_pre(features))[0, 3].backward()
     weights = features.grad[0].mean((1, 2), keepdim=True)
     expected = torch.relu((weights * features[0]).sum(0)).detach().numpy()
-    close(found.heat, expected)
+    assert_close(found.heat, expected)
 
 
 @pytest.mark.parametrize(("side", "dilation"), [(6, 1), (6, 3), (12, 2)])
@@ -131,8 +134,8 @@ def test_gradients_of_dilated_convolutions(side, dilation):
             of_x[:, rows, columns] += towards * kernel[i, j, :, 0]
             of_kernel[i, j, :, 0] = (padded[:, rows, columns] * towards).sum((0, 1, 2))
     found = backward(layer, x, towards)
-    close(as_numpy(found[0]), of_x[:, around:-around, around:-around])
-    close(as_numpy(found[1]), of_kernel)
+    assert_close(as_numpy(found[0]), of_x[:, around:-around, around:-around])
+    assert_close(as_numpy(found[1]), of_kernel)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -160,5 +163,5 @@ def test_a_model_that_is_built_says_how_its_file_computes(tmp_path, pictures):
     ours = create_convnext_v1(
         "test_convnext2", 7, (SIDE, SIDE, 3), classifier_activation=None, weights=path
     )
-    close(np.asarray(ours.predict_on_batch(pictures)), answers(model, pictures))
+    assert_close(np.asarray(ours.predict_on_batch(pictures)), answers(model, pictures))
     load_weights(ours, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from contracts import assert_close
 from convnext.engines import open_engine
 from convnext.engines.opening import ENGINES
 from convnext.weights.load import read_weights
@@ -14,7 +15,6 @@ from golden.networks import (
     STRIDES,
     TRAITS,
     as_read,
-    assert_close,
     expected_outputs,
     pictures,
 )
@@ -34,7 +34,7 @@ def test_a_network_with_a_trait(engine, trait):
     expected = expected_outputs(trait)
     opened = open_engine(as_read(trait), engine, outputs=tuple(expected), **OPTIONS)
     for output, values in opened.predict_all(pictures()).items():
-        assert_close(values, expected[output], output)
+        assert_close(values, expected[output])
 
 
 @pytest.mark.parametrize("name", STRIDES)

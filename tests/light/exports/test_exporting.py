@@ -295,7 +295,9 @@ convnext.export(sys.argv[1], sys.argv[2], on_progress=kill)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is killed there")
-@pytest.mark.parametrize("name", LIGHT_NAMES)
+@pytest.mark.parametrize(
+    "name", [LIGHT_NAMES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in LIGHT_NAMES[1:])]
+)
 def test_a_killed_export_leaves_only_what_the_cleaner_knows(name, weights, tmp_path):
     command = [sys.executable, "-c", KILLED, weights, tmp_path / name]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
