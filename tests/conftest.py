@@ -35,13 +35,13 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def class_folders() -> Path:
     """Real pictures of four classes, in folders `train` and `val`: the files of this project."""
-    return TESTS / "pictures"
+    return TESTS / "class_folders"
 
 
 @pytest.fixture(scope="session")
 def photographs() -> list[Path]:
     """Real pictures of many sizes, and where they lie about those of ImageNet."""
-    own = [*PHOTOS.rglob("*.*g"), *(TESTS / "pictures").rglob("*.jpg")]
+    own = [*PHOTOS.rglob("*.*g"), *(TESTS / "class_folders").rglob("*.jpg")]
     return sorted(own) + sorted((SHARED_DATA / "photos").rglob("*.*[gG]"))
 
 

@@ -88,7 +88,7 @@ def test_threads_are_those_of_the_quota_or_fewer(model, monkeypatch, quota, thre
         torch.set_num_threads(before)
 
 
-def test_what_it_cannot_do_is_said(model):
+def test_unsupported_options_of_the_keras_engine_are_refused(model):
     with pytest.raises(ArgumentError, match="one batch at a time"):
         open_engine(model, "keras", streams=2)
     with pytest.raises(ArgumentError, match="its own input size"):

@@ -66,9 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "predict",
         help="classify pictures",
-        description="Classify pictures.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(parser)
     parser.add_argument("--top", type=int, default=5, help="number of classes (default: 5)")
@@ -108,9 +106,7 @@ def run(args: argparse.Namespace) -> int:
     form = _format(kind, args.top, classifier)
     done = written_rows(args.out, form.start or None) if args.resume else {}
     bad = Unreadable()
-    for name, error in done.items():
-        if error is not None:
-            bad.add(name, error)
+    bad.add_all(done)
     try:
         _write(args, classifier, form, done, bad)
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ def opened(model, **options):
     return TestContract().open(model, **options)
 
 
-def test_it_answers_as_openvino_does(weights_file):
+def test_outputs_equal_those_of_openvino(weights_file):
     pytest.importorskip("convnext.graphs.untracked_openvino")
     theirs = open_engine(weights_file, "openvino", size=32, precision="float32")
     ours = opened(weights_file).predict(noise(6))
