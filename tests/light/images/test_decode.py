@@ -97,7 +97,11 @@ def test_a_format_gives_what_pillow_converts_it_to(form: str, mode: str, options
     if form == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
     data = encoded(ramp_in(mode), form, **options)
-    assert_same(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
+    try:
+        expected = Image.open(io.BytesIO(data)).convert("RGB")
+    except OSError:
+        pytest.skip("this Pillow cannot read what it wrote itself")
+    assert_same(decode(data), expected)
 
 
 def test_a_large_jpeg_is_decoded_in_full_and_not_at_a_fraction():
