@@ -1,7 +1,7 @@
 """Heads for semantic segmentation as data: the steps from an encoder's feature maps to classes.
 
     head = SegmentationHead("upernet", width=512)
-    steps = (*architecture.encoder_steps(), *head.steps(architecture, num_classes=150))
+    steps = tuple(head.network_steps(architecture, num_classes=150))
 
 UPerNet is the papers' head. The light head, `"mlp"`, is for small models and CPUs: a linear layer
 for each map, one more over all of them, and nothing but resizing in between, so that nearly all of
@@ -14,11 +14,12 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from convnext.architecture import Architecture
+from convnext.architecture import Architecture, Geometry
 from convnext.steps import (
     Activation,
     AddEnlarged,
@@ -33,13 +34,23 @@ from convnext.steps import (
     Step,
     Take,
     Tap,
+    parameters,
 )
 
-__all__ = ["BINS", "SegmentationHead", "SegmentationHeadKind"]
+__all__ = [
+    "AUXILIARY_STAGE",
+    "BINS",
+    "MOST_BINS",
+    "SegmentationHead",
+    "SegmentationHeadKind",
+    "checked_bins",
+]
 
 SegmentationHeadKind = Literal["upernet", "mlp"]
 
 BINS = (1, 2, 3, 6)  # of the pooled maps, as published
+MOST_BINS = 8  # grids of a head, and so names of its layers
+FINEST_BINS = 64
 AUXILIARY_STAGE = 2
 
 
@@ -94,6 +105,33 @@ class SegmentationHead:
         yield Enlarge()
         yield Tap("segmentation")
 
+    def network_steps(
+        self,
+        architecture: Architecture,
+        num_classes: int,
+        channels: int = 3,
+        geometry: Geometry | None = None,
+    ) -> Iterator[Step]:
+        """Steps of the whole network, from normalised pictures to the class scores of each pixel.
+
+        Args:
+            architecture: The encoder.
+            num_classes: Number of classes.
+            channels: Of the pictures.
+            geometry: Strides and dilations; by default as published.
+        """
+        yield from architecture.encoder_steps(channels, geometry)
+        yield from self.steps(architecture, num_classes)
+
+    def parameter_count(self, architecture: Architecture, num_classes: int) -> int:
+        """Number of trainable parameters of the whole network.
+
+        The statistics of batch norms are not trained.
+        """
+        shapes = parameters(self.network_steps(architecture, num_classes))
+        trained = (shape for name, shape in shapes.items() if ".moving_" not in name)
+        return sum(math.prod(shape) for shape in trained)
+
     def _upernet(self, dims: tuple[int, ...]) -> Iterator[Step]:
         width, last = self.width, len(dims) - 1
         for number, bins in enumerate(self.bins):
@@ -124,6 +162,22 @@ class SegmentationHead:
             yield Tap(f"projected_{stage}")
         maps = tuple(f"projected_{stage}" for stage in range(len(dims)))
         yield from _fuse("segment_fuse", maps, (self.width,) * len(maps), self.width, 1)
+
+
+def checked_bins(value: object) -> tuple[int, ...]:
+    """Grids of pooled context from the list in a file.
+
+    Raises:
+        ValueError: They are not a few small numbers.
+    """
+    numbers = tuple(value) if isinstance(value, list | tuple) else ()
+    valid = all(type(number) is int and 1 <= number <= FINEST_BINS for number in numbers)
+    if not valid or not 1 <= len(numbers) <= MOST_BINS:
+        raise ValueError(
+            f"the grids of pooled context are 1 to {MOST_BINS} numbers from 1 to {FINEST_BINS}, "
+            f"not {value!r}"
+        )
+    return numbers
 
 
 def _conv(name: str, inputs: int, outputs: int, kernel: int) -> Iterator[Step]:

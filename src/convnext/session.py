@@ -47,8 +47,9 @@ class Session:
         info: Metadata of the weights, such as their licence.
         source: Origin of the weights, for messages.
         variant: The architecture.
-        num_classes: Width of the classifier; 0 without one, as in CLIP's image towers.
-        vector_width: Numbers in an embedding.
+        num_classes: Number of classes, of the whole picture or of each pixel; 0 without a head for
+            them, as in CLIP's image towers.
+        vector_width: Numbers in an embedding; 0 for segmentation models, which have none.
         preprocess: The preprocessing of pictures.
         strides: Of the stem and the downsamplings.
         has_names: Whether the classes have names.
@@ -72,7 +73,7 @@ class Session:
         self.source = network.weights.source
         self.variant = network.variant
         self.num_classes = 0 if network.is_clip else network.num_classes
-        self.vector_width = network.width("embedding")
+        self.vector_width = 0 if network.segmentation else network.width("embedding")
         self.preprocess = network.preprocess
         self.strides = network.strides
         self.has_names = labels is not None or self.info.labels is not None
@@ -205,6 +206,28 @@ class Session:
             raise ArgumentError(
                 f"{self.source} takes pictures of {self.network.sides}, but its preprocessing "
                 f"makes {size} x {size}. Save its weights to a file, which runs at every size."
+            )
+
+    def check_task(self, *, segmentation: bool) -> None:
+        """Refuse a segmentation model, or anything else.
+
+        Args:
+            segmentation: Whether a segmentation model is wanted.
+
+        Raises:
+            ArgumentError: The model is of the other kind.
+        """
+        found = self.network.weights.found
+        if segmentation and found.segmentation is None:
+            raise ArgumentError(
+                f"{self.source} is no segmentation model but a {found.kind}. Open it with "
+                "convnext.Classifier (`convnext predict`); `convnext list --task segmentation` "
+                "shows models that give the class of each pixel."
+            )
+        if not segmentation and found.segmentation is not None:
+            raise ArgumentError(
+                f"{self.source} is a {found.kind}, which gives the class of each pixel and not of "
+                "the whole picture. Open it with convnext.Segmenter (`convnext segment`)."
             )
 
     def engine(self, *outputs: str) -> Engine:

@@ -18,10 +18,12 @@ from convnext.data.examples import open_examples
 from convnext.engines import opening
 from convnext.engines.mock import MockEngine
 from convnext.images.labels import Labels
-from convnext.images.recipe import Preprocess
+from convnext.images.recipe import SEGMENTATION, Preprocess
+from convnext.segmentation import SegmentationHead
 from convnext.weights import load
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.info import WeightsInfo
+from convnext.weights.random_weights import random_weights
 from convnext.weights.save import save_weights
 
 CLASSES = 10
@@ -62,6 +64,17 @@ def named_weights(tmp_path_factory):
 def headless_weights(tmp_path_factory):
     """Without a classifier."""
     return _write_weights(tmp_path_factory.mktemp("weights") / "headless.safetensors", 0)
+
+
+@pytest.fixture(scope="session")
+def segmentation_weights(tmp_path_factory):
+    """Random weights of a small segmentation model of three classes."""
+    path = tmp_path_factory.mktemp("weights") / "segmentation.safetensors"
+    head = SegmentationHead("upernet", 8, auxiliary=4)
+    weights = random_weights(ARCHITECTURES["test_v2"], 3, segmentation=head)
+    info = WeightsInfo(labels=("sky", "tree", "road"), preprocess=replace(SEGMENTATION, size=64))
+    save_weights(weights, path, info=info)
+    return path
 
 
 @dataclass

@@ -205,3 +205,62 @@ def test_a_tower_of_clips_has_vectors_and_no_classes(write_weights, tmp_path):
     settings = Settings((ModelSpec("m", "m"),))
     served = load(ModelSpec("m", str(path)), settings, None)
     assert list(served.engines) == [("embedding",)]
+
+
+# ---- segmentation models
+
+
+def test_a_segmentation_model_gives_scores_and_has_no_vectors(segmentation_weights):
+    session = Session.open(segmentation_weights)
+    assert (session.num_classes, session.vector_width, session.has_names) == (3, 0, True)
+    assert session.labels.names == ("sky", "tree", "road")
+    assert session.info.task == "segmentation"
+    assert session.network.segmentation.kind == "upernet"
+    assert session.network.outputs[-2:] == ("scores", "segmentation")
+    assert session.preprocess.mode == "squash"
+    session.check_task(segmentation=True)
+
+
+def test_a_segmentation_model_keeps_its_strides_for_small_pictures(segmentation_weights):
+    assert Session.open(segmentation_weights, size=32).strides == (4, 2, 2, 2)
+    with pytest.raises(ArgumentError, match=r"16x16 are too small .* at least 32 pixels"):
+        Session.open(segmentation_weights, size=16)
+
+
+def test_each_kind_of_model_is_refused_where_the_other_is_wanted(
+    segmentation_weights, named_weights
+):
+    with pytest.raises(ArgumentError, match=r"segmentation model of 3 classes .*Segmenter"):
+        Session.open(segmentation_weights).check_task(segmentation=False)
+    with pytest.raises(ArgumentError, match="no segmentation model but a classifier of 10 classes"):
+        Session.open(named_weights).check_task(segmentation=True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "{pictures}", "--model", "{model}"],
+        ["predict", "{pictures}", "--model", "{model}", "--out", "{out}"],
+        ["embed", "{pictures}", "--model", "{model}", "--out", "{out}"],
+        ["explain", "{picture}", "--model", "{model}", "--out", "{out}.png"],
+        ["evaluate", "--model", "{model}", "--data", "{pictures}"],
+        ["bench", "--model", "{model}"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_for_classifiers_name_the_one_for_segmentation(
+    command, segmentation_weights, pictures, tmp_path, capsys
+):
+    places = {
+        "model": segmentation_weights,
+        "pictures": pictures,
+        "picture": pictures / "shade-3.png",
+        "out": tmp_path / "out.jsonl",
+    }
+    assert main([argument.format(**places) for argument in command]) == 2
+    assert "(`convnext segment`)" in capsys.readouterr().err
+
+
+def test_embeddings_of_a_segmentation_model_are_refused(segmentation_weights):
+    with pytest.raises(ArgumentError, match="has no output 'embedding'"):
+        Session.open(segmentation_weights).engine("embedding")

@@ -157,6 +157,7 @@ def write_weights(
         save_weights(random_weights(VARIANTS[source]), target, info=info)
         return Model.read(target)
     with Session.open(source, size=size) as session:
+        session.check_task(segmentation=False)
         network = session.network
         if not network.num_classes or network.channels != 3:
             raise ArgumentError(

@@ -98,6 +98,7 @@ class Classifier:
             output_stride=output_stride,
             labels=labels,
         )
+        session.check_task(segmentation=False)
         session.check_pictures()
         self.info = session.info
         self.variant = session.variant

@@ -15,10 +15,11 @@ examples:
   convnext convert tiny.safetensors pytorch_model.bin --to huggingface
   convnext convert convnextv2_base.fcmae_ft_in1k base.safetensors --dtype float16
   convnext convert my_model.keras model.h5 --to keras_applications
+  convnext convert segmenter.safetensors upernet --to huggingface  a folder for transformers
 
 IN is a file, a folder or the name of a published checkpoint; its layout is detected. The suffix of
 OUT decides the format: .safetensors, .pth, .npz, or, for the layouts keras_applications and kecam,
-.h5.
+.h5. Without a suffix, a segmentation model in the layout huggingface becomes a folder.
 
 layouts:
 {layouts}

@@ -24,6 +24,7 @@ examples:
   convnext info convnext_base               the default checkpoint of an architecture
   convnext info facebook/convnext-tiny-224  also by its name in Hugging Face, TF-Hub, Keras, files
   convnext info convnext_base_w/laion2b_s13b_b82k  and in open_clip
+  convnext info openmmlab/upernet-convnext-tiny    a segmentation model
   convnext info convnext_atto --json        as JSON
 """
 
@@ -119,6 +120,11 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _classifier(row: Checkpoint) -> str:
+    if head := row.segmentation:
+        return (
+            f"none; a head for segmentation, {head.kind} with {head.width} channels, gives each "
+            f"pixel one of {row.num_classes:,} classes, {row.labels}"
+        )
     if row.labels:
         return f"{row.num_classes:,} classes, {row.labels}"
     if row.projection:
@@ -151,6 +157,11 @@ def _accuracy(row: Checkpoint) -> list[str]:
         accuracy.append(f"top-1 {row.timm_top1:.3f}, top-5 {row.timm_top5:.3f} as timm measured")
     if row.zero_shot_top1 is not None:
         accuracy.append(f"top-1 {row.zero_shot_top1:.2f} zero-shot")
+    if row.miou is not None:
+        accuracy.append(
+            f"mIoU {row.miou:g} at one scale, {row.miou_multi_scale:g} at several and flipped, as "
+            "published"
+        )
     return accuracy or ["not published"]
 
 

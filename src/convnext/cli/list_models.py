@@ -17,7 +17,7 @@ __all__ = ["add_parser", "run"]
 EXAMPLES = """\
 examples:
   convnext list                            every published checkpoint, by task
-  convnext list --task embedding           classification, embedding, clip or encoder
+  convnext list --task segmentation        classification, segmentation, embedding, clip, encoder
   convnext list --commercial               those whose licence allows commercial use
   convnext list --licence mit --size tiny  by licence and size
   convnext list "*_384" --family v2        by shell-style pattern on the whole name, and by family
@@ -26,8 +26,9 @@ examples:
 
 A star marks the default checkpoint of an architecture, the one that a name such as convnext_tiny
 means. TOP-1 is ImageNet-1k accuracy in percent as measured by timm, or else as published; ZERO-SHOT
-the same without training on it, by comparison with texts. MADDS are multiply-adds for one picture
-of the size under PX. Exit code 1: nothing matches.
+the same without training on it, by comparison with texts. MIOU is the mean intersection over union
+in percent as published, at one scale; SCALES at several and flipped. MADDS are multiply-adds for
+one picture of the size under PX. Exit code 1: nothing matches.
 """
 
 
@@ -101,22 +102,27 @@ def _tables(rows: list[Checkpoint], files: dict[str, Path] | None) -> str:
 
 
 def _columns(rows: list[Checkpoint], files: dict[str, Path] | None) -> list[Column]:
-    classify, compare = rows[0].task == "classification", rows[0].task == "clip"
+    task = rows[0].task
     columns = [
         Column("NAME", [row.name for row in rows]),
         Column("PARAMS", [f"{row.parameters / 1e6:.1f}M" for row in rows], numeric=True, rank=2),
         Column("MADDS", [f"{row.macs / 1e9:.2f}G" for row in rows], numeric=True, rank=4),
         Column("PX", [str(row.resolution) for row in rows], numeric=True, rank=3),
     ]
-    if classify:
-        columns.insert(1, Column("", ["*" if _is_default(row) else "" for row in rows], rank=5))
+    if rows[0].num_classes:
         classes = [str(row.num_classes) for row in rows]
         columns.append(Column("CLASSES", classes, numeric=True, rank=5))
-        accuracies = [_percent(row.timm_top1 or row.top1) for row in rows]
-        columns.append(Column("TOP-1", accuracies, numeric=True))
     else:
         columns.append(Column("VECTOR", [_vector(row) for row in rows], numeric=True, rank=5))
-    if compare:
+    if task == "classification":
+        columns.insert(1, Column("", ["*" if _is_default(row) else "" for row in rows], rank=5))
+        accuracies = [_percent(row.timm_top1 or row.top1) for row in rows]
+        columns.append(Column("TOP-1", accuracies, numeric=True))
+    if task == "segmentation":
+        columns.append(Column("MIOU", [_percent(row.miou) for row in rows], numeric=True))
+        several = [_percent(row.miou_multi_scale) for row in rows]
+        columns.append(Column("SCALES", several, numeric=True, rank=6))
+    if task == "clip":
         accuracies = [_percent(row.zero_shot_top1) for row in rows]
         columns.append(Column("ZERO-SHOT", accuracies, numeric=True))
     columns.append(Column("LICENCE", [row.licence for row in rows], rank=1))
@@ -157,6 +163,8 @@ def _records(rows: list[Checkpoint], files: dict[str, Path] | None) -> list[dict
             "timm_top1": row.timm_top1,
             "timm_top5": row.timm_top5,
             "zero_shot_top1": row.zero_shot_top1,
+            "miou": row.miou,
+            "miou_multi_scale": row.miou_multi_scale,
             "licence": row.licence,
             "commercial": TERMS[row.licence].commercial,
         }

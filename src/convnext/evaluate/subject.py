@@ -81,6 +81,7 @@ def open_subject(
         labels=labels or (checkpoint.labels if checkpoint else None),
     )
     with session:
+        session.check_task(segmentation=False)
         info = session.info
         if checkpoint:
             _check_copy(session, checkpoint)

@@ -18,7 +18,7 @@ from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
 from convnext.segmentation import SegmentationHead
 from convnext.steps import Shape, Step, taps
-from convnext.weights.canonical import arithmetic_of, canonical_variables
+from convnext.weights.canonical import arithmetic_of, bins_of, canonical_variables
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import recognise
@@ -98,6 +98,13 @@ class Network:
             preprocess = replace(preprocess, size=size)
         side, architecture = preprocess.size, weights.architecture
         chosen = weights.info.strides
+        if weights.found.segmentation:  # strides of small pictures are not relaxed
+            chosen = chosen or architecture.strides
+            if not any_size and side < math.prod(chosen):
+                raise ArgumentError(
+                    f"Pictures of {side}x{side} are too small for the segmentation model "
+                    f"{weights.source}: each side must be at least {math.prod(chosen)} pixels."
+                )
         if any_size:
             return cls(weights, preprocess, None, chosen or architecture.strides, (), known)
         strides = chosen or architecture.geometry(side, side).strides
@@ -108,9 +115,12 @@ class Network:
         """Create the network of a Keras model of this package."""
         variables = canonical_variables(model)
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
-        found = recognise(shapes, "convnext", arithmetic_of(model))
+        info = info or WeightsInfo()
+        found = recognise(shapes, "convnext", arithmetic_of(model), bins_of(model))
+        if found.segmentation:
+            info = replace(info, task="segmentation")
         tensors = {name: LazyTensor.of(variables[name]) for name in found.sources}
-        weights = CanonicalWeights(tensors, found, info or WeightsInfo(), f"model {model.name!r}")
+        weights = CanonicalWeights(tensors, found, info, f"model {model.name!r}")
         height, width = model.input_shape[1:3]
         layers, stages = (
             {layer.name: layer for layer in model.layers},
@@ -154,7 +164,7 @@ class Network:
 
     @property
     def num_classes(self) -> int:
-        """Width of the classifier; 0 without one."""
+        """Number of classes, of the whole picture or of each pixel; 0 without a head for them."""
         return self.weights.num_classes
 
     @property
@@ -181,10 +191,9 @@ class Network:
     def steps(self) -> tuple[Step, ...]:
         """The steps from normalised pictures to outputs, in order."""
         architecture, head = self.architecture, self.segmentation
-        if head is not None:
-            encoder = architecture.encoder_steps(self.channels, self.geometry)
-            return (*encoder, *head.steps(architecture, self.num_classes))
         sizes = (self.num_classes, self.channels, self.geometry)
+        if head is not None:
+            return tuple(head.network_steps(architecture, *sizes))
         return tuple(architecture.steps(*sizes, clip=self.is_clip))
 
     @property

@@ -30,6 +30,12 @@ def published_config(name: str) -> dict[str, Any]:
         [40, 80, 160, 320]
     """
     checkpoint = get_checkpoint(name)
+    if checkpoint.segmentation:
+        raise ArgumentError(
+            f"{name} is a segmentation model, which the classes of convnext.hf are not. Use "
+            "convnext.Segmenter, or write a folder for transformers' own with `convnext convert "
+            "--to huggingface`."
+        )
     variant = VARIANTS[checkpoint.variant]
     foreign_rows(parameter_shapes(variant, 0), "huggingface", variant)
     labels = labels_for(checkpoint.labels).names if checkpoint.labels else ("LABEL_0", "LABEL_1")

@@ -1,4 +1,4 @@
-"""Class names: ImageNet's, which are built in, or from a file; and the class of a name."""
+"""Class names: ImageNet's and ADE20K's, built in, or from a file; and the class of a name."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from convnext.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 
 __all__ = [
     "IMAGENET_SETS",
+    "LABEL_SETS",
     "Labels",
     "Names",
+    "ade20k_classes",
     "class_number",
     "find_class",
     "labels_for",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 IMAGENET_SETS = {"imagenet-1k": 1000, "imagenet-12k": 11821, "imagenet-22k": 21841}
+LABEL_SETS = IMAGENET_SETS | {"ade20k": 150}
 MAX_DIGITS = 9  # longer texts are not class numbers; Python refuses thousands of digits
 
 
@@ -72,20 +75,32 @@ def class_number(text: str) -> int | None:
 
 @functools.cache
 def labels_for(dataset: str) -> Labels:
-    """The classes of one of `IMAGENET_SETS`, with WordNet's names.
+    """The classes of one of `LABEL_SETS`: ImageNet's with WordNet's names, or ADE20K's.
 
     Example:
         >>> labels_for("imagenet-1k").names[0]
         'tench, Tinca tinca'
     """
-    if dataset not in IMAGENET_SETS:
-        raise UnknownNameError("set of classes", dataset, IMAGENET_SETS)
+    if dataset not in LABEL_SETS:
+        raise UnknownNameError("set of classes", dataset, LABEL_SETS)
+    if dataset == "ade20k":
+        return Labels(tuple(name for name, _ in ade20k_classes()))
     member = dataset.removeprefix("imagenet-")
-    text = resources.files("convnext.images").joinpath("imagenet_classes.tsv").read_text("utf-8")
-    rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    rows = _rows("imagenet_classes.tsv")
     chosen = [(wnid, names) for wnid, sets, names in rows if member in sets.split()]
     wnids, names = zip(*chosen, strict=True)
     return Labels(names, wnids)
+
+
+def ade20k_classes() -> list[list[str]]:
+    """Name and colour, in hexadecimal, of each of ADE20K's classes."""
+    return _rows("ade20k_classes.tsv")
+
+
+def _rows(table: str) -> list[list[str]]:
+    """The lines of a table beside this module, without its comments."""
+    text = resources.files("convnext.images").joinpath(table).read_text("utf-8")
+    return [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
 
 
 def read_labels(path: str | os.PathLike[str]) -> Labels:
@@ -142,8 +157,8 @@ def resolve_labels(
 
     Args:
         given: The user's choice, which has precedence: names, a file of names, or one of
-            `IMAGENET_SETS`.
-        stored: The names in the weights file, or one of `IMAGENET_SETS`. Never a path, so that a
+            `LABEL_SETS`.
+        stored: The names in the weights file, or one of `LABEL_SETS`. Never a path, so that a
             weights file cannot make the reader open other files.
         num_classes: Width of the classifier; 0 without one.
         source: Origin of the weights, for the error.
@@ -169,14 +184,14 @@ def resolve_labels(
 def _chosen(names: Names) -> Labels:
     if isinstance(names, Labels):
         return names
-    if isinstance(names, str) and names in IMAGENET_SETS:
+    if isinstance(names, str) and names in LABEL_SETS:
         return labels_for(names)
     if not isinstance(names, str | os.PathLike):
         return Labels(tuple(names))
     if not Path(names).exists():
         raise ArgumentError(
             f"{str(names)!r} is neither a file with the names of the classes nor one of "
-            f"{', '.join(IMAGENET_SETS)}."
+            f"{', '.join(LABEL_SETS)}."
         )
     return read_labels(names)
 

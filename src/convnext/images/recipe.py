@@ -15,6 +15,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "NORMALISATIONS",
+    "SEGMENTATION",
     "Preprocess",
     "Triple",
     "stated_recipe",
@@ -62,6 +63,10 @@ class Preprocess:
     def resized_side(self) -> int:
         """The short side after resizing and before cropping (mode `"crop"`)."""
         return int(self.size / self.crop_fraction)
+
+
+SEGMENTATION = Preprocess(512, 1.0, "squash", "bilinear")
+"""The preprocessing of segmentation models that do not state theirs: that of the published ones."""
 
 
 def stated_recipe(given: object, base: Preprocess | None = None) -> Preprocess:

@@ -54,8 +54,12 @@ class Balanced(NamedTuple):
 
 
 def is_rounded(name: str) -> bool:
-    """Whether the linear layers of this block, or of this layer's block, are rounded."""
-    return name.partition(".")[0] != "stage_0_block_0"
+    """Whether the linear layers of this block, or of this layer's block, are rounded.
+
+    Those of the first block and of a segmentation head are not.
+    """
+    block = name.partition(".")[0]
+    return block.startswith("stage_") and block != "stage_0_block_0"
 
 
 def chosen_positions(pictures: int) -> Callable[[int], NDArray[np.int64]]:

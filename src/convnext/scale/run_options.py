@@ -87,6 +87,7 @@ class RunOptions:
         Raises:
             ArgumentError: The weights have no classifier, and the task needs one.
         """
+        session.check_task(segmentation=False)
         if task != "embed" and not session.num_classes:
             raise ArgumentError(
                 f"{session.source} has no classifier. Compute vectors with these weights "

@@ -1,8 +1,8 @@
 """Read the JSON files that other libraries put beside their weights.
 
 timm writes `config.json` with the architecture's name and the recipe; transformers writes
-`config.json` and `preprocessor_config.json`; open_clip writes `open_clip_config.json`. Missing
-values get the defaults of that library.
+`config.json` and `preprocessor_config.json`, also of UPerNets with a ConvNeXt as encoder; open_clip
+writes `open_clip_config.json`. Missing values get the defaults of that library.
 """
 
 from __future__ import annotations
@@ -16,15 +16,28 @@ from typing import Any
 from convnext.architecture import ARCHITECTURES, Architecture, checked_strides
 from convnext.errors import ConvNeXtError, WeightsFileError, WeightsMismatchError
 from convnext.images.recipe import NORMALISATIONS, Preprocess
+from convnext.segmentation import BINS, checked_bins
 from convnext.steps import ACTIVATIONS, ActivationKind
 from convnext.weights.catalog import CHECKPOINTS
 from convnext.weights.info import WeightsInfo, checked_preprocess
 
-__all__ = ["CONFIG", "OPEN_CLIP", "Beside", "companions", "read_beside"]
+__all__ = [
+    "CONFIG",
+    "GELUS",
+    "OPEN_CLIP",
+    "PROCESSOR",
+    "RESAMPLING",
+    "UPERNET",
+    "Beside",
+    "companions",
+    "read_beside",
+]
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 OPEN_CLIP = "open_clip_config.json"
 MAX_BYTES = 16 << 20
+CONVNEXTS = ("convnext", "convnextv2")
+UPERNET = "upernet"
 SQUASHED_FROM = 384  # from this side on, transformers' processor does not crop
 
 # timm's arguments that change the network, and our fields for them.
@@ -127,8 +140,10 @@ def _understood(path: Path, reader: Callable[[dict[str, Any], Path], _Found]) ->
 def _of_config(config: dict[str, Any], path: Path) -> _Found:
     if str(config.get("architecture", "")).partition(".")[0] in ARCHITECTURES:
         return _timm(config)
-    if config.get("model_type") in ("convnext", "convnextv2"):
+    if config.get("model_type") in CONVNEXTS:
         return _transformers(config, _read(path.with_name(PROCESSOR)))
+    if config.get("model_type") == UPERNET:
+        return _upernet(config, _read(path.with_name(PROCESSOR)))
     return None
 
 
@@ -249,13 +264,26 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any] | None
     )
 
 
+def _upernet(config: Mapping[str, Any], processor: Mapping[str, Any] | None) -> Beside:
+    backbone = config.get("backbone_config") or {}
+    if backbone.get("model_type") not in CONVNEXTS:
+        raise ValueError(f"its backbone is {backbone.get('model_type')!r}, which is no ConvNeXt.")
+    found = _transformers({**backbone, "id2label": config.get("id2label")}, processor)
+    assert found.architecture is not None
+    # The file's epsilon is that of a norm after pooling, which a UPerNet lacks.
+    architecture = replace(found.architecture, head="none", head_epsilon=None)
+    bins = checked_bins(config.get("pool_scales") or BINS)
+    info = replace(found.info, task="segmentation", bins=None if bins == BINS else bins)
+    return Beside(architecture, info, found.num_classes)
+
+
 def _processor_recipe(processor: Mapping[str, Any]) -> Preprocess | None:
     steps = ("do_resize", "do_rescale", "do_normalize")
     if not all(processor.get(step, True) for step in steps):
         return None
     size = processor.get("size", 384)
     side = size if isinstance(size, int) else size.get("shortest_edge", size.get("height"))
-    squashed = side >= SQUASHED_FROM
+    squashed = side >= SQUASHED_FROM or (isinstance(size, Mapping) and "height" in size)
     return checked_preprocess(
         {
             "size": side,

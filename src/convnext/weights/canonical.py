@@ -35,6 +35,7 @@ from convnext.steps import Linear, Norm, Shape, parameters
 __all__ = [
     "FEATURES",
     "arithmetic_of",
+    "bins_of",
     "canonical_variables",
     "decoder_shapes",
     "feature_norm_shapes",
@@ -67,8 +68,7 @@ def parameter_shapes(
     """
     if segmentation is None:
         return parameters(architecture.steps(num_classes, channels))
-    head = segmentation.steps(architecture, num_classes)
-    return parameters((*architecture.encoder_steps(channels), *head))
+    return parameters(segmentation.network_steps(architecture, num_classes, channels))
 
 
 def feature_norm_shapes(
@@ -132,6 +132,12 @@ def canonical_variables(model: Any) -> dict[str, Any]:
             path = variable.path.split("/")
             named[".".join(path[path.index(layer.name) :])] = variable
     return named
+
+
+def bins_of(model: Any) -> tuple[int, ...] | None:
+    """Grids of the pooled context of a Keras segmentation model; None if it has none."""
+    layers = getattr(model, "layers", ())
+    return tuple(layer.bins for layer in layers if hasattr(layer, "bins")) or None
 
 
 def arithmetic_of(model: Any) -> Arithmetic | None:

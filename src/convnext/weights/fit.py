@@ -4,8 +4,9 @@ Every tensor is used once and every variable is filled. Exceptions are whole par
 tensors, and all are reported:
 
 - parts that the model lacks are left in the file: a classifier or a decoder;
-- with `head="new"` the model keeps its own classifier, and any other part after the encoder that
-  the file lacks (the norm after pooling, a dense-prediction backbone's norms, a decoder).
+- with `head="new"` the model keeps its own classifiers, of pictures or of pixels, and any other
+  part after the encoder that the file lacks (the norm after pooling, a dense-prediction backbone's
+  norms, a segmentation head, a decoder).
 """
 
 from __future__ import annotations
@@ -21,6 +22,23 @@ from convnext.weights.layouts.misfit import Misfit
 from convnext.weights.layouts.recognition import described
 
 __all__ = ["Fit", "Head", "fit"]
+
+# First words of parameters' names, and the parts of the network that these belong to.
+CLASSIFIERS = {
+    "head": "head",
+    "segment_classify": "classifier of pixels",
+    "auxiliary_classify": "auxiliary classifier of pixels",
+}
+PARTS = {
+    **CLASSIFIERS,
+    "head_hidden": CLASSIFIERS["head"],
+    "head_norm": "head norm",
+    "map_norm": "head norm",
+    "feature": "feature norms",
+    "decoder": "decoder",
+    "segment": "segmentation head",
+    "auxiliary": "auxiliary head",
+}
 
 Head = Literal["keep", "new"]
 
@@ -55,7 +73,8 @@ def fit(model: Mapping[str, Shape], file: Mapping[str, Shape], head: Head = "kee
         raise UnknownNameError("head", head, get_args(Head))
     parts_of_model = {_part(name) for name in model}
     parts_of_file = {_part(name) for name in file}
-    own = {"head", *(parts_of_model - parts_of_file - {"encoder"})} if head == "new" else set()
+    lacking = parts_of_model - parts_of_file - {"encoder"}
+    own = {*CLASSIFIERS.values(), *lacking} if head == "new" else set()
     foreign = own | (parts_of_file - parts_of_model - {"encoder"})
     fresh = tuple(name for name in model if _part(name) in own)
     unused = tuple(name for name in file if _part(name) in foreign)
@@ -78,13 +97,8 @@ def fit(model: Mapping[str, Shape], file: Mapping[str, Shape], head: Head = "kee
 
 def _part(name: str) -> str:
     """The part of the network that a parameter belongs to."""
-    if name.startswith(("head.", "head_hidden.")):
-        return "head"
-    if name.startswith(("head_norm.", "map_norm.")):
-        return "head norm"
-    if name.startswith("feature_"):
-        return "feature norms"
-    return "decoder" if name.startswith("decoder_") else "encoder"
+    layer = name.partition(".")[0]
+    return PARTS.get(layer) or PARTS.get(layer.partition("_")[0], "encoder")
 
 
 def _causes(
@@ -113,7 +127,13 @@ def _causes(
         causes.append(
             "The file has no layer scale: build the model with layer_scale_init_value=None."
         )
-    if absent:
+    one, other = have.segmentation, need.segmentation
+    if one and other and (one.kind, one.width) != (other.kind, other.width):
+        causes.append(
+            f"The file's segmentation head is {one.kind} with {one.width} channels, the model's "
+            f"{other.kind} with {other.width}: build the model with the file's."
+        )
+    elif absent:
         causes.append(
             f"The file has no {' and no '.join(absent)} ({have.kind}): pass head='new' to "
             "begin with the model's own, untrained."

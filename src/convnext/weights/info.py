@@ -20,6 +20,7 @@ from convnext.architecture import (
 )
 from convnext.errors import ArgumentError, WeightsFileError
 from convnext.images.recipe import Preprocess
+from convnext.segmentation import checked_bins
 from convnext.weights.catalog import CHECKPOINTS, TASKS, Checkpoint, licence_notice
 
 __all__ = ["WeightsInfo", "annotation", "checked_preprocess", "stated_in"]
@@ -44,6 +45,8 @@ class WeightsInfo:
             not follow from the size of the pictures.
         task: One of `convnext.weights.catalog.TASKS`. The head of `"clip"` weights returns vectors
             to compare with those of texts, not classes.
+        bins: Grids of UPerNet's pooled context, if they are not the published ones, which shapes do
+            not show.
 
     Example:
         >>> info = WeightsInfo(licence="MIT", labels=("cat", "dog"))
@@ -58,6 +61,7 @@ class WeightsInfo:
     preprocess: Preprocess | None = None
     strides: Strides | None = None
     task: str | None = None
+    bins: tuple[int, ...] | None = None
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint) -> WeightsInfo:
@@ -106,6 +110,8 @@ def _understood(name: str, text: str) -> object:
             return checked_preprocess(value)
         if name == "strides":
             return checked_strides(value)
+        if name == "bins":
+            return checked_bins(value)
         if name == "labels" and isinstance(value, list):
             return tuple(map(_string, value))
         if name == "task" and _string(value) not in TASKS:

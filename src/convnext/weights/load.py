@@ -29,11 +29,11 @@ from convnext.errors import (
     WeightsFileError,
     WeightsMismatchError,
 )
-from convnext.images.recipe import NORMALISATIONS, Preprocess
+from convnext.images.recipe import NORMALISATIONS, SEGMENTATION, Preprocess
 from convnext.steps import Shape
 from convnext.weights.beside import CONFIG, Beside, read_beside
 from convnext.weights.bundled import BUNDLED, bundled_path
-from convnext.weights.canonical import canonical_variables
+from convnext.weights.canonical import bins_of, canonical_variables
 from convnext.weights.catalog import (
     forbids_commerce,
     get_checkpoint,
@@ -114,11 +114,12 @@ class CanonicalWeights:
         """
         if self.info.preprocess is not None:
             return self.info.preprocess
+        usual = SEGMENTATION if self.found.segmentation else Preprocess()
         arithmetic = get_layout(self.layout).arithmetic
         ways = published_normalisations(self.architecture.name)
         if arithmetic == "usual" or (arithmetic == "usual_if_unpublished" and not ways):
-            return Preprocess()
-        return Preprocess(mean=ways[0][0], std=ways[0][1]) if len(ways) == 1 else None
+            return usual
+        return replace(usual, mean=ways[0][0], std=ways[0][1]) if len(ways) == 1 else None
 
     def check_recipe(self) -> None:
         """Refuse weights whose normalisation of pixels is unknown.
@@ -140,7 +141,7 @@ class CanonicalWeights:
 
     @property
     def num_classes(self) -> int:
-        """Width of the classifier; 0 if there is none."""
+        """Number of classes, of the whole picture or of each pixel; 0 without a head for them."""
         return self.found.num_classes
 
     @property
@@ -177,9 +178,12 @@ def read_weights(
         with _about(source):
             there = _named(file)
             beside = read_beside(path) if row is None else Beside()
-            found = _recognised(there, layout, option or row or stated_in(file.metadata), beside)
+            info = info or _own_info(file, beside.info)
+            expected = option or row or stated_in(file.metadata)
+            found = _recognised(there, layout, expected, beside, info.bins)
             found.check_twins(there)
-            info = info or _own_info(file, beside.info, found)
+            info = _with_task(info, found)
+            check_labels(info, found.num_classes)
         if info.notice:
             _announce(info.notice, restricted=forbids_commerce(info.licence))
         tensors = {
@@ -194,10 +198,11 @@ def _recognised(
     layout: str | None,
     expected: Architecture | Arithmetic | None,
     beside: Beside,
+    bins: tuple[int, ...] | None,
 ) -> Recognised:
     """Recognise tensors, as the expected architecture or else as the files beside them say."""
     try:
-        found = recognise(_shapes(there), layout, expected or beside.architecture)
+        found = recognise(_shapes(there), layout, expected or beside.architecture, bins)
     except WeightsMismatchError as error:
         if expected or beside.architecture is None:
             raise
@@ -233,14 +238,19 @@ def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
     return named
 
 
-def _own_info(file: WeightsFile, beside: WeightsInfo, found: Recognised) -> WeightsInfo:
-    """Metadata from the file, completed from the files beside it and from its layout."""
+def _own_info(file: WeightsFile, beside: WeightsInfo) -> WeightsInfo:
+    """Metadata from the file, completed from the files beside it."""
     own = WeightsInfo.from_metadata(file.metadata)
     missing = {f.name: getattr(beside, f.name) for f in fields(own) if getattr(own, f.name) is None}
-    info = replace(own, **missing)
+    return replace(own, **missing)
+
+
+def _with_task(info: WeightsInfo, found: Recognised) -> WeightsInfo:
+    """The metadata with the task that the tensors or their layout tell."""
+    if found.segmentation:
+        return replace(info, task="segmentation")
     if info.task is None and found.num_classes:
-        info = replace(info, task=get_layout(found.layout).task)
-    check_labels(info, found.num_classes)
+        return replace(info, task=get_layout(found.layout).task)
     return info
 
 
@@ -345,6 +355,16 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
+def _check_bins(model: Any, weights: CanonicalWeights) -> None:
+    """Refuse a UPerNet whose context is pooled to other grids, which no shape shows."""
+    head, ours = weights.found.segmentation, bins_of(model)
+    if head is not None and ours not in (None, head.bins):
+        raise WeightsMismatchError(
+            f"{weights.source}: its UPerNet pools the last map to the grids {head.bins}, the model "
+            f"to {ours}. Build the model with the file's."
+        )
+
+
 def load_weights(
     model: Any,
     source: str | Path,
@@ -372,6 +392,7 @@ def load_weights(
     """
     with read_weights(source, layout=layout) as weights:
         variables, tensors = canonical_variables(model), weights.tensors
+        _check_bins(model, weights)
         if adapt_channels and STEM in variables:
             tensors = for_channels(tensors, variables[STEM].shape[2])
         with _about(weights.source):

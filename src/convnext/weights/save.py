@@ -16,9 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 from convnext.architecture import stated
+from convnext.atomic import replaced_folder
 from convnext.errors import ArgumentError, UnknownNameError, WeightsError
 from convnext.images.recipe import Preprocess, stated_recipe
-from convnext.weights.canonical import arithmetic_of, canonical_variables
+from convnext.segmentation import BINS
+from convnext.weights.canonical import arithmetic_of, bins_of, canonical_variables
 from convnext.weights.files import LazyTensor, write_weights
 from convnext.weights.files.write import FORMATS_BY_SUFFIX
 from convnext.weights.info import WeightsInfo, annotation
@@ -26,6 +28,7 @@ from convnext.weights.layouts import Recognised, get_layout, recognise, to_forei
 from convnext.weights.layouts.moves import Array
 from convnext.weights.load import check_labels, read_weights
 from convnext.weights.reports import SaveReport
+from convnext.weights.upernet import write_configs
 
 __all__ = ["Float", "convert", "save_weights"]
 
@@ -53,7 +56,9 @@ def save_weights(
 
     Args:
         model: A Keras model of ours, or a mapping from canonical names to variables or arrays.
-        path: The file; its suffix decides the format: .safetensors, .pth, .npz or .h5.
+        path: The file; its suffix decides the format: .safetensors, .pth, .npz or .h5. With the
+            layout huggingface, a segmentation model can also be written into a folder of this name,
+            with the configuration that transformers needs.
         layout: How the tensors are named, a key of `convnext.weights.layouts.LAYOUTS`.
         dtype: Float type to write; by default unchanged.
         info: Metadata to write, if the format has a place for it.
@@ -67,7 +72,8 @@ def save_weights(
     """
     variables = model if isinstance(model, Mapping) else canonical_variables(model)
     expected = arithmetic_of(model) if architecture is None else stated(architecture)
-    found = recognise({name: tuple(v.shape) for name, v in variables.items()}, "convnext", expected)
+    shapes = {name: tuple(v.shape) for name, v in variables.items()}
+    found = recognise(shapes, "convnext", expected, info.bins or bins_of(model))
     found.check_arithmetic("these weights")
     tensors = {name: LazyTensor.of(variables[name]) for name in found.sources}
     return _write(tensors, Path(path), _Target(found, layout, dtype, info))
@@ -88,7 +94,7 @@ def convert(  # noqa: PLR0913
 
     Args:
         source: A local file or folder, a published checkpoint, or a repository, see `read_weights`.
-        target: The file; its suffix decides the format: .safetensors, .pth, .npz or .h5.
+        target: The file, or with the layout huggingface a folder, see `save_weights`.
         from_layout: Layout of the source; by default recognised.
         to_layout: Layout of the target.
         dtype: Float type to write; by default unchanged.
@@ -124,6 +130,8 @@ class _Target:
 def _write(
     tensors: Mapping[str, LazyTensor], path: Path, to: _Target, progress: bool = False
 ) -> SaveReport:
+    if not path.suffix and to.layout == "huggingface" and to.found.segmentation:
+        return _write_folder(tensors, path, to, progress)
     if path.is_dir():
         raise ArgumentError(f"{path} is a folder. Name a file to write.")
     layout = get_layout(to.layout)
@@ -147,11 +155,19 @@ def _write(
             f"({architecture.arithmetic}). Name a file that ends in .safetensors."
         )
     notes = {} if to.found.possible else annotation(architecture)
+    info, head = to.info, to.found.segmentation
+    if head is not None:
+        unusual = head.kind == "upernet" and head.bins != BINS
+        info = replace(info, task="segmentation", bins=head.bins if unusual else None)
+        if unusual and not annotated:
+            raise ArgumentError(
+                f"A {path.suffix} file has no place for the grids of this UPerNet's pooled "
+                f"context, {head.bins}. Name a file that ends in .safetensors, or a folder for "
+                "transformers (--to huggingface), which has a config.json."
+            )
     if annotated:
-        check_labels(to.info, ours["head.bias"].shape[0] if "head.bias" in ours else 0)
-    nest = layout.nested_under
-    if to.found.segmentation:
-        nest = layout.segmenters_under or nest
+        check_labels(info, to.found.num_classes)
+    nest = (layout.segmenters_under if head else None) or layout.nested_under
     bar = tqdm(
         total=2 * total,
         desc=path.name,
@@ -163,13 +179,26 @@ def _write(
         write_weights(
             path,
             foreign,
-            {**layout.annotations, **notes, **to.info.to_metadata()} if annotated else {},
+            {**layout.annotations, **notes, **info.to_metadata()} if annotated else {},
             nested_under=nest if kind == "pth" else None,
             on_progress=bar.update,
             check=lambda file: _verify(file, ours, to.layout, bar.update),
         )
     dropped = not annotated and to.info != UNKNOWN
     return SaveReport(path, to.found.architecture, to.layout, len(foreign), total, to.info, dropped)
+
+
+def _write_folder(
+    tensors: Mapping[str, LazyTensor], path: Path, to: _Target, progress: bool
+) -> SaveReport:
+    """Write the weights and the configuration of a segmentation model, as transformers does."""
+    if path.exists():
+        raise ArgumentError(f"{path} exists already. Name a new folder.")
+    dtype = to.dtype or str(next(iter(tensors.values())).dtype)
+    with replaced_folder(path) as folder:
+        report = _write(tensors, folder / "model.safetensors", to, progress)
+        write_configs(folder, to.found, to.info, dtype)
+    return replace(report, path=path)
 
 
 def _verify(

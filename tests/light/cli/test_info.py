@@ -142,6 +142,9 @@ def test_record(capsys):
         "timm_top1": None,
         "timm_top5": None,
         "zero_shot_top1": None,
+        "segmentation": None,
+        "miou": None,
+        "miou_multi_scale": None,
         "task": "embedding",
         "commercial": True,
         "num_classes": 0,
@@ -150,3 +153,17 @@ def test_record(capsys):
         "macs": get_checkpoint("convnext_tiny.keras_notop").macs,
         "file": None,
     }
+
+
+def test_page_of_a_segmentation_model(capsys):
+    assert main(["info", "openmmlab/upernet-convnext-tiny"]) == 0
+    out = capsys.readouterr().out
+    assert "a head for segmentation, upernet with 512 channels, gives each pixel one of 150" in out
+    assert "mIoU 46.11 at one scale, 46.62 at several and flipped, as published" in out
+    assert main(["info", "openmmlab/upernet-convnext-tiny", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["task"], record["miou"], record["segmentation"]["bins"]) == (
+        "segmentation",
+        46.11,
+        [1, 2, 3, 6],
+    )

@@ -15,7 +15,7 @@ def _empty_cache(tmp_path, monkeypatch):
 
 
 def test_a_table_for_each_task(capsys):
-    assert main(["list", "convnext_tiny.*k", "--licence", "mit"]) == 0
+    assert main(["list", "convnext_tiny.*[12]k", "--licence", "mit"]) == 0
     assert (
         capsys.readouterr().out
         == """\
@@ -94,6 +94,8 @@ def test_filters_are_passed_on(capsys):
             "timm_top1": 83.366,
             "timm_top5": 96.74,
             "zero_shot_top1": None,
+            "miou": None,
+            "miou_multi_scale": None,
             "licence": "CC-BY-NC-4.0",
             "commercial": False,
         }
@@ -137,4 +139,19 @@ def test_an_unknown_size_is_an_error(capsys):
     assert main(["list", "--size", "tinny"]) == 2
     assert "Did you mean 'tiny'?" in capsys.readouterr().err
     assert main(["list", "--task", "embed"]) == 2
-    assert "Allowed: classification, embedding, clip, encoder." in capsys.readouterr().err
+    assert (
+        "Allowed: classification, segmentation, embedding, clip, encoder."
+        in capsys.readouterr().err
+    )
+
+
+def test_segmentation_models_have_mean_intersections_over_unions(capsys):
+    assert main(["list", "--size", "tiny", "--task", "segmentation"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+NAME                                     PARAMS    MADDS   PX  CLASSES  MIOU  SCALES  LICENCE
+convnext_tiny.fb_in1k_upernet_ade20k      60.2M  234.73G  512      150  46.0    46.7  MIT
+convnext_tiny.mmseg_in1k_upernet_ade20k   60.2M  234.73G  512      150  46.1    46.6  Apache-2.0
+"""
+    )

@@ -9,7 +9,8 @@ RNG = np.random.default_rng(0)
 
 
 def test_all_blocks_but_the_first_are_rounded():
-    for name in ("stage_0_block_0", "stage_0_block_0.pwconv1"):
+    others = ("segment_classify", "segment_project_0")
+    for name in ("stage_0_block_0", "stage_0_block_0.pwconv1", *others):
         assert not is_rounded(name)
     for name in ("stage_0_block_1.pwconv1", "stage_1_block_0", "stage_0_block_01"):
         assert is_rounded(name)

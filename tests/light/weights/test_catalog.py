@@ -52,6 +52,9 @@ def test_every_published_checkpoint_has_a_row():
         ("pytorch/vision", "imagenet-1k", "torchvision"): 4,
         ("open-mmlab/mmpretrain", "imagenet-1k", "mmpretrain"): 6 + 1,
         ("Hao840/vanillaKD", "imagenet-1k", "facebook"): 1,
+        ("facebookresearch/ConvNeXt", "ade20k", "facebook"): 6,
+        ("open-mmlab/mmsegmentation", "ade20k", "huggingface"): 5,
+        ("open-mmlab/mmsegmentation", "ade20k", "mmpretrain"): 1,
     }
 
 
@@ -91,6 +94,8 @@ def test_licences_follow_the_authors():
         ("pytorch/vision", "BSD-3-Clause", None),
         ("open-mmlab/mmpretrain", "Apache-2.0", None),
         ("Hao840/vanillaKD", "none stated", None),
+        ("open-mmlab/mmsegmentation", "Apache-2.0", "MIT"),
+        ("open-mmlab/mmsegmentation", "Apache-2.0", None),  # not on the Hub
     }
     # The authors' cards disagree with their repositories, wherever there is one.
     for row in ROWS:
@@ -186,12 +191,38 @@ def test_only_imagenet_1k_classifiers_have_an_accuracy():
 
 def test_a_row_without_a_classifier_says_what_it_is_good_for():
     tasks = Counter(row.task for row in ROWS)
-    assert tasks == {"classification": 101, "embedding": 4 + 3 + 5, "clip": 12, "encoder": 8}
+    assert tasks == {
+        "classification": 101,
+        "segmentation": 6 + 6,
+        "embedding": 4 + 3 + 5,
+        "clip": 12,
+        "encoder": 8,
+    }
     assert set(tasks) == set(TASKS)
     for row in ROWS:
-        assert (row.task == "classification") == bool(row.num_classes)
+        assert (row.task in ("classification", "segmentation")) == bool(row.num_classes)
+        assert (row.task == "segmentation") == bool(row.segmentation) == bool(row.miou)
         assert (row.task == "clip") == bool(row.projection)
         assert row.head_width == row.num_classes + row.projection
+
+
+def test_a_segmentation_model_is_found_by_repository_file_and_configuration():
+    for name, repo in (
+        ("convnext_tiny.mmseg_in1k_upernet_ade20k", "openmmlab/upernet-convnext-tiny"),
+        ("convnext_base.mmseg_in1k_upernet_ade20k", "openmmlab/upernet-convnext-base"),
+        (
+            "convnext_xlarge.mmseg_in22k_upernet_ade20k",
+            "convnext-xlarge_upernet_8xb2-amp-160k_ade20k-640x640",
+        ),
+        ("convnext_large.fb_in22k_upernet_ade20k_640", "upernet_convnext_large_22k_640x640.pth"),
+    ):
+        row = get_checkpoint(repo)
+        assert (row.name, row.labels, row.num_classes) == (name, "ade20k", 150)
+        recipe = row.preprocess
+        assert (recipe.mode, recipe.interpolation) == ("squash", "bilinear")
+        assert recipe.size == (640 if name.endswith("_640") else 512)
+    row = get_checkpoint("upernet_convnext_small_1k_512x512.pth")
+    assert (row.miou, row.miou_multi_scale) == (48.7, 49.6)
 
 
 def test_clip_towers_are_as_wide_as_they_were_published():

@@ -6,6 +6,7 @@ import pytest
 
 from convnext.architecture import VARIANTS
 from convnext.errors import UnknownNameError, WeightsMismatchError
+from convnext.segmentation import SegmentationHead
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.fit import fit
 
@@ -131,3 +132,60 @@ def test_a_single_tensor_of_a_part_may_not_be_missing():
 def test_only_two_ways_to_treat_the_head():
     with pytest.raises(UnknownNameError, match="Allowed: keep, new"):
         fit(whole(V1, 5), whole(V1, 5), "drop")
+
+
+UPERNET = SegmentationHead("upernet", 8, auxiliary=4)
+
+
+def segmenter(variant, classes, head=UPERNET):
+    return parameter_shapes(variant, classes, segmentation=head)
+
+
+def test_a_new_head_of_a_segmenter_is_both_of_its_classifiers():
+    result = fit(segmenter(V1, 5), segmenter(V1, 7), "new")
+    classifiers = [
+        f"{name}_classify.{part}"
+        for name in ("segment", "auxiliary")
+        for part in ("kernel", "bias")
+    ]
+    assert sorted(result.fresh) == sorted(result.unused) == sorted(classifiers)
+    assert set(result.filled) == segmenter(V1, 5).keys() - set(classifiers)
+
+
+def test_other_classes_of_pixels_need_a_new_head():
+    with pytest.raises(WeightsMismatchError, match="head has 7 classes, the model's 5: pass"):
+        fit(segmenter(V1, 5), segmenter(V1, 7))
+
+
+def test_a_segmenter_begins_from_a_classifier_with_its_encoder_alone():
+    with pytest.raises(WeightsMismatchError) as error:
+        fit(segmenter(V2, 5), whole(V2, 5))
+    assert (
+        "The file has no feature norms and no segmentation head and no classifier of pixels and no "
+        "auxiliary head and no auxiliary classifier of pixels (classifier of 5 classes): pass "
+        "head='new'"
+    ) in str(error.value)
+    result = fit(segmenter(V2, 5), whole(V2, 5), "new")
+    assert result.filled == tuple(encoder(V2))
+    assert result.unused == (*HEAD_NORM, *HEAD)
+
+
+def test_a_classifier_begins_from_a_segmenter_with_its_encoder_alone():
+    with pytest.raises(WeightsMismatchError, match=r"no head norm and no head \(segmentation"):
+        fit(whole(V2, 5), segmenter(V2, 5))
+    result = fit(whole(V2, 5), segmenter(V2, 5), "new")
+    assert result.filled == tuple(encoder(V2))
+    assert result.fresh == (*HEAD_NORM, *HEAD)
+
+
+def test_an_auxiliary_head_may_stay_in_the_file():
+    bare = replace(UPERNET, auxiliary=0)
+    result = fit(segmenter(V1, 5, bare), segmenter(V1, 5))
+    assert result.fresh == ()
+    assert {name.partition("_")[0] for name in result.unused} == {"auxiliary"}
+
+
+@pytest.mark.parametrize("head", ["keep", "new"])
+def test_another_kind_of_segmentation_head_is_named(head):
+    with pytest.raises(WeightsMismatchError, match="is upernet with 8 channels, the model's mlp"):
+        fit(segmenter(V1, 5, SegmentationHead("mlp", 8)), segmenter(V1, 5), head)

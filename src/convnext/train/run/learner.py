@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from convnext.architecture import VARIANTS, Geometry, Strides, Variant
 from convnext.errors import TrainingError
-from convnext.images.labels import IMAGENET_SETS, labels_for
+from convnext.images.labels import LABEL_SETS, labels_for
 from convnext.nn.block import KERNEL_STDDEV
 from convnext.nn.model import build_model
 from convnext.train.optim.adamw import AdamW
@@ -299,7 +299,7 @@ def initialise(
 
 def _class_names(info: WeightsInfo) -> tuple[str, ...] | None:
     if isinstance(info.labels, str):
-        return labels_for(info.labels).names if info.labels in IMAGENET_SETS else None
+        return labels_for(info.labels).names if info.labels in LABEL_SETS else None
     return info.labels
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 from convnext.architecture import ARCHITECTURES
 from convnext.images.recipe import Preprocess
+from convnext.segmentation import SegmentationHead
+from convnext.steps import operations
 from convnext.weights.catalog.licences import Licence
 
 __all__ = [
@@ -33,16 +35,18 @@ Layout = Literal[
     "dinov3",
     "dinov3_facebook",
 ]
-LabelSet = Literal["imagenet-1k", "imagenet-12k", "imagenet-22k"]
-CheckpointTask = Literal["classification", "embedding", "clip", "encoder"]
+LabelSet = Literal["imagenet-1k", "imagenet-12k", "imagenet-22k", "ade20k"]
+CheckpointTask = Literal["classification", "segmentation", "embedding", "clip", "encoder"]
 
 LABEL_COUNTS: dict[LabelSet, int] = {
     "imagenet-1k": 1_000,
     "imagenet-12k": 11_821,
     "imagenet-22k": 21_841,
+    "ade20k": 150,
 }
 TASKS: dict[CheckpointTask, str] = {
     "classification": "give the class of a picture",
+    "segmentation": "give the class of each pixel of a picture",
     "embedding": "give a vector for each picture, to search with or to train on",
     "clip": "give a vector for each picture that can be compared with those of texts",
     "encoder": "give feature maps, to begin a training with",
@@ -115,7 +119,7 @@ class Checkpoint:
     Attributes:
         name: `architecture.recipe`, as timm writes it.
         variant: The architecture, a key of `convnext.architecture.ARCHITECTURES`.
-        labels: The label set of the classifier; None when there is no classifier.
+        labels: The label set of the classifier or segmentation head; None if there is neither.
         preprocess: Preprocessing of pictures.
         licence: Licence of the weights as their authors state it, which may differ from the code's.
         origin: The repository of those who trained the weights.
@@ -124,11 +128,14 @@ class Checkpoint:
         projection: Width of the vectors of a CLIP image tower's head, which are compared with those
             of texts; 0 for other checkpoints.
         head_norm: Whether the norm before the classifier is among the weights.
+        segmentation: The head for semantic segmentation, in place of the classifier.
         card_licence: Licence on the card of a source, if it differs.
         top1: ImageNet-1k accuracy in percent, as published with the weights.
         timm_top1: ImageNet-1k accuracy in percent, as timm measured it with `preprocess`.
         timm_top5: Top-5 accuracy of that measurement.
         zero_shot_top1: ImageNet-1k accuracy in percent without training, with the text tower.
+        miou: Mean intersection over union in percent, on the validation pictures of `labels`.
+        miou_multi_scale: The same for the mean of several scales, each also flipped.
     """
 
     name: str
@@ -141,15 +148,20 @@ class Checkpoint:
     aliases: tuple[str, ...] = ()
     projection: int = 0
     head_norm: bool = True
+    segmentation: SegmentationHead | None = None
     card_licence: Licence | None = None
     top1: float | None = None
     timm_top1: float | None = None
     timm_top5: float | None = None
     zero_shot_top1: float | None = None
+    miou: float | None = None
+    miou_multi_scale: float | None = None
 
     @property
     def task(self) -> CheckpointTask:
         """The use of the checkpoint, see `TASKS`."""
+        if self.segmentation:
+            return "segmentation"
         if self.labels:
             return "classification"
         if self.projection:
@@ -158,7 +170,7 @@ class Checkpoint:
 
     @property
     def num_classes(self) -> int:
-        """Width of the classifier; 0 for none."""
+        """Number of classes, of the whole picture or of each pixel; 0 for none."""
         return LABEL_COUNTS[self.labels] if self.labels else 0
 
     @property
@@ -175,13 +187,19 @@ class Checkpoint:
     def parameters(self) -> int:
         """Number of parameters."""
         architecture = ARCHITECTURES[self.variant]
+        if self.segmentation:
+            return self.segmentation.parameter_count(architecture, self.num_classes)
         missing = 0 if self.head_norm else 2 * architecture.dims[-1]
         return architecture.parameter_count(self.head_width) - missing
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one picture at `resolution`."""
-        return ARCHITECTURES[self.variant].macs(self.resolution, num_classes=self.head_width)
+        architecture, side = ARCHITECTURES[self.variant], self.resolution
+        if self.segmentation:
+            steps = self.segmentation.network_steps(architecture, self.num_classes)
+            return operations(steps, side, side)
+        return architecture.macs(side, num_classes=self.head_width)
 
     @property
     def all_names(self) -> tuple[str, ...]:

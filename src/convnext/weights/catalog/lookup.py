@@ -44,7 +44,8 @@ def list_models(
         pattern: Shell-style pattern that the whole name must match: `"*.fcmae"`.
         family: `"v1"` or `"v2"`; both by default.
         size: Such as `"tiny"`; all by default.
-        task: Their use: `"classification"`, `"embedding"`, `"clip"` or `"encoder"`.
+        task: Their use: `"classification"`, `"segmentation"`, `"embedding"`, `"clip"` or
+            `"encoder"`.
         licence: Such as `"MIT"`, in any letter case.
         commercial: Whether their licence allows commercial use.
 

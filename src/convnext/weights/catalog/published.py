@@ -10,6 +10,7 @@ from convnext.weights.catalog.checkpoint import Checkpoint
 from convnext.weights.catalog.clip import clip_rows
 from convnext.weights.catalog.distilled import distilled_rows
 from convnext.weights.catalog.libraries import library_rows, with_copies
+from convnext.weights.catalog.segmenters import segmenter_rows
 from convnext.weights.catalog.timm import timm_rows
 
 __all__ = ["CHECKPOINTS", "DEFAULT_RECIPES"]
@@ -61,6 +62,7 @@ pretrained on 22k classes.
 def _catalogue() -> dict[str, Checkpoint]:
     rows = {row.name: row for row in (*with_copies(authors_rows()), *timm_rows())}
     rows |= {row.name: row for row in (*library_rows(), *clip_rows(), *distilled_rows())}
+    rows |= {row.name: row for row in segmenter_rows()}
     rows |= {row.name: row for row in keras_rows(rows, DEFAULT_RECIPES)}
     order = {name: number for number, name in enumerate(ARCHITECTURES)}
     return dict(sorted(rows.items(), key=lambda item: order[item[1].variant]))

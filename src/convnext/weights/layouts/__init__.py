@@ -81,6 +81,9 @@ LAYOUTS: dict[str, Layout] = {
 """Every layout by its name."""
 
 
+STATISTICS, COUNTER = ".running_var", ".num_batches_tracked"
+
+
 def get_layout(name: str) -> Layout:
     """The layout of this name."""
     if name not in LAYOUTS:
@@ -92,6 +95,7 @@ def recognise(
     shapes: Mapping[str, Shape],
     layout: str | None = None,
     given: Architecture | Arithmetic | None = None,
+    bins: tuple[int, ...] | None = None,
 ) -> Recognised:
     """Recognise the layout and the architecture of named shapes.
 
@@ -99,9 +103,10 @@ def recognise(
         shapes: Name and shape of every tensor.
         layout: The only layout to try; by default all.
         given: The expected architecture or arithmetic, if known.
+        bins: Grids of a UPerNet's pooled context; by default the published ones.
     """
     tried = LAYOUTS.values() if layout is None else [get_layout(layout)]
-    return _recognise(shapes, tried, given)
+    return _recognise(shapes, tried, given, bins)
 
 
 def to_canonical(
@@ -141,7 +146,21 @@ def to_foreign(
     to = get_layout(layout)
     _check_fit(canonical, rows, to)
     named = {row.foreign: moved(row.move.write, canonical[name]) for name, row in rows.items()}
+    named |= _counters(named)
     return named | {twin: named[name] for twin, name in to.twins.items() if name in named}
+
+
+def _counters(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """PyTorch's counters of the batches that batch norms saw, which no result depends on."""
+    of_norms = [name for name in named if name.endswith(STATISTICS)]
+    counters: dict[str, Any] = {}
+    for name in of_norms:
+        zero = np.zeros((), np.int64)
+        lazy = isinstance(named[name], LazyTensor)
+        counters[name.removesuffix(STATISTICS) + COUNTER] = (
+            LazyTensor.from_array(zero) if lazy else zero
+        )
+    return counters
 
 
 def _check_fit(ours: Mapping[str, Any], rows: Mapping[str, LayoutRow], to: Layout) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from convnext.architecture import ARCHITECTURES
-from convnext.segmentation import SegmentationHead
+from convnext.segmentation import MOST_BINS, SegmentationHead
 from convnext.steps import Shape, parameters
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes
 from convnext.weights.layouts.table import Layout, LayoutRow
@@ -19,7 +19,10 @@ from convnext.weights.layouts.table import Layout, LayoutRow
 __all__ = ["OWN"]
 
 
-HEADS = (SegmentationHead("upernet", auxiliary=1), SegmentationHead("mlp", auxiliary=1))
+HEADS = (
+    SegmentationHead("upernet", bins=tuple(range(MOST_BINS)), auxiliary=1),
+    SegmentationHead("mlp", auxiliary=1),
+)
 
 
 def _patterns() -> Iterator[str]:

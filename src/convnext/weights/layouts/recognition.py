@@ -15,7 +15,7 @@ from typing import Any
 
 from convnext.architecture import ARCHITECTURES, Architecture, Arithmetic, HeadKind, StemKind
 from convnext.errors import UnstatedError, WeightsMismatchError
-from convnext.segmentation import SegmentationHead
+from convnext.segmentation import BINS, SegmentationHead
 from convnext.steps import Shape
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.files import LazyTensor
@@ -148,6 +148,7 @@ def recognise(
     shapes: Mapping[str, Shape],
     layouts: Iterable[Layout],
     given: Architecture | Arithmetic | None = None,
+    bins: tuple[int, ...] | None = None,
 ) -> Recognised:
     """Recognise the layout and the architecture of named shapes.
 
@@ -155,6 +156,7 @@ def recognise(
         shapes: Name and shape of every tensor.
         layouts: The layouts to try, in order.
         given: The expected architecture or arithmetic, if known.
+        bins: Grids of a UPerNet's pooled context; by default the published ones.
 
     Raises:
         WeightsMismatchError: The tensors fit no layout, or some are missing, left over or of
@@ -166,7 +168,7 @@ def recognise(
         raise _unknown(shapes, layouts)
     probe = _Probe(shapes, located)
     seen = _seen(probe)
-    recognised, misfit = _read(probe, seen)
+    recognised, misfit = _read(probe, seen, bins)
     if misfit:
         raise misfit.error(
             f"These look like weights of {described(_nearest(seen))} in the layout "
@@ -256,6 +258,10 @@ class _Probe:
         """Number of consecutive blocks that have this tensor."""
         return next(n for n in itertools.count() if self.shape(canonical, stage, n) is None)
 
+    def numbered(self, canonical: str) -> int:
+        """Number of consecutive tensors that are called this with `{n}` from 0 up."""
+        return next(n for n in itertools.count() if self.shape(canonical.format(n=n)) is None)
+
     def features(self) -> Iterator[str]:
         """The outputs that have a norm."""
         if self.shape("feature_stem_norm.gamma"):
@@ -290,13 +296,24 @@ def _head(probe: _Probe) -> HeadKind:
     return "pool_norm" if probe.shape("head_norm.gamma") else "none"
 
 
-def _segmentation(probe: _Probe) -> SegmentationHead | None:
+def _segmentation(probe: _Probe, bins: tuple[int, ...] | None) -> SegmentationHead | None:
     width = probe.width("segment_fuse_conv.kernel", -1)
     if not width:
         return None
-    upernet = probe.shape("segment_context_conv.kernel") is not None
     auxiliary = probe.width("auxiliary_conv.kernel", -1)
-    return SegmentationHead("upernet" if upernet else "mlp", width, auxiliary=auxiliary)
+    if probe.shape("segment_context_conv.kernel") is None:
+        return SegmentationHead("mlp", width, auxiliary=auxiliary)
+    # Shapes show how many grids there are and not how fine: their layers are 1x1 convolutions. To
+    # refuse weights that do not state them would refuse every published file, and all published
+    # heads have the same four, so these are what a silent file means.
+    bins, there = bins or BINS, probe.numbered("segment_pool_{n}_conv.kernel")
+    if len(bins) != there:
+        raise WeightsMismatchError(
+            f"This UPerNet pools its last map to {there} grids, and not to {len(bins)}, "
+            f"{', '.join(map(str, bins))}. Names and shapes do not tell which these are: put the "
+            "config.json beside it that came with it, with its pool_scales."
+        )
+    return SegmentationHead("upernet", width, bins, auxiliary)
 
 
 TRAITS: Mapping[str, Callable[[_Probe], Any]] = {
@@ -330,10 +347,12 @@ def _seen(probe: _Probe) -> Architecture:
     )
 
 
-def _read(probe: _Probe, seen: Architecture) -> tuple[Recognised, Misfit]:
+def _read(
+    probe: _Probe, seen: Architecture, bins: tuple[int, ...] | None
+) -> tuple[Recognised, Misfit]:
     """Compare the tensors with those of the architecture."""
     num_classes = probe.width("head.kernel", 1) or probe.width("head.bias")
-    segmentation = _segmentation(probe)
+    segmentation = _segmentation(probe, bins)
     if segmentation:
         num_classes = probe.width("segment_classify.bias")
     channels = probe.width("stem_conv.kernel", 2)

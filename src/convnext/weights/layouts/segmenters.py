@@ -6,7 +6,7 @@ the names of the library's layout, under `backbone.`.
 
 from __future__ import annotations
 
-from convnext.segmentation import BINS
+from convnext.segmentation import MOST_BINS
 from convnext.weights.layouts.moves import CONV, POINTWISE
 from convnext.weights.layouts.table import LayoutRow, torch_linear
 
@@ -36,7 +36,7 @@ def _unit(foreign: str, norm: str, canonical: str) -> tuple[LayoutRow, ...]:
 def _upernet(norm: str, classifier: str) -> tuple[LayoutRow, ...]:
     head, auxiliary = "decode_head", "auxiliary_head"
     units = {
-        **{f"{head}.psp_modules.{n}.1": f"segment_pool_{n}" for n in range(len(BINS))},
+        **{f"{head}.psp_modules.{n}.1": f"segment_pool_{n}" for n in range(MOST_BINS)},
         f"{head}.bottleneck": "segment_context",
         **{f"{head}.lateral_convs.{n}": f"segment_lateral_{n}" for n in range(STAGES - 1)},
         **{f"{head}.fpn_convs.{n}": f"segment_smooth_{n}" for n in range(STAGES - 1)},

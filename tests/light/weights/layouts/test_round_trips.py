@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from contracts import there_and_back
 from convnext.architecture import ARCHITECTURES, Architecture
 from convnext.errors import ArgumentError, UnknownNameError, WeightsMismatchError
+from convnext.segmentation import SegmentationHead
 from convnext.weights.canonical import decoder_shapes, feature_norm_shapes, parameter_shapes
 from convnext.weights.layouts import LAYOUTS, foreign_rows, recognise, to_canonical, to_foreign
 
@@ -257,3 +258,35 @@ def test_a_renamed_variant_keeps_its_own_name_in_keras_names(odd_variant, number
     variant = replace(odd_variant("v1"), name="mine")
     names = to_foreign(numbered(parameter_shapes(variant)), "keras_applications", variant)
     assert "mine_stage_2_block_1_depthwise_conv/kernel" in names
+
+
+@pytest.mark.parametrize("family", ["v1", "v2"])
+@pytest.mark.parametrize("auxiliary", [0, 6])
+@pytest.mark.parametrize("layout", ["huggingface", "mmpretrain", "facebook", "convnext"])
+def test_a_upernet_there_and_back(layout, auxiliary, family, odd_variant, numbered, same_weights):
+    variant = replace(odd_variant(family), head="none")
+    head = SegmentationHead("upernet", 5, auxiliary=auxiliary)
+    ours = numbered(parameter_shapes(variant, 13, segmentation=head))
+    theirs = to_foreign(ours, layout, variant)
+    found = recognise({name: array.shape for name, array in theirs.items()})
+    assert (found.layout, found.segmentation, found.num_classes) == (layout, head, 13)
+    same_weights(to_canonical(theirs), ours)
+
+
+def test_the_light_head_has_only_our_own_names(odd_variant, numbered, same_weights):
+    variant = replace(odd_variant("v2"), head="none")
+    head = SegmentationHead("mlp", 5)
+    ours = numbered(parameter_shapes(variant, 13, segmentation=head))
+    assert recognise({name: array.shape for name, array in ours.items()}).segmentation == head
+    same_weights(to_canonical(to_foreign(ours, "convnext", variant)), ours)
+    with pytest.raises(ArgumentError, match=r"no name for segment_project_0\.kernel"):
+        to_foreign(ours, "huggingface", variant)
+
+
+def test_batch_norms_are_written_with_pytorchs_counters(odd_variant, numbered):
+    variant = replace(odd_variant("v1"), head="none")
+    ours = numbered(parameter_shapes(variant, 3, segmentation=SegmentationHead("upernet", 5)))
+    theirs = to_foreign(ours, "mmpretrain", variant)
+    counters = [name for name in theirs if name.endswith(".bn.num_batches_tracked")]
+    assert len(counters) == sum(name.endswith("moving_variance") for name in ours) == 12
+    assert {(theirs[name].shape, theirs[name].dtype.name) for name in counters} == {((), "int64")}

@@ -3,6 +3,7 @@
 import pytest
 
 from convnext.architecture import VARIANTS
+from convnext.segmentation import SegmentationHead
 from convnext.weights.canonical import (
     FEATURES,
     decoder_shapes,
@@ -221,3 +222,58 @@ def test_small_models_of_timm_have_convolutions_for_linear_layers(family, size):
     row = foreign_rows(shapes, "timm", variant)["stage_0_block_0.pwconv1.kernel"]
     wide = (4 * variant.dims[0], variant.dims[0], 1, 1)
     assert row.move.written_shape(shapes["stage_0_block_0.pwconv1.kernel"]) == wide
+
+
+# ---- UPerNet: transformers' names, and mmsegmentation's, which the authors have as well
+
+UPERNETS = {
+    "huggingface": """
+        stem_conv.kernel                 backbone.embeddings.patch_embeddings.weight  96 3 4 4
+        stage_2_block_1.pwconv1.kernel   backbone.encoder.stages.2.layers.1.pwconv1.weight  1536 384
+        feature_0_norm.gamma             backbone.hidden_states_norms.stage1.weight  96
+        segment_pool_3_conv.kernel       decode_head.psp_modules.3.1.conv.weight  512 768 1 1
+        segment_pool_0_norm.moving_mean  decode_head.psp_modules.0.1.batch_norm.running_mean  512
+        segment_context_conv.kernel      decode_head.bottleneck.conv.weight  512 2816 3 3
+        segment_lateral_2_norm.beta      decode_head.lateral_convs.2.batch_norm.bias  512
+        segment_smooth_1_conv.kernel     decode_head.fpn_convs.1.conv.weight  512 512 3 3
+        segment_fuse_norm.moving_variance  decode_head.fpn_bottleneck.batch_norm.running_var  512
+        segment_classify.kernel          decode_head.classifier.weight  150 512 1 1
+        auxiliary_conv.kernel            auxiliary_head.convs.0.conv.weight  256 384 3 3
+        auxiliary_norm.gamma             auxiliary_head.convs.0.batch_norm.weight  256
+        auxiliary_classify.bias          auxiliary_head.classifier.bias  150
+    """,
+    "mmpretrain": """
+        stem_conv.kernel                 backbone.downsample_layers.0.0.weight  96 3 4 4
+        stage_2_block_1.pwconv1.kernel   backbone.stages.2.1.pointwise_conv1.weight  1536 384
+        feature_3_norm.gamma             backbone.norm3.weight  768
+        segment_pool_3_conv.kernel       decode_head.psp_modules.3.1.conv.weight  512 768 1 1
+        segment_pool_0_norm.moving_mean  decode_head.psp_modules.0.1.bn.running_mean  512
+        segment_context_conv.kernel      decode_head.bottleneck.conv.weight  512 2816 3 3
+        segment_lateral_2_norm.beta      decode_head.lateral_convs.2.bn.bias  512
+        segment_smooth_1_conv.kernel     decode_head.fpn_convs.1.conv.weight  512 512 3 3
+        segment_fuse_norm.moving_variance  decode_head.fpn_bottleneck.bn.running_var  512
+        segment_classify.kernel          decode_head.conv_seg.weight  150 512 1 1
+        auxiliary_conv.kernel            auxiliary_head.convs.0.conv.weight  256 384 3 3
+        auxiliary_norm.gamma             auxiliary_head.convs.0.bn.weight  256
+        auxiliary_classify.bias          auxiliary_head.conv_seg.bias  150
+    """,
+    "facebook": """
+        stage_2_block_1.pwconv1.kernel   backbone.stages.2.1.pwconv1.weight  1536 384
+        feature_0_norm.gamma             backbone.norm0.weight  96
+        segment_fuse_norm.moving_variance  decode_head.fpn_bottleneck.bn.running_var  512
+        segment_classify.kernel          decode_head.conv_seg.weight  150 512 1 1
+    """,
+}
+HEAD = SegmentationHead("upernet", auxiliary=256)
+
+
+@pytest.mark.parametrize("layout", UPERNETS)
+def test_spelling_of_a_upernet(layout):
+    variant = VARIANTS["convnext_tiny"]
+    shapes = parameter_shapes(variant, 150, segmentation=HEAD)
+    rows = foreign_rows(shapes, layout, variant)
+    for line in UPERNETS[layout].strip().splitlines():
+        canonical, foreign, *shape = line.split()
+        row = rows[canonical]
+        found = (row.foreign, row.move.written_shape(shapes[canonical]))
+        assert found == (foreign, tuple(map(int, shape)))
