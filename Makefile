@@ -15,7 +15,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=
 ONLY ?= not slow
 PYTEST = $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS) -m "$(ONLY)"
 
-.PHONY: help install lint format test test-light test-heavy test-hf test-r test-docs test-lowest lowest test-all demo bench docs dist clean
+.PHONY: help install lint format test test-light test-heavy test-hf test-r test-docs test-lowest lowest test-all coverage demo bench docs dist clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -109,6 +109,10 @@ lowest: .venv/bin/python ## Write .ci/lowest.txt anew, after a lower bound has c
 
 test-all test-docs: ONLY := slow or not slow
 test-all: test test-hf test-r ## The whole suite, transformers' own and the R package's.
+
+coverage: .venv/dev ## What share of the source `make test` runs: the light half, and the heavy one on PyTorch.
+	$(PYTEST) --cov --cov-report= tests/light
+	KERAS_BACKEND=torch $(PYTEST) --cov --cov-append --cov-report=term:skip-covered tests/heavy
 
 demo: .venv/demo ## Say what photographs show, where it was seen, and how fast, with the model that comes along.
 	$(BIN)/python examples/demo.py

@@ -120,6 +120,8 @@ def test_back_to_transformers_bit_for_bit(theirs, tmp_path, suffix):
     from safetensors.torch import load_file
 
     folder, model, *_ = theirs
+    if suffix == ".bin" and model.config.pool_scales != [1, 2, 3, 6]:
+        pytest.skip("a .bin file has no place for other grids")
     ours, back = tmp_path / "ours.safetensors", tmp_path / f"back{suffix}"
     convert(folder, ours)
     convert(ours, back, to_layout="huggingface")

@@ -25,6 +25,7 @@ from convnext.session import Session
 
 __all__ = ["Classifier"]
 
+SEVERAL = "stream, embed_stream or run"
 FEATURES = ("stage_0", "stage_1", "stage_2", "stage_3")
 
 
@@ -115,7 +116,7 @@ class Classifier:
             ImageError: The picture cannot be read.
             ArgumentError: The weights have no classifier.
         """
-        [prediction] = self.stream([one_named(picture)], top, batch_size=1)
+        [prediction] = self.stream([one_named(picture, SEVERAL)], top, batch_size=1)
         if prediction.error is not None:
             raise prediction.error
         return prediction
@@ -222,7 +223,7 @@ class Classifier:
         """
         self._check_classes()
         index = None if target is None else find_class(target, self.labels)
-        named = one_named(picture)
+        named = one_named(picture, SEVERAL)
         if isinstance(named.source, ImageError):
             raise named.source
         image = decode(named.source)
@@ -290,7 +291,7 @@ class Classifier:
             )
 
     def _one(self, picture: Source | Named, outputs: tuple[str, ...]) -> dict[str, Array]:
-        [answer] = self.run([one_named(picture)], outputs, batch_size=1)
+        [answer] = self.run([one_named(picture, SEVERAL)], outputs, batch_size=1)
         if answer.error is not None:
             raise answer.error
         return dict(answer.outputs)

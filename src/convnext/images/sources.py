@@ -68,8 +68,12 @@ def iterate(sources: Sources, limits: Limits = DEFAULT_LIMITS) -> Iterator[Named
     return _expand(sources, "#0", limits)
 
 
-def one_named(picture: Source | Named) -> Named:
+def one_named(picture: Source | Named, several: str) -> Named:
     """Name a single picture, without expanding folders or archives.
+
+    Args:
+        picture: The picture.
+        several: The methods for several pictures, for the error.
 
     Raises:
         ArgumentTypeError: It is a list, tuple or generator.
@@ -77,9 +81,7 @@ def one_named(picture: Source | Named) -> Named:
     if isinstance(picture, Named):
         return picture
     if isinstance(picture, list | tuple | Generator):
-        raise ArgumentTypeError(
-            "Expected one picture, got several. For several, use the method for many pictures."
-        )
+        raise ArgumentTypeError(f"Expected one picture, got several. For several, use {several}.")
     if isinstance(picture, str) and is_url(picture):
         return Named(picture, picture)
     if isinstance(picture, str | os.PathLike):

@@ -28,7 +28,7 @@ def kernel_initializer(scale: float = 1.0) -> keras.Initializer:
 
 
 def norm(name: str, kind: str = "layer", epsilon: float = 1e-6, dtype: Any = None) -> keras.Layer:
-    """Create a norm over channels, see `convnext.architecture.Norm`."""
+    """Create a norm over channels, see `convnext.steps.Norm`."""
     if kind == "layer":
         return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
     return RMSNorm(epsilon, unbiased_variance=kind == "simple", name=name, dtype=dtype)
@@ -46,7 +46,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         kernel: Side of the depthwise kernel.
         dilation: Of the depthwise convolution.
         expansion: Ratio of the hidden layer's width to the block's.
-        norm: `"layer"`, `"rms"` or `"simple"`, see `convnext.architecture.Norm`.
+        norm: `"layer"`, `"rms"` or `"simple"`, see `convnext.steps.Norm`.
         epsilon: Of the norm.
         **kwargs: Arguments of `keras.layers.Layer`.
 

@@ -145,7 +145,8 @@ class Segmenter:
         Raises:
             ImageError: The picture cannot be read.
         """
-        [segmentation] = self.predict(one_named(picture), confidence=confidence, batch_size=1)
+        one = one_named(picture, "predict")
+        [segmentation] = self.predict(one, confidence=confidence, batch_size=1)
         if segmentation.error is not None:
             raise segmentation.error
         return segmentation

@@ -159,10 +159,11 @@ def _write(
     if head is not None:
         unusual = head.kind == "upernet" and head.bins != BINS
         info = replace(info, task="segmentation", bins=head.bins if unusual else None)
-        if unusual and to.layout == "convnext" and not annotated:
+        if unusual and not annotated:
             raise ArgumentError(
                 f"A {path.suffix} file has no place for the grids of this UPerNet's pooled "
-                f"context, {head.bins}. Name a file that ends in .safetensors."
+                f"context, {head.bins}. Name a file that ends in .safetensors, or a folder for "
+                "transformers (--to huggingface), which has a config.json."
             )
     if annotated:
         check_labels(info, to.found.num_classes)

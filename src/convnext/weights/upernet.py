@@ -47,7 +47,7 @@ def write_configs(folder: Path, found: Recognised, info: WeightsInfo, dtype: str
 
 def _backbone(architecture: Architecture, channels: int) -> dict[str, Any]:
     stages = [f"stage{number}" for number in range(1, len(architecture.depths) + 1)]
-    backbone = {
+    backbone: dict[str, Any] = {
         "model_type": "convnextv2" if architecture.grn else "convnext",
         "num_channels": channels,
         "depths": list(architecture.depths),

@@ -110,10 +110,9 @@ def test_a_large_jpeg_is_decoded_in_full_and_not_at_a_fraction():
     assert_same(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def test_real_photographs_are_what_pillow_decodes(shared_data: Path):
-    paths = sorted((shared_data / "photos" / "imagenet").glob("*.JPEG"))
-    assert len(paths) == 40
-    for path in paths:
+def test_real_photographs_are_what_pillow_decodes(photographs: list[Path]):
+    assert len(photographs) > 30
+    for path in photographs:
         assert_same(decode(path, orientation=False), Image.open(path).convert("RGB"))
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import convnext
-from convnext.errors import ArgumentError, ImageError, UnknownNameError
+from convnext.errors import ArgumentError, ArgumentTypeError, ImageError, UnknownNameError
 from convnext.images.resizing import enlarged
 from convnext.segmenter import Segmentation, Segmenter
 from convnext.segmenter.segmenter import LIMITS
@@ -165,6 +165,8 @@ def test_options_are_checked(upernet, named_weights):
         Segmenter(upernet, inference="slid")
     with pytest.raises(ArgumentError, match="stride must be from 1 to 64"):
         Segmenter(upernet, stride=65)
+    with pytest.raises(ArgumentTypeError, match="use predict"):
+        Segmenter(upernet)([noise(4, 4)])
     with pytest.raises(ArgumentError, match="batch_size"):
         Segmenter(upernet).predict([], batch_size=0)
     with pytest.raises(ArgumentError):

@@ -14,8 +14,9 @@ from convnext.images.recipe import SEGMENTATION
 from convnext.segmentation import SegmentationHead
 from convnext.weights.beside import Beside, companions, read_beside
 from convnext.weights.canonical import parameter_shapes
+from convnext.weights.files import LazyTensor, write_weights
 from convnext.weights.info import WeightsInfo
-from convnext.weights.layouts import recognise
+from convnext.weights.layouts import recognise, to_foreign
 from convnext.weights.load import load_weights, read_weights
 from convnext.weights.random_weights import random_weights
 from convnext.weights.save import convert, save_weights
@@ -105,7 +106,8 @@ def test_grids_of_pooled_context_come_from_the_config_and_stay_in_our_file(tmp_p
     head = replace(UPERNET, bins=bins)
     write(tmp_path, CONFIG | {"pool_scales": list(bins)})
     theirs, ours, again = (tmp_path / name for name in ("a.pth", "b.safetensors", "c.safetensors"))
-    save_weights(weights(head), theirs, layout="huggingface", info=WeightsInfo(bins=bins))
+    foreign = to_foreign(weights(head), "huggingface", V2)
+    write_weights(theirs, {name: LazyTensor.of(array) for name, array in foreign.items()})
     convert(theirs, ours)
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).unlink()
@@ -114,8 +116,9 @@ def test_grids_of_pooled_context_come_from_the_config_and_stay_in_our_file(tmp_p
         with read_weights(path) as read:
             assert read.found.segmentation == head
             assert read.info.bins == bins
-    with pytest.raises(ArgumentError, match=r"\.pth file has no place for the grids"):
-        convert(ours, tmp_path / "d.pth")
+    for layout in ("convnext", "facebook"):
+        with pytest.raises(ArgumentError, match=r"\.pth file has no place for the grids"):
+            convert(ours, tmp_path / "d.pth", to_layout=layout)
 
 
 def test_another_number_of_grids_must_be_stated():
