@@ -26,7 +26,7 @@ from convnext.images.transform import pixels
 from convnext.int8.calibration import Calibration
 from convnext.session import Session
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "one_named"]
 
 FEATURES = ("stage_0", "stage_1", "stage_2", "stage_3")
 
@@ -117,7 +117,7 @@ class Classifier:
             ImageError: The picture cannot be read.
             ArgumentError: The weights have no classifier.
         """
-        [prediction] = self.stream([_named(picture)], top, batch_size=1)
+        [prediction] = self.stream([one_named(picture)], top, batch_size=1)
         if prediction.error is not None:
             raise prediction.error
         return prediction
@@ -224,7 +224,7 @@ class Classifier:
         """
         self._check_classes()
         index = None if target is None else find_class(target, self.labels)
-        named = _named(picture)
+        named = one_named(picture)
         if isinstance(named.source, ImageError):
             raise named.source
         image = decode(named.source)
@@ -292,7 +292,7 @@ class Classifier:
             )
 
     def _one(self, picture: Source | Named, outputs: tuple[str, ...]) -> dict[str, Array]:
-        [answer] = self.run([_named(picture)], outputs, batch_size=1)
+        [answer] = self.run([one_named(picture)], outputs, batch_size=1)
         if answer.error is not None:
             raise answer.error
         return dict(answer.outputs)
@@ -308,7 +308,7 @@ def _check_top(top: int) -> None:
         raise ArgumentError(f"top must be 1 or more classes; got {top!r}.")
 
 
-def _named(picture: Source | Named) -> Named:
+def one_named(picture: Source | Named) -> Named:
     """Name a single picture, without expanding folders or archives."""
     if isinstance(picture, Named):
         return picture

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convnext.architecture import Activation, Linear, Norm, Pool, Strides
+from convnext.architecture import Activation, Linear, Norm, Pool, Strides, Unit
 from convnext.classifier.heatmap import Box, captioned, overlay, shown
 from convnext.classifier.results import ClassScore
 from convnext.images.recipe import Preprocess
@@ -42,6 +42,13 @@ def pooled(x: Wide) -> tuple[Wide, Callable[[Wide], Wide]]:
     """The mean over all positions."""
     positions = x.shape[0] * x.shape[1]
     return x.mean((0, 1)), lambda gradient: np.broadcast_to(gradient / positions, x.shape)
+
+
+def unit(x: Wide) -> tuple[Wide, Callable[[Wide], Wide]]:
+    """A vector divided by its length."""
+    length = np.linalg.norm(x)
+    y = x / length
+    return y, lambda gradient: (gradient - y * (gradient @ y)) / length
 
 
 def linear(kernel: Wide, bias: Wide) -> Layer:
@@ -174,6 +181,8 @@ def _head(session: Session, index: int) -> list[Layer]:
                 layers.append(linear(kernel, bias))
             case Activation(kind):
                 layers.append(activated(kind))
+            case Unit():
+                layers.append(unit)
     return layers
 
 

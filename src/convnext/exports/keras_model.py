@@ -33,7 +33,8 @@ def build(spec: ExportSpec) -> Any:
             f"ImageNet's, which {spec.format} cannot include. Export without preprocessing, or "
             "to onnx or openvino."
         )
-    classified = spec.output in ("logits", "pre_logits") or network.is_clip
+    projects = network.is_clip or network.variant.projection
+    classified = spec.output in ("logits", "pre_logits") or bool(projects)
     with _float32(), undrawn():
         model = build_model(
             network.variant,

@@ -44,7 +44,7 @@ from convnext.errors import WeightsError
 from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
 from convnext.graphs.network import Network
 
-__all__ = ["OPERATORS", "OnnxGraph", "build"]
+__all__ = ["IR_VERSION", "OPERATORS", "OPSET", "Graph", "OnnxGraph", "build"]
 
 CHANNELS, PLACES = [1], [2, 3]  # of NCHW
 FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # transpositions to channels first and last
@@ -111,7 +111,7 @@ def build(
     """
     network.check_outputs(outputs)
     half = precision == "float16"
-    graph, x, from_pixels = _Graph(half), "pictures", input == "uint8"
+    graph, x, from_pixels = Graph(half), "pictures", input == "uint8"
     if from_pixels:
         x = graph.add("Cast", x, to=TensorProto.FLOAT)
         with graph.wide():
@@ -147,7 +147,7 @@ def _shape(network: Network, output: str) -> list[int | str]:
 
 
 @dataclass
-class _Graph:
+class Graph:
     """The nodes and constants of a graph under construction; values are referred to by name."""
 
     half: bool
@@ -178,6 +178,7 @@ class _Graph:
         return name
 
     def ints(self, *values: int) -> str:
+        """Add whole numbers, and return their name."""
         return self.constant(np.array(values, np.int64))
 
     def widened(self, x: str) -> str:
@@ -220,7 +221,7 @@ class _Emitter:
     """
 
     def __init__(
-        self, graph: _Graph, layer_norm: bool, outputs: tuple[str, ...], softmax: bool
+        self, graph: Graph, layer_norm: bool, outputs: tuple[str, ...], softmax: bool
     ) -> None:
         self.graph = graph
         self.layer_norm = layer_norm

@@ -78,7 +78,7 @@ def fit(model: Mapping[str, Shape], file: Mapping[str, Shape], head: Head = "kee
 
 def _part(name: str) -> str:
     """The part of the network that a parameter belongs to."""
-    if name.startswith(("head.", "head_hidden.")):
+    if name.startswith(("head.", "head_hidden.", "head_projection.")):
         return "head"
     if name.startswith(("head_norm.", "map_norm.")):
         return "head norm"
