@@ -22,7 +22,7 @@ from convnext.engines.base import Precision
 from convnext.errors import WeightsMismatchError
 from convnext.images.decode import Source
 from convnext.images.labels import Labels
-from convnext.images.recipe import Preprocess
+from convnext.images.recipe import Preprocess, stated_recipe
 from convnext.images.sources import Named, Sources
 from convnext.text import TextEncoder
 from convnext.text.templates import SLOT, Templates, check_labels, class_vectors
@@ -184,7 +184,7 @@ def zero_shot_weights(
         yield replace(weights, tensors=tensors, found=found, info=info)
 
 
-def save_head(
+def save_head(  # noqa: PLR0913
     model: str | Path,
     labels: Sequence[str],
     path: str | Path,
@@ -193,6 +193,7 @@ def save_head(
     engine: str = "auto",
     threads: int | None = None,
     architecture: object = None,
+    preprocess: Preprocess | str | None = None,
 ) -> SaveReport:
     """Write a CLIP model with these classes into a file, as an ordinary classifier.
 
@@ -204,6 +205,7 @@ def save_head(
         engine: The engine of the text tower.
         threads: Of the text tower.
         architecture: See `Classifier`.
+        preprocess: See `Classifier`.
 
     Example:
         save_head("clip/", ["a cat", "a dog"], "pets.safetensors", "a photo of {}")
@@ -212,9 +214,10 @@ def save_head(
     with zero_shot_weights(
         model, labels, templates, engine=engine, threads=threads, architecture=architecture
     ) as weights:
-        return save_weights(
-            weights.tensors, path, info=weights.info, architecture=weights.architecture
-        )
+        info = weights.info
+        if preprocess is not None:
+            info = replace(info, preprocess=stated_recipe(preprocess, weights.recipe))
+        return save_weights(weights.tensors, path, info=info, architecture=weights.architecture)
 
 
 def _check_width(pictures: int, texts: int, model: object) -> None:

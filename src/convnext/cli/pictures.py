@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from convnext.cli.output import cannot_write
 from convnext.cli.rows import printable
@@ -76,15 +76,20 @@ def add_statements(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_classifier(args: argparse.Namespace) -> Classifier:
-    """Open the classifier of the options, and print the licence of its weights."""
+def open_classifier(args: argparse.Namespace, model: Any = None) -> Classifier:
+    """Open the classifier of the options, and print the licence of its weights.
+
+    Args:
+        args: The options.
+        model: Open weights, instead of those of `--model`.
+    """
     from convnext.classifier import Classifier
 
     logger = logging.getLogger("convnext")
     if not logger.handlers:  # else a part of the licence would be logged as well
         logger.addHandler(logging.NullHandler())
     classifier = Classifier(
-        args.model,
+        model or args.model,
         args.engine,
         precision=args.precision,
         calibration=args.calibration,
