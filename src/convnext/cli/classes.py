@@ -63,6 +63,11 @@ def say_cuts() -> None:
     """Print when a text is longer than the model reads, which is logged once."""
     logger = logging.getLogger("convnext.text")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("convnext: %(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(_Said())
+
+
+class _Said(logging.Handler):
+    """Prints messages on standard error, like the command itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"convnext: {record.getMessage()}", file=sys.stderr)
