@@ -21,6 +21,8 @@ PUBLIC = [
     "convnext.hf",
     "convnext.hub",
     "convnext.scale",
+    "convnext.search",
+    "convnext.text",
     "convnext.train",
     "convnext.weights.catalog",
 ]

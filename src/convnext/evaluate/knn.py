@@ -24,7 +24,7 @@ from convnext.evaluate.accuracy import TOP_K
 from convnext.evaluate.run import READ, BadPicture
 from convnext.images.batches import batches
 from convnext.images.sources import Named
-from convnext.search import unit
+from convnext.search.nearest import unit
 from convnext.session import Session
 
 __all__ = ["NEIGHBOURS", "TEMPERATURE", "KnnAccuracy", "evaluate_knn", "votes"]
