@@ -1,4 +1,4 @@
-"""Times the Hugging Face door beside transformers on PyTorch: answers and steps of training.
+"""Times `convnext.hf` beside transformers on PyTorch: answers and steps of training.
 
 Both models hold the same weights and live in one process, and take turns, one call a turn
 (A B A B ...), so that a change of the machine's speed meets both. What counts is the median, and

@@ -1,4 +1,4 @@
-"""Fine-tune a classifier of the Hugging Face door on TensorFlow or JAX, with `fit`.
+"""Fine-tune a classifier of `convnext.hf` on TensorFlow or JAX, with `fit`.
 
 KERAS_BACKEND=tensorflow python examples/hf_fit.py
 """

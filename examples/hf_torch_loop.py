@@ -1,4 +1,4 @@
-"""Fine-tune a classifier of the Hugging Face door on PyTorch, with a plain loop.
+"""Fine-tune a classifier of `convnext.hf` on PyTorch, with a plain loop.
 
 KERAS_BACKEND=torch python examples/hf_torch_loop.py [MODEL]
 

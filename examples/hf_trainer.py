@@ -1,4 +1,4 @@
-"""Fine-tune a classifier of the Hugging Face door with `transformers.Trainer`.
+"""Fine-tune a classifier of `convnext.hf` with `transformers.Trainer`.
 
 pip install transformers accelerate
 KERAS_BACKEND=torch python examples/hf_trainer.py

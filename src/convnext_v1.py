@@ -1,4 +1,4 @@
-"""The door `convnext_v1`: everything is in `convnext.create`."""
+"""`create_convnext_v1`, which is defined in `convnext.create`."""
 
 from convnext.create import create_convnext_v1
 

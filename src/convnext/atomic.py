@@ -1,7 +1,8 @@
 """Atomic writes of files and folders: written whole or not at all.
 
 Content is written to a temporary file or folder beside the target, flushed to disk, then renamed. A
-killed process leaves at most a temporary (`is_temporary`). The system's errors are passed on.
+killed process leaves at most a temporary (`is_temporary`). The system's errors are passed on, which
+`disk_errors` turns into errors of this package.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from convnext.errors import ConvNeXtError
+
 __all__ = [
+    "disk_errors",
     "is_temporary",
     "remove_temporaries",
     "replaced",
@@ -23,6 +27,31 @@ __all__ = [
     "temporary_name",
     "write_text",
 ]
+
+
+@contextmanager
+def disk_errors(
+    what: object,
+    advice: str = "",
+    *,
+    done: str = "written",
+    kind: type[ConvNeXtError] = ConvNeXtError,
+) -> Iterator[None]:
+    """Turn errors of the system into errors that say which file or folder failed.
+
+    Args:
+        what: The file or folder.
+        advice: Further sentences, after a space.
+        done: What was to be done with it.
+        kind: Class of the error.
+    """
+    try:
+        yield
+    except ConvNeXtError:  # some are OSErrors as well
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise kind(f"{what} cannot be {done}: {reason}.{advice}") from error
 
 
 @contextmanager

@@ -22,7 +22,7 @@ what is wrong, what is allowed and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ArgumentError",
@@ -40,6 +40,17 @@ __all__ = [
     "WeightsMismatchError",
     "WeightsUnavailableError",
 ]
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list, and the number of others, for a message.
+
+    Example:
+        >>> listed(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class ConvNeXtError(Exception):

@@ -97,7 +97,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("arguments", REFUSED, ids=str)
-def test_what_upstream_refuses_is_refused_with_its_kind_of_error(arguments):
+def test_arguments_that_upstream_refuses_raise_a_value_error(arguments):
     for build in (OURS, THEIRS):
         with pytest.raises(ValueError, match=r"\w"):
             build(**arguments)

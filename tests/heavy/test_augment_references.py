@@ -67,8 +67,8 @@ def photograph():
 def _gap(first, second):
     """How far two samples' distribution functions lie apart at most."""
     both = np.sort(np.concatenate([first, second]))
-    places = [np.searchsorted(np.sort(sample), both, "right") for sample in (first, second)]
-    return np.abs(places[0] / len(first) - places[1] / len(second)).max()
+    positions = [np.searchsorted(np.sort(sample), both, "right") for sample in (first, second)]
+    return np.abs(positions[0] / len(first) - positions[1] / len(second)).max()
 
 
 @pytest.mark.parametrize("increasing", [False, True])

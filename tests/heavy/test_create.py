@@ -56,7 +56,7 @@ def test_example_5_training_on_named_losses():
         assert np.isfinite(history["loss"]).all()
 
 
-def test_both_doors_have_one_interface():
+def test_v1_and_v2_have_the_same_arguments():
     first, second = (
         inspect.signature(f).parameters for f in (create_convnext_v1, create_convnext_v2)
     )

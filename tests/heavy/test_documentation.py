@@ -31,5 +31,5 @@ def test_examples_run(page, capsys, tmp_path, monkeypatch):
     assert page.name != "README.md" or "88,591,464" in printed
 
 
-def test_there_are_examples():
+def test_the_pages_with_examples_are_found():
     assert {"README.md", "engines.md", "weights.md"} <= {page.name for page in PAGES}

@@ -97,7 +97,7 @@ def test_threads_are_those_of_the_quota_or_fewer(model, monkeypatch, quota, thre
         torch.set_num_threads(before)
 
 
-def test_what_it_cannot_do_is_said(model):
+def test_unsupported_options_of_the_keras_engine_are_refused(model):
     with pytest.raises(ArgumentError, match="Unknown precision of the Keras engine: 'int8'"):
         open_engine(model, "keras", precision="int8")
     with pytest.raises(ArgumentError, match="cannot use the device 'nonsense'"):

@@ -91,7 +91,7 @@ def test_atto_at_full_size(name, photos, tmp_path):
 
 
 @pytest.mark.torch_alone
-def test_what_a_model_does_before_and_after_is_kept(photos, tmp_path):
+def test_preprocessing_and_softmax_of_a_model_are_exported(photos, tmp_path):
     options = {"classifier_activation": "softmax", "include_preprocessing": True}
     model, pictures = model_of("test_v2", **options), photos(64)
     expected = model.predict_on_batch(pictures.astype(np.float32))
@@ -173,7 +173,7 @@ def test_strides_that_follow_from_the_size_follow_from_another(tmp_path):
         assert weights.info.strides is None
 
 
-def test_a_model_of_other_strides_is_not_asked(tmp_path):
+def test_a_model_of_other_strides_is_compared_with_an_engine(tmp_path):
     """At 96 pixels, the size of the comparison, where a network of any size has others."""
     model = model_of("test_v2", side=96)
     report = convnext.export(model, tmp_path / "a.onnx", resolution="any")
@@ -247,7 +247,7 @@ def test_from_another_backend_tensorflow_writes_in_a_process_of_its_own(photos, 
 
 @needs_other_process
 @pytest.mark.torch_alone
-def test_what_fails_in_that_process_is_said_here(tmp_path, monkeypatch):
+def test_an_error_of_the_exporting_process_is_raised(tmp_path, monkeypatch):
     from convnext.exports import process
 
     monkeypatch.setattr(process, "_describe", lambda folder, *_: (folder / "spec.json").touch())

@@ -273,7 +273,7 @@ def rounded_layers(path):
     return len(whole)
 
 
-def test_what_readies_a_model_for_eight_bits(photos):
+def test_preparing_for_int8_shrinks_large_channels_and_keeps_outputs(photos):
     """Great channels are made smaller where they come from, and the answers stay what they were."""
     from convnext.int8.litert import prepare
 
@@ -291,7 +291,7 @@ def test_what_readies_a_model_for_eight_bits(photos):
 
 
 @pytest.mark.parametrize("name", ["test_v1", "test_v2"])
-def test_what_linear_layers_are_given_is_watched_inside_the_model(name, photos):
+def test_inputs_of_linear_layers_are_recorded_during_calibration(name, photos):
     """Where a norm's gamma is 0, its layer is given beta; after that nothing is watched."""
     from convnext.int8.litert import _inputs_of
 
@@ -317,7 +317,7 @@ def test_what_linear_layers_are_given_is_watched_inside_the_model(name, photos):
     assert len(first) == len(batch)
 
 
-def test_what_rounding_shifts_is_taken_back():
+def test_the_bias_corrects_the_mean_error_of_rounding():
     from convnext.int8 import litert
     from convnext.int8.rounding import BALANCES, round_kernel
 

@@ -15,7 +15,7 @@ from PIL import Image
 from convnext.architecture import VARIANTS, Geometry
 from convnext.errors import ArgumentError
 from convnext.nn.model import Block, build_model
-from convnext.nn.visible import find_places, listed
+from convnext.nn.visible import find_positions, listed
 from convnext.train import pretrain, reconstruct, train
 from convnext.train.fcmae.model import autoencoder, draw_visible, encode_visible
 from convnext.train.recipe import Masking
@@ -62,7 +62,7 @@ def _upsampled(visible, side):
     return visible.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def test_what_is_hidden_has_no_say(encoded):
+def test_hidden_patches_do_not_change_the_encoding(encoded):
     pictures, visible = _pictures(2), _visible(2)
     others = np.where(_upsampled(visible, SIDE) > 0, pictures, _pictures(2, seed=7))
     one, other = (np.asarray(encoded.predict_on_batch([p, visible])) for p in (pictures, others))
@@ -120,8 +120,10 @@ def test_a_masked_block_is_a_submanifold_convolution():
         variable.assign(value)
         weights[".".join(variable.path.split("/")[-2:])] = value
     visible = rng.permuted(np.arange(72)[None].repeat(2, axis=0), axis=1).reshape(2, 9, 8, 1) < 29
-    places = find_places(ops.convert_to_tensor(visible.astype(np.float32)), 29)
-    found = ops.convert_to_numpy(block(listed(ops.convert_to_tensor(x), places), places=places))
+    positions = find_positions(ops.convert_to_tensor(visible.astype(np.float32)), 29)
+    found = ops.convert_to_numpy(
+        block(listed(ops.convert_to_tensor(x), positions), positions=positions)
+    )
     for picture in range(2):
         sites = [tuple(site) for site in np.argwhere(visible[picture, ..., 0])]
         features = np.stack([x[picture][site] for site in sites]).astype(np.float64)
@@ -172,7 +174,7 @@ def test_hidden_patches_are_drawn_as_the_authors_count_them():
         (64, (4, 2, 2, 2), 0.0, "leaves 4 visible"),
     ],
 )
-def test_what_cannot_be_masked_is_refused(side, strides, ratio, said):
+def test_sizes_and_ratios_that_cannot_be_masked_are_refused(side, strides, ratio, said):
     with pytest.raises(ArgumentError, match=said):
         autoencoder(V2, side, strides, Masking(ratio=ratio))
 
@@ -218,7 +220,7 @@ def pictures(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_it_learns_and_becomes_a_classifier(pictures, tmp_path):
+def test_pretraining_lowers_the_loss_and_its_encoder_is_fine_tuned(pictures, tmp_path):
     lines = []
     options = {"workers": 0, "progress": False, "say": lines.append}
     outcome = pretrain(

@@ -30,7 +30,7 @@ BOTH = pytest.mark.parametrize("kind", VALUES)
 
 @pytest.mark.upstream
 @BOTH
-def test_what_transformers_saves_answers_the_same_here(kind, tmp_path):
+def test_models_saved_by_transformers_have_the_same_outputs_here(kind, tmp_path):
     theirs = upstream_of(FAMILY, kind, **VALUES[kind])
     theirs.save_pretrained(tmp_path)
     ours = getattr(hf, f"{FAMILY}{kind}").from_pretrained(tmp_path)
@@ -48,7 +48,7 @@ def test_what_transformers_saves_answers_the_same_here(kind, tmp_path):
 
 @pytest.mark.upstream
 @BOTH
-def test_what_is_saved_here_answers_the_same_in_transformers(kind, tmp_path):
+def test_models_saved_here_have_the_same_outputs_in_transformers(kind, tmp_path):
     import transformers
 
     ours = model_of(FAMILY, kind, **VALUES[kind])

@@ -64,7 +64,7 @@ EXOTIC = {
 @pytest.mark.upstream
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_transformers_saves_answers_the_same_here(family, kind, tmp_path):
+def test_models_saved_by_transformers_have_the_same_outputs_here(family, kind, tmp_path):
     theirs = upstream_of(family, kind, **VALUES[kind])
     theirs.save_pretrained(tmp_path)
     ours = getattr(hf, f"{family}{kind}").from_pretrained(tmp_path)
@@ -81,7 +81,7 @@ def test_what_transformers_saves_answers_the_same_here(family, kind, tmp_path):
 @pytest.mark.upstream
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_saved_here_answers_the_same_in_transformers(family, kind, tmp_path):
+def test_models_saved_here_have_the_same_outputs_in_transformers(family, kind, tmp_path):
     import transformers
 
     ours = model_of(family, kind, **VALUES[kind])
@@ -184,7 +184,7 @@ def test_answers_as_tuples_and_with_every_map():
     ]  # fmt: skip
 
 
-def test_what_is_no_picture_is_refused():
+def test_missing_pixels_or_wrong_channels_are_refused():
     model = model_of("ConvNext", "Model")
     with pytest.raises(ValueError, match="You have to specify pixel_values"):
         model()

@@ -261,7 +261,7 @@ def test_a_hidden_layer_that_open_clip_cannot_have():
 
 
 def dinov3_by_hand():
-    """DINOv3's encoder, and EUPE's, as far as its names go: the norm stands in two places."""
+    """DINOv3's encoder, and EUPE's, as far as its names go: the norm occurs twice."""
     import torch
     from torch import nn
 
@@ -298,8 +298,8 @@ def test_dinov3_and_eupe_under_their_authors_names(tmp_path, pictures):
     torch.save(state | more, path)
     model = build_timm(V1, 0)
     model.load_state_dict(checkpoint_filter_fn(state | more, model), strict=True)
-    places = answers(lambda x: model.head.norm(model.forward_features(x)), pictures)
-    expected = {"embedding": answers(model, pictures), "tokens": places.transpose(0, 2, 3, 1)}
+    normed = answers(lambda x: model.head.norm(model.forward_features(x)), pictures)
+    expected = {"embedding": answers(model, pictures), "tokens": normed.transpose(0, 2, 3, 1)}
     check(path, pictures, expected)
     with load.read_weights(path) as weights:
         assert (weights.layout, weights.found.ignored) == ("dinov3_facebook", tuple(more))

@@ -1,4 +1,4 @@
-"""Weights through every door: at any input size, with any head, by path and by name."""
+"""Weights loaded in every way: at any input size, with any head, by path and by name."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_half_precision_models_load_and_save(saved, tmp_path, policy, rounding):
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
-def test_what_keras_saved_of_our_models_on_this_backend(tmp_path, file):
+def test_files_saved_by_keras_load_on_this_backend(tmp_path, file):
     weights = random_weights(V1, 10)
     model = create_convnext_v1("test", 10, (64, 64, 3), drop_path_rate=0.2)
     fill(model, weights)

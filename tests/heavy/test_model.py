@@ -233,7 +233,7 @@ def test_clones_and_configs_build_the_same_network(family):
         )
 
 
-def test_it_works_inside_another_model():
+def test_a_model_works_as_a_layer_of_another_model():
     inner = create_convnext_v2("test", include_top=False, pooling="avg", input_shape=(32, 32, 3))
     outer = keras.Sequential([keras.Input((32, 32, 3)), inner, keras.layers.Dense(2)])
     assert outer.predict_on_batch(pictures(2, 32, 32, 3)).shape == (2, 2)

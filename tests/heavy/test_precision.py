@@ -30,7 +30,7 @@ def test_auto_is_float32_on_other_processors(flags):
     assert actual_precision("auto") == "float32"
 
 
-def test_what_is_asked_for_is_done(flags, recwarn):
+def test_a_precision_that_the_processor_has_is_used(flags, recwarn):
     flags("amx_bf16")
     assert actual_precision("float32") == "float32"
     assert actual_precision("bfloat16") == "bfloat16"

@@ -20,8 +20,8 @@ from convnext.errors import ArgumentError, TrainingError
 from convnext.train import train
 from convnext.train.fcmae.pretraining import pretrain
 from convnext.train.recipe import load_recipe
-from convnext.train.run.checkpoints import RunStates
 from convnext.train.run.learner import classifier
+from convnext.train.run.run_states import RunStates
 from convnext.train.team.base import Hosts
 
 BACKEND = keras.backend.backend()
@@ -234,7 +234,7 @@ def test_a_host_that_is_killed_ends_the_others_and_any_number_goes_on(
 @on_torch
 @pytest.mark.torch_alone
 @pytest.mark.slow
-def test_two_hosts_go_on_where_one_was_and_stop_together(start, tmp_path, pictures, alone):
+def test_two_hosts_resume_a_run_of_one_and_stop_together(start, tmp_path, pictures, alone):
     out = tmp_path / "run"
 
     def interrupt(line):
@@ -287,7 +287,7 @@ for devices in (1, 2):
 
 @pytest.mark.slow
 @on_jax
-def test_two_devices_learn_what_one_does(pictures, tmp_path, compiled, monkeypatch):
+def test_training_on_two_devices_equals_training_on_one(pictures, tmp_path, compiled, monkeypatch):
     """With stochastic depth, whose choices belong to rows of the whole batch on JAX."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
     monkeypatch.setenv("XLA_FLAGS", flags)
@@ -310,7 +310,7 @@ with form_team("jax", 1, f"{place},{rank},2"):
 
 
 @on_jax
-def test_hosts_with_unequal_devices_are_told(tmp_path, compiled):
+def test_hosts_with_unequal_devices_end_with_advice(tmp_path, compiled):
     """Also with equal `--devices`: JAX exchanges through all devices that it sees."""
     place = f"127.0.0.1:{_free_port()}"
     commands = [["-c", UNEQUAL, place, str(rank)] for rank in range(2)]

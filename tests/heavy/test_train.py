@@ -22,8 +22,8 @@ from convnext.cli.main import main
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.train import train
 from convnext.train.recipe import load_recipe
-from convnext.train.run.checkpoints import RunStates
 from convnext.train.run.learner import Learner, classifier
+from convnext.train.run.run_states import RunStates
 from convnext.weights.load import read_weights
 
 KILLS = int(os.environ.get("CONVNEXT_KILLS", "1"))  # 20 take minutes, and are run by hand
@@ -274,7 +274,7 @@ def test_a_batch_too_large_says_what_to_do(pictures, tmp_path, monkeypatch):
 
 
 @pytest.mark.torch_alone
-def test_what_cannot_be_trained_is_refused_before_it_begins(pictures, tmp_path):
+def test_invalid_data_or_settings_are_refused_before_training(pictures, tmp_path):
     with pytest.raises(ArgumentError, match="nowhere"):
         _train(tmp_path / "nowhere", tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()

@@ -99,7 +99,7 @@ def test_accumulated_gradients_are_one_large_batch():
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6), (7, 7)])
-def test_what_muon_makes_of_a_matrix_is_near_orthogonal_and_keras(shape):
+def test_muons_update_is_nearly_orthogonal_and_equals_that_of_keras(shape):
     matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32) * 1e-3
     ours = keras.ops.convert_to_numpy(orthogonal(keras.ops.convert_to_tensor(matrix)))
     theirs = keras.optimizers.Muon().zeropower_via_newtonschulz5(
@@ -223,7 +223,7 @@ def test_the_schedule_is_timms(warmup, total):
 @pytest.mark.torch_alone
 @pytest.mark.upstream
 @pytest.mark.parametrize("family", ["convnext", "convnextv2"])
-def test_what_decays_is_what_timm_lets_decay(family):
+def test_weight_decay_applies_to_the_same_parameters_as_in_timm(family):
     import timm
     from timm.optim import param_groups_weight_decay
 

@@ -1,4 +1,4 @@
-"""Lists of visible places, and the way back, against NumPy's indexing."""
+"""Lists of visible positions, and the way back, against NumPy's indexing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from convnext.nn.visible import find_places, listed, mapped
+from convnext.nn.visible import find_positions, listed, mapped
 from peers import as_numpy, backward
 
 COUNT, HEIGHT, WIDTH, CHANNELS = 5, 4, 3, 2
@@ -39,11 +39,11 @@ class _Way(keras.layers.Layer):
     def __init__(self, way, mask):
         super().__init__()
         visible = ops.convert_to_tensor(mask[..., None].astype(np.float32))
-        self.way, self.places = way, find_places(visible, COUNT)
+        self.way, self.positions = way, find_positions(visible, COUNT)
         self.built = True
 
     def call(self, x):
-        return self.way(x, self.places)
+        return self.way(x, self.positions)
 
 
 def test_a_map_and_its_list(mask):
@@ -61,10 +61,10 @@ def test_the_gradient_of_one_way_is_the_other(mask):
 
 
 @pytest.mark.torch_alone
-def test_a_mask_of_another_number_of_places_stays_within_bounds():
+def test_a_mask_of_another_number_of_positions_stays_within_bounds():
     everything, nothing = np.ones((1, 2, 2, 1), np.float32), np.zeros((1, 2, 2, 1), np.float32)
-    too_many = find_places(ops.convert_to_tensor(everything), 3)
+    too_many = find_positions(ops.convert_to_tensor(everything), 3)
     assert as_numpy(too_many.in_list).tolist() == [[[0, 1], [2, 3]]]
-    too_few = find_places(ops.convert_to_tensor(nothing), 3)
+    too_few = find_positions(ops.convert_to_tensor(nothing), 3)
     assert as_numpy(too_few.in_list).tolist() == [[[3, 3], [3, 3]]]
     assert as_numpy(too_few.on_map).tolist() == [[0, 1, 2]]

@@ -141,7 +141,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize(("peer", "name"), MODELS)
-def test_what_a_peer_saved_answers_as_the_peer(peer, name, tmp_path):
+def test_weights_saved_by_a_peer_give_its_outputs(peer, name, tmp_path):
     variant = VARIANTS[name]
     theirs = randomise(BUILD[peer](variant, 10))
     expected = answers(theirs, IMAGES)

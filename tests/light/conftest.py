@@ -15,9 +15,11 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from convnext.architecture import ARCHITECTURES
+from convnext.data.classes import Classes
 from convnext.data.examples import open_examples
 from convnext.engines import opening
 from convnext.engines.mock import MockEngine
+from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.text.tower import TextTower, parameters, to_open_clip
 from convnext.weights import load
@@ -291,3 +293,34 @@ def here(tmp_path, monkeypatch):
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+ANIMALS = ("ant", "bee", "cat, house cat", "dog", "eel", "fox", "gnu")
+
+
+@pytest.fixture
+def classes():
+    """The classes of a model that knows seven animals."""
+    return Classes(len(ANIMALS), Labels(ANIMALS), "a test")
+
+
+def paint_red(path, shade):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (shade, 0, 0)).save(path)
+
+
+@pytest.fixture
+def paint():
+    """Writes a red picture of a shade, `paint(path, shade)`."""
+    return paint_red
+
+
+@pytest.fixture
+def animals(tmp_path):
+    """70 pictures in 7 class folders, one damaged; the n-th is of shade n."""
+    root = tmp_path / "data"
+    for number in range(70):
+        name = ANIMALS[number // 10].split(",")[0]
+        paint_red(root / name / f"{number:02}.png", number)
+    (root / "bee" / "13.png").write_bytes(b"not a picture")
+    return root

@@ -20,7 +20,7 @@ from convnext.atomic import (
 )
 
 
-def test_what_was_written_takes_the_files_place_at_the_end_alone(tmp_path):
+def test_a_written_file_replaces_the_old_one_only_at_the_end(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
     with replaced(target) as temporary:
@@ -31,7 +31,7 @@ def test_what_was_written_takes_the_files_place_at_the_end_alone(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-def test_what_was_interrupted_leaves_the_old_file_and_nothing_else(tmp_path, error):
+def test_an_interrupted_write_leaves_only_the_old_file(tmp_path, error):
     target = tmp_path / "a.txt"
     target.write_text("old")
 
@@ -115,7 +115,7 @@ def test_a_folder_whose_place_cannot_be_taken_is_the_old_one(tmp_path, monkeypat
     assert [place.name for place in tmp_path.iterdir()] == ["model"]
 
 
-def test_what_killed_processes_left_is_forgotten_and_nothing_else(tmp_path):
+def test_only_temporaries_of_killed_processes_are_removed(tmp_path):
     left = tmp_path / temporary_name("model")
     left.mkdir()
     (left / "a.txt").touch()
@@ -202,7 +202,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "convnext"
 APART = {
     ("weights/transfer.py", "replace"),  # a download that another process goes on with
     ("weights/transfer.py", "fsync"),
-    ("data/places.py", "move"),  # in a store behind a URL
+    ("data/files.py", "move"),  # in a store behind a URL
 }
 
 

@@ -74,7 +74,7 @@ def test_every_public_name_has_an_entry(module):
     assert not [name for name in names_of(module) if not is_described(f"{module}.{name}")]
 
 
-def test_what_pages_import_has_an_entry():
+def test_names_that_pages_import_have_a_reference_entry():
     imported = imported_by_pages()
     assert len(imported) > 15
     assert not [name for name in sorted(imported) if not is_described(name)]

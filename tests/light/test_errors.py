@@ -21,7 +21,7 @@ def test_an_unknown_name_gets_a_suggestion_and_the_list():
     assert error.suggestion == "tiny"
 
 
-def test_nothing_close_gets_no_suggestion():
+def test_an_unlike_name_gets_no_suggestion():
     assert "Did you mean" not in str(errors.UnknownNameError("size", "qqq", ["tiny", "base"]))
 
 

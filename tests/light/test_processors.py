@@ -21,7 +21,7 @@ def machine(root, cgroup, files):
     return root
 
 
-def test_this_machine():
+def test_processors_of_this_machine_are_counted():
     assert 1 <= available_processors() <= HERE
 
 
@@ -70,11 +70,11 @@ def test_a_quota(tmp_path, cgroup, files, expected):
 
 
 @pytest.mark.usefixtures("bound_to_eight")
-def test_no_such_files(tmp_path):
+def test_processors_are_counted_without_files_of_the_system(tmp_path):
     assert available_processors(tmp_path) == 8
 
 
-def test_what_a_processor_is(tmp_path):
+def test_name_and_flags_of_a_processor_are_those_of_the_first(tmp_path):
     first = "model name\t: Abacus 9000\nflags\t\t: fpu avx2\n"
     root = machine(tmp_path, "", {"proc/cpuinfo": f"{first}\nmodel name: another\nflags: amx\n"})
     assert processor_name(root) == "Abacus 9000"
@@ -86,6 +86,6 @@ def test_an_arm_processor_calls_its_flags_features(tmp_path):
     assert processor_flags(root) == {"asimd", "bf16"}
 
 
-def test_of_other_systems_little_is_known(tmp_path):
+def test_other_systems_have_a_processor_name_without_flags(tmp_path):
     assert processor_flags(tmp_path) == frozenset()
     assert isinstance(processor_name(tmp_path), str)

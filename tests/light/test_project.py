@@ -52,7 +52,7 @@ def test_every_module_says_what_it_is_for():
     assert not [path for path in modules if not ast.get_docstring(ast.parse(path.read_text()))]
 
 
-def test_what_contributing_says_is_short_and_names_files_that_are_there():
+def test_lists_in_contributing_are_short_and_name_existing_files():
     lists = (ROOT / "CONTRIBUTING.md").read_text().split("\n## Add ")[1:]
     assert len(lists) == 7
     for text in lists:

@@ -49,7 +49,7 @@ def test_a_command_opens_and_recognises_its_weights_once(
     assert counted == {"open_weights": 1, "recognise": 1}
 
 
-def test_whatever_is_asked_of_it_it_opens_its_weights_once(counted, session, mock_engine):
+def test_a_session_opens_its_weights_once(counted, session, mock_engine):
     for _ in range(2):
         session.run(BATCH, ("logits",))
         session.run(BATCH, ("logits", "stage_3"))
@@ -61,7 +61,7 @@ def test_whatever_is_asked_of_it_it_opens_its_weights_once(counted, session, moc
     ]
 
 
-def test_what_is_known_of_a_model(session, named_weights):
+def test_a_session_has_the_facts_of_its_model(session, named_weights):
     assert (session.info.name, session.variant.name, session.num_classes) == (
         "shades",
         "test_v2",
@@ -192,7 +192,7 @@ def test_weights_for_other_channels_take_no_pictures(tmp_path):
         (None, {"threads": 0}, ArgumentError, "threads must be 1 or more"),
     ],
 )
-def test_mistakes(named_weights, model, options, error, words):
+def test_invalid_options_are_refused(named_weights, model, options, error, words):
     with pytest.raises(error, match=words):
         Session.open(model or named_weights, **options)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.atomic import replaced
+from convnext.atomic import disk_errors, replaced
 from convnext.bench.machine import Machine
 from convnext.bench.material import Model
 from convnext.bench.race import Result
-from convnext.errors import ArgumentError, ConvNeXtError
+from convnext.errors import ArgumentError
 from convnext.graphs.agreement import agreement
 
 __all__ = ["KEY", "Row", "check_csv", "read_csv", "rows_of", "write_csv"]
@@ -194,14 +193,14 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
     new = [{name: _text(value) for name, value in asdict(row).items()} for row in rows]
     measured = {tuple(row[name] for name in KEY) for row in new}
     kept = [row for row in read_csv(path) if tuple(row[name] for name in KEY) not in measured]
-    try:
-        with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*kept, *new])
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        raise ConvNeXtError(f"{path} cannot be written: {reason}.") from error
+    with (
+        disk_errors(path),
+        replaced(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *new])
 
 
 def _text(value: object) -> str:

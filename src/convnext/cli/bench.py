@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from convnext.cli.grammar import HelpWithTables, old_spelling
+from convnext.cli.grammar import old_spelling
 from convnext.cli.table import Column, output_width, render
 from convnext.errors import ArgumentError, ConvNeXtError, UnknownNameError
 
@@ -61,7 +61,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "bench",
         help="compare the speed of engines and of other libraries",
         description="Compare the speed of our engines with each other and with other libraries.",
-        formatter_class=HelpWithTables,
         epilog=EXAMPLES,
     )
     parser.add_argument("old_models", nargs="*", help=argparse.SUPPRESS)

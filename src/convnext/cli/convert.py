@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convnext.cli.grammar import HelpWithTables
 from convnext.cli.pictures import add_statements, check_target
 
 __all__ = ["add_parser", "run"]
@@ -33,7 +32,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="convert weights to another library's names or another file format",
         description="Convert weights, tensor by tensor, and verify the written file.",
         epilog=EXAMPLES,
-        formatter_class=HelpWithTables,
     )
     parser.add_argument("source", metavar="IN", help="a file, a folder or a checkpoint's name")
     parser.add_argument("target", metavar="OUT", type=Path, help="the file to write")

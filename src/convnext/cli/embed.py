@@ -58,9 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "embed",
         help="compute embedding vectors of pictures",
-        description="Compute embedding vectors of pictures.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(parser)
     parser.add_argument("--batch", type=int, default=32, help="batch size (default: 32)")
@@ -103,9 +101,7 @@ def run(args: argparse.Namespace) -> int:
 def _write_lines(args: argparse.Namespace, classifier: Classifier, bad: Unreadable) -> None:
     width = classifier.vector_width
     done = written_rows(args.out, answer="embedding", width=width) if args.resume else {}
-    for name, error in done.items():
-        if error is not None:
-            bad.add(name, error)
+    bad.add_all(done)
     embeddings = classifier.embed_stream(unseen(args.paths, done), args.batch)
     with Rows(args.out, append=args.resume) as rows:
         for embedding in show_progress(embeddings, args, len(done)):

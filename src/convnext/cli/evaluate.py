@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from convnext.cli.datasets import add_runner_options, room_of
 from convnext.cli.grammar import add_model, old_spelling, resolve_model
+from convnext.cli.rows import printable
 from convnext.cli.table import Column, render
 from convnext.errors import ArgumentError, UnknownNameError
 
@@ -69,7 +70,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Measure a model on labelled pictures: accuracy beside the published one, "
         "log-loss,\ncalibration, speed; with reports.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model(parser, "a checkpoint's name, or a weights file")
     parser.add_argument("reports", nargs="?", type=Path, help=argparse.SUPPRESS)
@@ -221,7 +221,7 @@ def _evaluate_knn(args: argparse.Namespace) -> int:
     if bad:
         print(f"{len(bad):,} pictures could not be read and are not counted:")
         for item in bad[:SHOWN_BAD]:
-            print(f"  {_printable(item.id)}: {item.error}")
+            print(f"  {printable(item.id)}: {item.error}")
     return 1 if bad else 0
 
 
@@ -322,14 +322,10 @@ def _summary(report: Report) -> str:
     bad = report["bad_pictures"]
     if bad:
         lines.append(f"{len(bad):,} pictures could not be read and are not counted:")
-        lines += [f"  {_printable(item['id'])}: {item['error']}" for item in bad[:SHOWN_BAD]]
+        lines += [f"  {printable(item['id'])}: {item['error']}" for item in bad[:SHOWN_BAD]]
     if len(bad) > SHOWN_BAD:
         lines.append(f"  and {len(bad) - SHOWN_BAD:,} more, in report.json")
     return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _print_table(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from convnext.cli.grammar import HelpWithTables, add_model, resolve_model
+from convnext.cli.grammar import add_model, resolve_model
 from convnext.errors import ArgumentError
 
 __all__ = ["add_parser", "hear_notices", "run", "steps"]
@@ -45,7 +45,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Write a model for another runtime, run it there, and keep it only if its "
         "outputs are\nthose of the original.",
         epilog=EXAMPLES,
-        formatter_class=HelpWithTables,
     )
     add_model(parser, "a checkpoint, a module or a weights file")
     parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="file to write")

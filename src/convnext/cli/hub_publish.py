@@ -35,7 +35,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="write the TF-Hub collection: archives and pages",
         description="Write the TF-Hub collection, and new modules like it: archives and pages.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder to write")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="modules to write")

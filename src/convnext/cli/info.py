@@ -37,7 +37,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="describe one checkpoint",
         description="Describe one checkpoint: sizes, accuracy, licence, input, sources.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help="any name the checkpoint is known by")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -38,7 +38,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="list the published checkpoints",
         description="List the published checkpoints, small to large.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("pattern", nargs="?", default="*", help='such as "convnextv2_*" (quote it)')
     parser.add_argument("--family", choices=("v1", "v2"), help="only ConvNeXt V1 or only V2")

@@ -35,6 +35,7 @@ from convnext.cli import (
     train,
     verify,
 )
+from convnext.cli.grammar import HelpWithTables
 from convnext.errors import ConvNeXtError, UnknownNameError
 
 __all__ = ["build_parser", "main"]
@@ -108,9 +109,12 @@ class _Group:
         self.lines: list[str] = []
 
     def add_parser(self, name: str, *, help: str, **options: Any) -> argparse.ArgumentParser:
-        """Add a command as `add_parser` of the parser does."""
+        """Add a command as `add_parser` of the parser does; its description may be left out."""
         self.lines.append(f"  {name:14}{help}")
-        return self.subparsers.add_parser(name, help=help, **options)
+        options = {"description": f"{help[0].upper()}{help[1:]}.", **options}
+        return self.subparsers.add_parser(
+            name, help=help, formatter_class=HelpWithTables, **options
+        )
 
 
 def _check_command(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:

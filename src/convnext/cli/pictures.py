@@ -6,11 +6,11 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from convnext.cli.output import cannot_write
+from convnext.atomic import disk_errors
 from convnext.cli.rows import printable
 from convnext.errors import ArgumentError
 
@@ -109,10 +109,8 @@ def check_target(path: Path, *, overwrite: bool, resume: bool = False) -> None:
         ArgumentError: The file exists already, or its folder does not.
         ConvNeXtError: The name is not possible.
     """
-    try:
+    with disk_errors(path):  # such as a name that is too long
         is_folder, exists = path.is_dir(), path.exists()
-    except OSError as error:  # such as a name that is too long
-        raise cannot_write(path, error) from error
     if is_folder:
         raise ArgumentError(f"{path} is a folder. Name a file to write.")
     if not path.absolute().parent.is_dir():
@@ -144,7 +142,7 @@ def show_progress(
     """
     from tqdm import tqdm
 
-    from convnext.images.sources import ARCHIVE_SUFFIXES
+    from convnext.images.archives import ARCHIVE_SUFFIXES
 
     plain = all(
         os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for impossible names)
@@ -168,6 +166,12 @@ class Unreadable:
     def __init__(self) -> None:
         self.count = 0
         self._listed: list[str] = []
+
+    def add_all(self, done: Mapping[str, str | None]) -> None:
+        """Add those pictures of an earlier run that have an error."""
+        for name, error in done.items():
+            if error is not None:
+                self.add(name, error)
 
     def add(self, name: str, reason: object) -> None:
         """Add a picture."""

@@ -71,9 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "predict",
         help="classify pictures",
-        description="Classify pictures.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(parser)
     add_class_options(parser)
@@ -141,9 +139,7 @@ def _predict(args: argparse.Namespace, kind: str, classifier: Classifier) -> int
     form = _format(kind, args.top, classifier)
     done = written_rows(args.out, form.start or None) if args.resume else {}
     bad = Unreadable()
-    for name, error in done.items():
-        if error is not None:
-            bad.add(name, error)
+    bad.add_all(done)
     try:
         _write(args, classifier, form, done, bad)
     except KeyboardInterrupt:

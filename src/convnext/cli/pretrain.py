@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from convnext.cli.train import add_run_options, listing, missing
+from convnext.cli.train import add_run_options, listing, missing, start
+
+if TYPE_CHECKING:
+    from convnext.train import RunResult
 
 __all__ = ["add_parser", "run"]
 
@@ -39,7 +43,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="pretrain an encoder on pictures without labels (FCMAE)",
         description="Pretrain a V2 encoder as a masked autoencoder, on pictures without labels.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_options(parser, example="masking.ratio=0.75")
     parser.set_defaults(run=run)
@@ -55,23 +58,10 @@ def run(args: argparse.Namespace) -> int:
     if (lacking := missing(args, "recipe", "data", "out")) is not None:
         print(f"{lacking} is missing; `convnext pretrain --help` shows examples.", file=sys.stderr)
         return 2
-    from convnext.engines.keras import choose_backend
+    return start(args, _task)
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
-    choose_backend()
+
+def _task() -> Callable[..., RunResult]:
     from convnext.train.fcmae.pretraining import pretrain
 
-    outcome = pretrain(
-        args.recipe,
-        args.data,
-        args.out,
-        changes=args.changes,
-        init=args.init,
-        resume=args.resume,
-        workers=args.workers,
-        devices=args.devices,
-        hosts=args.hosts,
-        tensorboard=args.tensorboard,
-        say=lambda line: print(line, flush=True),
-    )
-    return 0 if outcome.finished else 130
+    return pretrain

@@ -37,7 +37,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Calibrate a model for int8, and print how well its outputs then agree with "
         "float32.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model(parser, "a published checkpoint or a weights file", was_positional=False)
     parser.add_argument(

@@ -28,7 +28,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Mask parts of pictures, and draw their reconstruction by a model of "
         "`convnext pretrain`.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model(parser, "folder of the run", was_positional=False)
     parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="files, folders, archives")

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from convnext.cli.output import cannot_write
+from convnext.atomic import disk_errors
 from convnext.errors import ArgumentError, ConvNeXtError
 
 if TYPE_CHECKING:
@@ -141,10 +141,8 @@ def _open(path: Path | None) -> IO[str]:
         if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack characters of labels
             sys.stdout.reconfigure(errors="backslashreplace")
         return sys.stdout
-    try:
+    with disk_errors(path):
         return path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 class Rows:
@@ -188,17 +186,14 @@ class Rows:
         text, self._start = self._start + text, ""
         if not text:
             return
-        try:
+        kept = f" The {self.count} rows before are kept; continue with --resume."
+        # The caller handles a closed pipe.
+        with disk_errors(self._path, kept) if self._path else nullcontext():
             if self._replaces:
                 self._replaces = False
                 self._stream.truncate(0)
             self._stream.write(text)
             self._stream.flush()
-        except OSError as error:
-            if self._path is None:
-                raise  # the caller handles a closed pipe
-            kept = f" The {self.count} rows before are kept; continue with --resume."
-            raise ConvNeXtError(f"{cannot_write(self._path, error)}{kept}") from error
 
     def __enter__(self) -> Rows:
         return self

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convnext.cli.grammar import old_spelling
 
-__all__ = ["add_parser", "add_run_options", "listing", "missing", "run"]
+if TYPE_CHECKING:
+    from convnext.train import RunResult
+
+__all__ = ["add_parser", "add_run_options", "listing", "missing", "run", "start"]
 
 EXAMPLES = """\
 examples:
@@ -55,7 +59,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Train a classifier from random or published weights. The result is a folder "
         "for use in all\nother commands.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_options(parser, example="optimizer.learning_rate=1e-3")
     parser.add_argument("--validation", metavar="DATA", type=Path, help="validation pictures")
@@ -119,21 +122,33 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.show_batch:
         return _show_batch(args)
-    return _train(args)
+    return start(args, _task, validation=args.validation)
 
 
-def _train(args: argparse.Namespace) -> int:
+def _task() -> Callable[..., RunResult]:
+    from convnext.train import train
+
+    return train
+
+
+def start(
+    args: argparse.Namespace, task: Callable[[], Callable[..., RunResult]], **options: Any
+) -> int:
+    """Run a recipe; 0 if the run finished, 130 if it was interrupted.
+
+    Args:
+        args: The command's arguments.
+        task: Imports `train` or `pretrain`, once the backend is chosen.
+        options: Arguments that only one of them has.
+    """
     from convnext.engines.keras import choose_backend
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     choose_backend()
-    from convnext.train import train
-
-    outcome = train(
+    outcome = task()(
         args.recipe,
         args.data,
         args.out,
-        validation=args.validation,
         changes=args.changes,
         init=args.init,
         resume=args.resume,
@@ -142,6 +157,7 @@ def _train(args: argparse.Namespace) -> int:
         hosts=args.hosts,
         tensorboard=args.tensorboard,
         say=lambda line: print(line, flush=True),
+        **options,
     )
     return 0 if outcome.finished else 130
 

@@ -16,7 +16,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.cli.output import cannot_write, replaced
+from convnext.atomic import disk_errors
+from convnext.cli.output import replaced
 from convnext.errors import MissingDependencyError
 from convnext.search.files import FACTS, checksum
 
@@ -75,10 +76,8 @@ def _pyarrow() -> Any:
 
 def _spool(path: Path) -> IO[bytes]:
     """A temporary file on the same disk, deleted when closed."""
-    try:
+    with disk_errors(path):
         return tempfile.TemporaryFile(dir=path.absolute().parent)
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 class _Spooled(VectorFile):

@@ -36,7 +36,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Run a checkpoint on one known picture and compare its first logits with "
         "those that were published.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help="any name the checkpoint is known by")
     parser.add_argument("--picture", metavar="PATH", required=True, help="COCO's picture")

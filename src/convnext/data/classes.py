@@ -1,4 +1,4 @@
-"""Match the class names of a data set to the classes of a model.
+"""Find the class folders of a data set, and match their names to the classes of a model.
 
 Data sets name classes by WordNet id, number or words. All names of a data set are interpreted in
 the same way, or refused in one error, since a wrong match would silently falsify every result.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -17,7 +17,7 @@ from typing import Literal
 from convnext.errors import ArgumentError
 from convnext.images.labels import Labels, class_number
 
-__all__ = ["Classes", "Naming", "Scheme"]
+__all__ = ["Classes", "Naming", "Scheme", "class_level"]
 
 Scheme = Literal["wnid", "name", "index"]
 
@@ -37,6 +37,23 @@ class Naming:
     by: Scheme
     numbers: Mapping[str, int]
     unknown: tuple[str, ...] = ()
+
+
+def class_level(paths: Sequence[list[str]], splits: Collection[str] = ()) -> int:
+    """Depth of the class folders: of the first folders that differ, or of the last that all share.
+
+    Folders below a class folder belong to it. If a picture is in no folder, the depth is 0.
+
+    Args:
+        paths: The parts of each picture's path, the last of which is its own name.
+        splits: Names of folders, in lower case, that are no parents of class folders.
+    """
+    first, last = min(paths), max(paths)
+    deepest = min(map(len, paths)) - 2
+    level = 0
+    while level < deepest and first[level] == last[level] and first[level].lower() not in splits:
+        level += 1
+    return level
 
 
 def _fold(text: str) -> str:

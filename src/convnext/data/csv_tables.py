@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convnext.data.ground_truth import csv_rows
-from convnext.errors import ArgumentError
-from convnext.images.sources import SUFFIXES as PICTURE_SUFFIXES
+from convnext.errors import ArgumentError, listed
+from convnext.images.folders import SUFFIXES as PICTURE_SUFFIXES
 
 __all__ = ["SUFFIXES", "Table", "read_table"]
 
@@ -98,8 +98,7 @@ def _check_files(paths: Sequence[str], table: Path) -> None:
     folder = str(table.absolute().parent)
     missing = [name for name in paths if not os.path.isfile(os.path.join(folder, name))]  # noqa: PTH113, PTH118
     if missing:
-        more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
         raise ArgumentError(
             f"{table} names {len(missing):,} files that do not exist: "
-            f"{', '.join(map(repr, missing[:_LISTED]))}{more}. Paths are relative to {folder}."
+            f"{listed(list(map(repr, missing)))}. Paths are relative to {folder}."
         )

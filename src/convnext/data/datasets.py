@@ -1,24 +1,27 @@
 """Find the pictures of a folder or archive and their classes, before any picture is decoded.
 
-All errors in the labels are reported at once. Pictures have the order of `convnext.images.sources`.
+All errors in the labels are reported at once. Pictures have the order of their paths in a folder,
+and their own order in an archive.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from convnext.data.classes import Classes
+from convnext.data.classes import Classes, class_level
 from convnext.data.ground_truth import GroundTruth, labels_in_names
+from convnext.data.stores import picture_names
 from convnext.errors import ArgumentError, ImageError, UnknownNameError
+from convnext.images.archives import ARCHIVE_SUFFIXES
+from convnext.images.folders import is_picture
 from convnext.images.labels import Labels
 from convnext.images.read import Limits
-from convnext.images.sources import ARCHIVE_SUFFIXES, SUFFIXES, Named, Sources, iterate
+from convnext.images.sources import NO_PICTURE, Named, iterate
 
 __all__ = ["Dataset", "LabelledPicture", "Layout", "check_data", "folder_classes", "open_dataset"]
 
@@ -72,22 +75,22 @@ class Dataset:
         """Yield each picture and its label, beginning with number `start`.
 
         Raises:
-            ArgumentError: Files were added or removed since the data set was opened.
+            ArgumentError: A picture was removed since the data set was opened.
         """
-        position = 0
-        for named in iterate(_sources(self.path)):
-            entry = self.entries[position]
-            if _below(self.path, named.id) != entry.id:
-                continue
+        found = self._files() if self.path.is_dir() else iterate(self.path)
+        for position, (name, label) in enumerate(self.entries):
+            source = next((item.source for item in found if _below(self.path, item) == name), None)
+            if source is None:
+                raise ArgumentError(
+                    f"{name!r} was moved or removed from {self.path}: the data must not change "
+                    "during an evaluation."
+                )
             if position >= start:
-                yield Named(entry.id, named.source), entry.label
-            position += 1
-            if position == len(self.entries):
-                return
-        raise ArgumentError(
-            f"{self.entries[position].id!r} was moved or removed from {self.path}: the data must "
-            "not change during an evaluation."
-        )
+                yield Named(name, source), label
+
+    def _files(self) -> Iterator[Named]:
+        paths = (self.path / entry.id for entry in self.entries)
+        return (Named(path.as_posix(), path) for path in paths if os.path.lexists(path))
 
 
 def check_data(path: str | Path, layout: str = "auto") -> None:
@@ -185,32 +188,21 @@ def folder_classes(path: str | Path) -> Classes:
     return Classes(len(folders), Labels(folders), "the folders of the neighbours")
 
 
-def _sources(path: Path) -> Sources:
-    """The data to iterate; as a list of its children if some are links, to follow these."""
-    if not path.is_dir():
-        return path
-    with os.scandir(path) as found:
-        children = sorted(found, key=lambda child: child.name)
-    if not any(child.is_symlink() and child.is_dir() for child in children):
-        return path
-    return [
-        Path(child)
-        for child in children
-        if not child.name.startswith(".")
-        and (child.is_dir() or Path(child).suffix.lower() in SUFFIXES)
-    ]
-
-
-def _below(path: Path, name: str) -> str:
-    return name.removeprefix(f"{path.as_posix()}/")
+def _below(path: Path, picture: Named) -> str:
+    return picture.id.removeprefix(f"{path.as_posix()}/")
 
 
 def _survey(path: Path) -> list[str]:
+    if path.is_dir():
+        names = list(picture_names(path))
+        if not names:
+            raise ArgumentError(f"{path} {NO_PICTURE}")
+        return names
     names = []
-    for name, source in iterate(_sources(path), _NAMES_ONLY):
-        if isinstance(source, ImageError) and Path(name).suffix.lower() not in SUFFIXES:
-            raise ArgumentError(f"Not all of the data can be read. {source}")
-        names.append(_below(path, name))
+    for picture in iterate(path, _NAMES_ONLY):
+        names.append(_below(path, picture))
+        if isinstance(picture.source, ImageError) and not is_picture(names[-1]):
+            raise ArgumentError(f"Not all of the data can be read. {picture.source}")
     return names
 
 
@@ -229,25 +221,17 @@ def _labels_of_files(
 
 
 def _class_folders(names: Sequence[str]) -> list[str]:
-    """The class folder of each picture: the first below the common parents of all pictures."""
-    parents = [PurePosixPath(name).parent.parts for name in names]
-    level = _common(parents)
-    if level == min(map(len, parents)):  # one class folder, or pictures outside any
-        level -= 1
-    if level < 0:
-        outside = [name for name, parts in zip(names, parents, strict=True) if not parts]
+    """The class folder of each picture."""
+    paths = [name.split("/") for name in names]
+    level = class_level(paths)
+    outside = [name for name, parts in zip(names, paths, strict=True) if len(parts) == level + 1]
+    if outside:
         raise ArgumentError(
             f"{len(outside):,} of {len(names):,} pictures are not in a class folder, such as "
             f"{', '.join(map(repr, outside[:_LISTED]))}. Move them, or give a file of labels as "
             "--ground-truth."
         )
-    return [parts[level] for parts in parents]
-
-
-def _common(paths: Sequence[tuple[str, ...]]) -> int:
-    first, last = min(paths), max(paths)
-    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    return len(list(shared))
+    return [parts[level] for parts in paths]
 
 
 def _entries(

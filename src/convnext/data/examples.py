@@ -17,7 +17,7 @@ import numpy as np
 from convnext.data.classes import Classes
 from convnext.data.labelled import Examples, hold_out
 from convnext.data.splits import FORMS, SPLIT_NAMES, Part, find_parts
-from convnext.errors import ArgumentError, UnknownNameError
+from convnext.errors import ArgumentError, UnknownNameError, listed
 from convnext.images.labels import IMAGENET_SETS, Labels, class_number, labels_for
 
 __all__ = [
@@ -203,10 +203,9 @@ def _examples(part: Part, naming: Labels | None) -> Examples:
             f"labels. Data is {FORMS}."
         )
     if part.empty and naming is None:
-        listed = ", ".join(map(repr, part.empty[:_LISTED]))
         raise ArgumentError(
-            f"{len(part.empty)} class folders in {part.path} hold no picture: {listed}. Remove "
-            "them, fill them, or pass classes=."
+            f"{len(part.empty)} class folders in {part.path} hold no picture: "
+            f"{listed(list(map(repr, part.empty)))}. Remove them, fill them, or pass classes=."
         )
     if isinstance(part.labels, np.ndarray) and part.labels.dtype.kind in "iu":
         naming = naming or Labels(part.classes or _numbered(int(part.labels.max()) + 1))
@@ -260,9 +259,7 @@ def _understood(texts: Collection[str], naming: Labels, path: Path) -> Mapping[s
     except ArgumentError as error:
         known = {*naming.names, *naming.wnids}
         unknown = sorted(set(texts) - known) or sorted(texts)
-        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         raise ArgumentError(
             f"{path} has classes that are not among the {len(naming)} of the training data: "
-            f"{', '.join(map(repr, unknown[:_LISTED]))}{more}. Allowed are "
-            f"{', '.join(naming.names[:_LISTED])}{' ...' if len(naming) > _LISTED else ''}."
+            f"{listed(list(map(repr, unknown)))}. Allowed are {listed(naming.names)}."
         ) from error

@@ -14,12 +14,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from convnext.data.places import Stat, file_name, listed, local_path, stat
+from convnext.data.files import Stat, file_name, listed, local_path, stat
 from convnext.errors import ArgumentError, ArgumentTypeError
+from convnext.images.folders import is_picture, walk
 from convnext.images.read import is_url
-from convnext.images.sources import is_picture
 
-__all__ = ["PLAN", "Found", "Kind", "Sources", "find", "is_picture"]
+__all__ = ["PLAN", "Found", "Kind", "Sources", "find"]
 
 Kind = Literal["file", "zip", "tar", "stream", "table"]
 Sources = str | os.PathLike[str] | Iterable["str | os.PathLike[str]"]
@@ -154,17 +154,11 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Stat]:
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    if any(entry.name == PLAN for entry in entries):
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry))
-        elif entry.is_file():
-            yield Stat(Path(entry).as_posix(), entry.stat().st_size)
+    for found in walk(folder, unless=PLAN):
+        if isinstance(found, OSError):
+            raise found
+        if found.is_file():
+            yield Stat(Path(found).as_posix(), found.stat().st_size)
 
 
 def _without_answers(files: Sequence[Stat]) -> Iterator[Stat]:
@@ -174,7 +168,8 @@ def _without_answers(files: Sequence[Stat]) -> Iterator[Stat]:
 
 def _all_alike(folder: str, files: Iterable[Stat]) -> Iterator[Found]:
     """Select the pictures, or the archives and tables, among a folder's files."""
-    known = (_of(file) for file in files if is_picture(file.path) or _kind(file.path) != "file")
+    named = ((file_name(file.path), file) for file in files)
+    known = (_of(file) for name, file in named if is_picture(name) or _kind(name) != "file")
     first = next(known, None)
     if first is None:
         raise ArgumentError(f"{folder} holds no picture, no archive and no Parquet file.")

@@ -16,8 +16,8 @@ from typing import Literal, get_args
 from convnext.data.classes import Scheme
 from convnext.data.synsets import SYNSET_FILES, read_synsets
 from convnext.errors import ArgumentError, UnknownNameError
+from convnext.images.folders import SUFFIXES
 from convnext.images.labels import class_number
-from convnext.images.sources import SUFFIXES
 
 __all__ = ["GroundTruth", "Numbers", "csv_rows", "labels_in_names", "read_ground_truth"]
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from convnext.data.archives import LabelledSource
 from convnext.data.arrow import pyarrow
-from convnext.data.places import open_file
+from convnext.data.files import open_file
 from convnext.errors import ArgumentError, ImageError
 
-__all__ = ["TableColumns", "TableRow", "row_ranges", "table_rows"]
+__all__ = ["TableColumns", "row_ranges", "table_rows"]
 
 _NAMES = ("path", "file_name", "filename")  # default columns of a picture's name
 _LABEL = "label"
@@ -36,20 +37,6 @@ class TableColumns:
     image: str | None = None
     path: str | None = None
     label: str | None = None
-
-
-class TableRow(NamedTuple):
-    """A row of a table.
-
-    Attributes:
-        name: Of the picture.
-        source: The encoded picture, or an error.
-        label: As in the table.
-    """
-
-    name: str
-    source: bytes | ImageError
-    label: str | None
 
 
 class _Chosen(NamedTuple):
@@ -103,7 +90,7 @@ def row_ranges(path: str, columns: TableColumns, wanted: int) -> Iterator[tuple[
         yield start, stop
 
 
-def table_rows(path: str, columns: TableColumns, start: int, stop: int) -> Iterator[TableRow]:
+def table_rows(path: str, columns: TableColumns, start: int, stop: int) -> Iterator[LabelledSource]:
     """Read a range of rows; if the file is damaged, each remaining row has the error."""
     arrow = pyarrow()
     row = start
@@ -126,7 +113,7 @@ def table_rows(path: str, columns: TableColumns, start: int, stop: int) -> Itera
     except (OSError, arrow.ArrowException) as error:
         problem = ImageError(f"{path} cannot be read from row {row:,} on: {error}")
         for number in range(row, stop):
-            yield TableRow(f"{path}#{number}", problem, None)
+            yield LabelledSource(f"{path}#{number}", problem, None)
 
 
 def _groups(meta: Any, start: int, stop: int) -> tuple[list[int], int]:
@@ -143,7 +130,7 @@ def _groups(meta: Any, start: int, stop: int) -> tuple[list[int], int]:
     return groups, first
 
 
-def _rows(batch: Any, chosen: _Chosen, path: str, first: int) -> Iterator[TableRow]:
+def _rows(batch: Any, chosen: _Chosen, path: str, first: int) -> Iterator[LabelledSource]:
     images = batch.column(chosen.image)
     values = [batch.column(name) if name else None for name in (chosen.path, chosen.label)]
     for position in range(batch.num_rows):
@@ -153,7 +140,7 @@ def _rows(batch: Any, chosen: _Chosen, path: str, first: int) -> Iterator[TableR
         name, label = (None if v is None else v[position].as_py() for v in values)
         source = image if image is not None else ImageError("The row holds no picture: it is null.")
         default = f"{path}#{first + position}"
-        yield TableRow(default if name is None else str(name), source, _text(label))
+        yield LabelledSource(default if name is None else str(name), source, _text(label))
 
 
 def _text(label: Any) -> str | None:

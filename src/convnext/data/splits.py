@@ -6,7 +6,6 @@ Class folders, archives, tables, arrays and ImageNet's layout are recognised by 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.data.arrays import ArrayPart, idx_parts, is_idx_folder, npz_parts
+from convnext.data.classes import class_level
 from convnext.data.csv_tables import SUFFIXES as TABLE_SUFFIXES
 from convnext.data.csv_tables import read_table
 from convnext.data.ground_truth import labels_in_names, read_ground_truth
 from convnext.data.stores import FileStore, Store, TarStore, ZipStore
 from convnext.errors import ArgumentError, UnknownNameError
+from convnext.images.folders import is_hidden
 
 __all__ = ["FORMS", "SPLIT_NAMES", "Part", "find_parts"]
 
@@ -142,60 +143,44 @@ def _tree_parts(path: Path, store: Store) -> dict[str, Part]:
     paths = [store.name(row).split("/") for row in range(len(store))]
     if not paths:
         raise ArgumentError(f"{path} holds no file that is named like a picture. Data is {FORMS}.")
-    level = _below_shared(paths, 0)
-    tops = {parts[level] if len(parts) > level + 1 else "" for parts in paths}
-    splits = {top: SPLIT_NAMES.get(top.lower(), "") for top in tops}
-    others = sorted(top for top, split in splits.items() if not split)
-    if others or "train" not in splits.values():
-        _check_undivided(path, paths, level, splits, others)
-        return {"": _tree_part(path, store, range(len(store)), paths, level)}
+    level = class_level(paths, SPLIT_NAMES)
+    where, paths = Path(path, *paths[0][:level]), [parts[level:] for parts in paths]
+    splits = {parts[0]: SPLIT_NAMES.get(parts[0].lower(), "") for parts in paths if parts[1:]}
+    others = sorted(folder for folder, split in splits.items() if not split)
+    flat = any(len(parts) == 1 for parts in paths)
+    if flat or others or "train" not in splits.values():
+        deep = {splits[parts[0]] for parts in paths if len(parts) > 2}
+        if not flat and "train" in deep:  # else they would be taken for classes
+            raise ArgumentError(
+                f"{path} has split folders and other folders, "
+                f"{', '.join(map(repr, others[:_LISTED]))}. Move those elsewhere, or name the "
+                "folder of one split."
+            )
+        return {"": _tree_part(path, store, range(len(store)), where, paths)}
     rows: dict[str, list[int]] = {}
     for row, parts in enumerate(paths):
-        rows.setdefault(splits[parts[level]], []).append(row)
+        rows.setdefault(splits[parts[0]], []).append(row)
     return {
-        split: _tree_part(path, store, chosen, [paths[row] for row in chosen], level + 1, split)
+        split: _tree_part(
+            *(path, store, chosen, where / paths[chosen[0]][0]),
+            [paths[row][1:] for row in chosen],
+            split,
+        )
         for split, chosen in rows.items()
     }
-
-
-def _check_undivided(
-    path: Path,
-    paths: Sequence[Sequence[str]],
-    level: int,
-    splits: Mapping[str, str],
-    others: Sequence[str],
-) -> None:
-    """Refuse splits that would be taken for classes: split folders beside other folders."""
-    deep = {parts[level] for parts in paths if len(parts) > level + 2}
-    if "" not in others and any(splits[top] == "train" for top in deep):
-        raise ArgumentError(
-            f"{path} has split folders and other folders, "
-            f"{', '.join(map(repr, others[:_LISTED]))}. Move those elsewhere, or name the folder "
-            "of one split."
-        )
-
-
-def _below_shared(paths: Sequence[Sequence[str]], level: int) -> int:
-    """Depth of the first folders that differ between pictures; at most that of class folders."""
-    while all(len(parts) > level + 2 for parts in paths):
-        shared = {parts[level] for parts in paths}
-        if len(shared) > 1 or {name.lower() for name in shared} <= set(SPLIT_NAMES):
-            break
-        level += 1
-    return level
 
 
 def _tree_part(
     path: Path,
     store: Store,
     rows: Sequence[int],
-    paths: Sequence[Sequence[str]],
-    level: int,
+    where: Path,
+    paths: Sequence[list[str]],
     split: str = "",
 ) -> Part:
-    where = Path(path, *paths[0][:level])
-    names = ["/".join(parts[level:]) for parts in paths]
-    level = _below_shared(paths, level)
+    """The split of the rows of a store; `paths` are those of its pictures below `where`."""
+    names = ["/".join(parts) for parts in paths]
+    level = class_level(paths)
     outside = [name for name, parts in zip(names, paths, strict=True) if len(parts) == level + 1]
     folders = [] if outside else [parts[level] for parts in paths]
     if split != "train" and (len(outside) == len(names) or len(set(folders)) == 1):
@@ -204,7 +189,7 @@ def _tree_part(
             found = read_ground_truth(truth).labels(names)
             return Part(path, store, np.array(rows), found)
     if folders:
-        empty = _empty_folders(Path(path, *paths[0][:level]), set(folders))
+        empty = _empty_folders(Path(where, *paths[0][:level]), set(folders))
         return Part(path, store, np.array(rows), folders, empty=empty)
     if len(outside) == len(names):
         return Part(path, store, np.array(rows), labels_in_names(names))
@@ -223,13 +208,6 @@ def _ground_truth(folders: Collection[Path]) -> Path | None:
 
 
 def _empty_folders(where: Path, found: Collection[str]) -> tuple[str, ...]:
-    if not where.is_dir():
-        return ()
-    with os.scandir(where) as entries:
-        return tuple(
-            sorted(
-                entry.name
-                for entry in entries
-                if entry.is_dir() and entry.name not in found and not entry.name.startswith(".")
-            )
-        )
+    children = where.iterdir() if where.is_dir() else ()
+    folders = {child.name for child in children if child.is_dir() and not is_hidden(child.name)}
+    return tuple(sorted(folders.difference(found)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tarfile
 import threading
 import weakref
 import zipfile
@@ -21,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from convnext.data.archives import picture_locations
 from convnext.data.shared_memory import MappedArray, SharedArray
 from convnext.errors import ArgumentError, ImageError
 from convnext.images.decode import decode
+from convnext.images.folders import is_picture, walk
 from convnext.images.read import DEFAULT_LIMITS
-from convnext.images.sources import is_picture
 
 __all__ = [
     "ArrayStore",
@@ -35,6 +35,7 @@ __all__ = [
     "Store",
     "TarStore",
     "ZipStore",
+    "picture_names",
 ]
 
 # As the authors read training pictures, and as `convnext.evaluate` reads those of validation.
@@ -78,7 +79,24 @@ class Names(Sequence[str]):
         return text.decode("utf-8", "surrogateescape")
 
 
-class FileStore:
+class _NamedPictures:
+    """Pictures with names, from files that each process opens."""
+
+    names: Names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        """Path of a picture below the folder, or in the archive."""
+        return str(self.names[row])
+
+    def descriptors(self) -> tuple[int, ...]:
+        """No descriptors are needed."""
+        return ()
+
+
+class FileStore(_NamedPictures):
     """Pictures in files.
 
     Args:
@@ -92,45 +110,26 @@ class FileStore:
 
     @classmethod
     def below(cls, root: Path) -> FileStore:
-        """Find every picture below a folder, in order; links to folders are followed.
-
-        Raises:
-            ArgumentError: A folder cannot be read.
-        """
-        return cls(root, _walk(root, "", ()))
-
-    def __len__(self) -> int:
-        return len(self.names)
+        """Find every picture below a folder, see `picture_names`."""
+        return cls(root, picture_names(root))
 
     def read(self, row: int) -> Image.Image:
         """Read a picture."""
         return _READ(os.path.join(self._root, self.names[row]))  # noqa: PTH118 (thrice as fast)
 
-    def name(self, row: int) -> str:
-        """Path of a picture below the root."""
-        return str(self.names[row])
 
-    def descriptors(self) -> tuple[int, ...]:
-        """No descriptors are needed."""
-        return ()
+def picture_names(root: Path) -> Iterator[str]:
+    """Find the name of every picture below a folder, in order; links to folders are followed.
 
-
-def _walk(folder: Path | str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
-    real = os.path.realpath(folder)
-    if real in above:  # a link to a parent folder
-        return
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise ArgumentError(f"The folder {folder} cannot be read: {error}") from error
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if entry.is_dir():
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, real))
-        elif is_picture(entry.name):
-            yield prefix + entry.name
+    Raises:
+        ArgumentError: A folder cannot be read.
+    """
+    start = len(os.path.join(root, ""))  # noqa: PTH118 (with the separator)
+    for found in walk(root, follow_links=True):
+        if isinstance(found, OSError):
+            raise ArgumentError(f"The folder {found.filename} cannot be read: {found}") from found
+        if is_picture(found.name):
+            yield found.path[start:].replace(os.sep, "/")
 
 
 class _Handle:
@@ -160,7 +159,7 @@ class _Handle:
         self._open()
 
 
-class ZipStore:
+class ZipStore(_NamedPictures):
     """The pictures in a zip archive, with random access.
 
     Raises:
@@ -177,7 +176,7 @@ class ZipStore:
                 f"The archive {path} cannot be read: {error}. Copy it again if it is incomplete."
             ) from error
         self.names = Names(item.filename for item in members)
-        self._places = np.array(
+        self._locations = np.array(
             [
                 (item.header_offset, item.compress_size, item.file_size, item.CRC)
                 for item in members
@@ -188,12 +187,9 @@ class ZipStore:
             [-1 if item.flag_bits & 1 else item.compress_type for item in members], np.int16
         )
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def read(self, row: int) -> Image.Image:
         """Read a picture."""
-        offset, packed, size, checksum = self._places[row].tolist()
+        offset, packed, size, checksum = self._locations[row].tolist()
         method = int(self._methods[row])
         if method not in (_STORED, _DEFLATED):
             how = "encrypted" if method < 0 else f"compressed by method {method}"
@@ -212,14 +208,6 @@ class ZipStore:
             raise ImageError("It is damaged in the archive: its checksum differs.")
         return _READ(content)
 
-    def name(self, row: int) -> str:
-        """Path of a picture in the archive."""
-        return str(self.names[row])
-
-    def descriptors(self) -> tuple[int, ...]:
-        """No descriptors are needed."""
-        return ()
-
 
 def _inflated(data: bytes, size: int) -> bytes:
     try:
@@ -228,7 +216,7 @@ def _inflated(data: bytes, size: int) -> bytes:
         raise ImageError(f"It is damaged in the archive: {error}") from error
 
 
-class TarStore:
+class TarStore(_NamedPictures):
     """The pictures in a tar archive that is not compressed.
 
     Raises:
@@ -236,42 +224,24 @@ class TarStore:
     """
 
     def __init__(self, path: Path) -> None:
-        names, places = [], []
-        try:
-            with tarfile.open(path, "r:") as archive:
-                while (member := archive.next()) is not None:
-                    # Undocumented list in which tarfile keeps every member: it would fill memory.
-                    archive.members.clear()  # type: ignore[attr-defined]
-                    name = member.name.removeprefix("./")
-                    if member.isreg() and not member.issparse() and is_picture(name):
-                        names.append(name)
-                        places.append((member.offset_data, member.size))
-            self._handle = _Handle(path)
-        except (OSError, ValueError, tarfile.TarError) as error:
+        found = list(picture_locations(str(path)))
+        problem = next((item.error for item in found if item.error), None)
+        if problem:
             raise ArgumentError(
-                f"The archive {path} cannot be read: {error}. A compressed one has no random "
-                "access: unpack it into a folder, or pack it as a zip archive."
-            ) from error
-        self.names = Names(names)
-        self._places = np.array(places, np.int64).reshape(-1, 2)
-
-    def __len__(self) -> int:
-        return len(self.names)
+                f"{problem}. A compressed archive has no random access: unpack it into a folder, "
+                "or pack it as a zip archive."
+            )
+        self._handle = _Handle(path)
+        self.names = Names(item.name for item in found)
+        locations = [(item.start, item.stop - item.start) for item in found]
+        self._locations = np.array(locations, np.int64).reshape(-1, 2)
 
     def read(self, row: int) -> Image.Image:
         """Read a picture."""
-        offset, size = self._places[row].tolist()
+        offset, size = self._locations[row].tolist()
         if size > DEFAULT_LIMITS.bytes:
             raise ImageError(f"It has more than the allowed {DEFAULT_LIMITS.bytes:,} bytes.")
         return _READ(self._handle.read(offset, size))
-
-    def name(self, row: int) -> str:
-        """Path of a picture in the archive."""
-        return str(self.names[row])
-
-    def descriptors(self) -> tuple[int, ...]:
-        """No descriptors are needed."""
-        return ()
 
 
 class ArrayStore:

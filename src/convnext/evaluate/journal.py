@@ -8,8 +8,8 @@ Each line is JSON: the header; every picture; and, after each batch, its seconds
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import IO, Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from convnext.errors import ArgumentError, ConvNeXtError
+from convnext import atomic
+from convnext.errors import ArgumentError
 from convnext.evaluate.accuracy import Judgement
 
 __all__ = ["EvaluationRecord", "Journal", "Mode", "disk_errors", "open_journal"]
@@ -73,17 +74,10 @@ class Journal:
             self._file.flush()
 
 
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Convert errors of writing a file to `ConvNeXtError`s with advice."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        raise ConvNeXtError(
-            f"{path} cannot be written: {reason}. Fix this and continue with --resume, or give "
-            "another --out."
-        ) from error
+disk_errors = functools.partial(
+    atomic.disk_errors, advice=" Fix this and continue with --resume, or give another --out."
+)
+"""Turns errors of writing a file into errors with advice."""
 
 
 @contextmanager

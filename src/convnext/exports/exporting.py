@@ -11,10 +11,10 @@ from typing import Any, Literal
 from convnext.engines.quantizing import check_calibration
 from convnext.errors import ArgumentError, ArgumentTypeError, ExportError
 from convnext.exports.formats import Format, Option, choose_format
-from convnext.exports.placing import check_place, written
 from convnext.exports.process import produce
 from convnext.exports.source import ExportSource, Resolution, opened_source
 from convnext.exports.spec import ExportSpec
+from convnext.exports.target import check_target, written
 from convnext.exports.verify import (
     Verdict,
     compare,
@@ -141,7 +141,7 @@ def export(  # noqa: PLR0913
     _check_calibration(precision, calibration)
     _check_options(kind, resolution, with_preprocessing, softmax, output, drop_path_rate)
     beside = kind.beside(target)
-    check_place(target, overwrite=overwrite, may_be_folder="" in kind.suffixes, beside=beside)
+    check_target(target, overwrite=overwrite, may_be_folder="" in kind.suffixes, beside=beside)
     kind.check_installed()
     on_progress("reading the weights")
     with opened_source(model, resolution, random=random, output_stride=output_stride) as source:

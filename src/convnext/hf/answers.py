@@ -82,8 +82,8 @@ def answer(
     wants_all = wants_maps(config, output_hidden_states)
     maps = tuple(channels_first(found[n]) for n in config.stage_names) if wants_all else None
     if kind == "model":
-        if "places" in found:
-            last = tokens(found["pooled"], found["places"])
+        if "normed" in found:
+            last = tokens(found["pooled"], found["normed"])
         else:
             last = maps[-1] if maps else channels_first(found[config.stage_names[-1]])
         return BaseModelOutputWithPoolingAndNoAttention(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from convnext.errors import UnknownNameError
+from convnext.errors import UnknownNameError, listed
 from convnext.hf.config import ConvNextConfig
 from convnext.weights.catalog import get_checkpoint
 
@@ -59,9 +59,7 @@ def _licence(name: str) -> str | None:
 
 
 def _labels(config: ConvNextConfig) -> str:
-    names = list(config.id2label.values())
-    more = f" and {len(names) - SHOWN_LABELS} more" if len(names) > SHOWN_LABELS else ""
-    return ", ".join(name.replace("\n", " ") for name in names[:SHOWN_LABELS]) + more
+    return listed([name.replace("\n", " ") for name in config.id2label.values()], SHOWN_LABELS)
 
 
 def _use(architecture: str, repo_id: str, classifies: bool) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from convnext.architecture import Shape
-from convnext.errors import ArgumentError, ArgumentTypeError, WeightsMismatchError
+from convnext.errors import ArgumentError, ArgumentTypeError, WeightsMismatchError, listed
 from convnext.hf.hub import Hub, find_file, is_repository, read_json
 from convnext.weights.files import LazyTensor, open_weights, write_weights
 from convnext.weights.layouts import to_foreign
@@ -64,7 +64,7 @@ class LoadingReport:
     mismatched: tuple[tuple[str, Shape, Shape], ...]
 
     @property
-    def places(self) -> dict[str, str]:
+    def names_in_file(self) -> dict[str, str]:
         """Name of each loaded parameter in the file, without its prefix."""
         return {name: bare(name) for name in self.loaded}
 
@@ -77,21 +77,16 @@ class LoadingReport:
         lines = [f"{self.source}: {len(self.loaded)} parameters loaded."]
         if self.missing:
             lines.append(
-                f"NOT IN THE FILE, newly initialised and to be trained: {_listed(self.missing)}."
+                f"NOT IN THE FILE, newly initialised and to be trained: {listed(self.missing, 4)}."
             )
         if self.mismatched:
             shapes = [f"{name} ({have} there, {want} here)" for name, have, want in self.mismatched]
             lines.append(
-                f"OF ANOTHER SHAPE, newly initialised and to be trained: {_listed(shapes)}."
+                f"OF ANOTHER SHAPE, newly initialised and to be trained: {listed(shapes, 4)}."
             )
         if self.unexpected:
-            lines.append(f"Left in the file: {_listed(self.unexpected)}.")
+            lines.append(f"Left in the file: {listed(self.unexpected, 4)}.")
         return "\n".join(lines)
-
-
-def _listed(names: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(names[:4])
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 
 
 def bare(name: str) -> str:
@@ -237,13 +232,13 @@ def write_shards(
         write_weights(folder / whole, shards[0], metadata, format=kind)
         return
     stem, _, suffix = whole.partition(".")
-    places: dict[str, str] = {}
+    files: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"{stem}-{number:05}-of-{len(shards):05}.{suffix}"
         write_weights(folder / file, shard, metadata, format=kind)
-        places |= dict.fromkeys(shard, file)
+        files |= dict.fromkeys(shard, file)
     total = sum(tensor.nbytes for tensor in tensors.values())
-    content = {"metadata": {"total_size": total}, "weight_map": places}
+    content = {"metadata": {"total_size": total}, "weight_map": files}
     (folder / index).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
 
 

@@ -145,7 +145,7 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
     Returns:
         A functional model. Its outputs are a dictionary: `stem`, `stage1` and so on, and
         `pooled` and `logits`, or `feature_stage1` and so on for a backbone; for DINOv3 also
-        `places`, the last map after the norm of the pooled vector.
+        `normed`, the last map after the norm of the pooled vector.
     """
     architecture = architecture_of(config)
     with undrawn():
@@ -174,7 +174,7 @@ def build_network(config: ConvNextConfig, kind: Kind) -> keras.Model:
             pooled = outputs["pooled"] = pool(maps[-1], architecture)
             if is_dinov3(config):
                 head_norm = keras.Model(images, pooled).get_layer("head_norm")
-                outputs["places"] = head_norm(maps[-1])
+                outputs["normed"] = head_norm(maps[-1])
             if kind == "classifier":
                 outputs["logits"] = pooled
                 if config.num_labels:

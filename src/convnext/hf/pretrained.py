@@ -194,7 +194,7 @@ class Pretrained:
                 ignore_mismatched_sizes,
                 may_be_empty=state_dict is not None,
             )
-            for name, short in report.places.items():
+            for name, short in report.names_in_file.items():
                 values = tensors[short].read()
                 model.assign_parameter(name, np.array(values, np.float32, order="C"))
         model._ready(report.fresh)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.exports import FORMATS, ExportReport, export
-from convnext.exports.placing import written
+from convnext.exports.target import written
 from convnext.hub.collection import MODULES, VERSION, HubModule, get_module
 from convnext.hub.pages import COLLECTION_NAME, collection_page, module_page
 from convnext.weights.download import cached

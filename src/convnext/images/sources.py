@@ -6,36 +6,28 @@ Only the names of one folder, pattern or zip archive are in memory at once, not 
 from __future__ import annotations
 
 import glob
-import gzip
 import os
-import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from PIL import Image
 
 from convnext.errors import ArgumentTypeError, ImageError
+from convnext.images.archives import ARCHIVE_SUFFIXES, damaged, tar_members
 from convnext.images.decode import Source
+from convnext.images.folders import SUFFIXES, is_picture, walk
 from convnext.images.read import DEFAULT_LIMITS, Limits, Readable, is_url
 
-__all__ = ["ARCHIVE_SUFFIXES", "SUFFIXES", "Named", "Sources", "is_picture", "iterate"]
+__all__ = ["NO_PICTURE", "Named", "Sources", "iterate"]
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".heic")
-)
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
-
-_LONGEST_HEADER = 2**20  # of a member of a tar archive, in bytes
 _LINK = (
     "is a link inside the archive, and links are not followed. Pack with tar --dereference "
     "--hard-dereference."
 )
-
-
-_NO_PICTURE = f"has no picture: no file name ends in {', '.join(sorted(SUFFIXES))}."
+NO_PICTURE = f"has no picture: no file name ends in {', '.join(sorted(SUFFIXES))}."
 
 
 class Named(NamedTuple):
@@ -59,9 +51,9 @@ def iterate(sources: Sources, limits: Limits = DEFAULT_LIMITS) -> Iterator[Named
 
     Args:
         sources: One picture, or an iterable of pictures. Among them may be folders, patterns such
-            as `"photos/**/*.png"`, and archives (`ARCHIVE_SUFFIXES`). A folder stands for the files
-            below it that have one of `SUFFIXES`, sorted by the parts of their paths; hidden files
-            are left out, links to folders are not followed. A pattern yields each file once; one
+            as `"photos/**/*.png"`, and archives (`ARCHIVE_SUFFIXES`). A folder stands for the
+            pictures below it (`is_picture`), sorted by the parts of their paths; links to folders
+            are not followed. A pattern yields each file once; one
             that ends with `**` stands for the folders before it. An archive is read in its own
             order, without unpacking to disk; links inside it are errors. To name a picture, give
             `Named(id, source)`.
@@ -103,12 +95,12 @@ def _expand_path(path: Path, limits: Limits, may_match: bool = True) -> Iterator
         yield Named(path.as_posix(), ImageError(f"{path} cannot be read: {error}"))
         return
     if is_folder:
-        yield from _or_error(path, _walk(path), _NO_PICTURE)
+        yield from _or_error(path, _walk(path), NO_PICTURE)
     elif may_match and not exists and glob.has_magic(str(path)):
         yield from _or_error(path, _match(path, limits), "matches no file.")
     elif exists and path.name.lower().endswith(ARCHIVE_SUFFIXES):
         members = _zip(path, limits) if path.suffix.lower() == ".zip" else _tar(path, limits)
-        yield from _or_error(path, members, _NO_PICTURE)
+        yield from _or_error(path, members, NO_PICTURE)
     else:
         yield Named(path.as_posix(), path)
 
@@ -122,26 +114,13 @@ def _or_error(path: Path, found: Iterator[Named], problem: str) -> Iterator[Name
         yield Named(path.as_posix(), ImageError(f"{path} {problem}"))
 
 
-def is_picture(name: str) -> bool:
-    """Whether a path in a folder or archive has a picture's suffix and no hidden part."""
-    stem, dot, suffix = name.rpartition(".")
-    if not dot or f".{suffix.lower()}" not in SUFFIXES or not stem:
-        return False
-    return not (name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name)
-
-
 def _walk(folder: Path) -> Iterator[Named]:
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        yield Named(folder.as_posix(), ImageError(f"{folder} cannot be read: {error}"))
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-            yield from _walk(Path(entry))
-        elif is_picture(entry.name):
-            yield Named(Path(entry).as_posix(), Path(entry))
+    for found in walk(folder):
+        if isinstance(found, OSError):
+            name = Path(found.filename)
+            yield Named(name.as_posix(), ImageError(f"{name} cannot be read: {found}"))
+        elif is_picture(found.name):
+            yield Named(Path(found).as_posix(), Path(found))
 
 
 def _match(pattern: Path, limits: Limits) -> Iterator[Named]:
@@ -169,7 +148,7 @@ def _zip(path: Path, limits: Limits) -> Iterator[Named]:
                         f"{path.as_posix()}/{member.filename}", _unzip(archive, member, limits)
                     )
     except Exception as error:  # damaged archives raise many kinds of errors
-        yield Named(path.as_posix(), _damaged(path, error))
+        yield Named(path.as_posix(), damaged(path, error))
 
 
 def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits) -> bytes | ImageError:
@@ -177,53 +156,21 @@ def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits) ->
         with archive.open(member) as stream:
             return stream.read(limits.bytes + 1)  # one too many makes decode() refuse it
     except Exception as error:  # a password or a wrong checksum affects this member only
-        return _damaged(member.filename, error)
+        return damaged(member.filename, error)
 
 
 def _tar(path: Path, limits: Limits) -> Iterator[Named]:
+    most = limits.bytes + 1
+    compressed = path.suffix.lower() != ".tar"
     try:
-        with _uncompressed(path) as stream, _open_tar(stream, limits) as archive:
-            while (member := archive.next()) is not None:
-                # tarfile keeps every member it has read, in an undocumented list.
-                archive.members.clear()  # type: ignore[attr-defined]
-                name = member.name.removeprefix("./")  # as `tar -C folder .` writes them
-                if not is_picture(name):
+        with path.open("rb") as stream:
+            for member, read in tar_members(stream, most, compressed=compressed):
+                name = f"{path.as_posix()}/{member.name}"
+                if not is_picture(member.name):
                     continue
-                content = archive.extractfile(member) if member.isfile() else None
-                if content is not None:
-                    data = content.read(min(member.size, limits.bytes + 1))
-                    yield Named(f"{path.as_posix()}/{name}", data)
+                if member.isreg():
+                    yield Named(name, read(most))
                 elif member.issym() or member.islnk():
-                    yield Named(f"{path.as_posix()}/{name}", ImageError(f"{name} {_LINK}"))
+                    yield Named(name, ImageError(f"{member.name} {_LINK}"))
     except Exception as error:  # damaged archives raise many kinds of errors
-        yield Named(path.as_posix(), _damaged(path, error))
-
-
-def _uncompressed(path: Path) -> IO[bytes]:
-    if path.suffix.lower() == ".tar":
-        return path.open("rb")
-    return cast("IO[bytes]", gzip.open(path))
-
-
-def _open_tar(stream: IO[bytes], limits: Limits) -> tarfile.TarFile:
-    short = _ShortReads(stream, max(limits.bytes + 1, _LONGEST_HEADER))
-    return tarfile.open(fileobj=cast("IO[bytes]", short), mode="r:")
-
-
-class _ShortReads:
-    """A stream that limits reads: tarfile would read headers of any claimed size into memory."""
-
-    def __init__(self, stream: IO[bytes], longest: int) -> None:
-        self._stream = stream
-        self._longest = longest
-        self.seek = stream.seek
-        self.tell = stream.tell
-
-    def read(self, size: int) -> bytes:
-        if size > self._longest:
-            raise tarfile.ReadError(f"one of its headers claims {size:,} bytes")
-        return self._stream.read(size)
-
-
-def _damaged(what: object, error: Exception) -> ImageError:
-    return ImageError(f"{what} cannot be read: {type(error).__name__}: {error}")
+        yield Named(path.as_posix(), damaged(path, error))

@@ -14,7 +14,7 @@ from convnext.nn.activations import kind_of
 from convnext.nn.initializers import Normal
 from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, RMSNorm
 from convnext.nn.operations import recomputed
-from convnext.nn.visible import Places, listed, mapped
+from convnext.nn.visible import Positions, listed, mapped
 
 __all__ = ["Block", "kernel_initializer", "norm"]
 
@@ -114,27 +114,27 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
             if layer is not None:
                 layer.build(hidden_shape)
 
-    def call(self, x: Any, places: Places | None = None, training: bool | None = None) -> Any:
+    def call(self, x: Any, positions: Positions | None = None, training: bool | None = None) -> Any:
         """Map `(batch, height, width, dim)` to the same shape.
 
-        With `places`, input and output are lists of positions, `(batch, count, 1, dim)`, and the
+        With `positions`, input and output are lists of positions, `(batch, count, 1, dim)`, and the
         convolution sees zeros at all other positions.
         """
 
         def branch(x: Any) -> Any:
-            return self._branch(x, places)
+            return self._branch(x, positions)
 
         again = self.grad_checkpointing and training
         # Outside `recomputed`, so that the random choice is made once.
         return x + self.drop_path.call(recomputed(branch, x) if again else branch(x), training)
 
-    def _branch(self, x: Any, places: Places | None) -> Any:
+    def _branch(self, x: Any, positions: Positions | None) -> Any:
         # Calls `call` of the sublayers, as `__call__` of each would take longer than the arithmetic
         # of a small block; this layer's `__call__` has cast the inputs already.
-        if places is None:
+        if positions is None:
             branch = self.dwconv.call(x)
         else:
-            branch = listed(self.dwconv.call(mapped(x, places)), places)
+            branch = listed(self.dwconv.call(mapped(x, positions)), positions)
         branch = self.norm.call(branch)
         branch = self.pwconv1.call(branch)  # (B, H, W, 4 dim)
         if self.grn is not None:

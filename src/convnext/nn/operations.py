@@ -21,7 +21,7 @@ __all__ = [
     "patch_conv",
     "patches_along",
     "recomputed",
-    "take_places",
+    "take_positions",
 ]
 
 # Minimum of GRN's squared norms, far below its epsilon: a root's gradient at zero is infinite.
@@ -148,7 +148,7 @@ def recomputed(function: Any, x: Any) -> Any:
     return jax.checkpoint(function)(x)
 
 
-def take_places(x: Any, places: Any) -> Any:
+def take_positions(x: Any, positions: Any) -> Any:
     """Gather rows of each picture from `(batch, n, channels)` by the indices `(batch, m)`."""
     backend = keras.backend.backend()
     if backend == "torch":
@@ -156,12 +156,12 @@ def take_places(x: Any, places: Any) -> Any:
 
         batch, count, channels = x.shape
         first = count * torch.arange(batch, device=x.device)[:, None]
-        taken = x.reshape(-1, channels).index_select(0, (places + first).flatten())
+        taken = x.reshape(-1, channels).index_select(0, (positions + first).flatten())
         return taken.reshape(batch, -1, channels)
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.gather(x, places, axis=1, batch_dims=1)
+        return tf.gather(x, positions, axis=1, batch_dims=1)
     from jax import numpy as jnp
 
-    return jnp.take_along_axis(x, places[..., None], axis=1, mode="promise_in_bounds")
+    return jnp.take_along_axis(x, positions[..., None], axis=1, mode="promise_in_bounds")

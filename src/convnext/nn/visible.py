@@ -13,28 +13,28 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from convnext.nn.operations import take_places
+from convnext.nn.operations import take_positions
 
-__all__ = ["Listed", "Mapped", "Places", "find_places", "listed", "mapped"]
+__all__ = ["Listed", "Mapped", "Positions", "find_positions", "listed", "mapped"]
 
 
-class Places(NamedTuple):
+class Positions(NamedTuple):
     """Positions of a map that are in a list, equally many of each picture."""
 
     on_map: Any  # (batch, count): index of each in the map, row by row
     in_list: Any  # (batch, height, width): index of each in the list; `count` if it is not there
 
 
-def find_places(visible: Any, count: int) -> Places:
+def find_positions(visible: Any, count: int) -> Positions:
     """Find the first `count` positions of each picture where `(batch, height, width, 1)` is not 0.
 
     If there are fewer, positions where it is 0 fill up the list.
 
     Example:
-        >>> places = find_places(ops.convert_to_tensor([[[[0.0], [1.0]], [[0.0], [1.0]]]]), 2)
-        >>> ops.convert_to_numpy(places.on_map).tolist()
+        >>> positions = find_positions(ops.convert_to_tensor([[[[0.0], [1.0]], [[0.0], [1.0]]]]), 2)
+        >>> ops.convert_to_numpy(positions.on_map).tolist()
         [[1, 3]]
-        >>> ops.convert_to_numpy(places.in_list).tolist()
+        >>> ops.convert_to_numpy(positions.in_list).tolist()
         [[[2, 0], [2, 1]]]
     """
     _, height, width, _ = visible.shape
@@ -44,46 +44,46 @@ def find_places(visible: Any, count: int) -> Places:
     on_map = ops.argsort(order, axis=-1)[:, :count]
     number = ops.where(seen > 0, ops.cumsum(seen, axis=-1) - 1, count)
     in_list = ops.minimum(number, count)
-    return Places(on_map, ops.reshape(in_list, (-1, height, width)))
+    return Positions(on_map, ops.reshape(in_list, (-1, height, width)))
 
 
-def listed(x: Any, places: Places) -> Any:
+def listed(x: Any, positions: Positions) -> Any:
     """Convert a map `(batch, height, width, channels)` to a list."""
-    return _either_way(x, places, _list, _map)
+    return _either_way(x, positions, _list, _map)
 
 
-def mapped(x: Any, places: Places) -> Any:
+def mapped(x: Any, positions: Positions) -> Any:
     """Convert a list to a map, 0 at positions that are not in the list."""
-    return _either_way(x, places, _map, _list)
+    return _either_way(x, positions, _map, _list)
 
 
-def _list(x: Any, places: Places) -> Any:
+def _list(x: Any, positions: Positions) -> Any:
     _, height, width, channels = x.shape
     rows = ops.reshape(x, (-1, height * width, channels))
-    return take_places(rows, places.on_map)[:, :, None]
+    return take_positions(rows, positions.on_map)[:, :, None]
 
 
-def _map(x: Any, places: Places) -> Any:
-    _, height, width = places.in_list.shape
+def _map(x: Any, positions: Positions) -> Any:
+    _, height, width = positions.in_list.shape
     rows = ops.pad(x[:, :, 0], ((0, 0), (0, 1), (0, 0)))  # a row of zeros for other positions
-    y = take_places(rows, ops.reshape(places.in_list, (-1, height * width)))
+    y = take_positions(rows, ops.reshape(positions.in_list, (-1, height * width)))
     return ops.reshape(y, (-1, height, width, x.shape[-1]))
 
 
 def _either_way(
     x: Any,
-    places: Places,
-    there: Callable[[Any, Places], Any],
-    back: Callable[[Any, Places], Any],
+    positions: Positions,
+    there: Callable[[Any, Positions], Any],
+    back: Callable[[Any, Positions], Any],
 ) -> Any:
     """Convert with `there`; the gradient is `back`, as no position occurs twice."""
 
     @ops.custom_gradient  # type: ignore[untyped-decorator]
     def go(x: Any) -> Any:
         def gradient(*inputs: Any, upstream: Any = None) -> Any:
-            return back(inputs[0] if upstream is None else upstream, places)
+            return back(inputs[0] if upstream is None else upstream, positions)
 
-        return there(x, places), gradient
+        return there(x, positions), gradient
 
     return go(x)
 
@@ -92,15 +92,15 @@ def _either_way(
 class Listed(keras.layers.Layer):  # type: ignore[misc]
     """`listed` as a layer."""
 
-    def call(self, x: Any, places: Places) -> Any:
+    def call(self, x: Any, positions: Positions) -> Any:
         """Map `(batch, height, width, channels)` to `(batch, count, 1, channels)`."""
-        return listed(x, places)
+        return listed(x, positions)
 
 
 @keras.saving.register_keras_serializable(package="convnext")
 class Mapped(keras.layers.Layer):  # type: ignore[misc]
     """`mapped` as a layer."""
 
-    def call(self, x: Any, places: Places) -> Any:
+    def call(self, x: Any, positions: Positions) -> Any:
         """Map `(batch, count, 1, channels)` to `(batch, height, width, channels)`."""
-        return mapped(x, places)
+        return mapped(x, positions)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from convnext.data.arrow import ray
-from convnext.errors import ArgumentError, ConvNeXtError
+from convnext.errors import ArgumentError, ConvNeXtError, listed
 from convnext.processors import available_processors
 from convnext.scale.plan import Plan
 from convnext.scale.run_options import RunOptions
@@ -330,11 +330,10 @@ class Cluster:
 
 
 def _lost(shards: Sequence[int], plan: Plan) -> str:
-    listed = ", ".join(plan.part(shard) for shard in sorted(shards)[:5])
-    more = f" and {len(shards) - 5} more" if len(shards) > 5 else ""
+    names = listed([plan.part(shard) for shard in sorted(shards)])
     return (
         f"{len(shards)} of {plan.shards} shards are missing: their workers died {TRIES} times "
-        f"({listed}{more}). The others are complete. Memory may be too small, or a picture may "
+        f"({names}). The others are complete. Memory may be too small, or a picture may "
         "crash its decoder. Retry them with --resume (resume=True)."
     )
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
-from convnext.data.archives import tar_locations, zip_members
+from convnext.data.archives import picture_locations
 from convnext.data.arrow import pyarrow
+from convnext.data.files import Folder
 from convnext.data.finding import Found
 from convnext.data.parquet import TableColumns, row_ranges
-from convnext.data.places import Folder
-from convnext.errors import ImageError
 
 __all__ = ["INPUTS", "Item", "items_of", "printable", "read_items", "write_inputs"]
 
@@ -96,20 +95,11 @@ def _pictures(file: Found) -> Iterator[Item]:
         yield Item("file", file.path)
         return
     empty = True
-    if file.kind == "zip":
-        try:
-            for index, name in zip_members(file.path):
-                empty = False
-                yield Item("zip", file.path, name, index)
-        except ImageError as error:
-            empty = False
-            yield Item("error", file.path, error=str(error))
-    else:
-        for found in tar_locations(file.path):
-            empty = False
-            kind = "error" if found.error else "tar"
-            member = found.name or None
-            yield Item(kind, file.path, member, found.start, found.stop, found.label, found.error)
+    for found in picture_locations(file.path):
+        empty = False
+        kind = "error" if found.error else file.kind
+        member = found.name or None
+        yield Item(kind, file.path, member, found.start, found.stop, found.label, found.error)
     if empty:
         problem = f"{file.path} holds no file that is named like a picture."
         yield Item("error", file.path, error=problem)

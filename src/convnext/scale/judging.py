@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from convnext.data.archives import tar_locations, zip_members
+from convnext.data.archives import picture_locations
 from convnext.data.arrow import pyarrow
 from convnext.data.datasets import Dataset
+from convnext.data.files import Folder
 from convnext.data.finding import Found
-from convnext.data.places import Folder
 from convnext.errors import ArgumentError
 from convnext.evaluate.accuracy import Judgement, Tally
 from convnext.evaluate.run import BadPicture, Measured
@@ -118,24 +118,19 @@ def _items(data: Dataset) -> Iterator[Item]:
         for entry in data.entries:
             yield Item("file", f"{path}/{entry.id}", label=str(entry.label))
         return
-    if name.endswith(".zip"):
-        members = (Item("zip", path, member, index) for index, member in zip_members(path))
-    elif name.endswith(".tar"):
-        members = (
-            Item("tar", path, found.name, found.start, found.stop) for found in tar_locations(path)
-        )
-    else:
+    if not name.endswith((".zip", ".tar")):
         raise ArgumentError(
             f"Workers cannot share {path}: a compressed tar archive has no random access. Unpack "
             "it, or evaluate it without --engine-runner."
         )
+    members = picture_locations(path)
     for entry in data.entries:
-        item = next((item for item in members if item.name == entry.id), None)
-        if item is None:
+        found = next((member for member in members if member.name == entry.id), None)
+        if found is None:
             raise ArgumentError(
                 f"{entry.id!r} is no longer in {path}, or in another order. Restore the archive."
             )
-        yield item._replace(label=str(entry.label))
+        yield Item(name[-3:], path, found.name, found.start, found.stop, str(entry.label))
 
 
 def _sums(data: Dataset, folder: Folder, shards: int, seconds: float) -> Measured:

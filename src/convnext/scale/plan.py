@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+from convnext.data.files import Folder
 from convnext.data.finding import PLAN, Found
 from convnext.data.parquet import TableColumns
-from convnext.data.places import Folder
 from convnext.errors import ArgumentError
 from convnext.scale.inputs import INPUTS, Item, items_of, write_inputs
 

@@ -12,33 +12,20 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
-from convnext.data.archives import damaged, stream_tar
+from convnext.data.archives import LabelledSource, stream_tar
+from convnext.data.files import local_path, open_file, open_stream
 from convnext.data.parquet import TableColumns, table_rows
-from convnext.data.places import local_path, open_file, open_stream
 from convnext.errors import ImageError
+from convnext.images.archives import damaged
 from convnext.images.decode import Source
 from convnext.images.read import DEFAULT_LIMITS, is_url
 from convnext.scale.inputs import Item
 
-__all__ = ["Archives", "Picture", "elsewhere", "pictures"]
+__all__ = ["Archives", "elsewhere", "pictures"]
 
 _PLAIN_WEB = ("http://", "https://")
-
-
-class Picture(NamedTuple):
-    """A picture of a shard.
-
-    Attributes:
-        path: Its path in the output.
-        source: A source for `decode`, or an error.
-        label: Its label, if there is one.
-    """
-
-    path: str
-    source: Source | ImageError
-    label: str | None
 
 
 class _LazyFile:
@@ -123,7 +110,7 @@ class Archives:
 
 def pictures(
     items: Iterable[Item], columns: TableColumns, root: str, archives: Archives
-) -> Iterator[Picture]:
+) -> Iterator[LabelledSource]:
     """Iterate over the pictures of a shard, in order.
 
     Args:
@@ -141,32 +128,34 @@ def elsewhere(items: Iterable[Item]) -> bool:
     return any(local_path(item.path) is None for item in items)
 
 
-def _of(item: Item, columns: TableColumns, root: str, archives: Archives) -> Iterator[Picture]:
+def _of(
+    item: Item, columns: TableColumns, root: str, archives: Archives
+) -> Iterator[LabelledSource]:
     path = item.path if is_url(item.path) else str(Path(root) / item.path)
     if item.kind == "error":
         name = f"{item.path}/{item.name}" if item.name else item.path
-        yield Picture(name, ImageError(item.error or ""), item.label)
+        yield LabelledSource(name, ImageError(item.error or ""), item.label)
     elif item.kind == "file":
-        yield Picture(item.path, _file(path), item.label)
+        yield LabelledSource(item.path, _file(path), item.label)
     elif item.kind == "zip":
         read = archives.zip_member(path, item.name or "", item.start or 0)
-        yield Picture(f"{item.path}/{item.name}", read, item.label)
+        yield LabelledSource(f"{item.path}/{item.name}", read, item.label)
     elif item.kind == "tar":
         read = archives.part(path, item.start or 0, item.stop or 0)
-        yield Picture(f"{item.path}/{item.name}", read, item.label)
+        yield LabelledSource(f"{item.path}/{item.name}", read, item.label)
     elif item.kind == "stream":
         empty = True
         for streamed in stream_tar(path):
             empty = False
             name = f"{item.path}/{streamed.name}" if streamed.name else item.path
-            yield Picture(name, streamed.source, streamed.label)
+            yield streamed._replace(name=name)
         if empty:
             problem = ImageError(f"{item.path} holds no file that is named like a picture.")
-            yield Picture(item.path, problem, None)
+            yield LabelledSource(item.path, problem, None)
     else:
         for row in table_rows(path, columns, item.start or 0, item.stop or 0):
             named = row.name.replace(path, item.path, 1) if row.name.startswith(path) else row.name
-            yield Picture(named, row.source, row.label)
+            yield row._replace(name=named)
 
 
 def _member(archive: zipfile.ZipFile, name: str, index: int) -> IO[bytes]:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from convnext.data.arrow import pyarrow
+from convnext.data.files import Folder
 from convnext.data.finding import Found, Sources, find
 from convnext.data.parquet import TableColumns
-from convnext.data.places import Folder
 from convnext.engines.base import Precision
 from convnext.errors import (
     ArgumentError,

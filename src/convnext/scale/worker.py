@@ -21,6 +21,7 @@ import PIL
 from numpy.typing import NDArray
 
 from convnext import __version__
+from convnext.data.archives import LabelledSource
 from convnext.data.arrow import pyarrow
 from convnext.engines import Engine, opening
 from convnext.engines.pieces import PIECE
@@ -33,7 +34,7 @@ from convnext.processors import available_processors
 from convnext.scale.columns import PictureRow, rows_of, schema_of, table_of
 from convnext.scale.inputs import read_items
 from convnext.scale.plan import Plan
-from convnext.scale.reading import Archives, Picture, elsewhere, pictures
+from convnext.scale.reading import Archives, elsewhere, pictures
 from convnext.scale.run_options import RunOptions
 from convnext.session import Session
 
@@ -166,7 +167,7 @@ class Worker:
     def _rows(self, plan: Plan, shard: int) -> Iterator[list[PictureRow]]:
         options = self._options
         items = read_items(plan.folder, shard)
-        ahead: deque[Picture] = deque()
+        ahead: deque[LabelledSource] = deque()
         read = READ if options.task == "evaluate" else decode
         workers = max(self._threads, _WAITING_THREADS) if elsewhere(items) else self._threads
         with Archives() as archives:
@@ -174,7 +175,7 @@ class Worker:
             def sources() -> Iterator[Named]:
                 for picture in pictures(items, options.columns, options.root, archives):
                     ahead.append(picture._replace(source=b""))
-                    yield Named(picture.path, picture.source)
+                    yield Named(picture.name, picture.source)
 
             for batch in batches(
                 sources(), options.preprocess, options.batch_size, read=read, workers=workers
@@ -220,13 +221,13 @@ def _keras_backend() -> str:
 
 
 def _outcomes(
-    batch: DecodedBatch, waiting: list[Picture], root: str
+    batch: DecodedBatch, waiting: list[LabelledSource], root: str
 ) -> list[tuple[str, str | None, ImageError | None]]:
     """Path, label and error of each picture; errors name files relative to the root."""
     outcomes = []
     for index, picture in enumerate(waiting):
         error = batch.errors.get(index)
-        if error is not None and root != "/" and not picture.path.startswith("/"):
+        if error is not None and root != "/" and not picture.name.startswith("/"):
             error = ImageError(str(error).replace(f"{root}/", ""))
-        outcomes.append((picture.path, picture.label, error))
+        outcomes.append((picture.name, picture.label, error))
     return outcomes

@@ -110,14 +110,14 @@ class _Cache:
         shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return cls(Path(shared) / "convnext", None)
 
-    def place(self, checkpoint: Checkpoint, source: Source) -> Path:
+    def path(self, checkpoint: Checkpoint, source: Source) -> Path:
         """Path in our folder for a file from this source, downloaded or put there by hand."""
         return self.root / checkpoint.name / source.layout / source.filename
 
     def find(self, checkpoint: Checkpoint) -> Fetched | None:
         for source in checkpoint.sources:
-            place = self.place(checkpoint, source)
-            path = place if place.is_file() else None
+            file = self.path(checkpoint, source)
+            path = file if file.is_file() else None
             if path is None and isinstance(source, HubFile):
                 path = hub_cached(source.repo, source.filename, source.revision, self.hub)
             if path:
@@ -127,11 +127,11 @@ class _Cache:
 
 def _download(checkpoint: Checkpoint, source: Source, cache: _Cache, progress: bool) -> Path:
     if isinstance(source, HubFile):
-        place = (source.repo, source.filename, source.revision, cache.hub)
-        return hub_file(*place, progress=progress)
+        named = (source.repo, source.filename, source.revision, cache.hub)
+        return hub_file(*named, progress=progress)
     from convnext.weights.transfer import fetch_url  # imports the HTTP client, which is slow
 
-    target = cache.place(checkpoint, source)
+    target = cache.path(checkpoint, source)
     return fetch_url(source.url, target, sha256=source.sha256, progress=progress)
 
 
@@ -217,7 +217,7 @@ def _ways_out(checkpoint: Checkpoint, cache: _Cache) -> str:
     copy = f"to {cache.hub}" if cache.hub else "and point HF_HOME at the copy"
     return (
         f"Three ways out: download {by_hand} elsewhere and put it at "
-        f"{cache.place(checkpoint, by_hand)}; or use a file you have, as the model: --model FILE, "
+        f"{cache.path(checkpoint, by_hand)}; or use a file you have, as the model: --model FILE, "
         'or weights="FILE" in Python; or copy the Hugging Face cache of a machine that has it '
         f"{copy}, and set HF_HUB_OFFLINE=1."
     )

@@ -47,11 +47,11 @@ from convnext.weights.layouts import Recognised, get_layout, recognise
 from convnext.weights.layouts.keras_archive import variable_path
 from convnext.weights.layouts.moves import Array, moved
 from convnext.weights.layouts.recognition import described
+from convnext.weights.reports import LoadReport
 from convnext.weights.repository import fetch_repository, repository_named
 
 __all__ = [
     "CanonicalWeights",
-    "LoadReport",
     "Variable",
     "assign",
     "check_labels",
@@ -342,47 +342,6 @@ def forget_pages(values: Array) -> None:
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """The result of loading; `str` gives a summary.
-
-    Attributes:
-        source: Where the weights come from.
-        found: The layout and architecture that were recognised.
-        info: Metadata of the weights.
-        fit: The variables that were filled, and those that keep their values.
-    """
-
-    source: str
-    found: Recognised
-    info: WeightsInfo
-    fit: Fit
-
-    def __str__(self) -> str:
-        filled, fresh, unused = self.fit.filled, self.fit.fresh, self.fit.unused
-        kind = self.found.kind
-        if self.info.task == "clip" and self.found.num_classes:
-            kind = f"CLIP's image tower, vectors of {self.found.num_classes} numbers"
-        lines = [
-            f"{self.found.variant.name}, {kind}, from {self.source} (layout "
-            f"{self.found.layout}): {len(filled)} tensors loaded."
-        ]
-        if fresh:
-            lines.append(f"NOT LOADED, still random and to be trained: {_listed(fresh)}.")
-        if unused:
-            lines.append(f"Left in the file: {_listed(unused)}.")
-        if self.found.ignored:
-            lines.append(f"Passed over as no part of it: {_listed(self.found.ignored)}.")
-        if self.info.notice:
-            lines.append(self.info.notice)
-        return "\n".join(lines)
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:4])
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 
 
 def load_weights(

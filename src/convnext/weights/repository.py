@@ -121,12 +121,12 @@ class _Files:
 
     def find(self, name: str) -> Path | None:
         """Local path of a file, downloaded if necessary; None if there is none."""
-        place = (self.repository, name, self.revision, self.cache)
-        here = hub_cached(*place)
+        named = (self.repository, name, self.revision, self.cache)
+        here = hub_cached(*named)
         if self.unreached or (here and COMMIT.fullmatch(self.revision or "")):
             return here
         try:
-            path = hub_file(*place, progress=self.progress)
+            path = hub_file(*named, progress=self.progress)
         except WeightsUnavailableError as error:
             if _lacks_file(error):
                 return None

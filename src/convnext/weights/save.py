@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from tqdm import tqdm
 
-from convnext.architecture import Architecture, stated
+from convnext.architecture import stated
 from convnext.errors import ArgumentError, UnknownNameError, WeightsError
 from convnext.images.recipe import Preprocess, stated_recipe
 from convnext.weights.canonical import arithmetic_of, canonical_variables
@@ -25,8 +25,9 @@ from convnext.weights.info import WeightsInfo, annotation
 from convnext.weights.layouts import Recognised, get_layout, recognise, to_foreign
 from convnext.weights.layouts.moves import Array
 from convnext.weights.load import check_labels, read_weights
+from convnext.weights.reports import SaveReport
 
-__all__ = ["Float", "SaveReport", "convert", "save_weights"]
+__all__ = ["Float", "convert", "save_weights"]
 
 Float = Literal["float32", "float16", "bfloat16"]
 
@@ -37,40 +38,6 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 ANNOTATED = ("safetensors", "h5")  # the formats that have a place for annotations
 UNKNOWN = WeightsInfo()
-
-
-@dataclass(frozen=True)
-class SaveReport:
-    """The result of saving; `str` gives a summary.
-
-    Attributes:
-        path: The file.
-        variant: The architecture.
-        layout: The layout of the names.
-        tensors: Number of tensors.
-        nbytes: Size of the tensors in bytes.
-        info: Metadata of the weights.
-        dropped: Whether the metadata was left out, as the format has no place for it.
-    """
-
-    path: Path
-    variant: Architecture
-    layout: str
-    tensors: int
-    nbytes: int
-    info: WeightsInfo
-    dropped: bool
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.path}: {self.variant.name} in the layout {self.layout!r}, {self.tensors} "
-            f"tensors, {self.nbytes / 1e6:.1f} MB, read back and found the same."
-        ]
-        if self.info.notice:
-            lines.append(self.info.notice)
-        if self.dropped:
-            lines.append(f"A {self.path.suffix} file has no place for what else is known of them.")
-        return "\n".join(lines)
 
 
 def save_weights(

@@ -40,7 +40,7 @@ def test_a_panel_for_each_race(row, tmp_path):
     assert drawn(three) == ("PNG", (2 * width, 2 * height))
 
 
-def test_with_nothing_to_draw(row, tmp_path):
+def test_a_chart_without_finite_results_is_drawn(row, tmp_path):
     pytest.importorskip("matplotlib")
     failed = replace(row, pictures_per_s=None, decibels=None)
     for rows in ([], [failed], [replace(row, decibels=math.inf)]):

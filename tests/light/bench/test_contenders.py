@@ -49,18 +49,18 @@ def test_a_peer_that_cannot_takes_part_in_float32():
     assert choose(["openvino"], ["int8"], ["timm"])[1:] == [Contender("timm", "float32")]
 
 
-def test_nobody_takes_part_twice():
+def test_repeated_contenders_are_measured_once():
     chosen = choose(["openvino"] * 2, ["float32"] * 2, ["timm", "timm"])
     assert [c.name for c in chosen] == ["openvino", "timm"]
 
 
-def test_what_stands_before_a_colon_names_all():
+def test_a_peers_name_without_a_mode_chooses_all_its_modes():
     names = peers_named(["openvino-export", "keras.applications:jax", "timm"])
     latency, throughput = "openvino-export:latency", "openvino-export:throughput"
     assert names == ["keras.applications:jax", "timm", latency, throughput]
 
 
-def test_all_are_those_that_are_installed(installed):
+def test_all_chooses_the_installed_peers(installed):
     installed("timm", "torch")
     assert peers_named(["all"]) == ["timm"]
     assert peers_named(["all", "timm-compile", "transformers"]) == [

@@ -16,7 +16,7 @@ from convnext.weights.save import save_weights
 PICTURES = np.zeros((2, 128, 128, 3), np.uint8)
 
 
-def test_it_is_read_as_it_was_written(material):
+def test_material_is_read_as_it_was_written(material):
     found = Material.read(material.folder)
     assert found == material
     assert found.pictures.shape == (6, 64, 64, 3)
@@ -26,7 +26,7 @@ def test_it_is_read_as_it_was_written(material):
     )
 
 
-def test_of_a_file(named_weights, tmp_path):
+def test_material_of_a_file_has_its_weights_and_recipe(named_weights, tmp_path):
     model = write_weights(str(named_weights), tmp_path)
     assert (model.name, model.variant, model.num_classes) == ("shades", VARIANTS["test_v2"], 10)
     assert model.preprocess == Preprocess(size=32, mean=(0.5, 0.5, 0.5))
@@ -36,7 +36,7 @@ def test_of_a_file(named_weights, tmp_path):
             np.testing.assert_array_equal(ours.tensors[name].read(), tensor.read())
 
 
-def test_at_another_size(named_weights, tmp_path):
+def test_material_can_have_another_size(named_weights, tmp_path):
     model = write_weights(str(named_weights), tmp_path, size=96)
     assert model.preprocess.size == 96
     with read_weights(tmp_path / "convnext.safetensors") as ours:
@@ -56,13 +56,13 @@ def test_chosen_strides_stay(named_weights, tmp_path):
         Material.read(tmp_path).peer_weights("timm")
 
 
-def test_of_weights_that_say_nothing(unnamed_weights, tmp_path):
+def test_material_of_a_file_without_metadata_has_defaults(unnamed_weights, tmp_path):
     model = write_weights(str(unnamed_weights), tmp_path)
     assert model.name == Path(unnamed_weights).name
     assert model.preprocess == Preprocess()
 
 
-def test_without_a_classifier(headless_weights, tmp_path):
+def test_material_of_weights_without_a_classifier_is_refused(headless_weights, tmp_path):
     with pytest.raises(ArgumentError, match="it has no classes"):
         write_weights(str(headless_weights), tmp_path)
 

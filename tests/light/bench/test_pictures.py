@@ -9,7 +9,7 @@ from convnext.images.recipe import Preprocess
 RECIPE = Preprocess(size=16)
 
 
-def test_from_a_folder(tmp_path):
+def test_pictures_of_a_folder_are_read_and_bad_ones_counted(tmp_path):
     for shade in (10, 200):
         Image.new("RGB", (20, 30), (shade,) * 3).save(tmp_path / f"{shade}.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
@@ -19,7 +19,7 @@ def test_from_a_folder(tmp_path):
     assert said == f"2 pictures of {tmp_path} (1 cannot be read)"
 
 
-def test_no_more_than_needed(tmp_path, monkeypatch):
+def test_the_number_of_pictures_is_limited(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_PICTURES", 3)
     for number in range(5):
         Image.new("RGB", (16, 16)).save(tmp_path / f"{number}.png")

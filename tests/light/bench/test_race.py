@@ -61,7 +61,7 @@ def test_a_race(material, started):
     assert all(process.returncode is not None for process in started)
 
 
-def test_who_fails_is_out_and_the_race_goes_on(material, tmp_path, monkeypatch):
+def test_a_contender_that_fails_to_start_is_left_out_of_the_race(material, tmp_path, monkeypatch):
     killed = """*'"float16"'*) kill -9 $$;; *int8*) echo no luck >&2; exit 3;;"""
     interpreter(tmp_path / "python", monkeypatch, killed)
     pytest.importorskip("onnxruntime")
@@ -80,7 +80,7 @@ def test_who_fails_is_out_and_the_race_goes_on(material, tmp_path, monkeypatch):
     assert [result.logits is None for result in (refused, killed, ended, good)] == [1, 1, 1, 0]
 
 
-def test_who_fails_in_a_turn_is_out(material, started):
+def test_a_contender_killed_in_a_round_is_left_out_afterwards(material, started):
     def kill_first(step):
         if step == "round 2 of 3: openvino float32":
             started[0].kill()
@@ -126,6 +126,6 @@ def test_the_reference_is_our_engine_in_float32(material):
     assert not list(material.folder.glob("logits*"))
 
 
-def test_without_a_reference(material):
+def test_a_failing_reference_is_an_error(material):
     with pytest.raises(ConvNeXtError, match="The reference failed: Unknown engine"):
         logits_of(material, Contender("abacus", "float32"))

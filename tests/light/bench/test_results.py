@@ -65,7 +65,7 @@ def test_ratios_are_to_the_first_that_ran(machine):
     assert [row.ratio for row in rows_of(MODEL, results, None, 3, machine)] == [None, 1, 3]
 
 
-def test_nobody_ran(machine):
+def test_a_failed_result_has_its_error_and_no_ratio(machine):
     [row] = rows_of(MODEL, [Result(Contender("x", "auto"), 1, error="No.")], None, 1, machine)
     assert (row.ratio, row.error) == (None, "No.")
 
@@ -85,7 +85,7 @@ def test_a_file(rows, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_measured_again_is_replaced(rows, machine, tmp_path):
+def test_a_repeated_measurement_replaces_the_earlier_row(rows, machine, tmp_path):
     path = tmp_path / "speed.csv"
     write_csv(path, rows)
     write_csv(path, rows_of(MODEL, [result("timm", [[5.0]])], None, 3, machine))

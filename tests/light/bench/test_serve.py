@@ -49,7 +49,7 @@ def talk(material, monkeypatch, capfd):
     return talk
 
 
-def test_it_says_when_it_is_ready(talk):
+def test_readiness_is_reported_after_warming_up(talk):
     counted = Counted()
     code, [report] = talk(counted)
     assert code == 0
@@ -107,7 +107,7 @@ def test_peak_memory_elsewhere(tmp_path):
         (ValueError("x" * 9999), f"ValueError: {'x' * 400}"),
     ],
 )
-def test_what_goes_wrong_is_an_answer(talk, error, said):
+def test_an_error_is_reported_as_json(talk, error, said):
     code, answers = talk(Counted(error=error))
     assert code == 1
     assert answers == [{"error": said}]

@@ -56,7 +56,7 @@ def grey(shade):
     return np.full((16, 16, 3), shade, np.uint8)
 
 
-def test_it_is_a_public_name():
+def test_classifier_is_a_public_name():
     assert convnext.Classifier is Classifier
 
 
@@ -70,7 +70,7 @@ def test_one_picture(classifier):
     assert len(classifier(grey(0), top=99).classes) == CLASSES
 
 
-def test_one_picture_from_anywhere(classifier, tmp_path):
+def test_a_picture_may_be_a_path_bytes_a_file_object_or_an_image(classifier, tmp_path):
     picture = Image.fromarray(grey(2 * STEP))
     path = tmp_path / "two.png"
     picture.save(path)
@@ -218,7 +218,9 @@ def test_explain_takes_the_best_class_by_default(classifier):
         classifier.explain(grey(0), "nobody")
 
 
-def test_it_says_what_it_is(classifier, unnamed_weights, headless_weights):
+def test_the_repr_names_model_licence_classes_and_engine(
+    classifier, unnamed_weights, headless_weights
+):
     start = "<Classifier shades, MIT, 10 classes, 32x32 px, engine "
     assert repr(classifier) == f"{start}auto, not open>"
     classifier(grey(0))
@@ -228,7 +230,7 @@ def test_it_says_what_it_is(classifier, unnamed_weights, headless_weights):
 
 
 class TestLabels:
-    def test_nobody_said(self, unnamed_weights):
+    def test_classes_without_names_have_numbers(self, unnamed_weights):
         classifier = Classifier(unnamed_weights)
         assert not classifier.has_names
         assert classifier(grey(3 * STEP)).best.label == "class 3"
@@ -264,7 +266,7 @@ class TestWeightsWithoutAClassifier:
     def test_can_embed(self, headless_weights):
         assert Classifier(headless_weights).embed(grey(9))[0] == 9
 
-    def test_without_the_norm_not_even_that(self, tmp_path, write_weights):
+    def test_weights_without_a_norm_give_feature_maps_only(self, tmp_path, write_weights):
         path = write_weights(tmp_path / "bare.safetensors", 0, head="none")
         with pytest.raises(ArgumentError, match="It can give: stage_0"):
             Classifier(path).embed(grey(9))

@@ -140,7 +140,7 @@ def test_activations_and_their_slopes(kind):
     np.testing.assert_allclose(back(np.ones_like(x)), slopes, rtol=1e-8, atol=1e-10)
 
 
-def test_where_all_positions_are_alike_nothing_is_shown():
+def test_a_uniform_map_gives_an_empty_heat_map():
     features = np.broadcast_to(np.arange(6.0), (4, 4, CHANNELS))
     heat = grad_cam(features, [pooled, norm("layer"), classifier()])
     assert heat.max() < 1e-6

@@ -36,7 +36,7 @@ def test_a_classifier_gives_what_its_stream_gives(named_weights):
         classifier.predict(sources, top=0)
 
 
-def test_it_is_a_sequence(results):
+def test_results_are_a_sequence(results):
     assert len(results) == 2
     assert list(results) == [GOOD, BAD]
     assert isinstance(results[:1], Results)

@@ -44,7 +44,7 @@ def test_a_run(tmp_path, capsys):
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
-def test_of_a_file_on_pictures(named_weights, pictures, capsys):
+def test_benchmark_of_a_file_on_given_pictures(named_weights, pictures, capsys):
     line = [
         "bench",
         "--model",
@@ -60,7 +60,7 @@ def test_of_a_file_on_pictures(named_weights, pictures, capsys):
     assert "shades, 32 px, batch 2," in out
 
 
-def test_of_what_comes_with_the_package(capsys):
+def test_benchmark_of_the_bundled_model(capsys):
     line = [
         "bench",
         "--model",

@@ -161,7 +161,7 @@ def test_options_reach_the_library(model, data, tmp_path, capsys):
     ],
 )
 @pytest.mark.usefixtures("data", "engine")
-def test_mistakes(arguments, problem, model, capsys):
+def test_invalid_arguments_are_refused(arguments, problem, model, capsys):
     given = [model if argument == "MODEL" else argument for argument in arguments]
     assert main(["evaluate", *given]) == 2
     assert problem in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_many_pictures_on_sheets(run, pictures, tmp_path, monkeypatch):
         assert sheet.width < 2 * 2 * explain.SHEET_SIDE
 
 
-def test_none_of_them_can_be_read(run, pictures, tmp_path):
+def test_unreadable_pictures_alone_write_no_file(run, pictures, tmp_path):
     for arguments in ([], ["--sheet"]):
         assert run(pictures / "shade-4b.png", "--out", tmp_path / "heat.png", *arguments) == 1
     assert not list(tmp_path.glob("heat*"))

@@ -33,7 +33,7 @@ def export(model, out, *options):
     return main(["export", "--model", str(model), "--out", str(out), *map(str, options)])
 
 
-def test_it_says_what_was_written_and_how_good_it_is(weights, tmp_path, capsys):
+def test_the_report_names_the_file_and_the_largest_difference(weights, tmp_path, capsys):
     out = tmp_path / "a.onnx"
     assert export(weights, out) == 0
     printed, err = capsys.readouterr()

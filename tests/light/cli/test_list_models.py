@@ -45,7 +45,7 @@ convnext_xxlarge.clip_laion2b_soup    846.5M  198.09G  256    1024       79.5  M
     )
 
 
-def test_what_gives_no_classes_has_another_table(capsys):
+def test_encoders_and_embedding_models_have_a_table_of_their_own(capsys):
     assert main(["list", "--size", "large", "--task", "embedding", "--licence", "mit"]) == 0
     assert (
         capsys.readouterr().out

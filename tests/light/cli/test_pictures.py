@@ -16,7 +16,7 @@ def test_pictures_that_are_held_are_left_out():
     assert [name for name, _ in found] == ["a.png", "https://example.com/c.png"]
 
 
-def test_what_passes_is_not_changed():
+def test_a_progress_bar_does_not_change_its_items():
     args = argparse.Namespace(paths=["a.png"])
     assert list(show_progress(iter("abc"), args)) == ["a", "b", "c"]
 

@@ -105,7 +105,7 @@ def test_an_interrupted_run_goes_on(run, form, pictures, tmp_path, capsys, monke
     )
 
 
-def test_what_is_held_is_not_computed_again(run, pictures, tmp_path, mock_engine):
+def test_resuming_computes_only_missing_pictures(run, pictures, tmp_path, mock_engine):
     out = tmp_path / "out.jsonl"
     run(pictures / "shade-1.png", pictures / "shade-2.png", "--out", out)
     assert run(pictures, "--out", out, "--resume") == 1

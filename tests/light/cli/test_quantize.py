@@ -22,7 +22,7 @@ def calibration(named_weights, pictures, tmp_path):
     return out
 
 
-def test_it_says_how_good_it_is(named_weights, pictures, tmp_path, capsys):
+def test_quantizing_prints_the_agreement_with_float32(named_weights, pictures, tmp_path, capsys):
     calibration = tmp_path / "int8.safetensors"
     assert quantize(named_weights, pictures, calibration) == 0
     out, err = capsys.readouterr()
@@ -33,7 +33,7 @@ def test_it_says_how_good_it_is(named_weights, pictures, tmp_path, capsys):
     assert Calibration.load(calibration).pictures == 9
 
 
-def test_other_commands_take_it(calibration, named_weights, pictures, capsys):
+def test_predict_uses_a_calibration_file(calibration, named_weights, pictures, capsys):
     def probabilities(*options):
         capsys.readouterr()
         picture = str(pictures / "shade-3.png")
@@ -69,7 +69,7 @@ def test_a_size_that_no_picture_has(named_weights, pictures, tmp_path, capsys):
     assert "--size must be 1 or more; got 0" in capsys.readouterr().err
 
 
-def test_no_pictures(named_weights, tmp_path, capsys):
+def test_calibration_without_readable_pictures_is_refused(named_weights, tmp_path, capsys):
     (tmp_path / "torn.png").write_bytes(b"no picture")
     out = tmp_path / "int8.safetensors"
     assert quantize(named_weights, tmp_path, out) == 2

@@ -180,7 +180,7 @@ def test_rows_are_there_as_soon_as_they_are_added(tmp_path):
     assert (tmp_path / "rows").read_text() == "<a,b>"
 
 
-def test_what_was_begun_is_closed_also_after_an_error(tmp_path):
+def test_the_end_is_written_after_an_error(tmp_path):
     def interrupted():
         with Rows(tmp_path / "rows", start="[", end="]") as rows:
             rows.add("1")
@@ -191,7 +191,7 @@ def test_what_was_begun_is_closed_also_after_an_error(tmp_path):
     assert (tmp_path / "rows").read_text() == "[1]"
 
 
-def test_no_rows_are_complete_as_well(tmp_path):
+def test_a_file_without_rows_has_start_and_end(tmp_path):
     with Rows(tmp_path / "rows", start="[", end="]"):
         pass
     assert (tmp_path / "rows").read_text() == "[]"

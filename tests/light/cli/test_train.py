@@ -28,7 +28,7 @@ def test_settings_are_listed(capsys):
         (["train", "cifar10", "--data", "x"], "--out is missing"),
     ],
 )
-def test_what_is_missing_is_named(arguments, missing, capsys):
+def test_a_missing_argument_is_named(arguments, missing, capsys):
     assert main(arguments) == 2
     assert missing in capsys.readouterr().err
 

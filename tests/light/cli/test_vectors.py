@@ -36,7 +36,7 @@ def kind(request):
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
-def test_what_is_added_can_be_read(kind, count, tmp_path, monkeypatch):
+def test_vectors_and_names_are_read_as_they_were_added(kind, count, tmp_path, monkeypatch):
     monkeypatch.setattr(vectors, "ROW_GROUP", 4)
     expected = np.random.default_rng(0).standard_normal((count, 3), np.float32)
     names = [f"pictur\u00e9 \U0001f408\n{'x' * number}" for number in range(count)]
@@ -52,7 +52,7 @@ def test_what_is_added_can_be_read(kind, count, tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-def test_none_at_all(kind, tmp_path):
+def test_a_file_without_vectors_can_be_read(kind, tmp_path):
     path = tmp_path / f"v.{kind}"
     with KINDS[kind](path, 3):
         pass

@@ -62,7 +62,7 @@ def test_logits_as_published(answer, picture, capsys):
     ]
 
 
-def test_other_logits(answer, picture, capsys):
+def test_logits_that_differ_from_the_published_ones_fail(answer, picture, capsys):
     answer(0, 0, 0, 0, 1.1 * TOLERANCE)
     assert main(["verify", "convnextv2_tiny", f"--picture={picture}", "--weights=some.pth"]) == 1
     output = capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_no_weights_and_no_network(picture, tmp_path, monkeypatch, capsys):
 def test_the_cached_file_is_taken(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path / "cache"))
     row = get_checkpoint(TINY)
-    place = download._Cache.at(None).place(row, row.sources[0])
+    place = download._Cache.at(None).path(row, row.sources[0])
     place.parent.mkdir(parents=True)
     place.touch()
     monkeypatch.setattr(verify, "_logits", lambda _, weights, __: [float(weights == place)] * 1000)
@@ -117,7 +117,7 @@ def test_the_cached_file_is_taken(picture, tmp_path, monkeypatch, capsys):
     assert "    0  1.0000     0.9996" in capsys.readouterr().out
 
 
-def test_nothing_is_published_for_this_one(picture, capsys):
+def test_a_checkpoint_without_published_logits_is_refused(picture, capsys):
     error = error_of(capsys, "convnext_base.fb_in1k", "--picture", picture)
     assert "Unknown checkpoint with published logits: 'convnext_base.fb_in1k'" in error
 

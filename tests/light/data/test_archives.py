@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from convnext.data.archives import Streamed, stream_tar, tar_locations, zip_members
+from convnext.data.archives import LabelledSource, Location, picture_locations, stream_tar
 from convnext.errors import ImageError
 from convnext.images.read import Limits
 
@@ -34,7 +34,7 @@ def placed(path):
     data = path.read_bytes()
     return [
         (place.name, data[place.start : place.stop], place.label)
-        for place in tar_locations(str(path))
+        for place in picture_locations(str(path))
         if place.error is None
     ]
 
@@ -48,7 +48,7 @@ def test_files_of_one_name_belong_together(tmp_path, form):
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     assert placed(path) == EXPECTED
-    assert list(stream_tar(str(path))) == [Streamed(*row) for row in EXPECTED]
+    assert list(stream_tar(str(path))) == [LabelledSource(*row) for row in EXPECTED]
 
 
 @pytest.mark.parametrize("size", [511, 512, 513, 1024])
@@ -57,9 +57,9 @@ def test_files_of_whole_blocks(make, tmp_path, size):
     path = make.tar(tmp_path / "x.tar", members)
     expected = [(name, data, None) for name, data in members]
     assert placed(path) == expected
-    assert list(stream_tar(str(path))) == [Streamed(*row) for row in expected]
+    assert list(stream_tar(str(path))) == [LabelledSource(*row) for row in expected]
     packed = make.tar(tmp_path / "x.tar.gz", members, "w:gz")
-    assert list(stream_tar(str(packed))) == [Streamed(*row) for row in expected]
+    assert list(stream_tar(str(packed))) == [LabelledSource(*row) for row in expected]
 
 
 def test_long_names(make, tmp_path):
@@ -104,7 +104,7 @@ def test_hostile_members_are_names_or_nothing(tmp_path):
         ("5.jpg", b"five", "\ufffd\ufffd"),
     ]
     assert placed(path) == expected
-    assert list(stream_tar(str(path))) == [Streamed(*row) for row in expected]
+    assert list(stream_tar(str(path))) == [LabelledSource(*row) for row in expected]
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.tar"]
 
 
@@ -112,7 +112,7 @@ def test_hostile_members_are_names_or_nothing(tmp_path):
 def test_a_truncated_archive_gives_what_is_there_and_an_error(make, tmp_path, cut):
     path = make.tar(tmp_path / "x.tar", [(f"{n}.jpg", b"x" * 500) for n in range(3)])
     path.write_bytes(path.read_bytes()[:cut])
-    places, streamed = list(tar_locations(str(path))), list(stream_tar(str(path)))
+    places, streamed = list(picture_locations(str(path))), list(stream_tar(str(path)))
     assert "x.tar cannot be read: ReadError" in places[-1].error
     assert places[-1].name == streamed[-1].name == ""
     assert isinstance(streamed[-1].source, ImageError)
@@ -124,7 +124,7 @@ def test_a_header_that_claims_too_much(tmp_path):
     member = tarfile.TarInfo("y")
     member.type, member.size = tarfile.GNUTYPE_LONGNAME, 2**33
     path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
-    [place] = tar_locations(str(path))
+    [place] = picture_locations(str(path))
     assert "claims 8,589,934,592 bytes" in place.error
     [streamed] = stream_tar(str(path))
     assert "claims 8,589,934,592 bytes" in str(streamed.source)
@@ -146,7 +146,23 @@ def test_many_pictures_of_one_name_do_not_pile_up(make, tmp_path):
 def test_zip_archives(make, tmp_path):
     members = [("a/.2.jpg", b""), ("b.txt", b""), ("a/1.jpg", b"1")]
     path = make.zip(tmp_path / "x.zip", members)
-    assert list(zip_members(str(path))) == [(2, "a/1.jpg")]
+    assert list(picture_locations(str(path))) == [Location("a/1.jpg", 2)]
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ImageError, match=r"x\.zip cannot be read: BadZipFile"):
-        list(zip_members(str(path)))
+    [problem] = picture_locations(str(path))
+    assert "x.zip cannot be read: BadZipFile" in problem.error
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz")]
+)
+def test_archives_behind_a_url_are_read_as_streams(make, tmp_path, name, mode):
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("pyarrow")
+    path = make.tar(tmp_path / name, [("1.jpg", b"one"), ("1.cls", b"7")], mode)
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"/streamed/{name}", path.read_bytes())
+    try:
+        found = list(stream_tar(f"memory://streamed/{name}"))
+    finally:
+        memory.rm("/streamed", recursive=True)
+    assert found == [LabelledSource("1.jpg", b"one", "7")]

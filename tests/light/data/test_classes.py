@@ -2,7 +2,7 @@
 
 import pytest
 
-from convnext.data.classes import Classes
+from convnext.data.classes import Classes, class_level
 from convnext.errors import ArgumentError
 from convnext.images.labels import Labels, labels_for
 
@@ -65,7 +65,7 @@ def test_unknown_names_are_all_listed_with_suggestions(imagenet):
         imagenet.understand(many)
 
 
-def test_one_way_for_all(imagenet):
+def test_all_names_of_a_data_set_are_of_one_kind(imagenet):
     """A folder 7 among names is an error, not class 7."""
     with pytest.raises(ArgumentError, match="1 folder name matches no class of the model: '7'"):
         imagenet.understand(["tench", "goldfish", "7"])
@@ -78,13 +78,13 @@ def test_names_that_are_digits_are_names():
     assert odd.understand(["7", "9"]).numbers == {"7": 1, "9": 0}
 
 
-def test_of_digits_that_are_names_as_well_as_numbers_the_names_count():
+def test_digits_that_are_class_names_are_read_as_names():
     flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))
     naming = flowers.understand(["1", "5", "101"])
     assert (naming.by, naming.numbers) == ("name", {"1": 0, "5": 4, "101": 100})
 
 
-def test_whoever_says_how_names_are_meant_is_believed():
+def test_the_kind_of_names_can_be_given():
     flowers = Classes(102, Labels(tuple(str(number) for number in range(1, 103))))
     assert flowers.understand(["1", "101"], by="index").numbers == {"1": 1, "101": 101}
     with pytest.raises(ArgumentError, match="1 label name matches no class of the model: '102'"):
@@ -94,7 +94,7 @@ def test_whoever_says_how_names_are_meant_is_believed():
 
 
 @pytest.mark.parametrize("text", ["-1", "1.0", "²", "٣", "9" * 5000, ""])
-def test_what_is_no_number(text):
+def test_numerals_that_are_not_plain_digits_are_no_class_numbers(text):
     with pytest.raises(ArgumentError, match="1 folder name matches no class"):
         Classes(10).understand([text])
 
@@ -110,3 +110,25 @@ def test_unknown_names_can_be_allowed_but_not_all():
 def test_names_of_another_number_of_classes_are_refused():
     with pytest.raises(ArgumentError, match="has 3 classes, but 2 names"):
         Classes(3, Labels(("cat", "dog")))
+
+
+@pytest.mark.parametrize(
+    ("paths", "level"),
+    [
+        (["cat/1.png", "dog/2.png"], 0),
+        (["cat/deep/1.png", "dog/2.png"], 0),
+        (["set/val/cat/1.png", "set/val/dog/2.png"], 2),
+        (["set/val/cat/1.png", "set/val/cat/2.png"], 2),
+        (["set/val/cat/1.png", "set/2.png"], 0),
+        (["cat/deep/1.png"], 1),
+        (["1.png", "cat/2.png"], 0),
+    ],
+)
+def test_class_folders_are_the_first_that_differ_or_the_last_that_all_share(paths, level):
+    assert class_level([path.split("/") for path in paths]) == level
+
+
+def test_a_split_folder_is_no_parent_of_class_folders_where_splits_are_looked_for():
+    paths = [["data", "Train", "cat", "1.png"], ["data", "Train", "dog", "2.png"]]
+    assert class_level(paths) == 2
+    assert class_level(paths, splits=("train",)) == 1

@@ -2,10 +2,8 @@
 
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from convnext.data.classes import Classes
 from convnext.data.datasets import check_data, open_dataset
@@ -13,34 +11,6 @@ from convnext.data.ground_truth import read_ground_truth
 from convnext.errors import ArgumentError, ImageError
 from convnext.images.decode import decode
 from convnext.images.labels import Labels, labels_for
-
-NAMES = ("ant", "bee", "cat, house cat", "dog", "eel", "fox", "gnu")
-
-
-@pytest.fixture
-def classes():
-    return Classes(len(NAMES), Labels(NAMES), "a test")
-
-
-def picture(path: Path, grey: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), (grey, 0, 0)).save(path)
-
-
-@pytest.fixture
-def paint():
-    return picture
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """70 pictures in 7 class folders, one damaged; the n-th is of grey n."""
-    root = tmp_path / "data"
-    for number in range(70):
-        name = NAMES[number // 10].split(",")[0]
-        picture(root / name / f"{number:02}.png", number)
-    (root / "bee" / "13.png").write_bytes(b"not a picture")
-    return root
 
 
 def grey(named):
@@ -63,11 +33,11 @@ def as_tar(folder, path, below=""):
     return path
 
 
-def test_class_folders(folder, classes):
-    (folder / "readme.txt").write_text("x")
-    (folder / ".hidden").mkdir()
-    (folder / "zebra_empty").mkdir()
-    data = open_dataset(folder, classes)
+def test_class_folders(animals, classes):
+    (animals / "readme.txt").write_text("x")
+    (animals / ".hidden").mkdir()
+    (animals / "zebra_empty").mkdir()
+    data = open_dataset(animals, classes)
     assert data.layout == "class folders, by name"
     assert data.entries[:2] == (("ant/00.png", 0), ("ant/01.png", 0))
     assert [label for _, label in data.entries] == [number // 10 for number in range(70)]
@@ -81,10 +51,10 @@ def test_class_folders(folder, classes):
 
 @pytest.mark.parametrize("below", ["", "set/val/"])
 @pytest.mark.parametrize("name", ["d.zip", "d.tar", "d.tar.gz"])
-def test_archives_hold_the_same(folder, classes, tmp_path, name, below):
+def test_archives_hold_the_same(animals, classes, tmp_path, name, below):
     pack = as_zip if name.endswith("zip") else as_tar
-    data = open_dataset(pack(folder, tmp_path / name, below), classes)
-    plain = open_dataset(folder, classes)
+    data = open_dataset(pack(animals, tmp_path / name, below), classes)
+    plain = open_dataset(animals, classes)
     assert [(name.removeprefix(below), label) for name, label in data.entries] == list(
         plain.entries
     )
@@ -107,29 +77,29 @@ def test_one_class_folder_alone(paint, classes, tmp_path):
     assert "1 of the model's 7 classes" in data.notes[0]
 
 
-def test_pictures_outside_any_class_folder(folder, classes, paint):
-    paint(folder / "stray.png", 1)
+def test_pictures_outside_any_class_folder(animals, classes, paint):
+    paint(animals / "stray.png", 1)
     with pytest.raises(
         ArgumentError, match=r"1 of 71 pictures are not in a class folder.* 'stray\.png'"
     ):
-        open_dataset(folder, classes)
+        open_dataset(animals, classes)
 
 
-def test_unknown_folders_are_one_error(folder, classes):
-    (folder / "dog").rename(folder / "dgo")
-    (folder / "cat").rename(folder / "house_catt")
+def test_unknown_folders_are_one_error(animals, classes):
+    (animals / "dog").rename(animals / "dgo")
+    (animals / "cat").rename(animals / "house_catt")
     expected = r"2 folder names .*'dgo' \(did you mean 'dog'\?\), 'house_catt' \(did you mean 'hou"
     with pytest.raises(ArgumentError, match=expected):
-        open_dataset(folder, classes)
+        open_dataset(animals, classes)
 
 
-def test_folders_in_sorted_order(folder):
-    data = open_dataset(folder, Classes(7), sort_folders=True)
+def test_folders_in_sorted_order(animals):
+    data = open_dataset(animals, Classes(7), sort_folders=True)
     assert data.layout == "class folders"
     assert data.classes.name(3) == "dog"
     assert data.entries[-1] == ("gnu/69.png", 6)
     with pytest.raises(ArgumentError, match="has 8 classes, but 7 names"):
-        open_dataset(folder, Classes(8), sort_folders=True)
+        open_dataset(animals, Classes(8), sort_folders=True)
 
 
 def test_folders_that_are_numbers_are_sorted_as_texts(paint, tmp_path):
@@ -139,28 +109,37 @@ def test_folders_that_are_numbers_are_sorted_as_texts(paint, tmp_path):
     assert dict(data.entries)["10/x.png"] == 2
 
 
-def test_folders_of_a_subset_keep_their_places(folder, tmp_path):
+def test_folders_of_a_subset_keep_their_class_numbers(animals, tmp_path):
     (tmp_path / "chosen.txt").write_text("dog\n")
-    data = open_dataset(folder, Classes(7), sort_folders=True, subset=tmp_path / "chosen.txt")
+    data = open_dataset(animals, Classes(7), sort_folders=True, subset=tmp_path / "chosen.txt")
     assert {label for _, label in data.entries} == {3}
 
 
-def test_links_to_class_folders_are_followed(folder, classes, tmp_path):
+def test_links_to_class_folders_are_followed(animals, classes, tmp_path):
     elsewhere = tmp_path / "elsewhere"
-    (folder / "dog").rename(elsewhere)
-    (folder / "dog").symlink_to(elsewhere, target_is_directory=True)
-    (folder / "notes.txt").write_text("x")
-    data = open_dataset(folder, classes)
+    (animals / "dog").rename(elsewhere)
+    (animals / "dog").symlink_to(elsewhere, target_is_directory=True)
+    (animals / "notes.txt").write_text("x")
+    data = open_dataset(animals, classes)
     assert len(data.entries) == 70
     named, label = next(data.pictures(start=35))
     assert (named.id, label, grey(named)) == ("dog/35.png", 3, 35)
 
 
+def test_links_below_a_class_folder_are_followed(animals, classes, tmp_path):
+    (animals / "dog").rename(tmp_path / "elsewhere")
+    (animals / "dog").mkdir()
+    (animals / "dog" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    data = open_dataset(animals, classes)
+    named, label = next(data.pictures(start=35))
+    assert (named.id, label, grey(named)) == ("dog/more/35.png", 3, 35)
+
+
 @pytest.fixture
-def flat(folder, tmp_path):
+def flat(animals, tmp_path):
     root = tmp_path / "flat"
     root.mkdir()
-    for file in folder.rglob("*.png"):
+    for file in animals.rglob("*.png"):
         file.rename(root / f"ILSVRC2012_val_000000{file.name}")
     return root
 
@@ -207,51 +186,51 @@ def test_a_subset_of_digits_is_of_names(paint, tmp_path):
     assert (data.competing, data.entries) == ((0, 4, 6), (("5/x.png", 4),))
 
 
-def test_subset_of_the_data(folder, classes):
+def test_subset_of_the_data(animals, classes):
     for name in ("bee", "dog", "gnu"):
-        for file in (folder / name).iterdir():
+        for file in (animals / name).iterdir():
             file.unlink()
-    data = open_dataset(folder, classes)
+    data = open_dataset(animals, classes)
     assert data.competing is None
     assert "4 of the model's 7 classes" in data.notes[0]
-    data = open_dataset(folder, classes, subset="data")
+    data = open_dataset(animals, classes, subset="data")
     assert data.competing == (0, 2, 4, 5)
     assert data.notes == ()
 
 
-def test_subset_of_a_file(folder, classes, tmp_path):
-    (folder / "eel").rename(folder / "unknown thing")
+def test_subset_of_a_file(animals, classes, tmp_path):
+    (animals / "eel").rename(animals / "unknown thing")
     chosen = tmp_path / "chosen.txt"
     chosen.write_text("gnu\n\nhouse cat\n")
-    data = open_dataset(folder, classes, subset=chosen)
+    data = open_dataset(animals, classes, subset=chosen)
     assert data.competing == (2, 6)
     assert {label for _, label in data.entries} == {2, 6}
     assert data.notes == ("50 pictures of classes outside the subset were left out.",)
     chosen.write_text("emu\n")
     with pytest.raises(ArgumentError, match="1 subset name matches no class of the model: 'emu'"):
-        open_dataset(folder, classes, subset=chosen)
+        open_dataset(animals, classes, subset=chosen)
     chosen.write_text("eel\n")
     with pytest.raises(ArgumentError, match=r"No picture in .* is of a class in"):
-        open_dataset(folder, classes, subset=chosen)
+        open_dataset(animals, classes, subset=chosen)
     with pytest.raises(ArgumentError, match="'model', 'data' or a file of classes"):
-        open_dataset(folder, classes, subset="everything")
+        open_dataset(animals, classes, subset="everything")
 
 
-def test_limit_is_spread_evenly(folder, classes):
-    data = open_dataset(folder, classes, limit=14)
+def test_limit_is_spread_evenly(animals, classes):
+    data = open_dataset(animals, classes, limit=14)
     assert [name for name, _ in data.entries[:3]] == ["ant/00.png", "ant/05.png", "bee/10.png"]
     assert [label for _, label in data.entries] == [number // 2 for number in range(14)]
     assert data.notes == ("Only 14 of 70 pictures, spread evenly over the data.",)
     assert [grey(named) for named, _ in data.pictures(start=12)] == [60, 65]
-    assert open_dataset(folder, classes, limit=70).notes == ()
+    assert open_dataset(animals, classes, limit=70).notes == ()
     with pytest.raises(ArgumentError, match="1 or more; got 0"):
-        open_dataset(folder, classes, limit=0)
+        open_dataset(animals, classes, limit=0)
 
 
-def test_the_fingerprint_is_of_names_labels_and_competitors(folder, classes, tmp_path):
-    data = open_dataset(folder, classes)
-    assert data.fingerprint == open_dataset(folder, classes).fingerprint
-    assert data.fingerprint == open_dataset(folder.rename(tmp_path / "x"), classes).fingerprint
+def test_the_fingerprint_is_of_names_labels_and_competitors(animals, classes, tmp_path):
+    data = open_dataset(animals, classes)
+    assert data.fingerprint == open_dataset(animals, classes).fingerprint
+    assert data.fingerprint == open_dataset(animals.rename(tmp_path / "x"), classes).fingerprint
     others = [open_dataset(tmp_path / "x", classes, limit=69)]
     others.append(open_dataset(tmp_path / "x", classes, subset="data"))
     (tmp_path / "x" / "ant" / "00.png").rename(tmp_path / "x" / "bee" / "00.png")
@@ -259,15 +238,15 @@ def test_the_fingerprint_is_of_names_labels_and_competitors(folder, classes, tmp
     assert len({data.fingerprint, *(other.fingerprint for other in others)}) == 4
 
 
-def test_data_that_changes_is_noticed(folder, classes):
-    data = open_dataset(folder, classes)
-    (folder / "dog" / "33.png").unlink()
+def test_data_that_changes_is_noticed(animals, classes):
+    data = open_dataset(animals, classes)
+    (animals / "dog" / "33.png").unlink()
     with pytest.raises(ArgumentError, match=r"'dog/33\.png' was moved or removed from"):
         list(data.pictures())
 
 
-def test_what_cannot_be_read_as_a_whole(folder, classes, tmp_path):
-    whole = as_tar(folder, tmp_path / "d.tar").read_bytes()
+def test_damaged_archives_and_empty_folders_are_refused(animals, classes, tmp_path):
+    whole = as_tar(animals, tmp_path / "d.tar").read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2 + 700])
     with pytest.raises(ArgumentError, match="Not all of the data can be read"):
         open_dataset(tmp_path / "cut.tar", classes)
@@ -279,9 +258,9 @@ def test_what_cannot_be_read_as_a_whole(folder, classes, tmp_path):
         open_dataset(tmp_path / "empty", classes)
 
 
-def test_a_damaged_member_is_a_bad_picture(folder, classes, tmp_path):
-    path = as_zip(folder, tmp_path / "d.zip")
-    content = (folder / "cat" / "20.png").read_bytes()
+def test_a_damaged_member_is_a_bad_picture(animals, classes, tmp_path):
+    path = as_zip(animals, tmp_path / "d.zip")
+    content = (animals / "cat" / "20.png").read_bytes()
     data = bytearray(path.read_bytes())
     data[data.index(content) + 50] ^= 255
     path.write_bytes(data)
@@ -290,15 +269,15 @@ def test_a_damaged_member_is_a_bad_picture(folder, classes, tmp_path):
     assert isinstance(named.source, ImageError)
 
 
-def test_what_is_no_data(folder, tmp_path):
+def test_paths_and_layouts_that_are_no_data_are_refused(animals, tmp_path):
     with pytest.raises(ArgumentError, match="does not exist"):
         check_data(tmp_path / "missing")
     with pytest.raises(ArgumentError, match=r"Unknown layout: 'zipp'\. Did you mean 'zip'"):
-        check_data(folder, "zipp")
+        check_data(animals, "zipp")
     with pytest.raises(ArgumentError, match=r"an archive that ends in \.zip, which"):
-        check_data(folder, "zip")
+        check_data(animals, "zip")
     with pytest.raises(ArgumentError, match="a folder or an archive"):
-        check_data(folder / "ant" / "00.png")
+        check_data(animals / "ant" / "00.png")
 
 
 def test_photographs_of_imagenet(shared_data):

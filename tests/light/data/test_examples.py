@@ -80,7 +80,7 @@ def test_pictures_outside_any_class(folder, png):
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty", "text.txt", "packed.tar.gz"])
-def test_what_is_no_data(tmp_path, name):
+def test_paths_that_are_no_data_are_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("")
     (tmp_path / "packed.tar.gz").write_bytes(b"")
@@ -164,11 +164,15 @@ def test_parts_beside_other_folders_are_no_classes(folder):
         find_splits(root)
 
 
+def test_the_classes_of_a_validation_split_alone_are_its_folders(folder):
+    assert open_examples(folder({"val/cat": 2, "val/dog": 1})).classes == ("cat", "dog")
+
+
 def test_a_class_may_be_called_train(folder):
     assert find_splits(folder({"train": 2, "bus": 1})).train.classes == ("bus", "train")
 
 
-def test_what_a_classifier_is_trained_on(folder):
+def test_validation_data_is_held_out_or_given(folder):
     root = folder({"cat": 8, "dog": 8})
     train, validation = open_data(root, held_out=0.25, seed=1)
     assert (len(train), len(validation)) == (12, 4)

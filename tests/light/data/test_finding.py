@@ -6,7 +6,7 @@ import pytest
 
 from convnext.data.finding import Found, find
 from convnext.errors import ArgumentError, ArgumentTypeError
-from convnext.images.sources import is_picture
+from convnext.images.folders import is_picture
 
 
 def names(sources):
@@ -31,14 +31,14 @@ def test_a_folder_is_its_pictures_in_order(tree):
     assert len(names(tree / "a")) == 3
 
 
-def test_answers_are_no_sources(tree):
+def test_folders_of_output_are_left_out(tree):
     for name in ("a/b/out/_plan.json", "a/b/out/part-00000-of-00001.parquet", "a/b/out/deep/1.png"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).touch()
     assert names("a") == ["a/10.JPG", "a/2.jpg", "a/b/1.png"]
 
 
-def test_kinds(here):
+def test_kinds_of_files_follow_their_suffixes(here):
     for name in ("x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.parquet", "x.bin"):
         (here / name).touch()
     kinds = [found.kind for found in find(["x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.parquet"])]
@@ -59,7 +59,7 @@ def test_patterns_and_numbered_names(here):
     assert names("{1..2}.jpg") == ["{1..2}.jpg"], "a file of that name comes first"
 
 
-def test_behind_a_url():
+def test_folders_and_patterns_behind_a_url():
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     for name in ("/find/b/2.jpg", "/find/a.jpg", "/find/.x/3.jpg", "/find/deep/er/1.jpg"):
@@ -129,7 +129,7 @@ def test_a_file_url_is_a_path(tree):
         ("nothing://x/y.jpg", "cannot be opened"),
     ],
 )
-def test_mistakes(here, source, words):
+def test_invalid_sources_are_refused(here, source, words):
     (here / "empty").mkdir()
     (here / "mixed").mkdir()
     (here / "mixed/1.jpg").touch()
@@ -151,6 +151,6 @@ def test_names_of_any_bytes(here):
     assert os.fsencode(names(".")[0]) == b"caf\xe9.png"
 
 
-def test_what_is_named_like_a_picture():
+def test_pictures_are_recognised_by_suffix_unless_hidden():
     assert is_picture("a/b.JPeG")
     assert not any(map(is_picture, ["a/.b.jpg", ".a/b.jpg", "__MACOSX/b.jpg", "b.txt", "jpg"]))

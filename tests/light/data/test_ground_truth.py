@@ -96,7 +96,7 @@ def test_numbers_with_a_zero_are_class_numbers(truth):
     assert truth("5\n7\n", numbers="index").labels(VAL[:2]) == ["5", "7"]
 
 
-def test_what_is_too_long_for_a_number_is_a_name(truth):
+def test_a_label_too_long_for_a_number_is_a_name(truth):
     assert truth("9" * 5000 + "\nb\n").labels(["1.png", "2.png"]) == ["9" * 5000, "b"]
 
 

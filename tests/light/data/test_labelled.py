@@ -91,7 +91,7 @@ def test_one_picture_a_class_cannot_be_divided(folder):
         hold_out(open_examples(folder({"a": 1, "b": 1})), 0.5)
 
 
-def test_small_pictures_are_cached_and_it_is_said(examples, caplog):
+def test_small_pictures_are_cached_with_a_log_message(examples, caplog):
     with caplog.at_level(logging.INFO, "convnext"):
         cached = examples.cached()
     assert "30 decoded pictures of 12 x 10" in caplog.text
@@ -113,7 +113,7 @@ def test_a_damaged_picture_among_small_ones_stays_damaged(folder):
 
 
 @pytest.mark.parametrize("why", ["large", "many", "different"])
-def test_what_is_not_cached(folder, png, monkeypatch, why):
+def test_large_many_or_unequal_pictures_are_not_cached(folder, png, monkeypatch, why):
     root = folder({"cat": 4}, size=(97, 10) if why == "large" else (12, 10))
     if why == "many":
         monkeypatch.setattr(labelled, "CACHE_BYTES", 4 * 12 * 10 * 3 - 1)

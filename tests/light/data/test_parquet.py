@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from convnext.data.parquet import TableColumns, TableRow, row_ranges, table_rows
+from convnext.data.archives import LabelledSource
+from convnext.data.parquet import TableColumns, row_ranges, table_rows
 from convnext.errors import ArgumentError, ImageError
 
 PLAIN = TableColumns()
@@ -44,18 +45,20 @@ def test_large_row_groups_are_cut(table):
 @pytest.mark.parametrize(("start", "stop"), [(0, 100), (0, 1), (13, 14), (19, 41), (95, 100)])
 def test_rows(table, start, stop):
     rows = list(table_rows(table, PLAIN, start, stop))
-    assert rows == [TableRow(f"{table}#{n}", b"%d" % n, str(n % 10)) for n in range(start, stop)]
+    assert rows == [
+        LabelledSource(f"{table}#{n}", b"%d" % n, str(n % 10)) for n in range(start, stop)
+    ]
 
 
 def test_plain_columns(make, tmp_path):
     columns = {"file_name": ["a", "b"], "jpg": [b"1", None], "text": ["x", "y"]}
     path = str(make.table(tmp_path / "x.parquet", columns))
     first, second = table_rows(path, PLAIN, 0, 2)
-    assert first == TableRow("a", b"1", None)
+    assert first == LabelledSource("a", b"1", None)
     assert (second.name, second.label) == ("b", None)
     assert "is null" in str(second.source)
     [row] = table_rows(path, TableColumns("jpg", "text", "file_name"), 0, 1)
-    assert row == TableRow("x", b"1", "a")
+    assert row == LabelledSource("x", b"1", "a")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_columns_that_are_not_there(make, tmp_path, columns, words):
         list(row_ranges(path, columns, 10))
 
 
-def test_no_table_at_all(make, tmp_path, table):
+def test_files_that_are_no_parquet_are_refused(make, tmp_path, table):
     path = tmp_path / "y.parquet"
     whole = Path(table).read_bytes()
     for content in (b"", b"PAR1", b"x" * 1000, whole[:-10], whole[: len(whole) // 2]):

@@ -6,13 +6,13 @@ from convnext.data.random_streams import Purpose, check_seed, stream
 from convnext.errors import ArgumentError
 
 
-def test_the_same_numbers_every_time():
+def test_a_stream_repeats_its_numbers():
     assert (
         stream(3, Purpose.EXAMPLE, 5).random(4) == stream(3, Purpose.EXAMPLE, 5).random(4)
     ).all()
 
 
-def test_other_numbers_for_everything_else():
+def test_streams_of_other_seeds_purposes_numbers_and_parts_differ():
     begun = {
         stream(seed, purpose, number, part).random()
         for seed in (0, 1, 2**63 - 1)

@@ -12,7 +12,7 @@ from convnext.data.shared_memory import MappedArray, SharedArray
 from convnext.errors import TrainingError
 
 
-def test_it_begins_as_zeros_and_a_copy_is_the_same_memory():
+def test_a_shared_array_begins_as_zeros_and_its_pickle_shares_memory():
     shared = SharedArray((3, 4), np.float32)
     assert not shared.array.any()
     other = pickle.loads(pickle.dumps(shared))
@@ -50,7 +50,7 @@ def test_an_empty_one():
     assert SharedArray((0, 3), np.uint8).array.shape == (0, 3)
 
 
-def test_no_room():
+def test_an_array_larger_than_memory_is_refused():
     with pytest.raises(TrainingError, match="cannot be allocated"):
         SharedArray((2**62,), np.uint8)
 

@@ -22,7 +22,7 @@ from convnext.data.stores import (
 )
 from convnext.errors import ArgumentError, ImageError
 from convnext.evaluate.run import READ
-from convnext.images.sources import SUFFIXES, is_picture
+from convnext.images.folders import SUFFIXES, is_picture
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_million_names_are_cheap_to_send():
 
 
 @given(st.text("a./_MACOSX\\ ", max_size=20), st.sampled_from(["", ".png", ".JPG", ".txt"]))
-def test_what_is_a_picture_is_the_same_everywhere(stem, suffix):
+def test_a_picture_has_a_known_suffix_and_no_hidden_part(stem, suffix):
     name = f"{stem}{suffix}"
     if not name.endswith("/") and "//" not in name:
         parts = name.split("/")
@@ -116,12 +116,12 @@ def test_links_to_folders_are_followed_but_not_in_circles(root, tmp_path):
     assert _contents(FileStore.below(tmp_path / "linked")).keys() >= {"cat/0.png", "cat/1.png"}
 
 
-def test_a_folder_that_is_none(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(ArgumentError, match="cannot be read"):
         FileStore.below(tmp_path / "nothing")
 
 
-def test_a_file_that_went(root):
+def test_a_removed_file_is_an_image_error(root):
     store = FileStore.below(root)
     (root / "cat" / "0.png").unlink()
     with pytest.raises(ImageError, match="No such file"):
@@ -136,7 +136,14 @@ def test_a_zip_archive_cut_short(root, zipped, cut):
         ZipStore(path)
 
 
-def test_a_member_that_was_changed(root, zipped):
+def test_a_tar_archive_that_ends_between_members_is_refused(make, png, tmp_path):
+    path = make.tar(tmp_path / "x.tar", [(f"{n}.png", png(n)) for n in range(3)])
+    path.write_bytes(path.read_bytes()[: 2 * (512 + 1024)])
+    with pytest.raises(ArgumentError, match="truncated or damaged"):
+        TarStore(path)
+
+
+def test_a_changed_member_of_a_zip_is_an_image_error(root, zipped):
     path = zipped(root)
     data = bytearray(path.read_bytes())
     place = data.index(b"IDAT") + 10
@@ -175,7 +182,7 @@ def test_members_that_cannot_be_read_in_place(root, zipped, method, problem):
 
 def test_a_member_that_claims_too_much(root, zipped):
     store = ZipStore(zipped(root))
-    store._places[0, 2] = 2**40
+    store._locations[0, 2] = 2**40
     with pytest.raises(ImageError, match="more than the allowed"):
         store.read(0)
 

@@ -59,7 +59,7 @@ def test_damage_is_one_kind_of_error(tmp_path):
         assert len(found) == 1000
 
 
-def test_what_lacks_a_class_is_refused(tmp_path):
+def test_synset_files_that_lack_a_class_are_refused(tmp_path):
     write_meta(tmp_path / "meta.mat", WNIDS[:-1] + WNIDS[:1])
     with pytest.raises(ArgumentError, match="each ILSVRC id from 1 to 1000"):
         read_synsets(tmp_path / "meta.mat")

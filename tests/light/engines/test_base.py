@@ -43,7 +43,7 @@ def test_a_batch_that_is_not_contiguous():
         (np.zeros((1, 3, 8, 8), np.uint8), ArgumentError, "(1, 3, 8, 8)"),
     ],
 )
-def test_what_is_no_batch_is_refused(batch, error, words):
+def test_invalid_batches_are_refused(batch, error, words):
     with pytest.raises(error) as caught:
         Mean().predict(batch)
     assert words in str(caught.value)

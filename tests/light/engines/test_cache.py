@@ -40,7 +40,7 @@ def test_a_graph_is_compiled_once(tmp_path, compiler):
 
 
 @pytest.mark.parametrize("damage", [b"", b"abc", None])
-def test_a_damaged_file_is_made_anew_and_said(tmp_path, compiler, caplog, damage):
+def test_a_damaged_file_is_compiled_anew_with_a_warning(tmp_path, compiler, caplog, damage):
     compiler.ask(tmp_path)
     [file] = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
@@ -52,7 +52,7 @@ def test_a_damaged_file_is_made_anew_and_said(tmp_path, compiler, caplog, damage
     assert compiler.ask(tmp_path) == "graph 2"
 
 
-def test_what_the_runtime_refuses_is_made_anew(tmp_path, compiler, caplog):
+def test_a_graph_that_the_runtime_refuses_is_compiled_anew(tmp_path, compiler, caplog):
     GraphCache(tmp_path).compiled("key", str, lambda _: b"unreadable", bytes.decode)
     assert compiler.ask(tmp_path) == "graph 1"
     assert "written by another version" in caplog.text
@@ -82,7 +82,7 @@ def test_a_file_that_another_process_removes_meanwhile(tmp_path, compiler, monke
     assert caplog.text == ""
 
 
-def test_where_it_is(monkeypatch, tmp_path):
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
     assert graphs_folder() == tmp_path / "graphs"
     monkeypatch.delenv("CONVNEXT_CACHE")

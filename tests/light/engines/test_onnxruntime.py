@@ -33,7 +33,7 @@ def test_a_batch_is_its_pictures(weights_file, count, streams):
         np.testing.assert_allclose(alone, logits, atol=1e-4)
 
 
-def test_it_answers_as_openvino_does(weights_file):
+def test_outputs_equal_those_of_openvino(weights_file):
     pytest.importorskip("convnext.graphs.untracked_openvino")
     theirs = open_engine(weights_file, "openvino", size=32, precision="float32")
     ours = opened(weights_file).predict(pictures(6))

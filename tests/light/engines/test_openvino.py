@@ -265,7 +265,7 @@ def test_weights_that_are_no_numbers(weights_file, tmp_path):
         opened(path)
 
 
-def test_what_a_cpu_compiles_is_not_kept(weights_file, own_cache):
+def test_graphs_for_a_cpu_are_not_cached(weights_file, own_cache):
     opened(weights_file).predict(pictures(5))
     assert not own_cache.exists()
 

@@ -14,7 +14,7 @@ def test_every_picture_once_and_in_order(pictures, ones):
 
 
 @given(st.integers(0, 70), st.integers(1, 8))
-def test_no_stream_is_left_without_a_piece(pictures, streams):
+def test_every_stream_gets_as_many_pieces(pictures, streams):
     sizes = [part.stop - part.start for part in pieces(pictures, ones=True, streams=streams)]
     assert sum(sizes) == pictures
     assert sizes.count(PIECE) % streams == 0

@@ -7,18 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from convnext.data.classes import Classes
 from convnext.data.datasets import Dataset, LabelledPicture
 from convnext.engines.mock import MockEngine
 from convnext.evaluate.subject import Subject
-from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
 from convnext.weights.catalog import CHECKPOINTS
 
-NAMES = ("ant", "bee", "cat, house cat", "dog", "eel", "fox", "gnu")
-LOGITS = np.random.default_rng(5).normal(0, 3, (256, len(NAMES))).astype(np.float32)
+CLASSES = 7  # of the fixture `classes`
+LOGITS = np.random.default_rng(5).normal(0, 3, (256, CLASSES)).astype(np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +30,6 @@ def recipe():
 
 
 @pytest.fixture
-def classes():
-    return Classes(len(NAMES), Labels(NAMES), "a test")
-
-
-@pytest.fixture
 def engine():
     """An engine whose logits depend on the position in the batch and on its size."""
 
@@ -47,27 +39,6 @@ def engine():
         return (rows + 1e-5 * (places + len(batch)),)
 
     return MockEngine(answer, size=8)
-
-
-def picture(path: Path, grey: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), (grey, 0, 0)).save(path)
-
-
-@pytest.fixture
-def paint():
-    return picture
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """70 pictures in 7 class folders, one damaged; the n-th is of grey n."""
-    root = tmp_path / "data"
-    for number in range(70):
-        name = NAMES[number // 10].split(",")[0]
-        picture(root / name / f"{number:02}.png", number)
-    (root / "bee" / "13.png").write_bytes(b"not a picture")
-    return root
 
 
 @pytest.fixture

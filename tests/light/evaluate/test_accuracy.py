@@ -54,7 +54,7 @@ def ece(right, confidences):
     ),
     st.randoms(use_true_random=False),
 )
-def test_all_numbers(logits, random):
+def test_all_measures_equal_a_plain_computation(logits, random):
     count = logits.shape[1]
     competing = sorted(random.sample(range(count), random.randint(1, count)))
     labels = [random.choice(competing) for _ in logits]
@@ -112,7 +112,7 @@ def test_probabilities_are_among_the_competing_classes():
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_never_right(broken):
+def test_pictures_with_nan_or_infinite_logits_count_as_wrong(broken):
     logits = np.zeros((3, 7), np.float32)
     logits[:, 0] = 9
     logits[1, 5] = broken
@@ -134,7 +134,7 @@ def test_enormous_logits_do_not_overflow():
     assert found.log_loss == pytest.approx(3e38, rel=1e-6)
 
 
-def test_nothing_measured():
+def test_measures_without_finite_logits_are_none():
     found = Tally(1000).accuracy()
     assert (found.pictures, found.log_loss, found.ece, found.classes) == (0, None, None, ())
     broken = measured(np.full((2, 3), np.nan), [0, 1])

@@ -29,7 +29,7 @@ def path(tmp_path):
     return path
 
 
-def test_what_is_written_is_read(path):
+def test_a_resumed_journal_has_the_written_records(path):
     with open_journal(path, RUN, "resume") as journal:
         assert journal.records == [record for batch in BATCHES for record in batch]
         assert journal.seconds == 4.5

@@ -9,8 +9,8 @@ from convnext.evaluate.run import evaluate
 
 
 @pytest.fixture
-def report(folder, classes, subject):
-    data = open_dataset(folder, classes)
+def report(animals, classes, subject):
+    data = open_dataset(animals, classes)
     measured = evaluate(subject.engine, subject.preprocess, data, 16)
     report = build_report(subject, data, measured, 16)
     return report | {"session": report["session"] | {"pictures_per_second": 1234.5}}

@@ -15,8 +15,8 @@ from convnext.evaluate.run import evaluate
 
 
 @pytest.fixture
-def report(folder, classes, subject):
-    data = open_dataset(folder, classes)
+def report(animals, classes, subject):
+    data = open_dataset(animals, classes)
     return build_report(subject, data, evaluate(subject.engine, subject.preprocess, data), 32)
 
 

@@ -13,8 +13,8 @@ pytest.importorskip("matplotlib")
 
 
 @pytest.fixture
-def report(folder, classes, subject):
-    data = open_dataset(folder, classes)
+def report(animals, classes, subject):
+    data = open_dataset(animals, classes)
     return build_report(subject, data, evaluate(subject.engine, subject.preprocess, data), 32)
 
 
@@ -58,7 +58,7 @@ def test_odd_names(report, tmp_path):
     check_both_draw(report, tmp_path)
 
 
-def test_nothing_at_all(empty, tmp_path):
+def test_plots_without_pictures_are_drawn(empty, tmp_path):
     check_both_draw(empty, tmp_path)
 
 

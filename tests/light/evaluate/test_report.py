@@ -34,8 +34,8 @@ def validation(imagenet, pictures, **options):
     return Dataset(Path("val"), "class folders", imagenet, entries, **options)
 
 
-def test_it_is_json_and_says_everything(folder, classes, subject):
-    data = open_dataset(folder, classes)
+def test_a_report_is_json_with_all_facts(animals, classes, subject):
+    data = open_dataset(animals, classes)
     measured = evaluate(subject.engine, subject.preprocess, data, 16)
     report = build_report(subject, data, measured, 16)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -77,7 +77,7 @@ def test_published_beside_measured(subject, imagenet):
     assert report["notes"] == ["a note"]
 
 
-def test_with_a_bad_picture_it_is_not_the_whole_set(subject, imagenet):
+def test_a_bad_picture_makes_the_validation_set_incomplete(subject, imagenet):
     data = validation(imagenet, 50_000)
     bad = (BadPicture("7.png", "damaged"),)
     report = build_report(subject, data, Measured(Tally(1000).accuracy(), bad, 1.0), 32)
@@ -109,7 +109,7 @@ def test_worst_classes(subject, no_pictures):
     assert worst["pictures"] == [[1, 0, 0], [0, 1, 1]]
 
 
-def test_nothing_readable(subject, no_pictures):
+def test_a_report_without_readable_pictures_has_no_accuracy(subject, no_pictures):
     bad = tuple(BadPicture(name, "damaged") for name, _ in no_pictures.entries)
     report = build_report(subject, no_pictures, Measured(Tally(7).accuracy(), bad, 0.0), 32)
     assert report["results"]["top1"] is None

@@ -14,8 +14,8 @@ from convnext.evaluate.journal import open_journal
 from convnext.evaluate.run import READ, evaluate
 
 
-def test_answers_are_those_of_the_pictures(folder, classes, recipe, engine, logits):
-    data = open_dataset(folder, classes)
+def test_answers_are_those_of_the_pictures(animals, classes, recipe, engine, logits):
+    data = open_dataset(animals, classes)
     found = evaluate(engine, recipe, data, 16)
     good = [number for number in range(70) if number != 13]
     right = sum(int(logits[number].argmax()) == number // 10 for number in good)
@@ -42,9 +42,9 @@ def test_a_batch_without_a_readable_picture(paint, classes, recipe, engine, tmp_
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interrupted_run_goes_on_with_the_same_numbers(
-    folder, classes, recipe, engine, tmp_path, after
+    animals, classes, recipe, engine, tmp_path, after
 ):
-    data = open_dataset(folder, classes)
+    data = open_dataset(animals, classes)
     with open_journal(tmp_path / "whole", {}) as journal:
         whole = evaluate(engine, recipe, data, 16, journal=journal)
 
@@ -72,9 +72,9 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(
     assert (again.accuracy, again.seconds) == (whole.accuracy, found.seconds)
 
 
-def test_a_subset_competes(folder, classes, recipe, engine, logits, tmp_path):
+def test_a_subset_competes(animals, classes, recipe, engine, logits, tmp_path):
     (tmp_path / "two.txt").write_text("ant\nfox\n")
-    data = open_dataset(folder, classes, subset=tmp_path / "two.txt")
+    data = open_dataset(animals, classes, subset=tmp_path / "two.txt")
     found = evaluate(engine, recipe, data).accuracy
     numbers = [*range(10), *range(50, 60)]
     right = sum((logits[n][0] >= logits[n][5]) == (n < 10) for n in numbers)
@@ -92,16 +92,16 @@ def test_pictures_are_read_as_the_authors_do(tmp_path):
     assert expected.shape == (1, 2, 3)
 
 
-def test_a_model_with_other_classes_is_refused(folder, recipe, engine):
-    data = open_dataset(folder, Classes(7), sort_folders=True)
+def test_a_model_with_other_classes_is_refused(animals, recipe, engine):
+    data = open_dataset(animals, Classes(7), sort_folders=True)
     odd = MockEngine(num_classes=8, size=8)
     with pytest.raises(ArgumentError, match=r"outputs have shape \(8,\), but there are 7"):
         evaluate(odd, recipe, data)
     assert engine.batch_sizes == []
 
 
-def test_progress(folder, classes, recipe, engine, capsys):
-    data = open_dataset(folder, classes)
+def test_progress(animals, classes, recipe, engine, capsys):
+    data = open_dataset(animals, classes)
     evaluate(engine, recipe, data, progress=True)
     assert capsys.readouterr().err == ""  # no terminal
     with patch("sys.stderr.isatty", return_value=True, create=True):

@@ -44,7 +44,7 @@ def save(tmp_path):
     return save
 
 
-def test_what_the_file_says(save, opened):
+def test_facts_come_from_the_weights_file(save, opened):
     recipe = Preprocess(size=64, mode="squash")
     path = save(info=WeightsInfo("mine", "me", "MIT", ("a", "b", "c"), recipe))
     subject = open_subject(path, "mock")
@@ -126,7 +126,7 @@ def test_without_classifier_there_is_nothing_to_evaluate(save):
 
 
 @pytest.mark.usefixtures("opened")
-def test_int8_is_calibrated_for_workers_too(save, monkeypatch, counted):
+def test_int8_is_calibrated_once_for_all_workers(save, monkeypatch, counted):
     calibration = Calibration({}, 9)
     monkeypatch.setattr(quantizing, "quantize_network", lambda *_: calibration)
     path = save()

@@ -160,7 +160,7 @@ def test_weights_of_more_than_a_protocol_buffer_lie_beside(weights, pixels, tmp_
 
 
 @pytest.mark.parametrize(("name", "beside"), [("a.xml", "a.bin"), ("a.onnx", "a.onnx.data")])
-def test_what_lies_beside_the_target_is_kept(name, beside, weights, tmp_path):
+def test_an_existing_file_beside_the_target_is_kept(name, beside, weights, tmp_path):
     (tmp_path / beside).write_bytes(b"precious")
     with pytest.raises(ArgumentError, match=rf"{beside} exists already\. Allow overwrite"):
         convnext.export(weights, tmp_path / name)
@@ -209,7 +209,7 @@ def test_the_report_reads_well(weights, tmp_path):
     assert third == "Licence of the weights: MIT."
 
 
-def test_steps_are_told(weights, tmp_path):
+def test_progress_reports_each_step(weights, tmp_path):
     steps = []
     convnext.export(weights, tmp_path / "a.onnx", on_progress=steps.append)
     assert steps == ["reading the weights", "running the model", "writing onnx", "running the file"]
@@ -427,7 +427,7 @@ def test_random_weights_on_request(tmp_path):
     assert report.notice is None
 
 
-def test_where_nothing_is_installed_to_compare_with(weights, tmp_path, monkeypatch):
+def test_exporting_without_any_engine_is_refused(weights, tmp_path, monkeypatch):
     nothing = {n: replace(r, installed=lambda: False) for n, r in verify.ENGINES.items()}
     monkeypatch.setattr(verify, "ENGINES", nothing)
     with pytest.raises(ArgumentError, match="No engine is installed"):
@@ -445,7 +445,7 @@ def test_the_judge_is_another_runtime_where_there_is_one(monkeypatch):
     assert verify._judge(formats.FORMATS["openvino"]) == "openvino"
 
 
-def test_what_is_not_installed(weights, tmp_path, monkeypatch):
+def test_a_missing_runtime_of_the_format_is_an_error(weights, tmp_path, monkeypatch):
     def missing(_):
         raise MissingDependencyError("x", "onnxruntime")
 

@@ -24,18 +24,18 @@ from convnext.exports.formats import FORMATS, choose_format
         ("a.tgz", "saved_model"),
     ],
 )
-def test_what_a_path_ends_in_says_the_format(path, name):
+def test_the_suffix_of_a_path_chooses_the_format(path, name):
     assert choose_format(None, Path(path)).name == name
     assert choose_format(name, Path(path)).name == name
 
 
-def test_what_may_lie_beside_a_file():
+def test_formats_name_the_file_beside_their_own():
     assert FORMATS["openvino"].beside(Path("a.b.xml")) == Path("a.b.bin")
     assert FORMATS["onnx"].beside(Path("a.onnx")) == Path("a.onnx.data")
     assert FORMATS["keras"].beside(Path("a.keras")) is None
 
 
-def test_a_folder_says_nothing_and_is_a_saved_model_when_asked():
+def test_a_folder_needs_its_format_to_be_named():
     with pytest.raises(ArgumentError, match=r"is of no format.*saved_model, onnx"):
         choose_format(None, Path("folder"))
     assert choose_format("saved_model", Path("folder")).name == "saved_model"
@@ -61,7 +61,7 @@ def test_every_writer_exists_and_every_default_is_float32():
         assert row.suffixes
 
 
-def test_what_is_missing_is_named_with_its_extra(monkeypatch):
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     found = importlib.util.find_spec
     hidden = {"tensorflow", "onnxruntime"}
     monkeypatch.setattr(

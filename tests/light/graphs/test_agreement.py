@@ -25,7 +25,7 @@ def test_ten_times_the_error_is_twenty_decibels_less(scale):
     assert far.mean_difference == pytest.approx(10 * near.mean_difference)
 
 
-def test_what_all_pictures_have_in_common_is_no_signal():
+def test_agreement_ignores_an_offset_common_to_all_pictures():
     errors = RNG.normal(0, 0.1, REFERENCE.shape)
     common = np.linspace(-100, 100, 10)
     plain = agreement(REFERENCE + errors, REFERENCE)

@@ -72,7 +72,7 @@ def test_grns_shift_goes_into_the_second_linear_layer_and_its_skip_into_the_fact
     np.testing.assert_allclose((hidden * factor) @ second.kernel + second.bias, written, **CLOSE)
 
 
-def test_layer_scale_behind_grn_scales_its_shift_too(oracle):
+def test_layer_scale_behind_grn_scales_the_shift_of_grn(oracle):
     network = oracle.network("test_v2", traits={"layer_scale": True})
     linear = values(network, "stage_0_block_0.pwconv2")
     shift = values(network, "stage_0_block_0.grn")["beta"]
@@ -156,7 +156,7 @@ def test_without_a_classifier_the_norm_keeps_its_scale(oracle):
     assert found["embedding"].affine is None
 
 
-def test_what_outputs_do_not_need_is_not_read(oracle):
+def test_steps_that_no_output_needs_are_left_out(oracle):
     network = oracle.network("test_v1")
     steps = steps_to(network.steps, ("stage_1",))
     blocks = [step.name for step in steps if isinstance(step, Residual)]
@@ -195,7 +195,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(oracle, name, bad):
         nodes(oracle.network("test_v2", edit={name: broken}))
 
 
-def test_what_float32_cannot_hold_once_folded_is_refused(oracle):
+def test_folded_values_beyond_float32_are_refused(oracle):
     edit = {
         "stage_0_block_0.norm.gamma": np.full(8, 1e30, np.float32),
         "stage_0_block_0.pwconv1.kernel": np.full((8, 32), 1e30, np.float32),

@@ -14,7 +14,7 @@ from convnext.errors import ArgumentError
         ({"num_classes": 0, "traits": {"head": "none"}}, "stage_3"),
     ],
 )
-def test_what_is_nearest_to_logits_is_given_by_default(oracle, options, output):
+def test_the_default_output_is_the_nearest_to_logits(oracle, options, output):
     network = oracle.network("test_v1", **options)
     assert network.default_output == output
     network.check_outputs((output,))
@@ -23,7 +23,7 @@ def test_what_is_nearest_to_logits_is_given_by_default(oracle, options, output):
             network.check_outputs(("logits",))
 
 
-def test_what_there_is_no_output_for_is_said(oracle):
+def test_a_missing_output_is_refused_with_the_reason(oracle):
     with pytest.raises(ArgumentError, match=r"no output 'pre_logits'.*no hidden layer before"):
         oracle.network("test_v1").check_outputs(("logits", "pre_logits"))
     bare = oracle.network("test_v1", num_classes=0, traits={"head": "none"})

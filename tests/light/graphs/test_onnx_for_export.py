@@ -119,7 +119,7 @@ def test_a_pair_that_cancels_would_be_found(oracle):
     assert cancelling(model) != []
 
 
-def test_what_is_added_for_each_channel_has_one_dimension(oracle):
+def test_constants_added_or_multiplied_have_one_dimension(oracle):
     """Or belongs to GRN: fusions of ONNX Runtime have taken other shapes wrongly."""
     model = whole(build(oracle.network("test_v1", 64), layer_norm=True))
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}

@@ -49,7 +49,7 @@ def features(weights, reference, engine, precision):
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_in_float32(weights, reference, engine):
+def test_features_in_float32_equal_the_reference(weights, reference, engine):
     pytest.importorskip(engine)
     for name, values in features(weights, reference, engine, "float32").items():
         error = np.abs(values - reference[name]).max()

@@ -46,7 +46,7 @@ def test_sizes_that_are_none(tmp_path, size, error):
         write_shards(tmp_path, LAZY, size, True)
 
 
-def test_what_fits_and_what_does_not():
+def test_comparison_reports_missing_unexpected_and_mismatched_names():
     report = compare(SHAPES, {**BARE, "decoder.x": (1,)}, "file", False)
     assert set(report.loaded) == set(SHAPES)
     assert report.unexpected == ("decoder.x",)
@@ -61,7 +61,7 @@ def test_what_fits_and_what_does_not():
         compare(SHAPES, {"layers.0": (1,)}, "file", False)
 
 
-def test_nothing_half_written_stays(tmp_path, monkeypatch):
+def test_an_interrupted_save_leaves_no_files(tmp_path, monkeypatch):
     target = tmp_path / "model"
 
     def full(_descriptor):

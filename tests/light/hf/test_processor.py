@@ -119,7 +119,7 @@ def test_a_switch_that_is_none_stays_off_in_a_file(tmp_path):
     assert ConvNextImageProcessor.from_pretrained(tmp_path).do_resize is None
 
 
-def test_what_auto_classes_pass_is_no_attribute(tmp_path):
+def test_arguments_of_auto_classes_are_not_saved(tmp_path):
     ConvNextImageProcessor().save_pretrained(tmp_path)
     read = ConvNextImageProcessor.from_pretrained(tmp_path, _from_auto=True)
     assert read.to_dict() == ConvNextImageProcessor().to_dict()
@@ -170,7 +170,7 @@ def test_every_form_of_pictures(tmp_path):
     assert grey.shape == (1, 3, 8, 8)
 
 
-def test_the_place_of_the_channels_can_be_said():
+def test_input_data_format_gives_the_axis_of_channels():
     processor = ConvNextImageProcessor(do_resize=False, do_normalize=False, image_mean=0.5)
     ambiguous = noise(3, 5)  # (3, 5, 3)
     said = processor(ambiguous, input_data_format="channels_last", return_tensors="np")

@@ -46,7 +46,7 @@ def worker_threads() -> list[str]:
     workers=st.integers(1, 5),
 )
 @settings(max_examples=60, derandomize=True, deadline=None)
-def test_order_is_kept_and_bad_pictures_stay_in_their_places(
+def test_order_is_kept_and_bad_pictures_keep_their_positions(
     good: list[bool], batch_size: int, workers: int
 ):
     def read(source: np.ndarray) -> Image.Image:
@@ -86,7 +86,7 @@ def test_batches_hold_the_pixels_of_the_transform(tmp_path: Path):
         np.testing.assert_array_equal(found, pixels(Image.fromarray(array), TINY))
 
 
-def test_how_pictures_are_read_can_be_chosen():
+def test_the_function_that_reads_pictures_can_be_chosen():
     clear = np.zeros((8, 8, 4), np.uint8)
     read = functools.partial(decode, background=(1, 2, 3))
     [batch] = batches(clear, TINY, read=read)
@@ -101,7 +101,7 @@ def test_a_batch_of_bad_pictures_only_is_empty_and_keeps_its_shape():
     assert [name for name, _ in batch.outcomes([])] == ["#0", "worse"]
 
 
-def test_nothing_gives_no_batch():
+def test_no_pictures_give_no_batch():
     assert list(batches([], TINY)) == []
 
 
@@ -218,7 +218,7 @@ def test_an_error_of_the_sources_comes_through_and_ends_the_threads(error: type[
     assert not worker_threads()
 
 
-def test_what_is_no_picture_is_a_mistake_and_not_a_bad_picture():
+def test_sources_of_a_wrong_type_raise_instead_of_counting_as_bad_pictures():
     with pytest.raises(ArgumentTypeError):
         list(batches([flat(0), 3], TINY))
     with pytest.raises(ArgumentTypeError, match="open it in mode 'rb'"):

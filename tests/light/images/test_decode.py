@@ -64,7 +64,7 @@ def test_every_kind_of_source_gives_the_same_pixels(make, tmp_path: Path):
         source.close()
 
 
-def test_what_is_no_picture_at_all_is_a_type_error():
+def test_a_source_of_a_wrong_type_is_a_type_error():
     with pytest.raises(ArgumentTypeError, match="from int: give a path"):
         decode(3)
 
@@ -385,7 +385,7 @@ def test_truncated_files_are_refused(form: str):
 @pytest.mark.parametrize(
     "data", [b"not a picture", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
 )
-def test_what_is_no_picture_is_refused(data: bytes):
+def test_bytes_that_are_no_picture_are_refused(data: bytes):
     with pytest.raises(ImageError, match=r"not a picture in a supported format \(JPEG, PNG"):
         decode(data)
 

@@ -152,7 +152,7 @@ def test_a_text_that_is_neither_file_nor_set():
         (["c", "d"], "nobody's set", ("c", "d")),
     ],
 )
-def test_what_a_user_says_goes_before_what_the_weights_say(given, stored, names):
+def test_given_labels_override_those_of_the_weights(given, stored, names):
     assert resolve_labels(given, stored, 2, "w").names == names
 
 
@@ -211,6 +211,6 @@ def test_names_that_are_numbers_are_names():
         (2.0, ArgumentTypeError, "not float"),
     ],
 )
-def test_no_such_class(target, error, words):
+def test_unknown_classes_are_refused(target, error, words):
     with pytest.raises(error, match=words):
         find_class(target, IMAGENET)

@@ -62,7 +62,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path):
 # Bytes and file objects
 
 
-def test_bytes_have_limits_too():
+def test_bytes_over_the_limit_or_empty_are_refused():
     with pytest.raises(ImageError, match="more than the allowed 10 bytes"):
         read_bytes(b"x" * 11, TEN)
     with pytest.raises(ImageError, match="is empty"):

@@ -70,7 +70,7 @@ def test_a_generator_is_advanced_lazily():
 
 
 @pytest.mark.parametrize("wrong", [3, None, [b"x", 3]])
-def test_what_is_no_picture_is_an_error(wrong: object):
+def test_sources_of_a_wrong_type_are_an_error(wrong: object):
     with pytest.raises(ArgumentTypeError, match="Cannot read pictures from"):
         list(iterate(wrong))
 
@@ -141,7 +141,7 @@ def test_a_file_named_like_a_pattern_is_a_file(tmp_path: Path):
     assert list(iterate(path)) == [(path.as_posix(), path)]
 
 
-def test_links_that_lead_nowhere_are_pictures_that_cannot_be_read(tmp_path: Path):
+def test_broken_links_are_pictures_that_cannot_be_read(tmp_path: Path):
     (tmp_path / "*.jpg").symlink_to("gone")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     for given in (tmp_path, f"{tmp_path}/*.jpg"):
@@ -153,7 +153,7 @@ def test_links_that_lead_nowhere_are_pictures_that_cannot_be_read(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["none", "*.heic"])
-def test_finding_nothing_is_an_error(name: str, folder: Path):
+def test_folders_and_patterns_without_pictures_are_errors(name: str, folder: Path):
     [item, after] = iterate([folder / name, b"x"])
     assert item.id == (folder / name).as_posix()
     assert isinstance(item.source, ImageError)
@@ -234,6 +234,16 @@ def test_a_truncated_archive_says_so_once(name: str, kept: float, tmp_path: Path
     assert last.id == path.as_posix()
     assert isinstance(last.source, ImageError)
     assert not any(isinstance(item.source, ImageError) for item in read)
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz"])
+def test_a_tar_archive_that_ends_between_members_is_truncated(name: str, tmp_path: Path):
+    path = archive(tmp_path / name, {f"{i}.jpg": b"x" for i in range(3)})
+    plain = gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()
+    path.write_bytes(gzip.compress(plain[:2048]) if name.endswith("gz") else plain[:2048])
+    *read, last = iterate(path)
+    assert [item.source for item in read] == [b"x", b"x"]
+    assert "it is truncated or damaged. Copy it again" in str(last.source)
 
 
 @ARCHIVES

@@ -39,7 +39,7 @@ def test_its_file(tmp_path):
         np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
 
 
-def test_other_weights():
+def test_a_calibration_of_other_weights_is_refused():
     layer, made = calibration()
     with pytest.raises(ArgumentError, match="of other weights: b differs"):
         made.levels("b", layer)

@@ -70,7 +70,7 @@ def test_any_size(network_of):
     assert compiled(model)(pictures(2, 77, 82))[0].shape == (2, 7)
 
 
-def test_it_says_what_it_does(network_of):
+def test_calibration_reports_each_picture_and_layer(network_of):
     network = network_of("test_v1", 32)
     messages = []
     calibrate(network, pictures(2, 32), on_progress=messages.append)
@@ -85,7 +85,7 @@ def test_the_same_pictures_give_the_same_rounding(network_of):
         np.testing.assert_array_equal(levels.step, two.layers[name].step)
 
 
-def test_no_pictures(network_of):
+def test_calibrating_without_pictures_is_refused(network_of):
     network = network_of("test_v1", 32)
     with pytest.raises(ArgumentError, match="needs pictures"):
         calibrate(network, pictures(1, 32)[:0])

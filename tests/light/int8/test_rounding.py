@@ -15,7 +15,7 @@ def test_all_blocks_but_the_first_are_rounded():
         assert is_rounded(name)
 
 
-def test_as_many_places_as_are_needed_the_same_ones_in_every_run():
+def test_enough_positions_are_drawn_and_the_same_in_every_run():
     for pictures, each in ((1, 1024), (1000, 2), (5000, 1)):
         one, two = chosen_positions(pictures), chosen_positions(pictures)
         found = [one(49) for _ in range(3)]

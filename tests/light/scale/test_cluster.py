@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from convnext.data.places import Folder
+from convnext.data.files import Folder
 from convnext.errors import ArgumentError, ConvNeXtError
 from convnext.images.labels import Labels
 from convnext.images.recipe import Preprocess
@@ -196,7 +196,7 @@ def test_workers_that_died_while_they_were_idle_are_not_charged_to_a_shard(run):
     assert ray.hired == 5
 
 
-def test_why_a_worker_died_is_said(run, caplog):
+def test_the_reason_of_a_workers_death_is_logged(run, caplog):
     run(Ray(deaths={3: 1}))
     [said] = [record.getMessage() for record in caplog.records]
     assert said.endswith("00012.parquet: The actor is dead because its worker process has died")
@@ -236,7 +236,7 @@ def test_a_model_that_cannot_be_opened(run):
         run(Ray(starts=[module._Failed("no such file there")]))
 
 
-def test_no_worker_starts(run):
+def test_workers_that_do_not_start_are_an_error(run):
     ray = Ray()
     ray.stuck = 1
     with pytest.raises(ConvNeXtError, match=r"2 workers with 4 CPU each .* cluster has 8 CPU"):
@@ -279,7 +279,7 @@ def test_shards_may_take_long_but_workers_must_come(run, monkeypatch):
         (Room("x:1", workers=6, processors=8), {"CPU": 16.0}, (6, 8, 0)),
     ],
 )
-def test_who_gets_what(run, room, resources, expected):
+def test_workers_processors_and_gpus_follow_the_resources(run, room, resources, expected):
     ray = Ray(resources=resources)
     run(ray, room)
     assert (ray.hired, ray.options["num_cpus"], ray.options["num_gpus"]) == expected
@@ -296,13 +296,13 @@ def test_who_gets_what(run, room, resources, expected):
         (Room(workers=1, gpus=1), "8 CPU and 1 GPU each .* 8 CPU and 0 GPU"),
     ],
 )
-def test_no_room(run, room, words):
+def test_resources_that_the_cluster_lacks_are_refused(run, room, words):
     with pytest.raises(ArgumentError, match=words):
         run(Ray(), room)
 
 
 @pytest.mark.parametrize("address", ["nowhere", "host:port", "127.0.0.1:99999"])
-def test_no_address(address, monkeypatch):
+def test_invalid_addresses_are_refused(address, monkeypatch):
     ray = Ray()
     ray.is_initialized = lambda: False
     monkeypatch.setattr(module, "ray", lambda: ray)
@@ -326,7 +326,7 @@ def test_ray_does_not_start(monkeypatch):
         pass
 
 
-def test_nobody_listens(monkeypatch):
+def test_an_address_where_nothing_listens_is_refused(monkeypatch):
     ray = Ray()
     ray.is_initialized = lambda: False
     monkeypatch.setattr(module, "ray", lambda: ray)

@@ -45,7 +45,9 @@ def both(subject, model, data, out, **options):
 
 
 @pytest.mark.parametrize("form", ["folder", "zip", "tar"])
-def test_the_same_numbers(form, subject, named_weights, data, members, make, here):
+def test_evaluation_in_shards_equals_a_single_run(
+    form, subject, named_weights, data, members, make, here
+):
     path = data
     if form != "folder":
         path = getattr(make, form)(here / f"data.{form}", members)

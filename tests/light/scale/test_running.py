@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convnext.data.places import Folder
+from convnext.data.files import Folder
 from convnext.engines.mock import MockEngine
 from convnext.errors import (
     ArgumentError,
@@ -84,7 +84,7 @@ def test_columns(folder, predict, rows):
     assert {"convnext", "numpy", "pillow"} <= facts["settings"]["versions"].keys()
 
 
-def test_for_pandas(folder, predict):
+def test_pandas_reads_the_output(folder, predict):
     pandas = pytest.importorskip("pandas")
     predict(folder, task="embed")
     frame = pandas.read_parquet("out")
@@ -246,7 +246,7 @@ def test_going_on_with_other_weights_is_refused(folder, predict, write_weights, 
         predict_dataset(folder, other, "out", shard_size=8, resume=True)
 
 
-def test_what_is_there_is_not_touched_unasked(folder, predict, files):
+def test_an_existing_run_is_replaced_only_with_overwrite(folder, predict, files):
     predict(folder)
     before = files("out")
     with pytest.raises(ArgumentError, match="holds 4 of 4 shards of an earlier run"):
@@ -267,7 +267,9 @@ def test_what_is_there_is_not_touched_unasked(folder, predict, files):
 
 
 @pytest.mark.parametrize("source", ["absent", "empty.parquet", "no.parquet"])
-def test_what_is_there_stays_until_other_pictures_are_found(folder, predict, files, make, source):
+def test_overwriting_keeps_the_old_run_until_inputs_are_listed(
+    folder, predict, files, make, source
+):
     predict(folder)
     before = files("out")
     make.table("empty.parquet", {"image": pyarrow.array([], pyarrow.binary())})
@@ -372,7 +374,7 @@ def test_mistakes_leave_nothing_behind(folder, predict, options, error, words):
     assert not Path("out").exists()
 
 
-def test_nothing_to_do(here, predict):
+def test_missing_sources_are_refused(here, predict):
     with pytest.raises(ArgumentError, match="name a source"):
         predict([])
     with pytest.raises(ArgumentError, match="absent"):
@@ -425,7 +427,7 @@ def test_a_folder_that_cannot_be_written(folder, predict, monkeypatch):
     assert not Path("out").exists()
 
 
-def test_only_what_we_began_to_write_is_swept_away(folder, predict):
+def test_only_our_own_temporaries_are_removed(folder, predict):
     Path("out/.0a1b2c3d.theirs.part").mkdir(parents=True)
     Path("out/.download.part").touch()
     predict(folder)
@@ -456,7 +458,7 @@ def test_a_full_disk(folder, predict, monkeypatch):
 
 
 @pytest.mark.parametrize(("module", "extra"), [("pyarrow", "parquet"), ("ray", "ray")])
-def test_without_what_it_needs(folder, predict, monkeypatch, module, extra):
+def test_a_missing_package_of_a_runner_is_named(folder, predict, monkeypatch, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError, match=rf"convnext\[{extra}\]"):
         predict(folder, runner="ray" if extra == "ray" else "local")

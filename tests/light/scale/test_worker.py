@@ -27,7 +27,7 @@ def work(named_weights):
 @pytest.mark.parametrize(
     ("device", "threads"), [("auto", 3), ("cpu", 3), ("CPU", 3), ("GPU", None), ("cuda", None)]
 )
-def test_only_a_cpu_is_told_of_threads(work, mock_engine, device, threads):
+def test_threads_are_set_on_a_cpu_only(work, mock_engine, device, threads):
     work(device=device, threads=3).facts()
     assert mock_engine.options[-1].threads == threads
 

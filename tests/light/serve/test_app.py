@@ -262,7 +262,7 @@ def test_after_its_deadline_a_request_fails_and_its_pictures_are_dropped(running
         assert run.metric("convnext_queue_pictures") == 0
 
 
-def test_whose_client_is_gone_is_not_computed(running, named_weights):
+def test_pictures_of_closed_connections_are_not_computed(running, named_weights):
     with running(named_weights) as run:
         [engine] = run.engines
         before = len(engine.sizes)
@@ -282,7 +282,7 @@ def test_whose_client_is_gone_is_not_computed(running, named_weights):
         assert run.metric("convnext_dropped_pictures_total") >= 3
 
 
-def test_many_at_once_each_get_their_own(running, named_weights):
+def test_concurrent_requests_get_their_own_answers(running, named_weights):
     with running(named_weights, seconds=0.001) as run, ThreadPoolExecutor(8) as threads:
         ask = lambda n: run.client.post("/v1/classify", content=shade(n % 10), headers=OCTETS)  # noqa: E731
         found = [labels(response) for response in threads.map(ask, range(80))]
@@ -318,7 +318,7 @@ def test_the_log_has_no_path_query_or_name_of_a_client(running, named_weights, c
         assert "secret" not in caplog.text
 
 
-def test_without_a_page(running, named_weights):
+def test_the_page_can_be_switched_off(running, named_weights):
     with running(named_weights, page=False) as run:
         problem(run.client.get("/"), 404, "not-found")
 
@@ -329,7 +329,7 @@ def test_a_model_without_classes_embeds(running, headless_weights):
         assert "It can: embed." in problem(response, 400, "not-served")["detail"]
 
 
-def test_what_openapi_says_is_true(served):
+def test_answers_match_the_openapi_document(served):
     """JSON answers validate against their schemas, and the examples work."""
     jsonschema = pytest.importorskip("jsonschema")
     described = served.client.get("/openapi.json").json()

@@ -128,7 +128,7 @@ def test_the_queue_is_bounded_and_takes_all_or_nothing():
     asyncio.run(main())
 
 
-def test_what_would_come_too_late_is_refused_at_once():
+def test_requests_that_would_exceed_the_deadline_are_refused_at_once():
     async def main():
         def slow(_kind, batch):
             time.sleep(0.1)
@@ -172,7 +172,7 @@ def test_past_the_deadline_nothing_is_computed_any_more():
     asyncio.run(main())
 
 
-def test_who_goes_away_is_taken_out_of_the_queue():
+def test_cancelled_requests_leave_the_queue():
     async def main():
         gate = Gate()
         async with batcher(gate) as made:

@@ -126,7 +126,7 @@ def test_workers_share_the_socket_and_add_up_their_counts(named_weights, picture
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_where_no_model_can_be_loaded_it_ends_with_an_error(tmp_path, workers):
+def test_the_command_fails_if_no_model_can_be_loaded(tmp_path, workers):
     with command("--model", tmp_path / "absent.pth", "--workers", workers) as run:
         run.client.close()
         assert run.end() == 2

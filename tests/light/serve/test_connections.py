@@ -123,7 +123,7 @@ def test_bodies_that_come_slowly_or_never(running, named_weights, picture):
         assert run.metric("convnext_body_bytes_in_flight") == 0
 
 
-def test_what_is_no_http(running, named_weights):
+def test_bytes_that_are_no_http_get_status_400(running, named_weights):
     with running(named_weights) as run:
         for nonsense in (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",

@@ -32,9 +32,7 @@ def states(run):
 
 
 @pytest.mark.usefixtures("mock_engine")
-def test_one_that_cannot_be_loaded_does_not_take_the_others_with_it(
-    running, named_weights, tmp_path
-):
+def test_models_load_although_others_fail(running, named_weights, tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no weights")
     with running({"broken": broken, "good": named_weights, "absent": tmp_path / "absent"}) as run:
@@ -49,7 +47,7 @@ def test_one_that_cannot_be_loaded_does_not_take_the_others_with_it(
 
 
 @pytest.mark.usefixtures("mock_engine")
-def test_where_none_can_be_loaded_the_server_ends_and_says_why(running, tmp_path):
+def test_the_server_ends_with_the_reason_if_no_model_can_be_loaded(running, tmp_path):
     with running(tmp_path / "absent", wait=False) as run:
         run.thread.join(20)
         assert not run.thread.is_alive()
@@ -107,7 +105,7 @@ def test_models_of_a_folder_come_and_go(running, named_weights, tmp_path):
         assert response.status_code == 404
 
 
-def test_what_a_folder_stands_for(named_weights, tmp_path):
+def test_a_folder_stands_for_the_models_in_it(named_weights, tmp_path):
     shutil.copy(named_weights, tmp_path / "b.pth")
     (tmp_path / "a").mkdir()
     shutil.copy(named_weights, tmp_path / "a" / "model.safetensors")
@@ -119,7 +117,7 @@ def test_what_a_folder_stands_for(named_weights, tmp_path):
     assert spec.name == "hub"
 
 
-def test_what_models_are_called(tmp_path):
+def test_models_are_named_by_checkpoint_file_or_option(tmp_path):
     assert parse_model("convnext_tiny.fb_in1k") == ModelSpec(
         "convnext_tiny.fb_in1k", "convnext_tiny.fb_in1k"
     )
@@ -238,7 +236,7 @@ def test_a_model_whose_file_gets_another_suffix_is_loaded_anew(tmp_path):
     asyncio.run(main())
 
 
-def test_who_names_no_model_gets_the_first_or_none(tmp_path):
+def test_a_request_without_a_model_gets_the_first_if_it_is_loaded(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"bad")
     (tmp_path / "b.pth").write_bytes(b"good")
 

@@ -231,7 +231,7 @@ def test_a_token_is_requested(browser, running, named_weights, photos):
         until(lambda: page.best() == ["shade 8"])
 
 
-def test_everything_is_reached_by_the_tab_key_and_has_a_name(
+def test_every_control_is_reached_by_the_tab_key_and_has_a_name(
     browser, running, named_weights, photos
 ):
     with opened(browser, running, named_weights) as (_run, page):

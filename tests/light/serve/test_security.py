@@ -140,7 +140,7 @@ def test_a_picture_of_an_allowed_host_is_fetched_from_the_address_that_was_check
         assert server.asked == [("/picture?a=b", name, None)]
 
 
-def test_no_host_is_allowed_unless_named():
+def test_hosts_are_refused_unless_allowed():
     assert "downloads no URLs" in refused("http://pictures.example/a")
     for url in (
         "http://other.example/a",
@@ -211,6 +211,6 @@ def test_redirects_are_not_followed_and_limits_hold():
         assert [path for path, *_ in server.asked] == ["/redirect", "/big", "/absent", "/slow"]
 
 
-def test_what_cannot_be_reached_says_no_more_than_that():
+def test_a_failed_download_discloses_no_reason():
     message = refused("http://pictures.example:1/", "pictures.example:1", status=422)
     assert message == "The picture at the URL could not be downloaded."

@@ -70,7 +70,7 @@ def test_a_worker_that_dies_is_started_anew_and_sooner_if_it_lived_long(monkeypa
     assert world.run() == [0, 0, 40, 44, 52]
 
 
-def test_where_the_first_workers_can_load_no_model_the_server_ends(monkeypatch):
+def test_the_server_ends_if_its_first_workers_load_no_model(monkeypatch):
     world = World(monkeypatch, 100, {5: dies(0, workers.FAILED)})
     with pytest.raises(ConvNeXtError, match="No worker could load a model"):
         world.run()

@@ -100,7 +100,7 @@ def test_a_wrong_setting_is_named(change, kind, said):
 
 
 @pytest.mark.parametrize("change", ["model.train=head", "model.head_scale=2", "data.balanced=true"])
-def test_what_pretraining_has_no_use_for_is_refused(change):
+def test_settings_without_effect_in_pretraining_are_refused(change):
     with pytest.raises(ArgumentError, match=f"{change.split('=')[0]} has no effect in pretraining"):
         load_recipe("fcmae_cifar10", [change], PretrainingRecipe)
 

@@ -100,7 +100,7 @@ def test_licences_follow_the_authors():
         assert not theirs or row.card_licence == "Apache-2.0"
 
 
-def test_what_a_licence_forbids_is_known():
+def test_every_licence_has_its_terms():
     assert {row.licence for row in ROWS} == set(TERMS)
     for licence, terms in TERMS.items():
         assert terms.commercial == ("commercial" not in terms.demands and licence != "none stated")

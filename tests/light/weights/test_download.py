@@ -71,7 +71,7 @@ def test_the_hub_is_asked_first_and_only_once(server):
     assert server.requests == []
 
 
-def test_what_the_hub_has_cached_for_others_is_used(server, tmp_path, monkeypatch):
+def test_files_in_the_hubs_own_cache_are_used(server, tmp_path, monkeypatch):
     monkeypatch.delenv("CONVNEXT_CACHE")
     hub = tmp_path / "elsewhere" / "hub" / "models--timm--convnext_tiny.fb_in1k"
     put(hub / "refs" / "main", COMMIT.encode())
@@ -222,7 +222,7 @@ def test_with_the_default_cache_the_error_points_at_hf_home(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
-def test_the_hubs_offline_switch_is_ours_too(server, monkeypatch, value):
+def test_the_hubs_offline_switch_forbids_downloads(server, monkeypatch, value):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     server.files["/w.pth"] = b"weights"
     row = replace(TINY, sources=own_sources(server, "w.pth"))

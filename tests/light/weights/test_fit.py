@@ -20,7 +20,7 @@ def encoder(variant):
     return parameter_shapes(replace(variant, head="none"), 0)
 
 
-def test_the_same_tensors_fit():
+def test_equal_names_and_shapes_fit():
     result = fit(whole(V1, 5), whole(V1, 5))
     assert (result.filled, result.fresh, result.unused) == (tuple(whole(V1, 5)), (), ())
 
@@ -32,7 +32,7 @@ def test_a_new_head_is_kept_whatever_the_file_has(classes):
     assert result.filled == tuple(whole(V1, 0))
 
 
-def test_a_new_head_on_an_encoder_without_a_norm_keeps_its_norm_too():
+def test_a_new_head_on_an_encoder_without_a_norm_has_a_fresh_norm():
     result = fit(whole(V2, 5), encoder(V2), "new")
     assert result.fresh == (*HEAD_NORM, *HEAD)
     assert result.filled == tuple(encoder(V2))
@@ -52,7 +52,7 @@ def test_a_decoder_is_left_in_the_file():
     assert fit(encoder(V2), file).unused == tuple(decoder_shapes(V2, 12, width=8))
 
 
-def test_norms_of_a_backbone_begin_fresh_only_when_asked():
+def test_norms_of_a_backbone_begin_fresh_only_with_a_new_head():
     norms = feature_norm_shapes(V1)
     with pytest.raises(WeightsMismatchError, match=r"no feature norms .* pass head='new'"):
         fit(encoder(V1) | norms, whole(V1, 5))

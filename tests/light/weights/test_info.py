@@ -36,14 +36,14 @@ RECIPES = st.builds(
         preprocess=st.none() | RECIPES,
     )
 )
-def test_there_and_back(info):
+def test_facts_survive_a_round_trip_through_metadata(info):
     metadata = info.to_metadata()
     assert all(type(value) is str for value in metadata.values())
     assert WeightsInfo.from_metadata(metadata) == info
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS.values(), ids=CHECKPOINTS)
-def test_what_the_catalogue_knows(checkpoint):
+def test_facts_of_a_checkpoint_survive_a_round_trip_through_metadata(checkpoint):
     info = WeightsInfo.of_checkpoint(checkpoint)
     assert (info.licence, info.preprocess) == (checkpoint.licence, checkpoint.preprocess)
     assert WeightsInfo.from_metadata(info.to_metadata()) == info
@@ -76,7 +76,7 @@ RECIPE = json.loads(WeightsInfo(preprocess=Preprocess()).to_metadata()["convnext
         ("preprocess", json.dumps(RECIPE | {"zoom": 1})),
     ],
 )
-def test_what_cannot_be_understood_is_an_error(name, text):
+def test_an_annotation_that_cannot_be_parsed_is_an_error(name, text):
     with pytest.raises(
         WeightsFileError, match=f"annotation 'convnext.{name}' cannot be understood"
     ):

@@ -226,7 +226,7 @@ def test_a_file_of_a_checkpoints_name_wins(tmp_path, monkeypatch, weights):
         assert read.variant == V1
 
 
-def test_neither_a_file_nor_a_name():
+def test_a_source_that_is_no_file_and_no_name_is_refused():
     with pytest.raises(ArgumentError, match=r"neither a file .* nor a published .* Did you mean"):
         load_weights(model_of({}), "convnext_tiny.fb_in1")
 
@@ -242,12 +242,12 @@ def test_a_path_that_is_not_there(tmp_path):
         load_weights(model_of({}), tmp_path / "w.pth")
 
 
-def test_something_that_is_no_source():
+def test_an_array_is_refused_as_source():
     with pytest.raises(ArgumentTypeError, match="not ndarray"):
         load_weights(model_of({}), np.zeros(3))
 
 
-def test_something_that_is_no_model(tmp_path, weights):
+def test_a_string_is_refused_as_model(tmp_path, weights):
     path = write(tmp_path / "w.safetensors", weights)
     with pytest.raises(ArgumentTypeError, match="a Keras model of ours, not str"):
         load_weights("x", path)
@@ -262,7 +262,7 @@ def test_an_error_says_which_file_it_is_about(tmp_path):
 @pytest.mark.upstream
 @pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
 @pytest.mark.parametrize("name", ["test_v1", "test_v2"])
-def test_what_keras_saved_of_our_models(tmp_path, name, file):
+def test_files_saved_by_keras_hold_the_weights_of_our_models(tmp_path, name, file):
     import keras
 
     from convnext.nn.model import build_model
@@ -293,7 +293,7 @@ def beside(folder, name, content):
     return read_beside(folder)
 
 
-def test_what_open_clip_says_beside_a_file(tmp_path):
+def test_an_open_clip_config_beside_a_file_is_read(tmp_path):
     tower = {"timm_model_name": "convnext_large", "timm_proj": "mlp", "image_size": 320}
     config = {"model_cfg": {"embed_dim": 768, "vision_cfg": tower}}
     found = beside(tmp_path, "open_clip_config.json", config)

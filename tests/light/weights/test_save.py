@@ -67,7 +67,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize(("layout", "file"), FILES)
-def test_what_was_saved_is_what_is_read(tmp_path, weights, layout, file):
+def test_saved_weights_are_read_back_equal(tmp_path, weights, layout, file):
     report = save_weights(weights, tmp_path / file, layout=layout)
     assert_same(read_back(tmp_path / file), weights)
     assert (report.variant, report.layout, report.tensors) == (V1, layout, len(weights))
@@ -75,7 +75,7 @@ def test_what_was_saved_is_what_is_read(tmp_path, weights, layout, file):
 
 
 @pytest.mark.parametrize(("layout", "file"), FILES)
-def test_what_was_converted_is_what_was_there(tmp_path, weights, layout, file):
+def test_converted_weights_are_equal_after_two_conversions(tmp_path, weights, layout, file):
     first, second, third = (tmp_path / name for name in ("a.safetensors", file, "c.safetensors"))
     save_weights(weights, first)
     convert(first, second, to_layout=layout, progress=False)
@@ -204,7 +204,7 @@ def test_a_folder_that_is_a_file_is_said_to_be_none(tmp_path, weights):
         ({"dtype": "int8"}, "Unknown float type: 'int8'.*float32, float16, bfloat16"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path, weights, options, message):
+def test_invalid_options_of_saving_are_refused(tmp_path, weights, options, message):
     path = tmp_path / options.pop("path", "w.safetensors")
     with pytest.raises((ArgumentError, UnknownNameError), match=message):
         save_weights(weights, path, **options)

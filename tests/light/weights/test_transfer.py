@@ -357,7 +357,7 @@ def test_a_server_in_trouble_is_asked_ever_more_slowly_and_not_for_ever(server, 
     assert len(set(factors)) == 4  # clients that failed together do not come back together
 
 
-def test_what_came_before_giving_up_is_kept(server, target, pauses):
+def test_bytes_received_before_giving_up_are_kept(server, target, pauses):
     server.faults = [cut_short, *[status(503)] * 4]
     with pytest.raises(WeightsUnavailableError, match="gave up"):
         fetch_url(server.url, target)
@@ -384,7 +384,7 @@ def test_a_file_of_unknown_length_comes(server, target):
     assert target.read_bytes() == CONTENT
 
 
-def test_nobody_there_is_known_at_once(target, pauses):
+def test_a_refused_connection_is_not_retried(target, pauses):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/weights.bin"

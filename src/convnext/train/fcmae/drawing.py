@@ -12,7 +12,7 @@ from PIL import Image
 from convnext.atomic import replaced
 from convnext.classifier.heatmap import captioned, contact_sheet
 from convnext.images.recipe import Preprocess
-from convnext.train.run.checkpoints import disk_errors
+from convnext.train.run.run_states import disk_errors
 
 __all__ = ["draw_reconstructions", "reconstructed"]
 

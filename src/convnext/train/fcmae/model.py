@@ -28,7 +28,7 @@ from convnext.nn.block import KERNEL_STDDEV
 from convnext.nn.initializers import Normal
 from convnext.nn.layers import Linear, PatchConv
 from convnext.nn.model import Block, build_model
-from convnext.nn.visible import Listed, Mapped, Places, find_places, mapped
+from convnext.nn.visible import Listed, Mapped, Positions, find_positions, mapped
 from convnext.train.recipe import Masking
 
 __all__ = [
@@ -80,8 +80,8 @@ def autoencoder(
         drop_path_rate=drop_path_rate,
     )
     visible = keras.Input((grid, grid, 1), name="visible")
-    x, places = encode_visible(encoder, encoder.input, visible, count)  # (B, count, 1, dim)
-    x = decoded(x, places, masking, patch)  # (B, h, w, patch * patch * 3)
+    x, positions = encode_visible(encoder, encoder.input, visible, count)  # (B, count, 1, dim)
+    x = decoded(x, positions, masking, patch)  # (B, h, w, patch * patch * 3)
     model = MaskedAutoencoder([encoder.input, visible], x, name=f"fcmae_{variant.name}")
     model.patch, model.normalise = patch, masking.normalise
     return model
@@ -89,7 +89,7 @@ def autoencoder(
 
 def encode_visible(
     encoder: keras.Model, pictures: Any, visible: Any, count: int
-) -> tuple[Any, Places]:
+) -> tuple[Any, Positions]:
     """Encode the visible positions of pictures.
 
     Args:
@@ -107,32 +107,32 @@ def encode_visible(
         factor = side // visible.shape[1]
         return ops.repeat(ops.repeat(visible, factor, axis=1), factor, axis=2)
 
-    x, places = pictures * seen(pictures.shape[1]), None
+    x, positions = pictures * seen(pictures.shape[1]), None
     for layer in encoder.layers[1:]:
         if isinstance(layer, PatchConv):
-            y = layer(x if places is None else Mapped()(x, places))
+            y = layer(x if positions is None else Mapped()(x, positions))
             side = y.shape[1]
-            places = find_places(seen(side), count * (side // visible.shape[1]) ** 2)
-            x = Listed()(y, places)
+            positions = find_positions(seen(side), count * (side // visible.shape[1]) ** 2)
+            x = Listed()(y, positions)
         elif isinstance(layer, Block):
-            x = layer(x, places=places)
+            x = layer(x, positions=positions)
         else:
             x = layer(x)
-    assert places is not None
-    return x, places
+    assert positions is not None
+    return x, positions
 
 
-def decoded(features: Any, places: Places, masking: Masking, patch: int) -> Any:
+def decoded(features: Any, positions: Positions, masking: Masking, patch: int) -> Any:
     """Predict all patches of the pictures.
 
     Args:
         features: Of the visible patches, `(batch, count, 1, dim)`, symbolic.
-        places: Positions of the visible patches.
+        positions: Positions of the visible patches.
         masking: The recipe's section on the decoder.
         patch: Side of a patch, in pixels.
     """
     x = _linear(masking.decoder_width, "decoder_proj")(features)
-    x = MaskToken(name="decoder_mask")(x, places)
+    x = MaskToken(name="decoder_mask")(x, positions)
     for number in range(masking.decoder_depth):
         x = Block(grn=True, name=f"decoder_block_{number}")(x)
     return _linear(3 * patch**2, "decoder_pred")(x)
@@ -227,10 +227,10 @@ class MaskToken(keras.layers.Layer):  # type: ignore[misc]
             shape=(input_shape[-1],), initializer=Normal(KERNEL_STDDEV), name="token"
         )
 
-    def call(self, x: Any, places: Places) -> Any:
+    def call(self, x: Any, positions: Positions) -> Any:
         """Map `(batch, count, 1, width)` to `(batch, height, width, width)`."""
-        hidden = ops.cast(places.in_list == x.shape[1], x.dtype)
-        return mapped(x, places) + self.token * hidden[..., None]
+        hidden = ops.cast(positions.in_list == x.shape[1], x.dtype)
+        return mapped(x, positions) + self.token * hidden[..., None]
 
 
 def _linear(width: int, name: str) -> keras.Layer:

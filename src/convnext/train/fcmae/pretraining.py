@@ -30,11 +30,11 @@ from convnext.train.input.order import Order
 from convnext.train.input.team_order import paired_rows
 from convnext.train.optim.precision import with_actual_precision
 from convnext.train.recipe import PretrainingRecipe, load_recipe
-from convnext.train.run.checkpoints import disk_errors
 from convnext.train.run.learner import Learner, as_recipe_says, spread_by_fan_in
 from convnext.train.run.loop import Numbers, RunResult, Say, Validation
 from convnext.train.run.model_folder import WEIGHTS
 from convnext.train.run.provenance import RECIPE
+from convnext.train.run.run_states import disk_errors
 from convnext.train.run.running import RunOptions, run_objective
 from convnext.train.team.base import ALONE, Team
 from convnext.weights.info import WeightsInfo

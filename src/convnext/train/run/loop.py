@@ -33,9 +33,9 @@ from convnext.errors import TrainingError
 from convnext.train.input.loader import Loader, TrainingBatch
 from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import Run
-from convnext.train.run.checkpoints import RunState, RunStates
 from convnext.train.run.metrics import Journal
-from convnext.train.run.provenance import CHECKPOINTS
+from convnext.train.run.provenance import RUN_STATES
+from convnext.train.run.run_states import RunState, RunStates
 from convnext.train.team.base import ALONE, Team, lost
 
 __all__ = ["Loop", "Objective", "RunResult", "Validation", "stopping"]
@@ -172,7 +172,7 @@ class Loop:
         self.journal = journal
         self.say = say
         self.team = team
-        self.states = RunStates(folder / CHECKPOINTS, run.keep)
+        self.states = RunStates(folder / RUN_STATES, run.keep)
         self.done = 0
         self.window = _Window()
         self.validation: dict[str, float] = {}
@@ -292,7 +292,7 @@ class Loop:
                 f"The loss became {numbers['loss']} at step {self.done:,}. Start a new run with a "
                 "smaller optimizer.learning_rate, a longer optimizer.warmup_epochs or "
                 "optimizer.clip_norm = 1.0. The last run state before this is in "
-                f"{self.folder / CHECKPOINTS}."
+                f"{self.folder / RUN_STATES}."
             )
         self.done += 1
         self.window.add(numbers)

@@ -14,7 +14,7 @@ from typing import Any
 
 from convnext.atomic import replaced, write_text
 from convnext.errors import MissingDependencyError
-from convnext.train.run.checkpoints import disk_errors
+from convnext.train.run.run_states import disk_errors
 
 __all__ = ["Journal"]
 

@@ -16,7 +16,7 @@ from convnext.hf.config import ConvNextConfig, ConvNextV2Config
 from convnext.hf.processor import ConvNextImageProcessor
 from convnext.hf.published import AUTHORS_EPSILON, processor_settings
 from convnext.train.recipe import Recipe
-from convnext.train.run.checkpoints import disk_errors
+from convnext.train.run.run_states import disk_errors
 from convnext.weights.info import WeightsInfo
 from convnext.weights.save import save_weights
 

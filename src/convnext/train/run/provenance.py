@@ -24,14 +24,14 @@ from filelock import FileLock, Timeout
 from convnext.atomic import write_text
 from convnext.errors import ArgumentError
 from convnext.train.recipe import PretrainingRecipe, Recipe, load_recipe
-from convnext.train.run.checkpoints import disk_errors
+from convnext.train.run.run_states import disk_errors
 from convnext.train.team.base import Team
 
-__all__ = ["CHECKPOINTS", "Session", "join_session", "locked", "open_session"]
+__all__ = ["RUN_STATES", "RunRecord", "locked", "open_record", "share_record"]
 
-RECIPE, FACTS, CHECKPOINTS = "recipe.toml", "run.json", "checkpoints"
+RECIPE, FACTS, RUN_STATES = "recipe.toml", "run.json", "checkpoints"
 # Files before the first run state; a new run may replace them.
-EARLY = {RECIPE, FACTS, CHECKPOINTS, ".lock", "metrics.jsonl", "tensorboard"}
+EARLY = {RECIPE, FACTS, RUN_STATES, ".lock", "metrics.jsonl", "tensorboard"}
 PACKAGES = ("convnext", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
 # Settings that may change on resuming, as they change no result.
 FREE = ("run.checkpoint_minutes", "run.keep")
@@ -39,7 +39,7 @@ SHOWN_WITHIN = 30  # seconds until a shared folder shows a new file on all hosts
 
 
 @dataclass(frozen=True)
-class Session:
+class RunRecord:
     """Record of a run's start.
 
     Attributes:
@@ -63,7 +63,7 @@ class Session:
         return repr((self.recipe, self.labels, self.fingerprints, self.backend, self.init))
 
 
-def open_session(folder: Path, session: Session, *, resume: bool) -> None:
+def open_record(folder: Path, record: RunRecord, *, resume: bool) -> None:
     """Write the record of a new run, or check that a run resumes as it started.
 
     A run that was interrupted before its first run state starts again, with the present options.
@@ -73,40 +73,40 @@ def open_session(folder: Path, session: Session, *, resume: bool) -> None:
         TrainingError: The folder cannot be written.
     """
     names = {file.name for file in folder.iterdir()} if folder.exists() else set()
-    begun = FACTS in names and (not names <= EARLY or _has_checkpoint(folder))
+    begun = FACTS in names and (not names <= EARLY or _has_run_state(folder))
     if begun and not resume:
         raise ArgumentError(
             f"{folder} holds a run already. Resume it with --resume, or name another folder."
         )
     if begun:
-        _check_same(folder, session)
+        _check_same(folder, record)
         return
     if not names <= EARLY:
         raise ArgumentError(f"{folder} holds other files. Name a folder that is new or empty.")
     if resume and FACTS in names:
-        _check_start(folder, session, _facts(folder))
+        _check_start(folder, record, _facts(folder))
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     facts = {
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "backend": session.backend,
-        "init": session.init,
-        "team": session.team,
-        "seed": session.recipe.run.seed,
-        "labels": session.labels,
-        "data": session.fingerprints,
+        "backend": record.backend,
+        "init": record.init,
+        "team": record.team,
+        "seed": record.recipe.run.seed,
+        "labels": record.labels,
+        "data": record.fingerprints,
         "versions": _versions(),
         "source": _source_state(),
         "machine": f"{platform.system()} {platform.machine()}, {platform.processor() or 'unknown'}",
     }
-    for name, text in ((RECIPE, session.recipe.to_toml()), (FACTS, json.dumps(facts, indent=1))):
+    for name, text in ((RECIPE, record.recipe.to_toml()), (FACTS, json.dumps(facts, indent=1))):
         with disk_errors(folder / name):
             write_text(folder / name, text)
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    return any((folder / CHECKPOINTS).glob("step-*"))
+def _has_run_state(folder: Path) -> bool:
+    return any((folder / RUN_STATES).glob("step-*"))
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -117,9 +117,9 @@ def _facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _check_start(folder: Path, session: Session, facts: Mapping[str, Any]) -> None:
+def _check_start(folder: Path, record: RunRecord, facts: Mapping[str, Any]) -> None:
     """Check that a run without a run state starts from the same weights again."""
-    if facts.get("init") != session.init:
+    if facts.get("init") != record.init:
         start = f"--init {facts['init']}" if facts.get("init") else "random weights, without --init"
         raise ArgumentError(
             f"The run in {folder} started from {start}, and has no run state yet. Start from the "
@@ -127,56 +127,56 @@ def _check_start(folder: Path, session: Session, facts: Mapping[str, Any]) -> No
         )
 
 
-def _check_same(folder: Path, session: Session) -> None:
+def _check_same(folder: Path, record: RunRecord) -> None:
     facts = _facts(folder)
     try:
-        recipe = load_recipe(folder / RECIPE, kind=type(session.recipe))
+        recipe = load_recipe(folder / RECIPE, kind=type(record.recipe))
     except (OSError, ValueError) as error:
         raise ArgumentError(f"The run in {folder} cannot be resumed: {error}") from error
-    if not _has_checkpoint(folder):
-        _check_start(folder, session, facts)
-    other = [d for d in session.recipe.differences(recipe) if not d.startswith(FREE)]
+    if not _has_run_state(folder):
+        _check_start(folder, record, facts)
+    other = [d for d in record.recipe.differences(recipe) if not d.startswith(FREE)]
     if other:
         raise ArgumentError(
             f"The run in {folder} has another recipe: {'; '.join(other[:3])}. Resume with "
             f"{folder / RECIPE}, or start a new run in another folder."
         )
-    if tuple(facts["data"]) != session.fingerprints or tuple(facts["labels"]) != session.labels:
+    if tuple(facts["data"]) != record.fingerprints or tuple(facts["labels"]) != record.labels:
         raise ArgumentError(
             f"The run in {folder} has other data. Resume with the same pictures and classes."
         )
-    if facts["backend"] != session.backend:
+    if facts["backend"] != record.backend:
         raise ArgumentError(
             f"The run in {folder} uses the backend {facts['backend']}, and this is "
-            f"{session.backend}, whose results differ. Set KERAS_BACKEND={facts['backend']}."
+            f"{record.backend}, whose results differ. Set KERAS_BACKEND={facts['backend']}."
         )
 
 
-def join_session(
-    stack: ExitStack, team: Team, folder: Path, session: Session, *, resume: bool
+def share_record(
+    stack: ExitStack, team: Team, folder: Path, record: RunRecord, *, resume: bool
 ) -> None:
-    """Open the session on the first host, and check that all hosts share it.
+    """Open the record on the first host, and check that all hosts have the same.
 
     Args:
         stack: Exit stack on which the lock is released.
         team: All hosts.
         folder: Of the run.
-        session: Record of this host's options.
+        record: Record of this host's options.
         resume: Whether to resume a run.
 
     Raises:
-        ArgumentError: As for `open_session`.
+        ArgumentError: As for `open_record`.
         TrainingError: The hosts have different options or folders, or it cannot be written.
     """
     team.same(
-        f"{session} {resume}",
+        f"{record} {resume}",
         "they were started with different settings, pictures or weights. Start all hosts with the "
         "same command, except for the rank, and the same pictures.",
     )
 
     def begin() -> None:
         stack.enter_context(locked(folder))
-        open_session(folder, session, resume=resume)
+        open_record(folder, record, resume=resume)
 
     team.first(begin)
     if team.count > 1:

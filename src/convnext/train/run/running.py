@@ -20,7 +20,7 @@ from convnext.train.recipe import PretrainingRecipe, Recipe
 from convnext.train.run.learner import Learner, initialise
 from convnext.train.run.loop import Loop, Objective, RunResult, Say, stopping
 from convnext.train.run.metrics import Journal
-from convnext.train.run.provenance import Session, join_session
+from convnext.train.run.provenance import RunRecord, share_record
 from convnext.train.team.base import ALONE, Team
 from convnext.train.team.forming import form_team
 
@@ -84,7 +84,7 @@ def run_objective(
         team.check(run.batch_size, run.accumulate)
         examples, validated = open_data()
         objective = objective_of(examples, validated, team)
-        session = Session(
+        record = RunRecord(
             recipe,
             objective.classes,
             (examples.fingerprint, validated.fingerprint if validated else ""),
@@ -92,7 +92,7 @@ def run_objective(
             None if init is None else str(init),
             str(team),
         )
-        join_session(stack, team, out, session, resume=options.resume)
+        share_record(stack, team, out, record, resume=options.resume)
         journal = Journal(out, tensorboard=options.tensorboard, writes=team.is_first)
         stack.callback(journal.close)
         say = team.voice(options.say)

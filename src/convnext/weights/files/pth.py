@@ -188,7 +188,7 @@ def read_legacy(path: Path) -> dict[str, LazyTensor]:
     value, position = evaluate(head, GLOBALS, storage, position)
     keys, position = evaluate(head, {}, storage, position)
 
-    places: dict[str, ByteSource] = {}
+    contents: dict[str, ByteSource] = {}
     for key in keys if isinstance(keys, list) else ():
         if not isinstance(key, str) or key not in storages:
             raise WeightsFileError("It lists a storage that no tensor uses.")
@@ -197,12 +197,12 @@ def read_legacy(path: Path) -> dict[str, LazyTensor]:
         position = start + storages[key].nbytes
         if count * storages[key].dtype.itemsize != position - start:
             raise WeightsFileError("A storage is not as long as its pickle says.")
-        places[key] = Mapped(data[start:position])
+        contents[key] = Mapped(data[start:position])
 
     def find(storage: _Storage) -> ByteSource:
-        if storage.key not in places:
+        if storage.key not in contents:
             raise WeightsFileError(f"Its storage {storage.key[:50]!r} is missing.")
-        return places[storage.key]
+        return contents[storage.key]
 
     return _tensors(value, find)
 

@@ -90,33 +90,33 @@ def get_layout(name: str) -> Layout:
 def recognise(
     shapes: Mapping[str, Shape],
     layout: str | None = None,
-    told: Architecture | Arithmetic | None = None,
+    given: Architecture | Arithmetic | None = None,
 ) -> Recognised:
     """Recognise the layout and the architecture of named shapes.
 
     Args:
         shapes: Name and shape of every tensor.
         layout: The only layout to try; by default all.
-        told: The expected architecture or arithmetic, if known.
+        given: The expected architecture or arithmetic, if known.
     """
     tried = LAYOUTS.values() if layout is None else [get_layout(layout)]
-    return _recognise(shapes, tried, told)
+    return _recognise(shapes, tried, given)
 
 
 def to_canonical(
     foreign: Mapping[str, Tensor],
     layout: str | None = None,
-    told: Architecture | Arithmetic | None = None,
+    given: Architecture | Arithmetic | None = None,
 ) -> dict[str, Tensor]:
     """Convert foreign tensors to our names and axes, in network order.
 
     Args:
         foreign: Arrays or lazy tensors by their foreign names, with any prefix.
         layout: Their layout; by default recognised.
-        told: See `recognise`.
+        given: See `recognise`.
     """
     shapes = {name: tuple(array.shape) for name, array in foreign.items()}
-    found = recognise(shapes, layout, told)
+    found = recognise(shapes, layout, given)
     found.check_twins(foreign)
     sources = found.sources.items()
     return {name: moved(source.move.read, foreign[source.name]) for name, source in sources}

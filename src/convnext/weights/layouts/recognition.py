@@ -148,14 +148,14 @@ class Recognised:
 def recognise(
     shapes: Mapping[str, Shape],
     layouts: Iterable[Layout],
-    told: Architecture | Arithmetic | None = None,
+    given: Architecture | Arithmetic | None = None,
 ) -> Recognised:
     """Recognise the layout and the architecture of named shapes.
 
     Args:
         shapes: Name and shape of every tensor.
         layouts: The layouts to try, in order.
-        told: The expected architecture or arithmetic, if known.
+        given: The expected architecture or arithmetic, if known.
 
     Raises:
         WeightsMismatchError: The tensors fit no layout, or some are missing, left over or of
@@ -173,31 +173,31 @@ def recognise(
             f"These look like weights of {described(_nearest(seen))} in the layout "
             f"{recognised.layout!r}, but they do not fit."
         )
-    architecture, possible = _resolved(seen, recognised, located.layout, told)
+    architecture, possible = _resolved(seen, recognised, located.layout, given)
     return replace(recognised, architecture=architecture, possible=possible)
 
 
 def _resolved(
-    seen: Architecture, found: Recognised, layout: Layout, told: Architecture | Arithmetic | None
+    seen: Architecture, found: Recognised, layout: Layout, given: Architecture | Arithmetic | None
 ) -> tuple[Architecture, tuple[Architecture, ...]]:
     """The architecture, and all candidates if it is ambiguous."""
     alike = [row for row in ARCHITECTURES.values() if _may_be(row, seen, found.num_classes)]
-    if isinstance(told, Architecture):
-        if not _may_be(told, seen, found.num_classes):
+    if isinstance(given, Architecture):
+        if not _may_be(given, seen, found.num_classes):
             raise WeightsMismatchError(
                 f"These are weights of {described(alike[0] if alike else seen)}, not of "
-                f"{described(told)}. Ask for the architecture that the file holds."
+                f"{described(given)}. Ask for the architecture that the file holds."
             )
-        return _as_seen(told, seen), ()
-    if told is not None:
-        if (told.norm == "layer") != (seen.norm == "layer"):
+        return _as_seen(given, seen), ()
+    if given is not None:
+        if (given.norm == "layer") != (seen.norm == "layer"):
             has, kinds = ("a", "layer") if seen.norm == "layer" else ("no", "rms or norm=simple")
             raise WeightsMismatchError(
-                f"The norms are said to be of the kind {told.norm!r}, and these have {has} beta: "
+                f"The norms are said to be of the kind {given.norm!r}, and these have {has} beta: "
                 f"say norm={kinds}."
             )
-        stated = replace(seen, **told._asdict())
-        return _as_seen(next((r for r in alike if r.arithmetic == told), stated), seen), ()
+        stated = replace(seen, **given._asdict())
+        return _as_seen(next((r for r in alike if r.arithmetic == given), stated), seen), ()
     unusual = [row for row in alike if not row.is_usual]
     if seen.norm == "layer":
         usual = next((row for row in alike if row.is_usual), seen)

@@ -141,7 +141,7 @@ def expand(
 ) -> Iterator[LayoutRow]:
     """The rows of every stage and block."""
     for row in rows:
-        for stage, block in _places(row.canonical, depths, decoder_depth):
+        for stage, block in _stages_and_blocks(row.canonical, depths, decoder_depth):
             yield replace(
                 row,
                 foreign=spell(row.foreign, stage, block, prefix),
@@ -149,7 +149,7 @@ def expand(
             )
 
 
-def _places(
+def _stages_and_blocks(
     canonical: str, depths: Collection[int], decoder_depth: int
 ) -> Iterator[tuple[int, int]]:
     """Pairs of stage and block that a canonical pattern stands for."""

@@ -28,7 +28,7 @@ def test_only_the_box_changes():
 
 
 @pytest.mark.parametrize(("mode", "colours"), [("const", 1), ("rand", 1), ("pixel", None)])
-def test_what_is_put_there(mode, colours):
+def test_erased_areas_have_the_colours_of_the_mode(mode, colours):
     picture = np.full((64, 64, 3), 50, np.float32)
     erase(picture, np.random.default_rng(2), probability=1.0, mode=mode)
     inside = picture[(picture != 50).all(axis=2)]
@@ -39,7 +39,7 @@ def test_what_is_put_there(mode, colours):
         assert inside.mean() == pytest.approx(0, abs=0.1)
 
 
-def test_how_often():
+def test_pictures_are_erased_with_the_given_probability():
     rng = np.random.default_rng(3)
     erased = 0
     for _ in range(2000):

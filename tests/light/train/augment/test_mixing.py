@@ -80,6 +80,6 @@ def test_numbers_out_of_range(settings):
         Mixing(**settings)
 
 
-def test_no_classes():
+def test_mixing_without_classes_is_refused():
     with pytest.raises(ArgumentError, match="num_classes is 1 or more"):
         Mixer(Mixing(), 0)

@@ -37,7 +37,7 @@ def test_every_part_of_a_policy():
         ("", "begins with 'rand'"),
     ],
 )
-def test_what_is_no_policy(text, problem):
+def test_invalid_policies_are_refused(text, problem):
     with pytest.raises(ArgumentError, match=problem):
         parse_policy(text)
 

@@ -17,7 +17,7 @@ def _rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def test_it_gives_normalised_numbers_that_depend_on_the_generator_alone(picture):
+def test_augmentation_is_normalised_and_depends_on_the_generator_alone(picture):
     settings = Augment(rand_augment="rand-m9-mstd0.5-inc1", erase=0.5, interpolation="random")
     augmentation = Augmentation(settings, PREPROCESS)
     given = picture(0, (50, 40))

@@ -60,7 +60,7 @@ def test_another_seed_gives_other_batches(loaded):
     assert not set(loaded(0, 3)) & set(loaded(0, 3, seed=6))
 
 
-def test_what_a_batch_is(examples, augmentation):
+def test_a_batch_has_pictures_and_mixed_targets_of_its_step(examples, augmentation):
     order = Order(examples.labels, seed=0)
     mixer = Mixer(Mixing(), 5)
     with Loader(examples, augmentation, mixer, order, batch_size=7, seed=0, workers=1) as loader:

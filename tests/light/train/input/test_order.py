@@ -44,13 +44,13 @@ def test_balanced_has_every_class_once_a_round_and_every_example_in_its_turn():
     assert len({tuple(epoch) for epoch in of_first.tolist()}) == 4
 
 
-def test_it_can_be_sent_after_use():
+def test_an_order_can_be_pickled_after_use():
     order = Order(LABELS, seed=4, balanced=True)
     expected = order.indices(0, 20)
     assert (pickle.loads(pickle.dumps(order)).indices(0, 20) == expected).all()
 
 
-def test_nothing_to_order():
+def test_an_order_of_no_examples_is_refused():
     with pytest.raises(ArgumentError, match="no examples"):
         Order([], seed=0)
 

@@ -111,7 +111,7 @@ def test_an_error_on_purpose_comes_as_it_is(folder, augmentation):
         assert _gone(_pids(made))
 
 
-def test_what_cannot_be_sent_is_refused_before_anything_starts(loader):
+def test_a_transform_that_cannot_be_pickled_is_refused_at_once(loader):
     class Local(Evaluation):
         pass
 
@@ -121,7 +121,9 @@ def test_what_cannot_be_sent_is_refused_before_anything_starts(loader):
     assert len(list(loader(transform, workers=0).batches(0, 2))) == 2
 
 
-def test_what_cannot_be_received_is_no_hang(loader, monkeypatch, capfd):
+def test_a_transform_that_cannot_be_unpickled_ends_the_worker_with_an_error(
+    loader, monkeypatch, capfd
+):
     module = types.ModuleType("no_such_module")
     module.Transform = type("Transform", (), {"size": 4, "__module__": module.__name__})
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -12,7 +12,7 @@ from convnext.train.augment.transforms import Augment, Augmentation
 from convnext.train.input.preview import COLUMNS, ROWS, contact_sheet
 
 
-def test_it_shows_the_first_batch(examples, augmentation, tmp_path):
+def test_the_sheet_shows_the_first_batch(examples, augmentation, tmp_path):
     out = tmp_path / "sheet.png"
     out.write_bytes(b"old")
     for _ in range(2):
@@ -33,7 +33,7 @@ def test_colours_are_those_of_the_pictures(tmp_path):
         assert sheet.getpixel((50, 50)) == (200, 30, 90)
 
 
-def test_it_is_balanced_as_the_run_is(folder, augmentation, tmp_path):
+def test_the_sheet_is_balanced_as_the_run_is(folder, augmentation, tmp_path):
     examples = open_examples(folder({"common": 60, "rare": 1}))
     shown = []
     for balanced in (False, True):

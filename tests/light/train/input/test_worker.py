@@ -34,7 +34,7 @@ def test_parts_are_what_the_whole_is(maker):
     assert whole[1].tolist() == maker.examples.labels[maker.order.indices(18, 6)].tolist()
 
 
-def test_only_its_rows_are_touched(maker):
+def test_a_slice_fills_only_its_own_rows(maker):
     pictures, labels, _ = _filled(maker, Slice(0, 0, 2, 4))
     assert not pictures[[0, 1, 4, 5]].any()
     assert pictures[2:4].any()
@@ -73,7 +73,7 @@ def test_one_damaged_picture_leaves_all_others_as_they_were(maker):
     assert (before != after).any(axis=(1, 2, 3)).tolist() == [False, False, True] + [False] * 3
 
 
-def test_where_nothing_can_be_read_it_ends(folder, augmentation):
+def test_a_worker_ends_if_no_picture_can_be_read(folder, augmentation):
     root = folder({"cat": 3})
     for file in root.rglob("*.png"):
         file.write_bytes(b"")
@@ -93,7 +93,7 @@ def test_messages_come_out_as_they_went_in_however_they_are_cut():
     assert not buffer
 
 
-def test_it_imports_light_modules_only():
+def test_a_worker_imports_light_modules_only():
     code = (
         "import sys, convnext.train.input.worker; "
         "heavy = {'keras', 'torch', 'jax', 'tensorflow', 'timm', 'transformers', 'matplotlib', "

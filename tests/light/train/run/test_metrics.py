@@ -23,7 +23,7 @@ def test_records_come_back_and_a_line_cut_short_is_left_out(tmp_path):
     assert journal.records() == [TRAIN, VALIDATION]
 
 
-def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
+def test_metrics_after_the_run_state_are_removed(tmp_path):
     journal = Journal(tmp_path)
     journal.write(TRAIN)
     journal.write(VALIDATION)

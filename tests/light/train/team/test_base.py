@@ -10,7 +10,7 @@ import pytest
 
 from convnext.errors import ArgumentError, ImageError, TrainingError
 from convnext.train.recipe import load_recipe
-from convnext.train.run.provenance import Session, join_session
+from convnext.train.run.provenance import RunRecord, share_record
 from convnext.train.team.base import ALONE, Alone, Hosts, Team, lost
 
 
@@ -87,14 +87,14 @@ def test_hosts_hear_what_each_says():
     assert together(2, lambda team: team.texts("")) == [["", ""]] * 2
 
 
-def test_whoever_differs_is_named():
+def test_hosts_that_differ_are_named():
     found = together(4, lambda team: team.same(str(team.rank % 2), "look there."))
     assert all(isinstance(error, TrainingError) for error in found)
     assert str(found[0]) == "Hosts 1, 3 and host 0 differ: look there."
     assert together(4, lambda team: team.same("same", "")) == [None] * 4
 
 
-def test_where_the_first_fails_all_do():
+def test_all_hosts_fail_if_the_first_fails():
     def work(team):
         def action():
             raise ImageError(f"bad for {team.rank}")
@@ -109,7 +109,7 @@ def test_where_the_first_fails_all_do():
         work(ALONE)
 
 
-def test_only_the_first_acts():
+def test_only_the_first_host_acts():
     acted = []
     together(3, lambda team: team.first(lambda: acted.append(team.rank)))
     assert acted == [0]
@@ -144,7 +144,7 @@ def test_batches_that_cannot_be_shared(count, devices, batch, accumulate, said):
         team.check(batch, accumulate)
 
 
-def test_what_other_libraries_say_of_a_lost_host_becomes_advice():
+def test_errors_of_a_lost_host_become_a_training_error_with_advice():
     team = Alone()
     team.count = 2
     with (
@@ -158,13 +158,13 @@ def test_what_other_libraries_say_of_a_lost_host_becomes_advice():
         raise RuntimeError("closed by peer")
 
 
-SESSION = Session(load_recipe("cifar10"), ("cat", "dog"), ("a", "b"), "torch")
+RECORD = RunRecord(load_recipe("cifar10"), ("cat", "dog"), ("a", "b"), "torch")
 
 
-def _join(folder, session=lambda _team: SESSION, resume=False):
+def _join(folder, record=lambda _team: RECORD, resume=False):
     def work(team):
         with ExitStack() as stack:
-            join_session(stack, team, folder(team), session(team), resume=resume)
+            share_record(stack, team, folder(team), record(team), resume=resume)
             team.barrier()
 
     return work
@@ -181,10 +181,10 @@ def test_the_first_host_writes_how_a_run_begins(tmp_path):
 
 
 def test_hosts_that_were_started_differently_do_not_begin(tmp_path):
-    def session(team):
-        return Session(load_recipe("cifar10", [f"run.seed={team.rank}"]), (), ("a", "b"), "torch")
+    def record(team):
+        return RunRecord(load_recipe("cifar10", [f"run.seed={team.rank}"]), (), ("a", "b"), "torch")
 
-    found = together(2, _join(lambda _team: tmp_path / "run", session))
+    found = together(2, _join(lambda _team: tmp_path / "run", record))
     assert all("the same command" in str(error) for error in found)
     assert not (tmp_path / "run").exists()
 
@@ -195,7 +195,7 @@ def test_a_folder_that_is_not_shared_is_found_out(tmp_path, monkeypatch):
     assert all("all hosts share" in str(error) for error in found)
 
 
-def test_one_process_is_alone():
+def test_a_team_of_one_process_has_one_device_and_all_examples():
     with ALONE as team:
         assert team.is_first
         assert str(team) == "one device"

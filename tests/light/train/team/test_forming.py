@@ -9,7 +9,7 @@ from convnext.train.team.forming import form_team
 LAUNCHED = {"MASTER_ADDR": "a", "MASTER_PORT": "29500", "RANK": "1", "WORLD_SIZE": "2"}
 
 
-def test_one_device_of_one_process_is_nobody_elses_business():
+def test_one_device_of_one_process_needs_no_team():
     for backend in ("torch", "jax", "tensorflow"):
         assert form_team(backend, environment={}) is ALONE
         assert form_team(backend, devices=1, environment={}) is ALONE

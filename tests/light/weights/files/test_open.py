@@ -67,7 +67,7 @@ def test_a_missing_file_is_unavailable(tmp_path):
         open_weights(tmp_path / "a.pth")
 
 
-def test_what_is_no_path_is_refused():
+def test_weights_by_anything_but_a_path_are_refused():
     with pytest.raises(ArgumentTypeError, match="by a path, not int"):
         open_weights(3)
 
@@ -79,7 +79,7 @@ def test_a_name_that_no_file_can_have_is_unavailable(name):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\x89PNG\r\n", b"\x80", bytes(100), b"<html>"])
-def test_what_is_no_weights_file_is_refused(content, tmp_path):
+def test_files_that_hold_no_weights_are_refused(content, tmp_path):
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(WeightsFileError, match=r"a\.pth cannot be used"):
         open_weights(tmp_path / "a.pth")
@@ -110,7 +110,7 @@ def test_shards_are_one_set_of_tensors(name, sharded):
         np.testing.assert_array_equal(file.tensors["b"].read(), np.ones(3))
 
 
-def test_shards_of_torch_are_read_as_well(tmp_path):
+def test_shards_of_torch_are_read(tmp_path):
     write_weights(tmp_path / "1.bin", lazy({"a": np.zeros(2)}))
     index = {"weight_map": {"a": "1.bin"}}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))

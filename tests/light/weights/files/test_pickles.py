@@ -97,7 +97,7 @@ def test_plain_containers_are_flattened(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", range(2, 6))
-def test_what_is_harmless_and_no_tensor_is_passed_over(protocol, tmp_path):
+def test_harmless_objects_in_a_pickle_are_skipped(protocol, tmp_path):
     harmless = {
         "args": argparse.Namespace(lr=1e-3, names=["a"], folder=PurePosixPath("x")),
         "counts": [Counter("abc"), defaultdict(int, a=1), {1, 2}, frozenset("a"), range(3)],
@@ -208,7 +208,7 @@ def test_a_hostile_pickle_is_refused_soon(code, reason, tmp_path):
     assert time.process_time() - started < 5
 
 
-def test_too_little_memory_for_a_pickle_is_said():
+def test_a_pickle_that_needs_too_much_memory_is_refused():
     def greedy(_):
         raise MemoryError
 
@@ -226,7 +226,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("code", HARMLESS.values(), ids=HARMLESS)
-def test_what_costs_others_dearly_is_passed_over_soon(code, tmp_path):
+def test_expensive_objects_in_a_pickle_are_skipped_quickly(code, tmp_path):
     started = time.process_time()
     assert not contents(write_pth(tmp_path / "a.pth", code))
     assert time.process_time() - started < 5

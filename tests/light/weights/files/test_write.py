@@ -105,7 +105,7 @@ def test_a_file_can_be_rewritten_from_itself(tmp_path, arrays):
         np.testing.assert_array_equal(file.tensors["all"].read(), arrays["stem/kernel"])
 
 
-def test_whoever_has_the_old_file_open_keeps_it(tmp_path, arrays):
+def test_an_open_file_keeps_its_values_when_replaced(tmp_path, arrays):
     write_weights(tmp_path / "a.npz", lazy(arrays))
     with open_weights(tmp_path / "a.npz") as file:
         values = file.tensors["stem/kernel"].read()
@@ -125,7 +125,7 @@ def test_whoever_has_the_old_file_open_keeps_it(tmp_path, arrays):
         ("a.npz", {"nested_under": "model"}, "nested_under"),
     ],
 )
-def test_what_makes_no_sense_is_refused(name, options, reason, tmp_path):
+def test_invalid_names_and_options_are_refused_before_writing(name, options, reason, tmp_path):
     with pytest.raises(ArgumentError, match=reason):
         write_weights(tmp_path / name, lazy({"a": np.zeros(1)}), **options)
     assert not list(tmp_path.iterdir())

@@ -92,7 +92,7 @@ def test_training_state_is_ignored_and_reported(name, checkpoint, numbered, same
     assert recognise({name: array.shape for name, array in both.items()}).ignored == (name,)
 
 
-def test_what_is_not_known_is_not_ignored(checkpoint, numbered):
+def test_unknown_tensors_are_left_over(checkpoint, numbered):
     theirs, _ = checkpoint()
     extra = numbered({"model.adapter.weight": (2, 3)})
     with pytest.raises(WeightsMismatchError, match=r"left over \(1\):\n    model\.adapter\.weight"):

@@ -82,7 +82,7 @@ def test_a_depthwise_kernel_keeps_each_weight_at_its_place(move):
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_what_other_versions_write_is_read_too(move, alternative, ours):
+def test_shapes_written_by_other_versions_are_read(move, alternative, ours):
     assert move.read_shape(alternative) == ours
 
 

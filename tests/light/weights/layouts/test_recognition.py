@@ -32,7 +32,7 @@ def spelled(layout, variant, shapes):
         ),
     ],
 )
-def test_what_a_file_is_good_for(kind, layout, variant, shapes):
+def test_the_kind_of_a_file_is_recognised(kind, layout, variant, shapes):
     assert recognise(spelled(layout, variant, shapes)).kind == kind
 
 
@@ -94,6 +94,6 @@ def test_long_lists_are_cut_and_counted():
         ({"conv1.weight": (64, 3, 7, 7)}, "The first names are: conv1.weight"),
     ],
 )
-def test_what_is_no_convnext_of_ours_is_refused_with_a_reason(names, hint):
+def test_other_networks_are_refused_with_a_reason(names, hint):
     with pytest.raises(WeightsMismatchError, match=hint):
         recognise(names)

@@ -48,7 +48,9 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("layout", "family"), CLASSIFIERS)
-def test_there_and_back(layout, family, odd_variant, numbered, same_weights):
+def test_tensors_survive_a_round_trip_through_a_layout(
+    layout, family, odd_variant, numbered, same_weights
+):
     variant = odd_variant(family)
     ours = numbered(parameter_shapes(variant, 13, 4))
     theirs = to_foreign(ours, layout, variant)
@@ -104,7 +106,9 @@ def test_a_norm_that_is_there_twice(odd_variant, numbered, same_weights):
 
 
 @pytest.mark.parametrize(("one", "other", "family"), PAIRS)
-def test_from_one_to_the_other_and_back(one, other, family, odd_variant, numbered, same_weights):
+def test_tensors_survive_a_round_trip_between_two_layouts(
+    one, other, family, odd_variant, numbered, same_weights
+):
     variant = odd_variant(family)
     start = to_foreign(numbered(parameter_shapes(variant, 13)), one, variant)
     between = to_foreign(to_canonical(start, one), other, variant)
@@ -123,7 +127,7 @@ def test_no_two_tensors_of_a_published_variant_share_a_name(layout, variant):
     foreign = {row.foreign: row.move.written_shape(shapes[name]) for name, row in rows.items()}
     assert len(foreign) == len(shapes) - (layout == "open_clip")  # which has no bias in its head
     foreign |= {twin: foreign[name] for twin, name in LAYOUTS[layout].twins.items()}
-    recognised = recognise(foreign, told=variant)
+    recognised = recognise(foreign, given=variant)
     assert (recognised.layout, recognised.architecture) == (layout, variant)
     assert recognised.shapes == shapes
 
@@ -225,7 +229,7 @@ ISOTROPIC = Architecture(
 
 @pytest.mark.parametrize("variant", [ISOTROPIC, replace(ISOTROPIC, layer_scale=True)])
 @pytest.mark.parametrize("layout", ["isotropic", "convnext"])
-def test_one_stage_there_and_back(layout, variant, numbered, same_weights):
+def test_networks_of_one_stage_survive_a_round_trip(layout, variant, numbered, same_weights):
     ours = numbered(parameter_shapes(variant, 13, 4))
     theirs = to_foreign(ours, layout, variant)
     found = recognise({name: array.shape for name, array in theirs.items()})

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from convnext.atomic import replaced_in
-from convnext.errors import ArgumentError, ConvNeXtError, ExportError
+from convnext.atomic import disk_errors, replaced_in
+from convnext.errors import ArgumentError, ExportError
 
-__all__ = ["check_place", "written"]
+__all__ = ["check_target", "written"]
 
 
-def check_place(
+def check_target(
     target: Path, *, overwrite: bool, may_be_folder: bool, beside: Path | None = None
 ) -> None:
     """Refuse a target that cannot be written.
@@ -58,11 +58,8 @@ def written(target: Path) -> Iterator[Path]:
     Raises:
         ExportError: A file cannot be written, for example as the disk is full.
     """
-    try:
-        with replaced_in(target.parent, last=target.name) as temporary:
-            yield temporary / target.name
-    except ConvNeXtError:
-        raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        raise ExportError(f"{target} cannot be written: {reason}. Nothing was kept.") from error
+    with (
+        disk_errors(target, " Nothing was kept.", kind=ExportError),
+        replaced_in(target.parent, last=target.name) as temporary,
+    ):
+        yield temporary / target.name

@@ -9,7 +9,7 @@ import pytest
 
 from convnext.atomic import is_temporary
 from convnext.errors import ArgumentError, ExportError
-from convnext.exports.placing import check_place, written
+from convnext.exports.target import check_target, written
 
 
 def write_both(target):
@@ -78,7 +78,7 @@ def test_a_disk_that_is_full_when_files_are_flushed_is_an_export_error(tmp_path,
 
 def test_targets_that_cannot_be_are_refused_before_any_work(tmp_path, monkeypatch):
     def check(path, **options):
-        check_place(Path(path), **{"overwrite": False, "may_be_folder": False} | options)
+        check_target(Path(path), **{"overwrite": False, "may_be_folder": False} | options)
 
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()

@@ -9,15 +9,16 @@ import functools
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
-from convnext.atomic import remove_temporaries, replaced, temporary_name
+from convnext.atomic import disk_errors, remove_temporaries, replaced, temporary_name
 from convnext.data.arrow import pyarrow
-from convnext.errors import ArgumentError, ConvNeXtError
+from convnext.errors import ArgumentError
+from convnext.images.folders import is_hidden
 from convnext.images.read import is_url
 
 __all__ = [
@@ -85,7 +86,9 @@ def open_stream(text: str) -> IO[bytes]:
     if local_path(text) is not None:
         return open_file(text)
     system, inner = _system(text)
-    return cast("IO[bytes]", system.open_input_stream(inner, buffer_size=_AHEAD))
+    # By default it would decompress what is named .gz.
+    stream = system.open_input_stream(inner, compression=None, buffer_size=_AHEAD)
+    return cast("IO[bytes]", stream)
 
 
 def stat(text: str) -> Stat | None:
@@ -118,9 +121,9 @@ def listed(text: str) -> list[Stat]:
     found = []
     for info in system.get_file_info(fs.FileSelector(inner, recursive=True)):
         below = info.path.lstrip("/").removeprefix(root.lstrip("/")).lstrip("/")
-        hidden = any(part.startswith(".") for part in below.split("/"))
-        if info.type == fs.FileType.File and not hidden:
-            found.append((below.split("/"), Stat(f"{prefix}/{below}", info.size or 0)))
+        parts = below.split("/")
+        if info.type == fs.FileType.File and not any(map(is_hidden, parts)):
+            found.append((parts, Stat(f"{prefix}/{below}", info.size or 0)))
     return [item for _, item in sorted(found)]
 
 
@@ -138,7 +141,7 @@ class Folder:
         Raises:
             ConvNeXtError: It cannot be created.
         """
-        with self._named(self.text):
+        with disk_errors(self.text):
             if self._path is not None:
                 self._path.mkdir(parents=True, exist_ok=True)
             else:
@@ -151,7 +154,7 @@ class Folder:
         Raises:
             ConvNeXtError: It cannot be listed.
         """
-        with self._named(self.text, "listed"):
+        with disk_errors(self.text, done="listed"):
             if self._path is not None:
                 if not self._path.exists():
                     return set()
@@ -168,7 +171,7 @@ class Folder:
         Raises:
             ConvNeXtError: It cannot be read.
         """
-        with self._named(f"{self.text}/{name}", "read"):
+        with disk_errors(f"{self.text}/{name}", done="read"):
             return open_file(self._below(name))
 
     def put(self, name: str, write: Callable[[IO[bytes]], None]) -> None:
@@ -181,7 +184,7 @@ class Folder:
         Raises:
             ConvNeXtError: It cannot be written, for example as the disk is full.
         """
-        with self._named(f"{self.text}/{name}"):
+        with disk_errors(f"{self.text}/{name}"):
             if self._path is not None:
                 _put_here(self._path / name, write)
             else:
@@ -194,7 +197,7 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Remove a file if it exists."""
-        with self._named(f"{self.text}/{name}", "removed"):
+        with disk_errors(f"{self.text}/{name}", done="removed"):
             if self._path is not None:
                 (self._path / name).unlink(missing_ok=True)
             else:
@@ -209,16 +212,6 @@ class Folder:
 
     def _below(self, name: str) -> str:
         return f"{self.text.rstrip('/')}/{name}"
-
-    @contextmanager
-    def _named(self, what: str, done: str = "written") -> Iterator[None]:
-        try:
-            yield
-        except ConvNeXtError:
-            raise
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
-            raise ConvNeXtError(f"{what} cannot be {done}: {reason}.") from error
 
 
 def _put_here(path: Path, write: Callable[[IO[bytes]], None]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from convnext.data import places
-from convnext.data.places import Folder
+from convnext.data import files
+from convnext.data.files import Folder
 
 fs = pytest.importorskip("pyarrow.fs")
 
@@ -45,7 +45,7 @@ class _Breaking:
 @pytest.mark.parametrize("scheme", ["s3", "hdfs"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")], ids=repr)
 def test_a_put_into_a_store_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, scheme, error):
-    monkeypatch.setattr(places, "_system", lambda _: (Store(tmp_path, error), "x.parquet"))
+    monkeypatch.setattr(files, "_system", lambda _: (Store(tmp_path, error), "x.parquet"))
     with pytest.raises(type(error)):
         Folder(f"{scheme}://bucket").put("x.parquet", lambda stream: stream.write(bytes(100)))
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 
 from convnext.atomic import write_text
 from convnext.errors import TrainingError
-from convnext.train.run.checkpoints import RunState, RunStates, disk_errors
+from convnext.train.run.run_states import RunState, RunStates, disk_errors
 
 ARRAYS = {
     "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -20,11 +20,11 @@ ARRAYS = {
 }
 
 
-def test_what_is_written_is_what_is_read(tmp_path):
-    checkpoints = RunStates(tmp_path / "here")
-    assert checkpoints.latest() is None
-    checkpoints.write(RunState(3, ARRAYS, {"best": 0.5}))
-    back = checkpoints.latest()
+def test_a_run_state_is_read_as_it_was_written(tmp_path):
+    states = RunStates(tmp_path / "here")
+    assert states.latest() is None
+    states.write(RunState(3, ARRAYS, {"best": 0.5}))
+    back = states.latest()
     assert back.step == 3
     assert back.facts == {"best": 0.5}
     assert back.arrays.keys() == ARRAYS.keys()
@@ -34,38 +34,38 @@ def test_what_is_written_is_what_is_read(tmp_path):
 
 
 def test_only_the_last_ones_stay(tmp_path):
-    checkpoints = RunStates(tmp_path, keep=2)
+    states = RunStates(tmp_path, keep=2)
     for step in (5, 10, 20):
-        checkpoints.write(RunState(step, {"a": np.zeros(1)}, {}))
+        states.write(RunState(step, {"a": np.zeros(1)}, {}))
     assert sorted(place.name for place in tmp_path.iterdir()) == [
         "step-000000010",
         "step-000000020",
     ]
 
 
-def test_what_was_passed_over_goes_once_there_is_something_new(tmp_path):
-    checkpoints = RunStates(tmp_path, keep=2)
+def test_damaged_later_run_states_are_removed_by_the_next_write(tmp_path):
+    states = RunStates(tmp_path, keep=2)
     for step in (10, 100, 200):
-        last = checkpoints.write(RunState(step, ARRAYS, {}))
+        last = states.write(RunState(step, ARRAYS, {}))
     for damaged in (last, last.with_name("step-000000100")):
         (damaged / "progress.json").write_text("{")
-    checkpoints.write(RunState(20, ARRAYS, {}))
+    states.write(RunState(20, ARRAYS, {}))
     assert [place.name for place in tmp_path.iterdir()] == ["step-000000020"]
-    assert checkpoints.latest().step == 20
+    assert states.latest().step == 20
 
 
-def test_that_none_can_be_read_is_no_beginning(tmp_path):
-    checkpoints = RunStates(tmp_path)
-    (checkpoints.write(RunState(1, ARRAYS, {})) / "progress.json").write_text("{")
+def test_run_states_that_cannot_be_read_are_an_error(tmp_path):
+    states = RunStates(tmp_path)
+    (states.write(RunState(1, ARRAYS, {})) / "progress.json").write_text("{")
     with pytest.raises(TrainingError, match="None of the 1 run states"):
-        checkpoints.latest()
+        states.latest()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "facts", "zeros"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
-    checkpoints = RunStates(tmp_path)
-    checkpoints.write(RunState(1, ARRAYS, {}))
-    last = checkpoints.write(RunState(2, ARRAYS, {}))
+    states = RunStates(tmp_path)
+    states.write(RunState(1, ARRAYS, {}))
+    last = states.write(RunState(2, ARRAYS, {}))
     if damage == "truncate":
         os.truncate(last / "state.safetensors", 60)
     elif damage == "zeros":
@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
         (last / "state.safetensors").unlink()
     else:
         (last / "progress.json").write_text("{")
-    assert checkpoints.latest().step == 1
+    assert states.latest().step == 1
     assert "is skipped" in caplog.text
 
 
@@ -84,15 +84,15 @@ def test_a_temporary_folder_is_no_checkpoint_and_is_swept_away(tmp_path):
     temporary = tmp_path / ".0a1b2c3d.step-000000009.part"
     temporary.mkdir()
     (temporary / "state.safetensors").write_bytes(b"half")
-    checkpoints = RunStates(tmp_path)
-    assert checkpoints.latest() is None
-    checkpoints.write(RunState(1, ARRAYS, {}))
+    states = RunStates(tmp_path)
+    assert states.latest() is None
+    states.write(RunState(1, ARRAYS, {}))
     assert [place.name for place in tmp_path.iterdir()] == ["step-000000001"]
 
 
 def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
-    checkpoints = RunStates(tmp_path)
-    checkpoints.write(RunState(1, ARRAYS, {}))
+    states = RunStates(tmp_path)
+    states.write(RunState(1, ARRAYS, {}))
 
     def full(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -101,10 +101,10 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
         with pytest.raises(TrainingError, match=message):
-            checkpoints.write(RunState(2, ARRAYS, {}))
+            states.write(RunState(2, ARRAYS, {}))
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(TrainingError, match=message):
-        checkpoints.write(RunState(2, ARRAYS, {}))
+        states.write(RunState(2, ARRAYS, {}))
     assert [place.name for place in tmp_path.iterdir()] == ["step-000000001"]
     monkeypatch.setattr(Path, "write_text", full)
     with (
