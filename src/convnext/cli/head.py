@@ -35,7 +35,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="make a classifier of class names, without training",
         description="Make a classifier of any class names, without training, from a CLIP model.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="CLIP", help="a CLIP model with a text tower")
     add_class_options(parser, required=True)

@@ -46,7 +46,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="find pictures by a text or a picture, among vectors of `embed`",
         description="Find pictures by a text or by another picture, among stored vectors.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("vectors", metavar="FILE", type=Path, help="vectors, of `convnext embed`")
     parser.add_argument("query", metavar="QUERY", nargs="?", help="a text, or a picture's path")
