@@ -58,12 +58,31 @@ class Vectors(ABC):
     count: int
 
     @abstractmethod
+    def unchecked(self) -> Iterator[Piece]:
+        """Yield all vectors, without comparing their checksum: see `check_sum`.
+
+        Raises:
+            ArgumentError: The file is damaged; some pieces may have been yielded before.
+        """
+
+    def check_sum(self, total: int) -> None:  # noqa: B027
+        """Compare the checksum of all vectors; not for files that are checked in reading.
+
+        Raises:
+            ArgumentError: The file is damaged.
+        """
+
     def pieces(self) -> Iterator[Piece]:
         """Yield all vectors.
 
         Raises:
             ArgumentError: The file is damaged; some pieces may have been yielded before.
         """
+        total = 0
+        for piece in self.unchecked():
+            total = checksum(np.require(piece.vectors, requirements="A"), total)
+            yield piece
+        self.check_sum(total)
 
     def check_model(self, fingerprint: str, model: object) -> None:
         """Refuse vectors of another model.
@@ -195,14 +214,12 @@ class _Npz(Vectors):
                 return np.empty(shape, dtype)
             return np.memmap(self.path, dtype, "r", file.tell(), shape)
 
-    def pieces(self) -> Iterator[Piece]:
-        total = 0
+    def unchecked(self) -> Iterator[Piece]:
         for begin in range(0, self.count, PIECE):
             rows = slice(begin, begin + PIECE)
-            vectors = np.asarray(self._vectors[rows])
-            if self._sums:
-                total = checksum(vectors, total)
-            yield Piece(self._names[rows], vectors)
+            yield Piece(self._names[rows], np.asarray(self._vectors[rows]))
+
+    def check_sum(self, total: int) -> None:
         if self._sums and total != self._sums[1]:
             raise self.damaged("the checksum of its vectors is wrong")
 
@@ -260,7 +277,7 @@ class _Parquet(Vectors):
         except (OSError, arrow.ArrowException) as error:
             raise self.damaged(error) from error
 
-    def pieces(self) -> Iterator[Piece]:
+    def unchecked(self) -> Iterator[Piece]:
         arrow = pyarrow()
         columns = [self._name, "embedding"]
         for file in self._files:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from convnext.errors import ArgumentError
 from convnext.processors import available_processors
-from convnext.search.files import Piece, Vectors
+from convnext.search.files import Piece, Vectors, checksum
 
 __all__ = ["MOST_COMPARED", "Hit", "Pair", "near_duplicates", "nearest", "unit"]
 
@@ -100,23 +100,31 @@ def nearest(vectors: Vectors, queries: Array, top: int = 10) -> list[list[Hit]]:
 
 def _scored(vectors: Vectors, wanted: Array) -> Iterator[tuple[Piece, Array]]:
     """Pieces and their cosines `[n, queries]`; as many pieces at once as there are processors."""
-    processors = available_processors()
-    pieces = vectors.pieces()
+    processors, total = available_processors(), 0
+    pieces = vectors.unchecked()
     with ThreadPoolExecutor(processors) as pool:
         while several := list(islice(pieces, processors)):
             jobs = [pool.submit(_cosines, each.vectors, wanted, vectors.path) for each in several]
             for piece, job in zip(several, jobs, strict=True):
-                yield piece, job.result()
+                scores, part = job.result()
+                total = (total + part) % 2**64
+                yield piece, scores
+    vectors.check_sum(total)
 
 
-def _cosines(vectors: Array, wanted: Array, source: object) -> Array:
-    scores = np.empty((len(vectors), wanted.shape[1]), np.float32)
+def _cosines(vectors: Array, wanted: Array, source: object) -> tuple[Array, int]:
+    """The cosines, and the checksum of the vectors."""
+    scores, total = np.empty((len(vectors), wanted.shape[1]), np.float32), 0
+    copy = np.empty((min(BLOCK, len(vectors)), vectors.shape[1]), np.float32)
     for begin in range(0, len(vectors), BLOCK):
-        block = vectors[begin : begin + BLOCK]
+        part = vectors[begin : begin + BLOCK]
+        block = copy[: len(part)]
+        block[...] = part  # in the cache, and aligned as numbers in a zip archive are not
+        total = checksum(block, total)
         lengths = np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
         _check(lengths, source)
         scores[begin : begin + BLOCK] = block @ wanted / lengths
-    return scores
+    return scores, total
 
 
 def _check(lengths: Array, source: object) -> None:
