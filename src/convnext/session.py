@@ -170,7 +170,7 @@ class Session:
         for name in parameters(steps_to(self.network.steps, ("embedding",))):
             # CLIP's projection, whether or not a head of class names follows it.
             found.update(name.replace("head_projection.", "head.").encode())
-            found.update(np.ascontiguousarray(self.network.values(name)))
+            found.update(np.ascontiguousarray(self.network.values(name)).data)
         return found.hexdigest()
 
     @property

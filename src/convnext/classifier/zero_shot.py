@@ -29,7 +29,8 @@ from convnext.text.templates import SLOT, Templates, check_labels, class_vectors
 from convnext.weights.files import LazyTensor
 from convnext.weights.layouts import recognise
 from convnext.weights.load import CanonicalWeights, read_weights
-from convnext.weights.save import SaveReport, save_weights
+from convnext.weights.reports import SaveReport
+from convnext.weights.save import save_weights
 
 __all__ = ["ZeroShot", "save_head", "zero_shot_weights"]
 

@@ -34,11 +34,11 @@ class Piece(NamedTuple):
     """Consecutive vectors.
 
     Attributes:
-        names: Of the pictures.
+        names: Of the pictures, a sequence.
         vectors: `[n, width]`, float32.
     """
 
-    names: Sequence[Any]
+    names: Any
     vectors: NDArray[np.float32]
 
 
@@ -258,7 +258,7 @@ class _Parquet(Vectors):
             column = schema.field("embedding").type if "embedding" in schema.names else None
             arrow = pyarrow()
             fixed = column is not None and arrow.types.is_fixed_size_list(column)
-            if name is None or not fixed or column.value_type != arrow.float32():
+            if name is None or column is None or not fixed or column.value_type != arrow.float32():
                 raise ArgumentError(
                     f"{file} has no column 'embedding' of vectors with 'id' or 'path' beside it, "
                     "as `convnext embed` writes them."

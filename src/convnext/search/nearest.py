@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ SIDE = 2_048  # of a block of such comparisons
 Array = NDArray[Any]
 
 
-class Hit(NamedTuple):
+@dataclass(frozen=True)
+class Hit:
     """A vector that was found.
 
     Attributes:
