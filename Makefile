@@ -1,6 +1,7 @@
 # Each habit, defined once; CI and contributors call the same verbs. All of them work on a fresh clone.
 # The environment lives in .venv. Remove the folder to start afresh.
 
+comma := ,
 PYTHON ?= python3
 BIN := .venv/bin
 BACKENDS := tensorflow jax torch
@@ -14,7 +15,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=
 ONLY ?= not slow
 PYTEST = $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS) -m "$(ONLY)"
 
-.PHONY: help install lint format test test-light test-heavy test-hf test-r test-docs test-all demo bench docs dist clean
+.PHONY: help install lint format test test-light test-heavy test-hf test-r test-docs test-lowest lowest test-all coverage demo bench docs dist clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -79,8 +80,39 @@ test-hf: .venv/dev ## transformers' own tests, with its classes and with ours; i
 test-r: .venv/dev ## The R package: built, checked, tested; installs R from Debian where it is missing.
 	r/test
 
+# Everything that has a lower bound, at it; peers need newer versions, and newer versions warn of less.
+EXTRAS := completion,jax,litert,onnxruntime,openvino,pandas,parquet,plots,ray,serve,tensorboard,tensorflow,torch
+LOWEST := .venv-lowest/bin
+LOWEST_PYTEST = $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(LOWEST)/python -m pytest -W default -p no:randomly
+
+.venv-lowest/done: .ci/lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(LOWEST)/python -m pip install --quiet --constraint .ci/lowest.txt --group tests prometheus-client \
+		--editable '.[$(EXTRAS)]'
+	touch $@
+
+test-lowest: .venv-lowest/done ## The oldest versions allowed: the light half, and a model on each backend (Python 3.11).
+	$(LOWEST_PYTEST) -n $(WORKERS) -m "not slow and not upstream" tests/light
+	for backend in $(BACKENDS); do \
+		KERAS_BACKEND=$$backend XLA_FLAGS=--xla_backend_optimization_level=0 $(LOWEST_PYTEST) \
+			tests/heavy/test_model.py tests/heavy/test_train.py \
+			-k "saved or training_step or leaves_everything" || exit 1; \
+	done
+
+lowest: .venv/bin/python ## Write .ci/lowest.txt anew, after a lower bound has changed.
+	$(PIP) uv
+	echo '# The oldest versions that pyproject.toml allows, on Python 3.11. Written by `make lowest`.' > .ci/lowest.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --no-annotate --no-header \
+		$(addprefix --extra ,$(subst $(comma), ,$(EXTRAS))) pyproject.toml \
+		| grep -vE '^(cuda|nvidia|triton)' >> .ci/lowest.txt
+
 test-all test-docs: ONLY := slow or not slow
 test-all: test test-hf test-r ## The whole suite, transformers' own and the R package's.
+
+coverage: .venv/dev ## What share of the source `make test` runs: the light half, and the heavy one on PyTorch.
+	$(PYTEST) --cov --cov-report= tests/light
+	KERAS_BACKEND=torch $(PYTEST) --cov --cov-append --cov-report=term:skip-covered tests/heavy
 
 demo: .venv/demo ## Say what photographs show, where it was seen, and how fast, with the model that comes along.
 	$(BIN)/python examples/demo.py
@@ -100,6 +132,8 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/soak_serving.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/gpu.py
 
 docs: .venv/docs ## The site of the documentation, in site/.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
@@ -113,4 +147,4 @@ dist: .venv/dist ## The wheel and the sdist, in dist/, each checked to be whole.
 	$(BIN)/python .ci/dist.py
 
 clean: ## Remove the environment and everything generated.
-	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-lowest build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 from photographs import write_photographs
 from pictures import write_model
 from records import THREADS, save, where
+from turns import Until, add_limits, limits, ratio_of, take_turns
 
 RESULTS = Path(__file__).parent / "results" / "first_answer.csv"
 MODELS = ("convnext_tiny",)
@@ -41,7 +42,7 @@ for answer in pipeline("image-classification", model=sys.argv[1])(sys.argv[2]):
 """
 
 
-def run(name: str, rounds: int) -> list[dict[str, object]]:
+def run(name: str, until: Until) -> list[dict[str, object]]:
     with TemporaryDirectory(prefix="convnext-answer-") as text:
         folder = Path(text)
         write_model(name, folder)
@@ -57,25 +58,17 @@ def run(name: str, rounds: int) -> list[dict[str, object]]:
             ],
             "convnext --help": [convnext, "--help"],
         }
-        seconds: dict[str, list[float]] = {command: [] for command in commands}
-        for number in range(rounds + 1):
-            print(f"\r{name}: round {number} of {rounds} ", end="", file=sys.stderr)
-            for command, arguments in commands.items():
-                taken = timed(arguments)
-                if number:  # the first round brings files into the page cache
-                    seconds[command].append(taken)
-        print(file=sys.stderr)
-    theirs = seconds["transformers"]
+        for arguments in commands.values():
+            timed(arguments)  # brings files into the page cache
+        turns = [lambda _, own=own: timed(own) for own in commands.values()]
+        seconds = dict(zip(commands, take_turns(turns, until, base=1), strict=True))
     return [
         {
             "model": name,
             "command": command,
             "median_s": round(statistics.median(own), 3),
             "min_s": round(min(own), 3),
-            "over_transformers": round(
-                statistics.median(a / b for a, b in zip(own, theirs, strict=True)), 3
-            ),
-            "rounds": rounds,
+            **ratio_of(own, seconds["transformers"]).columns("over_transformers"),
             **where(),
         }
         for command, own in seconds.items()
@@ -98,14 +91,15 @@ def timed(arguments: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=MODELS, help="variants")
-    parser.add_argument("--rounds", type=int, default=7)
+    add_limits(parser)
     args = parser.parse_args()
     for name in args.models:
-        rows = run(name, args.rounds)
+        rows = run(name, limits(args))
         for row in rows:
             print(
                 f"{row['model']:16} {row['command']:18} {row['median_s']:>7} s  "
-                f"{row['over_transformers']:.2f}x transformers"
+                f"{row['over_transformers']} [{row['over_transformers_low']}, "
+                f"{row['over_transformers_high']}] of transformers', {row['rounds']} rounds"
             )
         save(RESULTS, rows, ("model", "command"))
 

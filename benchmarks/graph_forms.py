@@ -4,7 +4,7 @@
     python benchmarks/graph_forms.py convnextv2_atto --precision float32 --batch 4
 
 Each form replaces one function of `convnext.graphs.openvino`. The graphs take turns in one process;
-what counts is the ratio of medians inside one run. Weights are random.
+what counts is the ratio in a round, its median and 95 % interval. Weights are random.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from turns import add_limits, limits, ratio_of, take_turns
 
 from convnext.architecture import GRN, VARIANTS, Norm
 from convnext.graphs import openvino as graphs
@@ -165,7 +167,7 @@ def main() -> None:
     parser.add_argument("variant", choices=VARIANTS, metavar="variant")
     parser.add_argument("--precision", choices=TYPES, default="float32")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=20)
+    add_limits(parser)
     args = parser.parse_args()
     network = random_network(args.variant)
     grn = VARIANTS[args.variant].has_grn
@@ -177,22 +179,21 @@ def main() -> None:
     rng = np.random.default_rng(1)
     pictures = rng.integers(0, 256, (args.batch, 224, 224, 3), np.uint8)
     expected = requests["as built"].infer([pictures])[0].copy()
-    times: dict[str, list[float]] = {form: [] for form in forms}
-    end = time.perf_counter() + args.seconds
-    while time.perf_counter() < end:
-        for form, request in requests.items():
-            request.infer([pictures])  # its own weights into the cache
-            start = time.perf_counter()
-            answers = request.infer([pictures])[0]
-            times[form].append(1e3 * (time.perf_counter() - start))
-            if FORMS[form][2] and args.precision == "float32":
-                np.testing.assert_allclose(answers, expected, atol=1e-4 * np.abs(expected).max())
+
+    def turn(form: str, _number: int) -> float:
+        requests[form].infer([pictures])  # its own weights into the cache
+        start = time.perf_counter()
+        answers = requests[form].infer([pictures])[0]
+        seconds = time.perf_counter() - start
+        if FORMS[form][2] and args.precision == "float32":
+            np.testing.assert_allclose(answers, expected, atol=1e-4 * np.abs(expected).max())
+        return seconds
+
+    times = take_turns([partial(turn, form) for form in forms], limits(args))
     print(f"| {args.variant}, {args.precision}, batch {args.batch} | median ms | to as built |")
     print("| --- | --- | --- |")
-    base = statistics.median(times["as built"])
-    for form, taken in times.items():
-        median = statistics.median(taken)
-        print(f"| {form} | {median:.2f} | {median / base:.2f} |")
+    for form, taken in zip(forms, times, strict=True):
+        print(f"| {form} | {1e3 * statistics.median(taken):.2f} | {ratio_of(taken, times[0])} |")
 
 
 if __name__ == "__main__":

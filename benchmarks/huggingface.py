@@ -1,8 +1,8 @@
 """Times `convnext.hf` beside transformers on PyTorch: answers and steps of training.
 
 Both models hold the same weights and live in one process, and take turns, one call a turn
-(A B A B ...), so that a change of the machine's speed meets both. What counts is the median, and
-the ratio of the medians inside one run.
+(A B A B ...), so that a change of the machine's speed meets both. What counts is the ratio in a
+round, its median and 95 % interval.
 
     python benchmarks/huggingface.py                    # everything, some minutes
     python benchmarks/huggingface.py forward-1 --rounds 5
@@ -15,10 +15,10 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from records import THREADS, save, where
@@ -29,6 +29,7 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)
 import importable_torchvision  # noqa: F401
 import torch
 import transformers
+from turns import Until, add_limits, limits, ratio_of, take_turns
 
 from convnext import hf
 
@@ -80,21 +81,21 @@ def caller(model: torch.nn.Module, kind: str, batch: int, side: int) -> Callable
     return step
 
 
-def run(family: str, task: str, rounds: int) -> list[dict[str, object]]:
+def seconds_of(call: Callable[[], object], _number: int) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def run(family: str, task: str, until: Until) -> list[dict[str, object]]:
     kind, batch, side = TASKS[task]
     calls = {name: caller(model, kind, batch, side) for name, model in contenders(family).items()}
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
         call()
-    for number in range(rounds):
-        print(f"\r{family} {task}: {number + 1} of {rounds} ", end="", flush=True, file=sys.stderr)
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    print(file=sys.stderr)
-    reference = statistics.median(seconds["transformers"])
+    turns = [partial(seconds_of, call) for call in calls.values()]
+    seconds = dict(zip(calls, take_turns(turns, until), strict=True))
+    print(f"{family} {task}: {ratio_of(seconds['convnext'], seconds['transformers'])}")
     return [
         {
             "task": task,
@@ -102,8 +103,7 @@ def run(family: str, task: str, rounds: int) -> list[dict[str, object]]:
             "library": name,
             "median_ms": round(1e3 * statistics.median(found), 1),
             "min_ms": round(1e3 * min(found), 1),
-            "of_transformers": round(statistics.median(found) / reference, 3),
-            "rounds": rounds,
+            **ratio_of(found, seconds["transformers"]).columns("of_transformers"),
             **where(),
         }
         for name, found in seconds.items()
@@ -113,13 +113,13 @@ def run(family: str, task: str, rounds: int) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="by default all")
-    parser.add_argument("--rounds", type=int, default=9)
+    add_limits(parser)
     parser.add_argument("--dry", action="store_true", help="print, and store nothing")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     for task in args.tasks or TASKS:
         for family in FAMILIES:
-            rows = run(family, task, args.rounds)
+            rows = run(family, task, limits(args))
             for row in rows:
                 print(
                     f"{task:12} {family:11} {row['library']:13} {row['median_ms']!s:>9} ms  "

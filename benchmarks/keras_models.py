@@ -2,8 +2,8 @@
 
 Each contender lives in a process of its own, because frameworks in one process disturb each other.
 The processes of one backend take turns, one call a turn (A B C A B C ...), so that a change of the
-machine's speed meets all of them; what counts is the median and the ratio of medians inside one
-run. Backends follow each other: a training step at 224 pixels takes up to 8 GB a process.
+machine's speed meets all of them; what counts is the ratio in a round, its median and 95 %
+interval. Backends follow each other: a training step at 224 pixels takes up to 8 GB a process.
 
     python benchmarks/keras_models.py                 # everything, about half an hour
     python benchmarks/keras_models.py forward-16 --only jax --rounds 5
@@ -24,12 +24,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from records import THREADS, save, where
-from turns import Contender, Report, serve
+from turns import Contender, Report, Until, add_limits, alternate, limits, ratio_of, serve
 
 RESULTS = Path(__file__).parent / "results" / "keras_models.csv"
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -158,7 +158,7 @@ def timm_call(kind: str, batch: int, side: int, precision: str) -> Callable[[], 
 # ---- in the process that keeps time
 
 
-def run(task: str, rounds: int, backend: str) -> list[dict[str, object]]:
+def run(task: str, until: Until, backend: str) -> list[dict[str, object]]:
     kind, batch, side, precision = TASKS[task]
     with ExitStack() as stack:
         started = []
@@ -167,15 +167,14 @@ def run(task: str, rounds: int, backend: str) -> list[dict[str, object]]:
                 about = (library, backend, task)
                 one = Contender(library, __file__, *about, **ENVIRONMENT)
                 started.append(stack.enter_context(one))
-        for number in range(rounds if kind != "build" else 0):
-            said = f"\r{task} on {backend}: round {number + 1} of {rounds} "
-            print(said, end="", flush=True, file=sys.stderr)
-            for contender in started:
-                contender.turn()
-        print(file=sys.stderr)
+        if kind != "build":
+            alternate(started, until, f"{task} on {backend}")
     rows = []
     for contender in started:
-        seconds = [turn["seconds"] for turn in contender.turns]
+        seconds = contender.seconds
+        ratio = ratio_of(seconds, started[0].seconds) if seconds else None
+        if ratio and contender is not started[0]:
+            print(f"{task} on {backend}, {contender.name} to ours: {ratio}")
         rows.append(
             {
                 "task": task,
@@ -186,7 +185,8 @@ def run(task: str, rounds: int, backend: str) -> list[dict[str, object]]:
                 "side": side,
                 "median_ms": round(1e3 * statistics.median(seconds), 1) if seconds else "",
                 "min_ms": round(1e3 * min(seconds), 1) if seconds else "",
-                "rounds": len(seconds),
+                **dict.fromkeys(("ratio", "ratio_low", "ratio_high", "rounds")),
+                **(ratio.columns("ratio") if ratio else {}),
                 "build_s": round(contender.report["build"], 2),
                 "first_call_s": round(contender.report["first"], 2),
                 "peak_mib": round(contender.turns[-1]["peak"]) if seconds else "",
@@ -197,36 +197,30 @@ def run(task: str, rounds: int, backend: str) -> list[dict[str, object]]:
 
 
 def show(rows: list[dict[str, object]]) -> None:
-    """A table with each median and its ratio to ours on the same backend."""
+    """A table of times and memory."""
     for row in rows:
-        ours = next(
-            (r for r in rows if r["library"] == "convnext" and r["backend"] == row["backend"]), None
-        )
-        ratio = ""
-        if ours and row["median_ms"] and ours["median_ms"]:
-            ratio = f"{float(str(row['median_ms'])) / float(str(ours['median_ms'])):6.2f}x ours"
         print(
             f"{row['task']:20} {row['backend']:11} {row['library']:20} "
             f"{row['median_ms']!s:>9} ms  build {row['build_s']!s:>6} s  "
-            f"first {row['first_call_s']!s:>6} s  peak {row['peak_mib']!s:>5} MiB  {ratio}"
+            f"first {row['first_call_s']!s:>6} s  peak {row['peak_mib']!s:>5} MiB"
         )
+
+
+def _interval(row: Mapping[str, str]) -> str:
+    ends = f" [{row['ratio_low']}, {row['ratio_high']}]" if row["ratio_low"] else ""
+    return f"{row['ratio']}{ends}"
 
 
 def print_markdown() -> None:
     """The stored results, with the ratio of each peer to ours on the same backend."""
     with RESULTS.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    print("| task | backend | library | median ms | ratio to ours | first call s | peak MiB |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| task | backend | library | median ms | ratio to ours | rounds | first s | peak MiB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
-        ours = next(
-            r["median_ms"]
-            for r in rows
-            if (r["task"], r["backend"], r["library"]) == (row["task"], row["backend"], "convnext")
-        )
-        ratio = f"{float(row['median_ms']) / float(ours):.2f}" if ours else ""
-        cells = [row[k] for k in ("task", "backend", "library", "median_ms")]
-        print("|", " | ".join([*cells, ratio, row["first_call_s"], row["peak_mib"]]), "|")
+        before = [row[name] for name in ("task", "backend", "library", "median_ms")]
+        after = [row[name] for name in ("rounds", "first_call_s", "peak_mib")]
+        print("|", " | ".join([*before, _interval(row), *after]), "|")
 
 
 def print_builds() -> None:
@@ -251,7 +245,7 @@ def print_builds() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="by default all")
-    parser.add_argument("--rounds", type=int, default=9)
+    add_limits(parser)
     parser.add_argument("--only", choices=BACKENDS, help="one backend")
     parser.add_argument("--table", action="store_true", help="print the stored results")
     parser.add_argument("--builds", action="store_true", help="time building every variant")
@@ -272,7 +266,7 @@ def main() -> None:
         return
     for task in args.tasks or TASKS:
         for backend in [args.only] if args.only else BACKENDS:
-            rows = run(task, args.rounds, backend)
+            rows = run(task, limits(args), backend)
             show(rows)
             save(RESULTS, rows, ("task", "backend"))
 

@@ -4,8 +4,8 @@
 engine on tensors that are ready: what is lost to it is what reading pictures costs.
 
 Each contender lives in a process of its own; they take turns (A B C A B C ...), each turn with the
-same part of the pictures. What counts is the median of the rounds' ratios. All have the same random
-weights.
+same part of the pictures. What counts is the ratio in a round, its median and 95 % interval. All
+have the same random weights.
 
     python benchmarks/pictures.py                      # tiny and atto, some minutes
     python benchmarks/pictures.py convnext_tiny --rounds 1 --only stream,engine
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -32,7 +31,7 @@ from typing import Any
 import numpy as np
 from photographs import write_photographs
 from records import THREADS, save, where
-from turns import Contender, Report, serve
+from turns import Contender, Report, add_limits, alternate, limits, ratio_of, serve
 
 from convnext import VARIANTS
 
@@ -166,32 +165,27 @@ def run(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str, obj
             one = Contender(way, __file__, way, folder, args.precision, OMP_NUM_THREADS=THREADS)
             contenders.append(stack.enter_context(one))
         share = PICTURES // 4
-        for number in range(args.rounds):
-            print(f"\r{name}: round {number + 1} of {args.rounds} ", end="", file=sys.stderr)
-            start = number % 4 * share
-            for contender in contenders:
-                contender.turn(f"{start} {start + share}")
-        print(file=sys.stderr)
-    seconds = {one.name: [turn["seconds"] for turn in one.turns] for one in contenders}
-    ours = seconds[contenders[0].name]
+
+        def order(number: int) -> str:
+            start = (number - 1) % 4 * share
+            return f"{start} {start + share}"
+
+        alternate(contenders, limits(args), name, order=order)
+    ratios = [ratio_of(one.seconds, contenders[0].seconds) for one in contenders]
+    for contender, ratio in list(zip(contenders, ratios, strict=True))[1:]:
+        print(f"{name}, stream over {contender.name}: {ratio}")
     return [
         {
             "model": name,
             "contender": contender.name,
             "precision": contender.report["precision"],
-            "pictures_per_s": round(share / statistics.median(seconds[contender.name]), 2),
-            "stream_over_this": round(
-                statistics.median(
-                    theirs / own for theirs, own in zip(seconds[contender.name], ours, strict=True)
-                ),
-                3,
-            ),
+            "pictures_per_s": round(share / statistics.median(contender.seconds), 2),
+            **ratio.columns("stream_over_this"),
             "pictures": share,
-            "rounds": args.rounds,
             "batch": BATCH,
             **where(),
         }
-        for contender in contenders
+        for contender, ratio in zip(contenders, ratios, strict=True)
     ]
 
 
@@ -222,7 +216,7 @@ def write_processor(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=MODELS, help="variants")
-    parser.add_argument("--rounds", type=int, default=4, help="of 250 pictures each")
+    add_limits(parser)
     parser.add_argument("--only", type=lambda text: text.split(","), default=CONTENDERS)
     parser.add_argument("--precision", default="auto", help="of ours")
     parser.add_argument("--pictures", type=Path, help="a folder made before, to be kept")

@@ -2,8 +2,8 @@
 
 A supervised step, a step of pretraining, and the decoder's part of it alone take turns, each in a
 process of its own (A B C A B C ...). `without_decoder` is what the masked encoder costs beside the
-ordinary one: (pretraining - decoder) / supervised, the median of the rounds' ratios. Memory is the
-peak of each process.
+ordinary one: (pretraining - decoder) / supervised. Ratios are medians of the rounds', with 95 %
+intervals. Memory is the peak of each process.
 
     python benchmarks/pretraining.py                           # 32 and 224 pixels on PyTorch
     python benchmarks/pretraining.py --sizes 32 --backend jax
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from records import THREADS, save, where
-from turns import Contender, Report, serve
+from turns import Contender, Report, add_limits, alternate, limits, ratio_of, serve
 
 RESULTS = Path(__file__).parent / "results" / "pretraining.csv"
 KEY = ("size", "backend", "precision")
@@ -126,25 +125,24 @@ def race(size: int, args: argparse.Namespace) -> dict[str, object]:
             )
             for kind in KINDS
         ]
-        for _ in range(args.rounds):
-            for contender in contenders:
-                contender.turn()
-    plain, whole, decoder = ([t["seconds"] for t in c.turns] for c in contenders)
+        alternate(contenders, limits(args), f"{size} pixels")
+    plain, whole, decoder = (np.array(contender.seconds) for contender in contenders)
     memory = [contender.turns[-1]["mib"] for contender in contenders]
-    rounds = list(zip(plain, whole, decoder, strict=True))
+    ratios = {"ratio": ratio_of(whole, plain), "without_decoder": ratio_of(whole - decoder, plain)}
+    for name, ratio in ratios.items():
+        print(f"{size} pixels, {name}: {ratio}")
     return {
         "size": size,
         "backend": args.backend,
         "precision": args.precision,
-        "supervised_ms": round(1e3 * statistics.median(plain), 1),
-        "pretraining_ms": round(1e3 * statistics.median(whole), 1),
-        "decoder_ms": round(1e3 * statistics.median(decoder), 1),
-        "ratio": round(statistics.median(w / p for p, w, _ in rounds), 3),
-        "without_decoder": round(statistics.median((w - d) / p for p, w, d in rounds), 3),
+        "supervised_ms": round(1e3 * float(np.median(plain)), 1),
+        "pretraining_ms": round(1e3 * float(np.median(whole)), 1),
+        "decoder_ms": round(1e3 * float(np.median(decoder)), 1),
+        **ratios["ratio"].columns("ratio"),
+        **ratios["without_decoder"].columns("without_decoder"),
         "supervised_mib": round(memory[0]),
         "pretraining_mib": round(memory[1]),
         "batch": BATCH[size],
-        "rounds": args.rounds,
         **where(),
     }
 
@@ -154,7 +152,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="32,224")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--precision", default="bfloat16")
-    parser.add_argument("--rounds", type=int, default=9)
+    add_limits(parser)
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -163,7 +161,7 @@ def main() -> None:
         return
     for size in map(int, args.sizes.split(",")):
         row = race(size, args)
-        print(*(f"{key} {value}" for key, value in list(row.items())[:10]), sep="  ")
+        print(*(f"{key} {value}" for key, value in list(row.items())[:6]), sep="  ")
         save(RESULTS, [row], KEY)
 
 

@@ -9,8 +9,9 @@ number of workers. Each contender lives in a process of its own; they take turns
     python benchmarks/training.py --sizes 32 --rounds 1 --only torch,timm
     python benchmarks/training.py --precision float32
 
-`waiting` is the part of the time that the step waits for pictures. Results go to
-benchmarks/results/training.csv, with the machine and the versions in each row.
+Ratios are medians of the rounds', with 95 % intervals; `waiting` is the part of the time that the
+step waits for pictures. Results go to benchmarks/results/training.csv, with the machine and the
+versions in each row.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 
 from records import save, where
 from training_data import BATCH, CLASSES, dataloader, ours, write_data
-from turns import Contender, Report, serve
+from turns import Contender, Report, add_limits, alternate, limits, ratio_of, serve
 
 RESULTS = Path(__file__).parent / "results" / "training.csv"
 CONTENDERS = ("torch", "tensorflow", "jax", "timm")
@@ -119,26 +120,26 @@ def race(size: int, data: Path, args: argparse.Namespace) -> list[dict[str, obje
             backend = "torch" if name == "timm" else name
             one = Contender(name, __file__, name, size, data, args.precision, KERAS_BACKEND=backend)
             contenders.append(stack.enter_context(one))
-        for _ in range(args.rounds):
-            for contender in contenders:
-                contender.turn()
-    last = contenders[-1].turns
+        alternate(contenders, limits(args), f"{size} pixels", base=-1)
+    last = contenders[-1]
     rows = []
     for contender in contenders:
-        seconds = [turn["seconds"] for turn in contender.turns]
-        ratios = [t["seconds"] / own for t, own in zip(last, seconds, strict=True)]
+        ratio = ratio_of(last.seconds, contender.seconds)
+        if contender is not last:
+            print(f"{size} pixels, {last.name} over {contender.name}: {ratio}")
         rows.append(
             {
                 "size": size,
                 "contender": contender.name,
                 "precision": args.precision,
-                "pictures_per_s": round(STEPS * BATCH[size] / statistics.median(seconds), 1),
-                f"{contenders[-1].name}_over_this": round(statistics.median(ratios), 3),
+                "pictures_per_s": round(
+                    STEPS * BATCH[size] / statistics.median(contender.seconds), 1
+                ),
+                **ratio.columns(f"{last.name}_over_this"),
                 "waiting": round(
                     statistics.median(t["waited"] / t["seconds"] for t in contender.turns), 4
                 ),
                 "batch": BATCH[size],
-                "rounds": args.rounds,
                 **where(),
             }
         )
@@ -149,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="32,64,224")
     parser.add_argument("--precision", default="bfloat16")
-    parser.add_argument("--rounds", type=int, default=3)
+    add_limits(parser)
     parser.add_argument("--only", type=lambda text: text.split(","), default=CONTENDERS)
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()

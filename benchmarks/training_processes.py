@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from records import save, where
-from turns import Contender, Report, serve
+from turns import Contender, Report, Until, add_limits, alternate, limits, ratio_of, serve
 
 from convnext.processors import available_processors
 
@@ -72,7 +72,7 @@ def prepare(strides: str, count: int) -> tuple[Report, Any]:
     return {}, turn
 
 
-def race(strides: str, rounds: int) -> list[dict[str, object]]:
+def race(strides: str, until: Until) -> list[dict[str, object]]:
     """One row for each contender."""
     cores = available_processors()
     with ExitStack() as stack:
@@ -84,22 +84,19 @@ def race(strides: str, rounds: int) -> list[dict[str, object]]:
                 KERAS_BACKEND="torch", OMP_NUM_THREADS=threads,
             )  # fmt: skip
             contenders.append(stack.enter_context(one))
-        for _ in range(rounds):
-            for contender in contenders:
-                contender.turn()
-    first = contenders[0].turns
+        alternate(contenders, until, strides)
     rows = []
     for contender in contenders:
-        seconds = [turn["seconds"] for turn in contender.turns]
-        ratios = [one["seconds"] / own for one, own in zip(first, seconds, strict=True)]
+        ratio = ratio_of(contenders[0].seconds, contender.seconds)
+        if contender is not contenders[0]:
+            print(f"{strides}, {contender.name} over one process: {ratio}")
         rows.append(
             {
                 "strides": strides.replace(",", "-"),
                 "processes x threads": contender.name,
-                "pictures_per_s": round(STEPS * BATCH / statistics.median(seconds), 1),
-                "over_one_process": round(statistics.median(ratios), 3),
+                "pictures_per_s": round(STEPS * BATCH / statistics.median(contender.seconds), 1),
+                **ratio.columns("over_one_process"),
                 "batch": BATCH,
-                "rounds": rounds,
                 **where(),
             }
         )
@@ -109,7 +106,7 @@ def race(strides: str, rounds: int) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--strides", nargs="+", default=["2,2,2,2", "2,1,2,2"])
-    parser.add_argument("--rounds", type=int, default=4)
+    add_limits(parser)
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--follow", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -125,7 +122,7 @@ def main() -> None:
                 step()
         return
     for strides in args.strides:
-        rows = race(strides, args.rounds)
+        rows = race(strides, limits(args))
         for row in rows:
             print(*(f"{key} {value}" for key, value in list(row.items())[:4]), sep="  ")
         save(RESULTS, rows, ("strides", "processes x threads"))

@@ -1,24 +1,35 @@
-"""Contenders in processes of their own, which do something when it is their turn.
+"""Contenders that are scripts of this folder, and the options of their races.
 
-Frameworks in one process disturb each other, and a machine's speed changes: so every contender
-waits in its own process, and they take turns. A contender's process calls `serve`; the one that
-keeps time makes a `Contender` of each.
+Every contender waits in a process of its own, and they take turns; `convnext.bench` has the process
+and the rounds. A contender's script calls `serve`; the one that keeps time calls `alternate`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+import argparse
 import sys
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Sequence
 
-Report = Mapping[str, Any]
+from convnext.bench.process import Process, serve
+from convnext.bench.process import Reply as Report
+from convnext.bench.rounds import Until, ratio_of, take_turns
+
+__all__ = [
+    "Contender",
+    "Report",
+    "Until",
+    "add_limits",
+    "alternate",
+    "limits",
+    "ratio_of",
+    "serve",
+    "take_turns",
+]
+
+SECONDS = 180.0  # turns here are longer than those of `convnext bench`
 
 
-class Contender:
+class Contender(Process):
     """A process that takes a turn when told to.
 
     Args:
@@ -33,62 +44,67 @@ class Contender:
     """
 
     def __init__(self, name: str, script: str, *arguments: object, **environment: object) -> None:
+        texts = {name: str(value) for name, value in environment.items()}
+        super().__init__([script, "--serve", *arguments], texts, quiet=False)
         self.name = name
         self.turns: list[Report] = []
-        self._process = subprocess.Popen(
-            [sys.executable, script, "--serve", *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **{name: str(value) for name, value in environment.items()}},
-        )
         try:
-            self.report = self._answer()
-        except RuntimeError:
+            self.report: Report = self.reply()
+        except BaseException:
             self.close()
             raise
 
-    def turn(self, order: str = "") -> None:
+    @property
+    def seconds(self) -> list[float]:
+        """The seconds of each turn."""
+        return [turn["seconds"] for turn in self.turns]
+
+    def turn(self, order: str = "") -> float:
         """Let it do what it does, once."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{order}\n")
-        self._process.stdin.flush()
-        self.turns.append(self._answer())
-
-    def _answer(self) -> Report:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} ended early")
-        return dict(json.loads(line))
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> Contender:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self.turns.append(self.call(order))
+        return self.seconds[-1]
 
 
-def serve(prepare: Callable[[], tuple[Report, Callable[[str], Report]]]) -> None:
-    """In a contender's process: get ready, then take a turn for each line on standard input.
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add `--rounds`, `--width` and `--seconds`, as `convnext bench` has them."""
+    parser.add_argument("--rounds", type=int, help="at most, or exactly if it is the only limit")
+    parser.add_argument("--width", type=float, help="narrow enough an interval (default: 0.03)")
+    parser.add_argument(
+        "--seconds", type=float, help=f"time for a race's rounds (default: {SECONDS:.0f})"
+    )
+
+
+def limits(args: argparse.Namespace) -> Until:
+    """When races end by these options."""
+    return Until.first_of(args.rounds, args.width, args.seconds, usual_seconds=SECONDS)
+
+
+def alternate(
+    contenders: Sequence[Contender],
+    until: Until,
+    about: str,
+    *,
+    order: Callable[[int], str] = lambda _: "",
+    base: int = 0,
+) -> None:
+    """Let contenders take turns until a limit is reached; their `turns` then have the reports.
 
     Args:
-        prepare: Gives what is said when ready, and what a turn does; what libraries print goes to
-            standard error.
+        contenders: Those that are ready.
+        until: The limits.
+        about: What is shown while they race.
+        order: What each is told in the round of that number, from 1.
+        base: Index of the one that ratios are to.
     """
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    report, turn = prepare()
-    print(json.dumps(report), file=channel, flush=True)
-    for line in sys.stdin:
-        print(json.dumps(turn(line.strip())), file=channel, flush=True)
+
+    def turn_of(contender: Contender) -> Callable[[int], float]:
+        def turn(number: int) -> float:
+            if sys.stderr.isatty():
+                print(f"\r{about}: round {number} ", end="", flush=True, file=sys.stderr)
+            return contender.turn(order(number))
+
+        return turn
+
+    take_turns([turn_of(contender) for contender in contenders], until, base=base)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)

@@ -19,7 +19,9 @@ settings.load_profile("project")
 # that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+TESTS = Path(__file__).parent
+PHOTOS = TESTS.parent / "examples" / "photos"
+SHARED_DATA = TESTS.parent.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,36 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data folder is absent")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def class_folders() -> Path:
+    """Real pictures of four classes, in folders `train` and `val`: the files of this project."""
+    return TESTS / "class_folders"
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Path]:
+    """Real pictures of many sizes, and where they lie about those of ImageNet."""
+    own = [*PHOTOS.rglob("*.*g"), *(TESTS / "class_folders").rglob("*.jpg")]
+    return sorted(own) + sorted((SHARED_DATA / "photos").rglob("*.*[gG]"))
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory) -> Path:
+    """Random weights of a small V2 of 10 classes in a file that says nothing more."""
+    import numpy as np
+
+    from convnext.architecture import ARCHITECTURES
+    from convnext.weights.canonical import parameter_shapes
+    from convnext.weights.save import save_weights
+
+    rng = np.random.default_rng(0)
+    shapes = parameter_shapes(ARCHITECTURES["test_v2"], num_classes=10)
+    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    path = tmp_path_factory.mktemp("weights") / "test.safetensors"
+    save_weights(weights, path)
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,13 +17,14 @@ from PIL import Image
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import pixels
 
-PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
+PHOTOS = Path(__file__).parent.parent.parent / "examples" / "photos"
+NAMES = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Leave out what PyTorch's run shows already: always, or but for the slow run."""
-    if keras.backend.backend() != "torch":
+    if os.environ["KERAS_BACKEND"] != "torch":
         for item in items:
             first, each = map(item.get_closest_marker, ("torch_first", "each_backend"))
             if first and not each:
@@ -31,8 +34,27 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if not item.get_closest_marker("torch_alone")]
 
 
+class _Imported:
+    """Spares the garbage collector the modules: half a second of each test goes by otherwise."""
+
+    def __init__(self):
+        self.count = 0
+
+    def freeze(self):
+        if len(sys.modules) > self.count + 100:
+            self.count = len(sys.modules)
+            gc.collect()
+            gc.freeze()
+
+
+_imported = _Imported()
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
+    import keras  # here, since the process that only hands out tests has no need of it
+
+    _imported.freeze()
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
@@ -41,12 +63,12 @@ def _fresh_keras():
 
 
 @pytest.fixture(scope="session")
-def photos(shared_data):
+def photos():
     """Real photographs as pixels of any size."""
+    images = [Image.open(PHOTOS / name).convert("RGB") for name in NAMES]
 
-    def read(side):
+    def read(side, count=4):
         recipe = Preprocess(size=side)
-        images = [Image.open(shared_data / "photos" / name).convert("RGB") for name in PHOTOS]
-        return np.stack([pixels(image, recipe) for image in images])
+        return np.stack([pixels(images[i % len(images)], recipe) for i in range(count)])
 
     return read

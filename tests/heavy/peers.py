@@ -130,7 +130,7 @@ def build_torchvision(variant: Variant, num_classes: int):
     return model.eval()
 
 
-def build_keras_applications(variant: Variant, num_classes: int) -> keras.Model:
+def build_keras_applications(variant: Variant, num_classes: int, side: int = 64) -> keras.Model:
     from keras.src.applications.convnext import ConvNeXt
 
     # JAX compiles a program for each shape it draws: 10 s for values that nobody keeps.
@@ -146,7 +146,7 @@ def build_keras_applications(variant: Variant, num_classes: int) -> keras.Model:
             pooling="avg",
             classes=num_classes or 2,
             classifier_activation=None,
-            input_shape=(64, 64, 3),
+            input_shape=(side, side, 3),
         )
 
 

@@ -9,9 +9,12 @@ import keras
 import numpy as np
 import pytest
 
+pytest.importorskip("openvino")
+
+from contracts import contender_answers
 from convnext.bench.material import write_calibration, write_material, write_weights
 from convnext.bench.peers import ADAPTERS
-from convnext.bench.runners import RunnerOptions, open_ours
+from convnext.bench.runners import open_ours
 from convnext.graphs.agreement import agreement
 from convnext.images.generated import generated_pictures
 
@@ -53,21 +56,15 @@ def material_of(variant, folder):
     return write_material(folder, model, PICTURES, layouts)
 
 
-def answers(opener, material, name, precision="float32"):
-    pytest.importorskip("openvino")
-    runner = opener(material, RunnerOptions(name, precision, len(PICTURES), 2, 2))
-    return np.asarray(runner.run(runner.ready(PICTURES)), np.float32)
-
-
 @pytest.mark.skipif(BACKEND != "torch", reason="peers on PyTorch do not depend on Keras's backend")
-@pytest.mark.parametrize("variant", ["test_v1", "test_v2"])
+@pytest.mark.parametrize("variant", [pytest.param("test_v1", marks=pytest.mark.slow), "test_v2"])
 @pytest.mark.parametrize("peer", ON_TORCH)
 def test_peers_on_pytorch(peer, variant, tmp_path):
     if peer == "onnxruntime-export":
         pytest.importorskip("onnxruntime")
     material = material_of(variant, tmp_path)
-    ours = answers(open_ours, material, "openvino")
-    theirs = answers(ADAPTERS[peer], material, peer)
+    ours = contender_answers(open_ours, material, "openvino")
+    theirs = contender_answers(ADAPTERS[peer], material, peer)
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(ours).max()
 
 
@@ -76,17 +73,18 @@ def test_openvinos_own_int8(tmp_path):
     pytest.importorskip("nncf")
     material = material_of("test_v1", tmp_path)
     write_calibration(material, generated_pictures(6, SIDE, seed=1))
-    exact = answers(open_ours, material, "openvino")
+    exact = contender_answers(open_ours, material, "openvino")
     for opener, name in (
         (open_ours, "openvino"),
         (ADAPTERS["openvino-export:latency"], "openvino-export:latency"),
     ):
-        assert agreement(answers(opener, material, name, "int8"), exact).decibels > 5
+        assert agreement(contender_answers(opener, material, name, "int8"), exact).decibels > 5
 
 
+@pytest.mark.torch_first
 def test_keras_applications_on_this_backend(tmp_path):
     material = material_of("convnext_tiny", tmp_path)
     name = f"keras.applications:{BACKEND}"
-    ours = answers(open_ours, material, "openvino")
-    theirs = answers(ADAPTERS[name], material, name)
+    ours = contender_answers(open_ours, material, "openvino")
+    theirs = contender_answers(ADAPTERS[name], material, name)
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(ours).max()

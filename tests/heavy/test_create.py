@@ -38,7 +38,6 @@ def test_example_4_feature_maps():
     assert model.output_shape == (None, 8, 8, 1536)
 
 
-@pytest.mark.each_backend
 def test_example_5_training_on_named_losses():
     model = create_convnext_v2(variant="atto", num_classes=10, input_shape=(48, 48, 3))
     model.compile(optimizer="adamw", loss="categorical_crossentropy", metrics=["accuracy"])

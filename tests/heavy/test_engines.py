@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import keras
 import numpy as np
 import pytest
 
+from contracts import EngineContract
 from convnext import create_convnext_v1, create_convnext_v2, save_weights
 from convnext.engines import open_engine
 from convnext.errors import ArgumentError
@@ -14,6 +17,16 @@ from convnext.images.transform import normalise
 from peers import randomise
 
 pytestmark = pytest.mark.torch_first
+
+
+class TestContract(EngineContract):
+    name = "keras"
+    options: ClassVar = {}
+    streams = (None,)
+    refused = ("int8",)
+
+
+V2 = pytest.param(create_convnext_v2, marks=pytest.mark.each_backend)
 
 
 @pytest.fixture(scope="module", params=[create_convnext_v1, create_convnext_v2])
@@ -28,7 +41,7 @@ def pictures():
     return np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
 
 
-@pytest.mark.each_backend
+@pytest.mark.parametrize("model", [create_convnext_v1, V2], indirect=True)
 def test_a_file_answers_as_the_model(model, pictures, tmp_path):
     path = tmp_path / "weights.safetensors"
     save_weights(model, path)
@@ -40,21 +53,6 @@ def test_a_file_answers_as_the_model(model, pictures, tmp_path):
     np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_every_output(model, pictures):
-    names = ("embedding", "logits", "stage_0", "stage_3")
-    results = open_engine(model, "keras", outputs=names).predict_all(pictures)
-    assert tuple(results) == names
-    assert [results[name].shape for name in names] == [
-        (3, 32),
-        (3, 10),
-        (3, 32, 32, 8),
-        (3, 4, 4, 32),
-    ]
-    head = model.get_layer("head")
-    logits = results["embedding"] @ head.kernel.numpy() + head.bias.numpy()
-    np.testing.assert_allclose(logits, results["logits"], rtol=1e-4, atol=1e-4)
-
-
 def test_softmax_and_preprocessing_of_a_model_do_not_count_twice(pictures):
     plain = create_convnext_v2("test", 10, (64, 64, 3), classifier_activation=None)
     randomise(plain)
@@ -63,13 +61,6 @@ def test_softmax_and_preprocessing_of_a_model_do_not_count_twice(pictures):
         dressed.get_layer(name).set_weights(plain.get_layer(name).get_weights())
     ours = open_engine(dressed, "keras").predict(pictures)
     np.testing.assert_allclose(ours, open_engine(plain, "keras").predict(pictures), rtol=1e-5)
-
-
-def test_any_size(tmp_path, model):
-    path = tmp_path / "weights.safetensors"
-    save_weights(model, path)
-    engine = open_engine(path, "keras", any_size=True, outputs="stage_3")
-    assert engine.predict(np.zeros((1, 96, 64, 3), np.uint8)).shape == (1, 3, 2, 32)
 
 
 def test_half_precision_leaves_the_policy_alone(model, pictures):
@@ -98,10 +89,6 @@ def test_threads_are_those_of_the_quota_or_fewer(model, monkeypatch, quota, thre
 
 
 def test_unsupported_options_of_the_keras_engine_are_refused(model):
-    with pytest.raises(ArgumentError, match="Unknown precision of the Keras engine: 'int8'"):
-        open_engine(model, "keras", precision="int8")
-    with pytest.raises(ArgumentError, match="cannot use the device 'nonsense'"):
-        open_engine(model, "keras", device="nonsense")
     with pytest.raises(ArgumentError, match="one batch at a time"):
         open_engine(model, "keras", streams=2)
     with pytest.raises(ArgumentError, match="its own input size"):

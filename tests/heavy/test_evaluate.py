@@ -89,18 +89,18 @@ def test_every_picture_as_timm(folders, tmp_path, capsys):
     assert results["log_loss"] == pytest.approx(loss, rel=1e-4)
 
 
-def test_photographs_of_imagenet_as_timm(shared_data, tmp_path, capsys):
-    photos = shared_data / "photos" / "imagenet"
-    weights = random_weights(VARIANT, 1000)
+def test_photographs_as_timm(class_folders, tmp_path, capsys):
+    photos = class_folders / "train"
+    weights = random_weights(VARIANT, 4)
     save_weights(weights, tmp_path / "w.safetensors")
     command = ["evaluate", "--model", str(tmp_path / "w.safetensors"), "--data", str(photos)]
-    options = ["--engine", "keras", "--ground-truth", str(photos / "labels.csv")]
-    assert main([*command, *options, "--out", str(tmp_path)]) == 0
+    command += ["--labels", "folders", "--engine", "keras", "--out", str(tmp_path)]
+    assert main(command) == 0
     capsys.readouterr()
     lines = (tmp_path / "journal.jsonl").read_text().splitlines()[1:]
     ours = [line for line in map(json.loads, lines) if "id" in line]
     logits = timm_says(weights, [photos / line["id"] for line in ours])
-    assert len(ours) == 40
+    assert len(ours) == 24
     assert [line["prediction"] for line in ours] == logits.argmax(1).tolist()
     confidences = logits.softmax(1).max(1).values
     np.testing.assert_allclose([line["confidence"] for line in ours], confidences, atol=1e-4)

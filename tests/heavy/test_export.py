@@ -15,6 +15,7 @@ import pytest
 from exported import TOLERANCE, model_of
 
 import convnext
+from contracts import RUN, exported
 from convnext import VARIANTS, create_convnext_v2
 from convnext.architecture import Geometry
 from convnext.engines import open_engine
@@ -25,28 +26,16 @@ from convnext.nn.model import build_model
 from convnext.weights.load import read_weights
 from peers import fill, random_weights, randomise, relative_error
 
-ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 pytest.importorskip("convnext.graphs.untracked_openvino")
 
-from convnext.graphs.untracked_openvino import core, ov  # noqa: E402
+
+NAMES = ("a.onnx", "a.xml", "a.keras")
 
 
-def by_onnxruntime(path, batch):
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {"pictures": batch})[0]
-
-
-def by_openvino(path, batch):
-    hint = {"INFERENCE_PRECISION_HINT": ov.Type.f32}
-    return core().compile_model(core().read_model(str(path)), "CPU", hint)([batch])[0]
-
-
-def by_keras(path, batch):
-    return keras.saving.load_model(path).predict_on_batch(batch)
-
-
-RUN = {"a.onnx": by_onnxruntime, "a.xml": by_openvino, "a.keras": by_keras}
+def run(path, batch):
+    return RUN[path.suffix](path, batch)
 
 
 @pytest.mark.torch_alone
@@ -57,11 +46,10 @@ def test_the_vector_of_a_model_whose_norm_stands_before_the_pooling(photos, tmp_
     batch = normalise(pictures, Preprocess())
     tapped = keras.Model(model.input, model.get_layer("head_pool").output)
     expected = tapped.predict_on_batch(batch)
-    for filename, run in RUN.items():
-        path = tmp_path / filename
-        report = convnext.export(model, path, output="embedding", pictures=pictures)
+    for name in NAMES:
+        options = {"output": "embedding", "pictures": pictures}
+        report = exported(model, tmp_path / name, batch, expected, **options)
         assert report.judge == "the Keras model"
-        assert relative_error(run(path, batch), expected) < 1e-4
 
 
 @pytest.mark.torch_alone
@@ -70,12 +58,9 @@ def test_a_model_and_its_files(name, photos, tmp_path):
     model, pictures = model_of(name), photos(64)
     batch = normalise(pictures, Preprocess())
     expected = model.predict_on_batch(batch)
-    for filename, run in RUN.items():
-        report = convnext.export(model, tmp_path / filename, pictures=pictures)
-        assert report.judge == "the Keras model"
-        assert report.pictures == "4 pictures"
-        assert relative_error(run(tmp_path / filename, batch), expected) < TOLERANCE
-        assert relative_error(run(tmp_path / filename, batch[:1]), expected[:1]) < TOLERANCE
+    for filename in NAMES:
+        report = exported(model, tmp_path / filename, batch, expected, pictures=pictures)
+        assert (report.judge, report.pictures) == ("the Keras model", "4 pictures")
 
 
 @pytest.mark.slow
@@ -85,9 +70,8 @@ def test_atto_at_full_size(name, photos, tmp_path):
     model, pictures = model_of(name, 1000, 224), photos(224)
     batch = normalise(pictures, Preprocess())
     expected = model.predict_on_batch(batch)
-    for filename, run in RUN.items():
-        convnext.export(model, tmp_path / filename, pictures=pictures)
-        assert relative_error(run(tmp_path / filename, batch), expected) < TOLERANCE
+    for filename in NAMES:
+        exported(model, tmp_path / filename, batch, expected, pictures=pictures)
 
 
 @pytest.mark.torch_alone
@@ -95,15 +79,14 @@ def test_preprocessing_and_softmax_of_a_model_are_exported(photos, tmp_path):
     options = {"classifier_activation": "softmax", "include_preprocessing": True}
     model, pictures = model_of("test_v2", **options), photos(64)
     expected = model.predict_on_batch(pictures.astype(np.float32))
-    for filename, run in RUN.items():
-        convnext.export(model, tmp_path / filename)
+    for filename in NAMES:
         batch = pictures.astype(np.float32) if filename == "a.keras" else pictures
-        assert relative_error(run(tmp_path / filename, batch), expected) < TOLERANCE
+        exported(model, tmp_path / filename, batch, expected)
     bare = convnext.export(
         model, tmp_path / "b.onnx", softmax=False, with_preprocessing=False, pictures=pictures
     )
     assert bare.judge == "the Keras model"
-    logits = by_onnxruntime(tmp_path / "b.onnx", normalise(pictures, Preprocess()))
+    logits = run(tmp_path / "b.onnx", normalise(pictures, Preprocess()))
     powers = np.exp(logits)
     assert relative_error(powers / powers.sum(1, keepdims=True), expected) < TOLERANCE
 
@@ -118,14 +101,13 @@ def test_other_outputs_and_sizes_of_a_model(photos, tmp_path):
         tapped = keras.Model(model.input, tensor)
         batch = normalise(photos(64), Preprocess())
         expected = tapped.predict_on_batch(batch)
-        for filename, run in RUN.items():
+        for filename in NAMES:
             path = tmp_path / f"{output}-{filename}"
-            report = convnext.export(model, path, output=output)
+            report = exported(model, path, batch, expected, output=output)
             assert report.judge == "the Keras model"
-            assert relative_error(run(path, batch), expected) < TOLERANCE
     report = convnext.export(model, tmp_path / "other.onnx", resolution=96)
     assert report.judge.startswith("the engine ")
-    assert by_onnxruntime(tmp_path / "other.onnx", np.zeros((1, 96, 96, 3), np.float32)).size == 10
+    assert run(tmp_path / "other.onnx", np.zeros((1, 96, 96, 3), np.float32)).size == 10
 
 
 CHOSEN = (2, 2, 2, 2)  # not those that follow from 32 pixels
@@ -151,12 +133,14 @@ def test_weights_keep_strides_that_do_not_follow_from_the_size(photos, tmp_path)
     assert relative_error(found, expected) < TOLERANCE
 
 
+@pytest.mark.torch_first
 @pytest.mark.parametrize("filename", ["a.safetensors", "a.onnx"])
 def test_pictures_that_are_not_square(filename, tmp_path):
     model = create_convnext_v2("test", 10, (48, 64, 3))
     assert convnext.export(model, tmp_path / filename, random=True).verdict.good
 
 
+@pytest.mark.torch_first
 @pytest.mark.parametrize("side", [32, None])
 def test_a_resolution_that_a_model_has_leaves_its_strides(side, tmp_path):
     report = convnext.export(strided(side), tmp_path / "a.onnx", resolution=32)
@@ -164,6 +148,7 @@ def test_a_resolution_that_a_model_has_leaves_its_strides(side, tmp_path):
     assert report.verdict.good
 
 
+@pytest.mark.torch_first
 def test_strides_that_follow_from_the_size_follow_from_another(tmp_path):
     report = convnext.export(
         model_of("test_v2", side=32), tmp_path / "a.safetensors", resolution=64
@@ -173,6 +158,7 @@ def test_strides_that_follow_from_the_size_follow_from_another(tmp_path):
         assert weights.info.strides is None
 
 
+@pytest.mark.torch_first
 def test_a_model_of_other_strides_is_compared_with_an_engine(tmp_path):
     """At 96 pixels, the size of the comparison, where a network of any size has others."""
     model = model_of("test_v2", side=96)
@@ -193,6 +179,7 @@ def test_a_keras_file_can_be_trained_on(tmp_path):
     ).drop_path_rate == pytest.approx(0.0)
 
 
+@pytest.mark.torch_first
 @pytest.mark.parametrize(
     "filename", ["a.onnx", pytest.param("a.keras", marks=pytest.mark.torch_alone)]
 )
@@ -204,6 +191,7 @@ def test_a_model_that_was_never_trained_is_refused(filename, tmp_path):
     assert convnext.export(model, tmp_path / filename, random=True).verdict.good
 
 
+@pytest.mark.torch_first
 def test_models_that_cannot_be_exported(tmp_path):
     other = model_of("test_v1", classifier_activation="sigmoid")
     with pytest.raises(ArgumentError, match="ends in the activation 'sigmoid'"):
@@ -218,10 +206,10 @@ def test_models_that_cannot_be_exported(tmp_path):
 def test_a_model_that_computes_in_half_precision(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = model_of("test_v2", side=32)
-    for filename in RUN:
+    for filename in NAMES:
         report = convnext.export(model, tmp_path / filename)
         assert report.judge.startswith("the engine ")
-    assert by_keras(tmp_path / "a.keras", np.zeros((1, 32, 32, 3), np.float32)).dtype == np.float32
+    assert run(tmp_path / "a.keras", np.zeros((1, 32, 32, 3), np.float32)).dtype == np.float32
 
 
 needs_other_process = pytest.mark.skipif(

@@ -15,6 +15,7 @@ import pytest
 from exported import TOLERANCE, model_of
 
 import convnext
+from contracts import by_litert, exported
 from convnext import create_convnext_v1
 from convnext.architecture import VARIANTS
 from convnext.errors import ArgumentError, ExportError
@@ -28,17 +29,6 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("this is about what TensorFlow writes", allow_module_level=True)
 
 import tensorflow as tf
-
-
-def interpreted(path, batch):
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
-    interpreter = litert.Interpreter(model_path=str(path))
-    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.resize_tensor_input(taken["index"], batch.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(taken["index"], batch)
-    interpreter.invoke()
-    return interpreter.get_tensor(given["index"])
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +47,7 @@ def saved(tmp_path_factory, photos):
     return export
 
 
-@pytest.mark.parametrize("name", ["test_v1", "test_v2"])
+@pytest.mark.parametrize("name", [pytest.param("test_v1", marks=pytest.mark.slow), "test_v2"])
 def test_a_saved_model_answers_for_any_number_of_pictures(name, saved):
     report, path, model, batch = saved(name)
     assert report.judge == "the Keras model"
@@ -72,12 +62,12 @@ def test_a_saved_model_answers_for_any_number_of_pictures(name, saved):
     assert len(loaded.trainable_variables) == len(model.trainable_variables)
 
 
+@pytest.mark.slow
 def test_litert_of_v1_atto_at_full_size_from_pixels(photos, tmp_path):
     model, pictures = model_of("convnext_atto", 1000, 224), photos(224)[:2]
     path = tmp_path / "a.tflite"
-    convnext.export(model, path, with_preprocessing=True, pictures=pictures)
     expected = model.predict_on_batch(normalise(pictures, Preprocess()))
-    assert relative_error(interpreted(path, pictures), expected) < TOLERANCE
+    exported(model, path, pictures, expected, with_preprocessing=True, pictures=pictures)
 
 
 def test_an_archive_is_plain_read_back_and_holds_what_was_asked_for(photos, tmp_path):
@@ -184,6 +174,7 @@ print(json.dumps(found))
 HUB_NEEDS = ("tensorflow_hub", "tf_keras")
 
 
+@pytest.mark.slow
 def test_a_fresh_process_runs_and_trains_it_without_this_package(trainable):
     has_hub = all(map(importlib.util.find_spec, HUB_NEEDS))
     program = FRESH + KERAS_3 + (HUB if has_hub else "") + LAST
@@ -231,12 +222,9 @@ def test_litert_in_every_precision(photos, tmp_path):
     for precision, tolerance in (("float32", TOLERANCE), ("float16", 1e-2), ("int8", 0.05)):
         path = tmp_path / f"{precision}.tflite"
         calibration = pictures[:2] if precision == "int8" else None
-        report = convnext.export(
-            model, path, precision=precision, calibration=calibration, pictures=pictures
-        )
+        options = {"precision": precision, "calibration": calibration, "pictures": pictures}
+        report = exported(model, path, batch, expected, tolerance, **options)
         assert "LiteRT" in report.runtime
-        assert relative_error(interpreted(path, batch), expected) < tolerance
-        assert relative_error(interpreted(path, batch[:1]), expected[:1]) < tolerance
         sizes[precision] = report.nbytes
     assert report.verdict.agreement.decibels > 30
     assert sizes["int8"] < sizes["float32"] > sizes["float16"]
@@ -248,6 +236,7 @@ def test_litert_in_every_precision(photos, tmp_path):
         round_linear_layers((tmp_path / "float32.tflite").read_bytes(), part)
 
 
+@pytest.mark.slow
 def test_litert_in_eight_bits_from_pixels(photos, tmp_path):
     model, pictures = model_of("test_v1", classifier_activation="softmax"), photos(64)
     expected = model.predict_on_batch(normalise(pictures, Preprocess()))
@@ -255,7 +244,7 @@ def test_litert_in_eight_bits_from_pixels(photos, tmp_path):
     options = {"with_preprocessing": True, "batch": 2, "precision": "int8"}
     report = convnext.export(model, path, calibration=pictures[2:], **options)
     assert report.verdict.agreement.decibels > 30
-    assert relative_error(interpreted(path, pictures[:2]), expected[:2]) < 0.05
+    assert relative_error(by_litert(path, pictures[:2]), expected[:2]) < 0.05
     assert rounded_layers(path) == 2 * (sum(VARIANTS["test_v1"].depths) - 1)
     with pytest.raises(ArgumentError, match="litert has no pictures of any size"):
         convnext.export(model, tmp_path / "b.tflite", resolution="any")
@@ -290,7 +279,7 @@ def test_preparing_for_int8_shrinks_large_channels_and_keeps_outputs(photos):
     assert found.max() / np.median(found) < 0.3 * ranges.max() / np.median(ranges)
 
 
-@pytest.mark.parametrize("name", ["test_v1", "test_v2"])
+@pytest.mark.parametrize("name", [pytest.param("test_v1", marks=pytest.mark.slow), "test_v2"])
 def test_inputs_of_linear_layers_are_recorded_during_calibration(name, photos):
     """Where a norm's gamma is 0, its layer is given beta; after that nothing is watched."""
     from convnext.int8.litert import _inputs_of
@@ -349,6 +338,7 @@ def test_preprocessing_with_another_mean_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_v1", "test_v2"])
 def test_tf2onnx_converts_our_model_without_partitioned_calls(name, saved, tmp_path):
     """Grouped convolutions of Keras lie in a function for XLA, which tf2onnx cannot convert."""

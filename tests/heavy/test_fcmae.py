@@ -71,6 +71,7 @@ def test_hidden_patches_do_not_change_the_encoding(encoded):
     assert np.abs(one).max() > 0.1
 
 
+@pytest.mark.torch_first
 def test_with_nothing_hidden_it_is_the_ordinary_encoder():
     pictures = _pictures(2)
     ordinary = build_model(
@@ -131,7 +132,7 @@ def test_a_masked_block_is_a_submanifold_convolution():
         np.testing.assert_allclose(found[picture, :, 0], sparse, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalise", [True, pytest.param(False, marks=pytest.mark.torch_first)])
 def test_the_loss_is_the_papers(normalise, model):
     pictures, visible = _pictures(3), _visible(3)
     predicted = np.asarray(model.predict_on_batch([pictures, visible]))
@@ -158,6 +159,7 @@ def test_the_loss_is_the_papers(normalise, model):
     assert float(ops.convert_to_numpy(loss)) == pytest.approx(total / count, rel=1e-5)
 
 
+@pytest.mark.torch_alone
 def test_hidden_patches_are_drawn_as_the_authors_count_them():
     visible = draw_visible(50, 7, 0.6, np.random.default_rng(0))
     assert set(visible.sum(axis=(1, 2, 3))) == {19}

@@ -6,15 +6,13 @@ Nothing here depends on the Keras backend, so it runs on one.
 from __future__ import annotations
 
 import keras
-import numpy as np
 import pytest
-from PIL import Image
 
 from convnext import create_convnext_v1, create_convnext_v2
 from convnext.architecture import VARIANTS
 from convnext.engines import open_engine
 from convnext.images.recipe import Preprocess
-from convnext.images.transform import normalise, pixels
+from convnext.images.transform import normalise
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import recognise
@@ -29,26 +27,13 @@ if keras.backend.backend() != "torch":
     )
 
 SMALL = [
-    f"{family}_{size}"
+    pytest.param(f"{family}_{size}", marks=[] if size == "atto" else pytest.mark.slow)
     for family in ("convnext", "convnextv2")
     for size in ("atto", "femto", "pico", "nano", "tiny")
 ]
 OUTPUTS = ("logits", "embedding", "stage_0", "stage_1", "stage_2", "stage_3")
 AS_TIMM_CALLS_THEM = dict(zip(OUTPUTS, ("head", "head_norm", *OUTPUTS[2:]), strict=True))
 TOLERANCE = 1e-4  # of the largest value
-
-
-@pytest.fixture(scope="module")
-def photos(shared_data):
-    """Reads the photographs as pixels of any size."""
-    names = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
-    images = [Image.open(shared_data / "photos" / name).convert("RGB") for name in names]
-
-    def read(count=2, side=224):
-        recipe = Preprocess(size=side)
-        return np.stack([pixels(images[i % len(images)], recipe) for i in range(count)])
-
-    return read
 
 
 def as_read(weights):
@@ -73,7 +58,7 @@ def by_keras(weights, **options):
 @pytest.mark.parametrize("name", SMALL)
 def test_every_output_as_timm_gives_it(name, photos):
     """And so as our Keras model does, which is compared with timm's elsewhere."""
-    weights, batch = random_weights(VARIANTS[name], 100), photos(1, 128)
+    weights, batch = random_weights(VARIANTS[name], 100), photos(128, 1)
     theirs = timm_model(VARIANTS[name], weights, 100)
     expected = timm_outputs(theirs, normalise(batch, Preprocess()))
     for engine in runtimes(weights, size=128, outputs=OUTPUTS):
@@ -87,17 +72,17 @@ def test_odd_sizes_and_sizes_that_vary(name, photos):
     weights = random_weights(VARIANTS[name])
     theirs = timm_model(VARIANTS[name], weights)
     varying, fixed = runtimes(weights, any_size=True), runtimes(weights, size=129)
-    for batch in (photos(2, 129), photos(5, 97)[:, :70]):
+    for batch in (photos(129, 2), photos(97, 5)[:, :70]):
         expected = timm_outputs(theirs, normalise(batch, Preprocess()))["head"]
         for engine in varying + fixed * (batch.shape[1] == 129):
             assert relative_error(engine.predict(batch), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
+@pytest.mark.parametrize("name", ["test_v1", "test_v2"])
 def test_every_output_as_keras_gives_it_where_strides_are_relaxed_and_where_not(name, photos):
     weights = random_weights(VARIANTS[name])
     for side in (32, 48, 64, 96, 224):
-        batch = photos(1, side)
+        batch = photos(side, 1)
         expected = by_keras(weights, size=side, outputs=OUTPUTS).predict_all(batch)
         for engine in runtimes(weights, size=side, outputs=OUTPUTS):
             for output, values in engine.predict_all(batch).items():
@@ -105,7 +90,7 @@ def test_every_output_as_keras_gives_it_where_strides_are_relaxed_and_where_not(
 
 
 def test_large_batches(photos):
-    weights, batch = random_weights(VARIANTS["convnextv2_atto"]), photos(33, 32)
+    weights, batch = random_weights(VARIANTS["test_v2"]), photos(32, 33)
     expected = by_keras(weights, size=32).predict(batch)
     for engine in runtimes(weights, size=32):
         for count in (5, 16, 33):
@@ -115,7 +100,7 @@ def test_large_batches(photos):
 @pytest.mark.parametrize("create", [create_convnext_v1, create_convnext_v2])
 def test_a_keras_model_and_the_graph_of_it(create, photos):
     model = create("test", 10, (48, 64, 3), classifier_activation=None)
-    batch = normalise(photos(2, 64)[:, :48], Preprocess())
+    batch = normalise(photos(64, 2)[:, :48], Preprocess())
     expected = model.predict_on_batch(batch)
     for name in ("openvino", "onnxruntime"):
         engine = open_engine(model, name, precision="float32", input="float32")

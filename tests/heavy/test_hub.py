@@ -171,6 +171,7 @@ def test_archives_as_the_collection_has_them(tmp_path):
 
 
 @pytest.mark.skipif(not TENSORFLOW, reason="TensorFlow writes these")
+@pytest.mark.slow
 def test_modules_are_published_with_their_pages(photos, tmp_path, monkeypatch, capsys):
     """From a cached checkpoint; what is there already is kept, and what is not cached left out."""
     import tensorflow as tf

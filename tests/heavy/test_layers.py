@@ -45,7 +45,7 @@ def depthwise_by_definition(x, kernel, bias):
     return out + bias
 
 
-@pytest.mark.parametrize("size", [(1, 1), (4, 4), (7, 9), (56, 3), (33, 47)])
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (56, 3)])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_depthwise_is_the_definition(batch, size):
     x = pictures(batch, *size, 5)
@@ -54,7 +54,7 @@ def test_depthwise_is_the_definition(batch, size):
     assert relative_error(layer(x), depthwise_by_definition(x, kernel, bias)) < 1e-5
 
 
-@pytest.mark.parametrize("size", [(1, 1), (8, 8), (14, 14), (33, 20)])
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (33, 20)])
 def test_depthwise_gradients_equal_those_of_keras(size):
     x, towards = pictures(2, *size, 6), pictures(2, *size, 6, seed=5)
     ours = randomized(DepthwiseConv(7), x.shape)
@@ -83,8 +83,10 @@ def test_linear_equals_dense(activation):
         assert relative_error(got, expected) < 1e-5
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(4, 4), (2, 2), (4, 2), (4, 1), (2, 1)])
-@pytest.mark.parametrize("size", [(8, 8), (13, 10)])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"),
+    [((8, 8), 4, 4), ((13, 10), 2, 2), ((13, 10), 4, 2), ((8, 8), 4, 1), ((13, 10), 2, 1)],
+)
 def test_patch_conv_equals_conv2d(size, kernel, stride):
     x = pictures(2, *size, 3)
     padding = "valid" if kernel == stride else "same"

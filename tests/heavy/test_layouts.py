@@ -54,6 +54,20 @@ def check(path, pictures, expected, **options):
             assert relative_error(values, expected[name]) < TOLERANCE, (engine, name)
 
 
+def assert_converts(path, layout, state):
+    """A file becomes ours, and ours the library's with the same tensors, which are returned."""
+    import torch
+
+    ours, back = path.with_name("ours.safetensors"), path.with_name("back.pth")
+    convert(path, ours, progress=False)
+    convert(ours, back, to_layout=layout, progress=False)
+    found = torch.load(back, weights_only=True)
+    found = found.get("model", found.get("state_dict", found))
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+    return found
+
+
 def isotropic_by_hand(depth, dim, *, layer_scale, num_classes):
     """An isotropic ConvNeXt in PyTorch, as the V1 paper describes it, under the authors' names."""
     import torch
@@ -97,11 +111,7 @@ def test_an_isotropic_file_of_the_authors(tmp_path, pictures, layer_scale):
     path = tmp_path / "iso.pth"
     torch.save({"model": model.state_dict()}, path)
     check(path, pictures, answers(model, pictures))
-    convert(path, tmp_path / "ours.safetensors", progress=False)
-    convert(tmp_path / "ours.safetensors", tmp_path / "back.pth", to_layout="isotropic")
-    back = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
-    assert back.keys() == model.state_dict().keys()
-    assert all(torch.equal(back[name], value) for name, value in model.state_dict().items())
+    assert_converts(path, "isotropic", model.state_dict())
 
 
 @pytest.mark.torch_alone
@@ -147,10 +157,7 @@ def test_a_file_under_mmpretrains_names(tmp_path, pictures, architecture):
     model.load_state_dict(checkpoint_filter_fn(authors, model), strict=True)
     # Without `head.norm` in it timm takes a file for one of the authors'.
     check(path, pictures, answers(model, pictures))
-    convert(path, tmp_path / "back.pth", to_layout="mmpretrain", progress=False)
-    back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
-    assert back.keys() == state.keys()
-    assert all(torch.equal(back[name], value) for name, value in state.items())
+    assert_converts(path, "mmpretrain", state)
 
 
 TEXT = {"context_length": 7, "vocab_size": 20, "width": 8, "heads": 2, "layers": 1}
@@ -182,7 +189,7 @@ def visual(state: Mapping):
 )
 def test_a_clip_model_of_open_clips(tmp_path, pictures, kind, name, proj):
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     model, config = clip(kind, name, proj)
     state = model.state_dict() | {"attn_mask": torch.zeros(7, 7)}
@@ -203,11 +210,9 @@ def test_a_clip_model_of_open_clips(tmp_path, pictures, kind, name, proj):
         assert set(weights.found.ignored) == {n for n in state if not n.startswith("visual.")}
         assert (weights.info.task, weights.recipe.mean[0]) == ("clip", 0.48145466)
         assert (weights.recipe.size, weights.recipe.crop_fraction) == (SIDE, 1.0)
-    back = tmp_path / "back.safetensors"
-    convert(path, tmp_path / "ours.safetensors", progress=False)
-    convert(tmp_path / "ours.safetensors", back, to_layout="open_clip", progress=False)
+    back = assert_converts(path, "open_clip", {n: t for n, t in state.items() if "visual." in n})
     other, _ = clip(kind, name, proj)
-    other.visual.load_state_dict(visual(load_file(back)), strict=True)
+    other.visual.load_state_dict(visual(back), strict=True)
     assert np.array_equal(answers(other.encode_image, pictures), expected["logits"])
 
 
@@ -294,7 +299,7 @@ def test_dinov3_and_eupe_under_their_authors_names(tmp_path, pictures):
 
     state = dinov3_by_hand().state_dict()
     more = {"projectors.0.weight": torch.ones(3, 3), "norms.1.weight": torch.ones(24)}
-    path, back = tmp_path / "EUPE-ConvNeXt-T.pt", tmp_path / "back.pth"
+    path = tmp_path / "EUPE-ConvNeXt-T.pt"
     torch.save(state | more, path)
     model = build_timm(V1, 0)
     model.load_state_dict(checkpoint_filter_fn(state | more, model), strict=True)
@@ -303,11 +308,7 @@ def test_dinov3_and_eupe_under_their_authors_names(tmp_path, pictures):
     check(path, pictures, expected)
     with load.read_weights(path) as weights:
         assert (weights.layout, weights.found.ignored) == ("dinov3_facebook", tuple(more))
-    convert(path, tmp_path / "ours.safetensors", progress=False)
-    convert(tmp_path / "ours.safetensors", back, to_layout="dinov3_facebook", progress=False)
-    again = torch.load(back, weights_only=True)
-    dinov3_by_hand().load_state_dict(again, strict=True)
-    assert all(torch.equal(again[name], value) for name, value in state.items())
+    dinov3_by_hand().load_state_dict(assert_converts(path, "dinov3_facebook", state), strict=True)
 
 
 def test_tokens_are_dinov3s_of_transformers(tmp_path, pictures):

@@ -42,17 +42,17 @@ TOLERANCE = 1e-4
 OPEN_SIZE = (None, None, 3)
 
 
-def once(name):
-    """Sizes differ in numbers alone: they are compared on one backend, large ones when slow."""
-    slow = [pytest.mark.slow] if name.endswith(("huge", "xlarge", "large")) else []
-    return pytest.param(name, marks=[pytest.mark.torch_alone, *slow])
-
-
-DEEP = [*FULL_DEPTH, *FULL_WIDTH]
+QUICK = ("convnext_atto", "convnextv2_atto", "convnext_tiny")
 EVERYWHERE = ("convnext_tiny", "convnextv2_tiny")
 
 
-@pytest.mark.parametrize("name", [n if n in EVERYWHERE else once(n) for n in DEEP])
+def once(name):
+    """Sizes differ in numbers alone: most are compared on one backend, and most when slow."""
+    backend = pytest.mark.torch_first if name in EVERYWHERE else pytest.mark.torch_alone
+    return pytest.param(name, marks=[backend, *([] if name in QUICK else [pytest.mark.slow])])
+
+
+@pytest.mark.parametrize("name", [once(name) for name in (*FULL_DEPTH, *FULL_WIDTH)])
 def test_logits_maps_and_features_equal_timm_and_transformers(name):
     variant = under_test(name)
     weights = random_weights(variant)
@@ -119,6 +119,7 @@ def test_gradients_equal_timm(name):
     assert max(errors.values()) < 1e-3, errors
 
 
+@pytest.mark.torch_first
 def test_trained_weights_give_the_published_activations(shared_data):
     """Real weights: layer scale up to 10.5 and activations up to 26, as no initial values are."""
     folder = shared_data / "trained-nano-prefix"
@@ -154,7 +155,7 @@ def _trunc_normal_by_inversion(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0):
         return tensor.clamp_(min=a, max=b)
 
 
-@pytest.mark.parametrize("name", ["convnext_tiny", "convnext_small"])
+@pytest.mark.parametrize("name", ["convnext_tiny", once("convnext_small")])
 @pytest.mark.torch_alone
 def test_torchvisions_seeded_outputs(name, shared_data, monkeypatch):
     import torch
@@ -176,6 +177,7 @@ def test_torchvisions_seeded_outputs(name, shared_data, monkeypatch):
     np.testing.assert_allclose(as_numpy(got)[0], reference["expected_logits"], atol=1e-4)
 
 
+@pytest.mark.torch_first
 def test_feature_maps_are_the_named_stages():
     variant = VARIANTS["test_v2"]
     model = published_model(variant, input_shape=OPEN_SIZE, include_top=False)

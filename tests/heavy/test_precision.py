@@ -57,9 +57,9 @@ def test_every_recipe_runs_in_a_precision_that_is_there(flags, kind):
 
 
 @pytest.mark.torch_alone
-def test_a_run_says_which_it_was(flags, shared_data, tmp_path):
+def test_a_run_says_which_it_was(flags, class_folders, tmp_path):
     flags()
     changes = ["model.variant=test_v2", "data.limit=20", "run.batch_size=10", "run.epochs=1"]
     run = tmp_path / "run"
-    train("cifar10", shared_data / "cifar10/test.zip", run, changes=changes, workers=0)
+    train("cifar10", class_folders, run, changes=changes, workers=0)
     assert 'precision = "float32"' in (run / "recipe.toml").read_text()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from keras.backend import backend
 from PIL import Image
-from timms import SMALL, close, randomised, save, timms
+from timms import randomised, save, timms
 
+from contracts import assert_close
 from convnext import (
     Classifier,
     convert,
@@ -26,11 +29,13 @@ from convnext.exports import export
 from convnext.images.recipe import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from convnext.images.transform import normalise, pixels
 from convnext.nn.operations import recomputed
+from golden.networks import SMALL
 from peers import as_numpy, gradients
 
 pytestmark = pytest.mark.torch_first
 
 SIDE = 128
+PHOTOS = Path(__file__).parent.parent.parent / "examples" / "photos"
 CONFIG = {
     "architecture": "convnext_tiny",
     "num_classes": 7,
@@ -42,9 +47,9 @@ CONFIG = {
 
 
 @pytest.fixture
-def photo(shared_data):
+def photo():
     """A photograph, and what networks are shown of it."""
-    image = Image.open(shared_data / "photos" / "astronaut.png").convert("RGB")
+    image = Image.open(PHOTOS / "astronaut.png").convert("RGB")
     recipe = Preprocess(SIDE, crop_fraction=1.0)
     return image, normalise(pixels(image, recipe)[None], recipe)
 
@@ -72,7 +77,7 @@ def test_maps_of_an_output_stride(photo, dilated):
     engine = "onnxruntime" if backend() == "torch" else "keras"
     classifier = Classifier(path, engine, precision="float32", output_stride=8)
     for ours, theirs in zip(classifier.features(photo[0]), expected, strict=True):
-        close(ours, theirs[0])
+        assert_close(ours, theirs[0])
     assert expected[-1].shape[1:3] == (SIDE // 8, SIDE // 8)
     assert classifier.explain(photo[0], 3).heat.shape == (SIDE // 8, SIDE // 8)
 
@@ -93,13 +98,13 @@ def test_an_output_stride_of_transformers_classes(tmp_path, photo, dilated):
     model = hf.ConvNextModel.from_pretrained(folder, output_stride=8)
     found = model(shown, output_hidden_states=True).hidden_states[1:]
     for ours, theirs in zip(found, expected, strict=True):
-        close(as_numpy(ours).transpose(0, 2, 3, 1), theirs)
+        assert_close(as_numpy(ours).transpose(0, 2, 3, 1), theirs)
     wanted = ["stage2", "stage4"]
     backbone = hf.ConvNextBackbone.from_pretrained(folder, out_features=wanted, output_stride=8)
     for ours, theirs in zip(backbone(shown).feature_maps, expected[1::2], strict=True):
         centred = theirs - theirs.mean(-1, keepdims=True)
         normed = centred / np.sqrt(theirs.var(-1, keepdims=True) + 1e-6)
-        close(as_numpy(ours).transpose(0, 2, 3, 1), normed)
+        assert_close(as_numpy(ours).transpose(0, 2, 3, 1), normed)
 
 
 @pytest.mark.upstream
@@ -116,7 +121,7 @@ def test_an_export_of_an_output_stride(tmp_path, photo, dilated):
         [found] = onnxruntime.InferenceSession(tmp_path / "maps.onnx").run(
             None, {"pictures": photo[1]}
         )
-        close(found, expected[-1])
+        assert_close(found, expected[-1])
 
 
 def test_an_output_stride_is_kept_in_a_configuration(tmp_path):
@@ -166,12 +171,12 @@ def test_chosen_maps_and_features_before_the_head(tmp_path, pictures):
     built = ours(path)
     second, last = feature_maps(built, (1, 3))(pictures)
     expected = maps(model, pictures)
-    close(as_numpy(second), expected[1])
-    close(as_numpy(last), expected[3])
-    close(as_numpy(last), of_timm(model.forward_features, pictures))
+    assert_close(as_numpy(second), expected[1])
+    assert_close(as_numpy(last), expected[3])
+    assert_close(as_numpy(last), of_timm(model.forward_features, pictures))
     bare = ours(path, include_top=False, pooling="avg")
     head = lambda x: model.forward_head(model.forward_features(x), pre_logits=True)  # noqa: E731
-    close(as_numpy(bare(pictures)), of_timm(head, pictures))
+    assert_close(as_numpy(bare(pictures)), of_timm(head, pictures))
     with pytest.raises(ArgumentError, match="has no layers stage_4"):
         feature_maps(built, (4,))
 
@@ -187,7 +192,7 @@ def test_another_classifier(tmp_path, pictures):
             head = model.get_classifier()
             values = [head.weight.detach().numpy().T, head.bias.detach().numpy()]
             other.get_layer("head").set_weights(values)
-        close(as_numpy(other(pictures)), of_timm(model, pictures))
+        assert_close(as_numpy(other(pictures)), of_timm(model, pictures))
         assert other.get_layer("stem_conv") is built.get_layer("stem_conv")
     with pytest.raises(ArgumentError, match="no layer head"):
         reset_classifier(other, 5)
@@ -208,7 +213,7 @@ def test_pictures_of_other_channels(tmp_path, channels):
     shape = (2, SIDE, SIDE, channels)
     shown = np.random.default_rng(1).standard_normal(shape, np.float32)
     built = ours(path, channels=channels)
-    close(as_numpy(built(shown)), of_timm(other, shown))
+    assert_close(as_numpy(built(shown)), of_timm(other, shown))
     with pytest.raises(WeightsMismatchError, match=f"the model with {channels}"):
         load_weights(built, path)
 
@@ -218,7 +223,7 @@ def test_pictures_of_other_channels(tmp_path, channels):
 def test_kinds_of_pooling(tmp_path, pictures, kind):
     model = theirs(global_pool=kind)
     built = ours(save(model, tmp_path), pooling=kind)
-    close(as_numpy(built(pictures)), of_timm(model, pictures))
+    assert_close(as_numpy(built(pictures)), of_timm(model, pictures))
     if kind != "avg" and backend() == "torch":
         with pytest.raises(ArgumentError, match="does not classify a mean"):
             open_engine(built, "openvino")
@@ -229,7 +234,7 @@ def test_rates_of_dropping(tmp_path, pictures):
     rates = {"drop_rate": 0.3, "drop_path_rate": 0.2}
     model = theirs(**rates)
     built = ours(save(model, tmp_path), **rates)
-    close(as_numpy(built(pictures)), of_timm(model, pictures))
+    assert_close(as_numpy(built(pictures)), of_timm(model, pictures))
     paths = [block for stage in model.stages for block in stage.blocks]
     expected = [getattr(block.drop_path, "drop_prob", 0) for block in paths]
     blocks = [layer for layer in built.layers if "_block_" in layer.name]
@@ -254,7 +259,11 @@ def test_frozen_layers():
 
 # JAX compiles both ways, which takes it half a minute.
 @pytest.mark.parametrize(
-    "create", [create_convnext_v2, *([] if backend() == "jax" else [create_convnext_v1])]
+    "create",
+    [
+        pytest.param(create_convnext_v2, marks=[pytest.mark.slow] if backend() == "jax" else []),
+        pytest.param(create_convnext_v1, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.each_backend
 def test_checkpointing_keeps_the_gradients(create, monkeypatch):

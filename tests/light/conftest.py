@@ -92,12 +92,6 @@ def clip_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def unnamed_weights(tmp_path_factory):
-    """The same, saying nothing."""
-    return _write_weights(tmp_path_factory.mktemp("weights") / "unnamed.safetensors")
-
-
-@pytest.fixture(scope="session")
 def headless_weights(tmp_path_factory):
     """Without a classifier."""
     return _write_weights(tmp_path_factory.mktemp("weights") / "headless.safetensors", 0)

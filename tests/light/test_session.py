@@ -91,11 +91,11 @@ def test_weights_that_are_open_already(named_weights):
         assert session.labels.names[0] == "a"
 
 
-def test_labels_are_looked_at_when_they_are_asked_for(named_weights, unnamed_weights):
+def test_labels_are_looked_at_when_they_are_asked_for(named_weights, weights_file):
     session = Session.open(named_weights, labels="nobody's")
     with pytest.raises(ArgumentError, match="neither a file"):
         _ = session.labels
-    session = Session.open(unnamed_weights)
+    session = Session.open(weights_file)
     assert not session.has_names
     assert session.labels.names[9] == "class 9"
 
@@ -149,10 +149,10 @@ def test_its_temporary_files_go_with_it(end, named_weights, tmp_path, monkeypatc
     assert not list((tmp_path / "temporary").iterdir())
 
 
-def test_a_file_that_was_replaced_is_read_as_it_was(named_weights, unnamed_weights, tmp_path):
+def test_a_file_that_was_replaced_is_read_as_it_was(named_weights, weights_file, tmp_path):
     path = shutil.copy(named_weights, tmp_path / "w.safetensors")
     session = Session.open(path)
-    shutil.copy(unnamed_weights, tmp_path / "new").replace(path)
+    shutil.copy(weights_file, tmp_path / "new").replace(path)
     with read_weights(named_weights) as weights:
         gamma = weights.tensors["head_norm.gamma"].read()
     np.testing.assert_array_equal(session.head["head_norm.gamma"], gamma)

@@ -25,6 +25,9 @@ LONGEST_TITLE = 60
 def draw_chart(rows: Sequence[Row], path: str | Path) -> None:
     """Draw pictures per second against decibels of agreement, with a panel for each race.
 
+    Labels have the time relative to the first contender, and its 95 % interval, which bars show as
+    pictures per second.
+
     Args:
         rows: The results; failed contenders are left out.
         path: The PNG file.
@@ -46,7 +49,7 @@ def draw_chart(rows: Sequence[Row], path: str | Path) -> None:
     panels = list(grid.flat)
     for axes, ((model, side, batch), members) in zip(panels, races.items(), strict=False):
         title = model if len(model) <= LONGEST_TITLE else f"{model[: LONGEST_TITLE - 1]}…"
-        axes.set_title(f"{_plain(title)}, {side} px, batch {batch}", fontsize=10)
+        axes.set_title(f"{_plain(title)}, {side} px, batch {batch}{_rounds(members)}", fontsize=10)
         _draw(axes, members)
     for axes in panels[len(races) :]:
         axes.set_axis_off()
@@ -70,9 +73,19 @@ def _draw(axes: Axes, rows: Sequence[Row]) -> None:
         color = THEIRS if row.contender in PEERS else OURS
         axes.plot(speed, height, "o", color=color, markersize=6)
         name = f"{row.contender} {row.precision}"
+        if row.relative:
+            name += f"\n{row.relative.interval}"
+        if row.ratio and row.ratio_low and row.ratio_high:
+            ends = [speed * row.ratio / end for end in (row.ratio_high, row.ratio_low)]
+            axes.plot(ends, [height] * 2, "-", color=color)
         axes.annotate(
             name, (speed, height), (3, 5), textcoords="offset points", fontsize=7, rotation=40
         )
+
+
+def _rounds(rows: Sequence[Row]) -> str:
+    most = max(row.rounds for row in rows)
+    return f", {most} rounds" if most else ""
 
 
 def _plain(text: str) -> str:

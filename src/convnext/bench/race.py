@@ -8,22 +8,19 @@ within a race are comparable. If a contender fails, its result is the error, and
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from tempfile import TemporaryFile
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convnext.bench.contenders import Contender
 from convnext.bench.material import Material
+from convnext.bench.process import FailedError, Process
+from convnext.bench.rounds import Until, take_turns
 from convnext.bench.runners import RunnerOptions
 from convnext.errors import ConvNeXtError
 from convnext.processors import available_processors
@@ -62,75 +59,29 @@ class Result:
     logits: NDArray[np.float32] | None = None
     error: str | None = None
 
+    @property
+    def seconds(self) -> list[float]:
+        """The median time of a call in each turn."""
+        return [statistics.median(turn) for turn in self.turns]
 
-class _FailedError(Exception):
-    """Failure of a contender."""
 
-
-class _Process:
+class _Process(Process):
     def __init__(self, material: Material, options: RunnerOptions) -> None:
         contender = Contender(options.name, options.precision)
         missing = contender.peer.missing if contender.peer else []
         if missing:
-            raise _FailedError(f"Not installed: {', '.join(missing)}.")
-        self._material = material
-        self._complaints = TemporaryFile()  # noqa: SIM115 (closed with the process)
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "convnext.bench.serve"),
-                *(str(material.folder), json.dumps(asdict(options))),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            text=True,
-            env=_environment(contender, options),
-        )
-
-    def reply(self) -> dict[str, Any]:
-        """Read the next reply of the process."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise _FailedError(self._end())
-        reply: dict[str, Any] = json.loads(line)
-        if "error" in reply:
-            raise _FailedError(reply["error"])
-        return reply
-
-    def call(self, command: str) -> dict[str, Any]:
-        """Send a command, and read the reply."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # `reply` raises the reason
-            self._process.stdin.write(f"{command}\n")
-            self._process.stdin.flush()
-        return self.reply()
+            raise FailedError(f"Not installed: {', '.join(missing)}.")
+        self._folder = material.folder
+        arguments = ("-m", "convnext.bench.serve", self._folder, json.dumps(asdict(options)))
+        super().__init__(arguments, _environment(contender, options))
 
     def logits(self) -> NDArray[np.float32]:
         """Compute the logits of all pictures."""
-        path = self._material.folder / f"logits-{self._process.pid}.npy"
+        path = self._folder / f"logits-{id(self)}.npy"
         self.call(f"outputs {path}")
         array: NDArray[np.float32] = np.load(path)
         path.unlink()
         return array
-
-    def close(self) -> None:
-        """Kill the process."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._complaints):
-            with suppress(BrokenPipeError):
-                stream.close()  # type: ignore[union-attr]
-
-    def _end(self) -> str:
-        """Error message for a process that ended unexpectedly."""
-        code = self._process.wait()
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
-        last = f" Its last message: {lines[-1][:200]}" if lines else ""
-        if code == -signal.SIGKILL:
-            return "It was killed, as the system does when memory runs out."
-        return f"Its process ended with code {code}.{last}"
 
 
 def _environment(contender: Contender, options: RunnerOptions) -> dict[str, str]:
@@ -140,7 +91,7 @@ def _environment(contender: Contender, options: RunnerOptions) -> dict[str, str]
     chosen = {**dict.fromkeys(names, threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if contender.peer and contender.peer.backend:
         chosen["KERAS_BACKEND"] = contender.peer.backend
-    return {**os.environ, **chosen}
+    return chosen
 
 
 @dataclass
@@ -156,10 +107,10 @@ class _Entry:
             return
         try:
             action(self.process, self.result)
-        except _FailedError as error:
+        except FailedError as error:
             self.fail(error)
 
-    def fail(self, error: _FailedError) -> None:
+    def fail(self, error: FailedError) -> None:
         """Store the error, and end the process."""
         self.result.error = str(error)
         if self.process:
@@ -171,7 +122,7 @@ def race(
     material: Material,
     contenders: Sequence[Contender],
     batch: int,
-    rounds: int = 7,
+    rounds: int | Until = Until(),  # noqa: B008 (it cannot be changed)
     *,
     threads: int | None = None,
     on_step: Callable[[str], object] = lambda _: None,
@@ -182,22 +133,29 @@ def race(
         material: The weights and pictures.
         contenders: The contenders.
         batch: Pictures in a batch.
-        rounds: Turns of each contender.
+        rounds: Turns of each contender, or when they end: by default, when the 95 % interval of
+            every ratio is within 3 %, or after 60 seconds without those of opening models.
         threads: Threads of each; by default one for each processor.
-        on_step: Called with a message before each of `2 + rounds` steps of each contender.
+        on_step: Called with a message before each step: a contender's loading, a turn, its answers.
 
     Returns:
         A result for each contender, in order.
     """
+    until = rounds if isinstance(rounds, Until) else Until.first_of(rounds)
     entries = [_Entry(Result(contender, batch)) for contender in contenders]
+    of_all = f" of {until.rounds}" if until.rounds else ""
+
+    def turn(entry: _Entry, number: int) -> float | None:
+        on_step(f"round {number}{of_all}: {entry.result.contender}")
+        entry.attempt(_turn)
+        return statistics.median(entry.result.turns[-1]) if entry.process else None
+
     try:
         for entry in entries:
             on_step(f"{entry.result.contender} loads")
             _start(entry, material, batch, threads)
-        for number in range(rounds):
-            for entry in entries:
-                on_step(f"round {number + 1} of {rounds}: {entry.result.contender}")
-                entry.attempt(_turn)
+        turns = [partial(turn, entry) for entry in entries]
+        take_turns(turns, until)
         for entry in entries:
             on_step(f"{entry.result.contender} answers")
             entry.attempt(_finish)
@@ -216,7 +174,7 @@ def _start(entry: _Entry, material: Material, batch: int, threads: int | None) -
     try:
         entry.process = _Process(material, options)
         report = entry.process.reply()
-    except _FailedError as error:
+    except FailedError as error:
         entry.fail(error)
         return
     entry.result.precision = report["precision"]
@@ -248,7 +206,7 @@ def logits_of(
         if entry.process is None:
             raise ConvNeXtError(f"The reference failed: {entry.result.error}")
         return entry.process.logits()
-    except _FailedError as error:
+    except FailedError as error:
         raise ConvNeXtError(f"The reference failed: {error}") from error
     finally:
         if entry.process:

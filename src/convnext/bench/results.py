@@ -16,6 +16,7 @@ from convnext.atomic import disk_errors, replaced
 from convnext.bench.machine import Machine
 from convnext.bench.material import Model
 from convnext.bench.race import Result
+from convnext.bench.rounds import Ratio, ratio_of
 from convnext.errors import ArgumentError
 from convnext.graphs.agreement import agreement
 
@@ -36,6 +37,9 @@ class Row:
         median_ms: Median time of a call, for the whole batch.
         min_ms: Shortest time of a call.
         ratio: Its time over that of the race's first contender: the median of the rounds' ratios.
+        ratio_low: Start of the ratio's 95 % interval; None for the first contender, and with too
+            few rounds.
+        ratio_high: End of the interval.
         pictures_per_s: At the median.
         load_s: Seconds to open the model.
         first_call_s: Seconds of the first call.
@@ -63,6 +67,8 @@ class Row:
     median_ms: float | None
     min_ms: float | None
     ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
     pictures_per_s: float | None
     load_s: float | None
     first_call_s: float | None
@@ -80,8 +86,16 @@ class Row:
     versions: str
     date: str
 
+    @property
+    def relative(self) -> Ratio | None:
+        """The ratio with its interval; None for the first contender of a race and failed ones."""
+        if self.ratio is None or (self.ratio == 1 and self.ratio_low is None):
+            return None
+        return Ratio(self.ratio, self.ratio_low, self.ratio_high, self.rounds)
+
 
 COLUMNS = tuple(field.name for field in fields(Row))
+LATER_COLUMNS = {"ratio_low", "ratio_high"}  # absent from older files
 KEY = ("model", "side", "batch", "contender", "precision", "threads")
 """Columns that identify a measurement."""
 
@@ -94,7 +108,7 @@ def rows_of(
     machine: Machine,
 ) -> list[Row]:
     """Create a row for each result of a race."""
-    base = next((result.turns for result in results if result.error is None), None)
+    base = next((result for result in results if result.error is None), None)
     rows = []
     for result in results:
         known: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -120,17 +134,15 @@ def _facts(model: Model, result: Result) -> dict[str, Any]:
     }
 
 
-def _speed(result: Result, base: list[list[float]]) -> dict[str, float]:
+def _speed(result: Result, base: Result) -> dict[str, float | int | None]:
     calls = [seconds for turn in result.turns for seconds in turn]
     median = statistics.median(calls)
-    medians = [
-        (statistics.median(own), statistics.median(first))
-        for own, first in zip(result.turns, base, strict=True)
-    ]
+    ratio = ratio_of(result.seconds, base.seconds).columns("ratio") if result is not base else {}
     return {
         "median_ms": round(1e3 * median, 3),
         "min_ms": round(1e3 * min(calls), 3),
-        "ratio": round(statistics.median(own / first for own, first in medians), 3),
+        "ratio": 1.0,
+        **ratio,
         "pictures_per_s": round(result.batch / median, 2),
         "load_s": round(result.load_s, 2),
         "first_call_s": round(result.first_call_s, 3),
@@ -174,14 +186,16 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         try:
             rows = list(reader)
-            ours = tuple(reader.fieldnames or ()) == COLUMNS
+            found = tuple(reader.fieldnames or ())
+            older = tuple(name for name in COLUMNS if name not in LATER_COLUMNS)
+            ours = found in (COLUMNS, older)
         except csv.Error:
             ours = False
         if not ours or any(None in row or None in row.values() for row in rows):
             raise ArgumentError(
                 f"{path} does not hold results of convnext bench. Name another file."
             )
-    return rows
+    return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:

@@ -4,31 +4,28 @@
     outputs FILE    -> {"pictures": n}      writes the logits of all pictures to FILE
     peak            -> {"peak_mib": 512.0}  peak memory of the process
 
-The reply to each is a line of JSON, `{"error": "..."}` if it failed. Output of libraries goes to
-standard error.
+`process` has the conversation itself.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convnext.bench.material import Material
+from convnext.bench.process import serve
 from convnext.bench.runners import Runner, RunnerOptions, open_ours
-from convnext.errors import ConvNeXtError
 
 __all__ = ["main", "peak_memory"]
 
 WARM_UP = 2  # calls after the first, which compiles
-LONGEST_ERROR = 400
 MIB = 2**20
 
 
@@ -38,32 +35,13 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: The folder with the material, and the options as JSON.
     """
-    with os.fdopen(os.dup(1), "w") as channel:
-        os.dup2(2, 1)
-        try:
-            _serve(channel, Path(arguments[0]), RunnerOptions(**json.loads(arguments[1])))
-        except Exception as error:  # any error is this contender's result
-            _answer(channel, {"error": _described(error)})
-            return 1
-    return 0
 
+    def prepare() -> tuple[dict[str, Any], Callable[[str], dict[str, Any]]]:
+        options = RunnerOptions(**json.loads(arguments[1]))
+        server, report = _load(Material.read(Path(arguments[0])), options)
+        return report, lambda line: server.do(*line.split(maxsplit=1))
 
-def _serve(channel: IO[str], folder: Path, options: RunnerOptions) -> None:
-    server, report = _load(Material.read(folder), options)
-    _answer(channel, report)
-    for line in sys.stdin:
-        _answer(channel, server.do(*line.split(maxsplit=1)))
-
-
-def _answer(channel: IO[str], content: dict[str, Any]) -> None:
-    print(json.dumps(content), file=channel, flush=True)
-
-
-def _described(error: Exception) -> str:
-    text = " ".join(str(error).split())[:LONGEST_ERROR]
-    if isinstance(error, ConvNeXtError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return serve(prepare)
 
 
 def _load(material: Material, options: RunnerOptions) -> tuple[_Server, dict[str, Any]]:

@@ -34,13 +34,19 @@ examples:
   convnext bench --model convnext_tiny --precisions float32,bfloat16 --batches 1,16
   convnext bench --model mine.safetensors --pictures photos/ --csv speed.csv --chart speed.png
   convnext bench --model convnextv2_nano --random-weights --against timm,openvino-export
+  convnext bench --model convnext_tiny --random-weights --against timm --width 0.01 --seconds 600
   convnext bench --model convnext_tiny --random-weights --against all --rounds 9 --threads 2
 
 Each contender runs in its own process, and they take turns, so that a change of the machine's speed
 affects all. All get the same weights and pictures: our engines as pixels, the peers normalised.
 Times are of a call for a whole batch.
 
-  RATIO     time relative to the first row
+Rounds, a turn of each, go on until the 95 % interval of every ratio is narrow (--width 0.03: its
+end is 3 % above its start) or time is up (--seconds). --rounds N alone: exactly N.
+
+  RATIO     time relative to the first row, the median of the rounds' ratios
+  95 %      interval that the ratio is in, by bootstrap over the rounds; from 5 rounds on
+  VERDICT   faster or slower than the first row; no difference shown, if the interval holds 1
   PEAK MIB  peak memory of the process
   DIFF      mean and largest difference of the logits from our float32 engine's
   DB        the same as signal-to-noise ratio: +20 is ten times closer
@@ -83,7 +89,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--against", type=_listed, default=(), metavar="A,B", help="peers; default: none"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
+    parser.add_argument(
+        "--rounds", type=int, help="turns of each, at most (default: see --width and --seconds)"
+    )
+    parser.add_argument(
+        "--width", type=float, help="stop when intervals are as narrow (default: 0.03)"
+    )
+    parser.add_argument("--seconds", type=float, help="time for a race's rounds (default: 60)")
     parser.add_argument("--threads", type=int, help="default: all available processors")
     parser.add_argument("--size", type=int, help="side of the pictures (default: the weights')")
     parser.add_argument(
@@ -151,6 +163,10 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ArgumentError(f"--{name} must be 1 or more; got {value}.")
+    for name in ("width", "seconds"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ArgumentError(f"--{name} must be above 0; got {value}.")
     if args.csv:
         check_csv(args.csv)
     if args.chart:
@@ -187,18 +203,19 @@ def _races(
 ) -> Iterator[list[Row]]:
     from convnext.bench.race import race
     from convnext.bench.results import rows_of
+    from convnext.bench.rounds import Until
     from convnext.processors import available_processors
 
     with _material(args, name, random, contenders) as material:
         reference = _reference(material)
         for batch in args.batches:
-            steps = len(contenders) * (args.rounds + 2)
+            steps = len(contenders) * (args.rounds + 2) if args.rounds else None
             with _progress(steps, f"{material.model.name}, batch {batch}") as on_step:
                 results = race(
                     material,
                     contenders,
                     batch,
-                    args.rounds,
+                    Until.first_of(args.rounds, args.width, args.seconds),
                     threads=args.threads,
                     on_step=on_step,
                 )
@@ -249,7 +266,7 @@ def _reference(material: Material) -> NDArray[np.float32] | None:
 
 
 @contextmanager
-def _progress(steps: int, title: str) -> Iterator[Callable[[str], object]]:
+def _progress(steps: int | None, title: str) -> Iterator[Callable[[str], object]]:
     from tqdm import tqdm
 
     with tqdm(total=steps, desc=title, disable=None, leave=False) as bar:
@@ -295,6 +312,9 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         numbers("MEDIAN MS", "median_ms", ".1f"),
         numbers("MIN MS", "min_ms", ".1f", 3),
         numbers("RATIO", "ratio", ".2f"),
+        Column("95 %", [_interval(row) for row in rows], numeric=True),
+        numbers("ROUNDS", "rounds", "d", 3),
+        Column("VERDICT", [_verdict(row) for row in rows]),
         numbers("PICTURES/S", "pictures_per_s", ".1f", 4),
         numbers("FIRST CALL S", "first_call_s", ".2f", 7),
         numbers("PEAK MIB", "peak_mib", ".0f", 1),
@@ -303,3 +323,16 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         numbers("DB", "decibels", ".0f", 2),
         numbers("TOP-1", "top1_agreement", ".1%", 2),
     ]
+
+
+def _interval(row: Row) -> str:
+    if row.ratio_low is None or row.ratio_high is None:
+        return "-"
+    return f"{row.ratio_low:.3f}-{row.ratio_high:.3f}"
+
+
+def _verdict(row: Row) -> str:
+    if row.relative is None:
+        return "-"
+    verdict = row.relative.verdict
+    return {"above 1": "slower", "below 1": "faster"}.get(verdict, verdict)

@@ -9,6 +9,7 @@ faster than all threads on the same four.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from collections import deque
@@ -123,9 +124,16 @@ class OpenVINOEngine(Engine):
         return GraphCache(graphs_folder()).compiled(
             _digest(model, repr(described)),
             lambda: self._core.compile_model(model, self._device, properties),
-            lambda compiled: compiled.export_model().getvalue(),
+            _exported,
             lambda content: self._core.import_model(content, self._device, properties),
         )
+
+
+def _exported(compiled: ov.CompiledModel) -> bytes:
+    """A compiled graph's file."""
+    stream = io.BytesIO()
+    compiled.export_model(stream)
+    return stream.getvalue()
 
 
 class _Graph:

@@ -52,3 +52,26 @@ def test_without_matplotlib(row, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"convnext\[plots\]"):
         draw_chart([row], tmp_path / "x.png")
+
+
+def test_intervals_are_in_the_labels_and_as_bars(row, tmp_path, monkeypatch):
+    axes = pytest.importorskip("matplotlib.axes").Axes
+    labels, bars = [], []
+    annotate, plot = axes.annotate, axes.plot
+
+    def noted(self, text, *args, **options):
+        labels.append(text)
+        return annotate(self, text, *args, **options)
+
+    def drawn_line(self, x, *args, **options):
+        if isinstance(x, list):
+            bars.append(x)
+        return plot(self, x, *args, **options)
+
+    monkeypatch.setattr(axes, "annotate", noted)
+    monkeypatch.setattr(axes, "plot", drawn_line)
+    facts = {"contender": "timm", "ratio": 2.0, "ratio_low": 1.6, "ratio_high": 2.5}
+    slower = replace(row, **facts, pictures_per_s=2.0, rounds=9)
+    draw_chart([row, slower], tmp_path / "x.png")
+    assert labels == ["openvino float32", "timm float32\n2.000 [1.600, 2.500]"]
+    assert bars == [[1.6, 2.5]]

@@ -56,9 +56,9 @@ def test_chosen_strides_stay(named_weights, tmp_path):
         Material.read(tmp_path).peer_weights("timm")
 
 
-def test_material_of_a_file_without_metadata_has_defaults(unnamed_weights, tmp_path):
-    model = write_weights(str(unnamed_weights), tmp_path)
-    assert model.name == Path(unnamed_weights).name
+def test_material_of_a_file_without_metadata_has_defaults(weights_file, tmp_path):
+    model = write_weights(str(weights_file), tmp_path)
+    assert model.name == Path(weights_file).name
     assert model.preprocess == Preprocess()
 
 

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from convnext.bench import race as module
+from convnext.bench import process as module
 from convnext.bench.contenders import Contender
 from convnext.bench.race import logits_of, race
 from convnext.errors import ConvNeXtError

@@ -41,6 +41,25 @@ def test_speed(rows):
     assert (failed.median_ms, failed.ratio, failed.rounds) == (None, None, 0)
 
 
+def test_the_ratio_has_an_interval_from_five_rounds_on(rows, machine):
+    ours, theirs, failed = rows
+    assert (theirs.ratio_low, theirs.ratio_high) == (None, None)
+    assert theirs.relative.verdict == "too few rounds"
+    assert (ours.relative, failed.relative) == (None, None)
+    turns = [[1.0], [2.0], [4.0], [8.0], [16.0]]
+    slower = [[1.25 * own, 9.0, 0.1] for [own] in turns[:4]] + [[18.0]]
+    results = [result("openvino", turns), result("timm", slower)]
+    first, second = rows_of(MODEL, results, None, 3, machine)
+    assert (first.ratio_low, first.ratio_high) == (None, None)
+    assert (second.ratio, second.ratio_low, second.ratio_high, second.rounds) == (
+        1.25,
+        1.125,
+        1.25,
+        5,
+    )
+    assert second.relative.verdict == "above 1"
+
+
 def test_agreement(rows):
     ours, theirs, failed = rows
     assert (ours.max_difference, ours.decibels, ours.top1_agreement) == (0, math.inf, 1)
@@ -97,6 +116,20 @@ def test_a_repeated_measurement_replaces_the_earlier_row(rows, machine, tmp_path
         ("cats", "64", "2", "timm", "float32", "3"): "5000.0",
         ("cats", "64", "2", "timm", "float32", "1"): "7000.0",
     }
+
+
+def test_a_file_from_before_there_were_intervals(rows, tmp_path):
+    path = tmp_path / "speed.csv"
+    write_csv(path, rows)
+    older = [name for name in COLUMNS if name not in ("ratio_low", "ratio_high")]
+    stored = read_csv(path)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, older, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(stored)
+    assert read_csv(path) == stored
+    write_csv(path, rows[:1])
+    assert path.read_text().startswith(",".join(COLUMNS))
 
 
 @pytest.mark.parametrize(

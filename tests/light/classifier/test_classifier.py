@@ -191,9 +191,9 @@ def test_the_engine_gets_what_was_asked_for(named_weights, mock_engine):
     )
 
 
-def test_the_recipe_of_the_weights(classifier, unnamed_weights):
+def test_the_recipe_of_the_weights(classifier, weights_file):
     assert classifier.preprocess == Preprocess(32, mean=(0.5, 0.5, 0.5))
-    assert Classifier(unnamed_weights).preprocess == Preprocess()
+    assert Classifier(weights_file).preprocess == Preprocess()
 
 
 def test_explain_joins_the_map_and_the_weights(classifier, named_weights):
@@ -219,19 +219,19 @@ def test_explain_takes_the_best_class_by_default(classifier):
 
 
 def test_the_repr_names_model_licence_classes_and_engine(
-    classifier, unnamed_weights, headless_weights
+    classifier, weights_file, headless_weights
 ):
     start = "<Classifier shades, MIT, 10 classes, 32x32 px, engine "
     assert repr(classifier) == f"{start}auto, not open>"
     classifier(grey(0))
     assert repr(classifier) == f"{start}mock float32>"
-    assert repr(Classifier(unnamed_weights)).startswith(f"<Classifier {unnamed_weights}, licence ")
+    assert repr(Classifier(weights_file)).startswith(f"<Classifier {weights_file}, licence ")
     assert "no classifier" in repr(Classifier(headless_weights))
 
 
 class TestLabels:
-    def test_classes_without_names_have_numbers(self, unnamed_weights):
-        classifier = Classifier(unnamed_weights)
+    def test_classes_without_names_have_numbers(self, weights_file):
+        classifier = Classifier(weights_file)
         assert not classifier.has_names
         assert classifier(grey(3 * STEP)).best.label == "class 3"
 

@@ -1,12 +1,19 @@
 """The command, end to end, with a small model and real engines; peers are in tests/heavy."""
 
 import csv
+import math
 
 import pytest
 
+from convnext.architecture import VARIANTS
 from convnext.bench import race
 from convnext.bench.contenders import PEERS, Contender
+from convnext.bench.machine import Machine
+from convnext.bench.material import Model
+from convnext.bench.results import rows_of
+from convnext.cli.bench import _table as table
 from convnext.cli.main import main
+from convnext.images.recipe import Preprocess
 
 pytest.importorskip("openvino")
 
@@ -133,6 +140,8 @@ def test_peers_that_are_not_installed_are_named(ran, monkeypatch, capsys):
         (["--batches", "1,0"], "--batches must be numbers of 1 or more, such as 1,16."),
         (["--batches", ","], "--batches must be numbers of 1 or more"),
         (["--rounds", "0"], "--rounds must be 1 or more; got 0."),
+        (["--width", "0"], "--width must be above 0; got 0.0."),
+        (["--seconds", "nan"], "--seconds must be above 0; got nan."),
         (["--threads", "-1"], "--threads must be 1 or more; got -1."),
         (["--csv", "absent/x.csv"], "Create it first."),
         (["--chart", "absent/x.png"], "Create it first."),
@@ -142,6 +151,38 @@ def test_bad_input_is_refused_before_any_work(ran, arguments, message, capsys):
     assert main([*SMALL, "--engines", "openvino", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not ran
+
+
+def test_the_limits_of_a_race(monkeypatch):
+    limits = []
+
+    def nobody(_material, contenders, batch, until, **_):
+        limits.append((until.rounds, until.width, until.seconds))
+        return [race.Result(c, batch, error="No.") for c in contenders]
+
+    monkeypatch.setattr(race, "race", nobody)
+    monkeypatch.setattr(race, "logits_of", lambda *_: None)
+    line = ["--engines", "openvino", "--batches", "1"]
+    main([*SMALL, *line])
+    main([*SMALL[:-2], *line, "--width", "0.1", "--seconds", "5"])
+    assert limits == [(1, 0, math.inf), (None, 0.1, 5)]
+
+
+def test_the_table_has_intervals_and_verdicts():
+    model = Model("cats", VARIANTS["test_v1"], 2, Preprocess(size=64))
+    results = [
+        race.Result(Contender(name, "auto"), 1, "float32", turns=[[own * n] for n in range(1, 7)])
+        for name, own in (("openvino", 1.0), ("keras", 1.0), ("timm", 1.5), ("jax", 0.5))
+    ]
+    rows = rows_of(model, results, None, 2, Machine("Abacus 9000", "", "", "2026-11-21"))
+    lines = table(rows).partition("CONTENDER")[2].splitlines()
+    assert "RATIO         95 %  ROUNDS  VERDICT" in lines[0]
+    assert [" ".join(line.split()[4:-7]) for line in lines[1:]] == [
+        "1.00 - 6 -",
+        "1.00 1.000-1.000 6 no difference shown",
+        "1.50 1.500-1.500 6 slower",
+        "0.50 0.500-0.500 6 faster",
+    ]
 
 
 def test_a_name_that_is_nothing(ran, capsys):

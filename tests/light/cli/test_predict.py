@@ -172,8 +172,8 @@ def test_a_full_disk_is_one_line(run, pictures, capsys):
     )
 
 
-def test_classes_without_names(pictures, unnamed_weights, tmp_path, capsys):
-    arguments = ["predict", str(pictures / "shade-3.png"), "--model", str(unnamed_weights)]
+def test_classes_without_names(pictures, weights_file, tmp_path, capsys):
+    arguments = ["predict", str(pictures / "shade-3.png"), "--model", str(weights_file)]
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     assert "class 3" in out

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 pytest.importorskip("openvino")
 
+from contracts import EngineContract, noise
 from convnext.architecture import VARIANTS
 from convnext.engines import open_engine, quantize, quantizing
 from convnext.engines import openvino as module
@@ -27,77 +27,25 @@ def own_cache(monkeypatch, tmp_path):
     return tmp_path / "cache" / "graphs"
 
 
-def opened(weights_file, **options):
-    defaults = {"size": 32, "precision": "float32", "threads": 1}
-    return open_engine(weights_file, "openvino", **defaults | options)
+class TestContract(EngineContract):
+    name = "openvino"
 
 
-def pictures(count, side=32):
-    return np.random.default_rng(count).integers(0, 256, (count, side, side, 3), np.uint8)
+def opened(model, **options):
+    return TestContract().open(model, **options)
 
 
 def test_auto_prefers_it(weights_file):
     assert open_engine(weights_file, size=32).name == "openvino"
 
 
-@pytest.mark.parametrize("streams", [None, 1, 2])
-@pytest.mark.parametrize("count", [0, 1, 2, 4, 9, 33])
-def test_a_batch_is_its_pictures(weights_file, count, streams):
-    engine = opened(weights_file, streams=streams, outputs=("embedding", "logits"))
-    batch = pictures(count)
-    results = engine.predict_all(batch)
-    assert [results[name].shape for name in engine.outputs] == [(count, 32), (count, 10)]
-    for picture, logits in zip(batch, results["logits"], strict=True):
-        np.testing.assert_allclose(
-            engine.predict_all(picture[None])["logits"][0], logits, atol=1e-4
-        )
-
-
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_batches_of_1_to_33(weights_file, threads):
     """With more threads than one, large batches are worked on in streams."""
-    engine, whole = opened(weights_file, threads=threads), pictures(33)
+    engine, whole = opened(weights_file, threads=threads), noise(33)
     expected = engine.predict(whole)
     for count in range(1, 34):
         np.testing.assert_allclose(engine.predict(whole[:count]), expected[:count], atol=1e-4)
-
-
-def test_results_stay_as_they_were_returned(weights_file):
-    engine = opened(weights_file)
-    first = engine.predict(pictures(1))
-    before = first.copy()
-    engine.predict(255 - pictures(1))
-    np.testing.assert_array_equal(first, before)
-
-
-@pytest.mark.parametrize("options", [{}, {"streams": 2, "threads": 2}, {"any_size": True}])
-def test_eight_callers_get_what_one_gets(weights_file, options):
-    engine = opened(weights_file, **options)
-    batches = [pictures(count) for count in (1, 2, 5, 8, 1, 3, 4, 9)]
-    alone = [engine.predict(batch) for batch in batches]
-    together = [[] for _ in batches]
-
-    def call(number):
-        for _ in range(10):
-            together[number].append(engine.predict(batches[number]))
-
-    callers = [threading.Thread(target=call, args=(number,)) for number in range(8)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    for expected, results in zip(alone, together, strict=True):
-        assert len(results) == 10
-        for result in results:
-            np.testing.assert_array_equal(result, expected)
-
-
-def test_any_size(weights_file):
-    engine = opened(weights_file, size=None, any_size=True, outputs="stage_3")
-    assert engine.predict(pictures(5, 64)).shape == (5, 2, 2, 32)
-    assert engine.predict(pictures(1, 97)).shape == (1, 3, 3, 32)
-    with pytest.raises(ArgumentError, match="each side must have 32 pixels or more"):
-        engine.predict(pictures(1, 31))
 
 
 def test_the_precision_is_never_openvinos_choice(weights_file, monkeypatch):
@@ -126,17 +74,17 @@ def test_int8_needs_to_know_how_to_round(weights_file):
     with pytest.raises(ArgumentError, match=r"int8 needs a calibration.*convnext quantize"):
         opened(weights_file, precision="int8")
     with pytest.raises(ArgumentError, match="for precision='int8', not 'float32'"):
-        opened(weights_file, calibration=pictures(2))
+        opened(weights_file, calibration=noise(2))
 
 
 def test_int8(weights_file, tmp_path):
     """From pictures, from what they gave, and from its file: the same answers, near the exact."""
-    exact = opened(weights_file).predict(pictures(9))
-    found = quantize(weights_file, pictures(40), size=32)
+    exact = opened(weights_file).predict(noise(9))
+    found = quantize(weights_file, noise(40), size=32)
     found.save(tmp_path / "c.safetensors")
     answers = [
-        opened(weights_file, precision="int8", calibration=given).predict(pictures(9))
-        for given in (pictures(40), found, tmp_path / "c.safetensors")
+        opened(weights_file, precision="int8", calibration=given).predict(noise(9))
+        for given in (noise(40), found, tmp_path / "c.safetensors")
     ]
     for answer in answers[1:]:
         np.testing.assert_array_equal(answer, answers[0])
@@ -146,7 +94,7 @@ def test_int8(weights_file, tmp_path):
 
 
 def test_int8_from_a_folder(weights_file, tmp_path):
-    for number, pixels in enumerate(pictures(3, 40)):
+    for number, pixels in enumerate(noise(3, 40)):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert quantize(weights_file, tmp_path, size=32).pictures == 3
@@ -158,18 +106,18 @@ def test_int8_from_pictures_that_the_model_does_not_take(weights_file, tmp_path)
     with pytest.raises(
         ArgumentError, match=r"shape \(4, 50, 50, 3\).*takes \(pictures, 32, 32, 3\)"
     ):
-        quantize(weights_file, pictures(4, 50), size=32)
+        quantize(weights_file, noise(4, 50), size=32)
     shapes = parameter_shapes(VARIANTS["test_v2"], num_classes=10, channels=1)
     weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     save_weights(weights, tmp_path / "grey.safetensors")
-    for given in (pictures(4), pictures(4)[..., :1]):
+    for given in (noise(4), noise(4)[..., :1]):
         with pytest.raises(ArgumentError, match=r"takes 1 channels.*give float32"):
             quantize(tmp_path / "grey.safetensors", given, size=32)
 
 
 def test_int8_from_more_pictures_than_help(weights_file, monkeypatch):
     monkeypatch.setattr(quantizing, "PICTURES", 5)
-    assert quantize(weights_file, pictures(9), size=32).pictures == 5
+    assert quantize(weights_file, noise(9), size=32).pictures == 5
 
 
 def test_int8_of_a_backbone(tmp_path):
@@ -177,12 +125,12 @@ def test_int8_of_a_backbone(tmp_path):
     rng = np.random.default_rng(0)
     weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
     save_weights(weights, tmp_path / "w.safetensors")
-    found = quantize(tmp_path / "w.safetensors", pictures(3), size=32)
+    found = quantize(tmp_path / "w.safetensors", noise(3), size=32)
     assert found.agreement.pictures == 3
 
 
 def test_a_calibration_of_other_weights(weights_file, tmp_path):
-    found = quantize(weights_file, pictures(2), size=32)
+    found = quantize(weights_file, noise(2), size=32)
     shapes = parameter_shapes(VARIANTS["test_v2"], num_classes=10)
     weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     save_weights(weights, tmp_path / "w.safetensors")
@@ -218,13 +166,13 @@ def test_ctrl_c_after_engines_have_come_and_gone(weights_file):
 
 
 def test_half_precision_where_there_is_some(weights_file):
-    exact = opened(weights_file).predict(pictures(3))
+    exact = opened(weights_file).predict(noise(3))
     able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     for name, (_, capability) in module.PRECISIONS.items():
         if name != "float32" and capability in able:
             engine = opened(weights_file, precision=name)
             assert engine.precision == name
-            rounded = engine.predict(pictures(3))
+            rounded = engine.predict(noise(3))
             assert rounded.dtype == np.float32
             assert 0 < np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()
 
@@ -236,7 +184,7 @@ def test_a_device_that_is_not_there(weights_file):
         opened(weights_file, device="NPU9")
     with pytest.raises(UnknownNameError, match=r"'CPU\.7'"):
         opened(weights_file, device="CPU.7")
-    assert opened(weights_file, device="cpu").predict(pictures(1)).shape == (1, 10)
+    assert opened(weights_file, device="cpu").predict(noise(1)).shape == (1, 10)
 
 
 def test_threads_are_those_of_the_quota(weights_file, monkeypatch):
@@ -266,13 +214,13 @@ def test_weights_that_are_no_numbers(weights_file, tmp_path):
 
 
 def test_graphs_for_a_cpu_are_not_cached(weights_file, own_cache):
-    opened(weights_file).predict(pictures(5))
+    opened(weights_file).predict(noise(5))
     assert not own_cache.exists()
 
 
 def test_compiled_graphs_are_kept_and_read_back(weights_file, own_cache, monkeypatch, caplog):
     monkeypatch.setattr(module, "KEPT", ("CPU",))
-    batch = pictures(5)
+    batch = noise(5)
     expected = opened(weights_file).predict(batch)
     kept = sorted(own_cache.iterdir())
     assert len(kept) == 2  # for one picture and for four

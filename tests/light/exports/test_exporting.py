@@ -11,11 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("convnext.graphs.untracked_openvino")
 
 import convnext  # noqa: E402
+from contracts import RUN, by_onnxruntime, exported  # noqa: E402
 from convnext.architecture import ARCHITECTURES  # noqa: E402
 from convnext.atomic import is_temporary, remove_temporaries  # noqa: E402
 from convnext.engines import open_engine  # noqa: E402
@@ -29,7 +30,6 @@ from convnext.errors import (  # noqa: E402
 )
 from convnext.exports import exporting, formats, onnx_files, process, spec, verify  # noqa: E402
 from convnext.graphs.onnx import OPERATORS  # noqa: E402
-from convnext.graphs.untracked_openvino import core, ov  # noqa: E402
 from convnext.images.recipe import Preprocess  # noqa: E402
 from convnext.images.transform import normalise  # noqa: E402
 from convnext.weights.info import WeightsInfo  # noqa: E402
@@ -41,20 +41,7 @@ SIDE = 48
 LIGHT_NAMES = ("a.onnx", "a.xml", "a.safetensors")
 
 
-def by_onnxruntime(path, batch):
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    [values] = session.run(None, {session.get_inputs()[0].name: batch})
-    return values
-
-
-def by_openvino(path, batch):
-    compiled = core().compile_model(
-        core().read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32}
-    )
-    return compiled([batch])[0]
-
-
-RUN = {"onnx": (by_onnxruntime, "a.onnx"), "openvino": (by_openvino, "a.xml")}
+FILES = {"onnx": "a.onnx", "openvino": "a.xml"}
 
 
 @pytest.fixture
@@ -67,29 +54,24 @@ def logits_of(weights, pixels, **options):
     return engine.predict(pixels)
 
 
-@pytest.mark.parametrize("format", RUN)
+@pytest.mark.parametrize("format", FILES)
 @pytest.mark.parametrize("name", ["test_v1", "test_v2"])
 def test_a_graph_answers_as_the_engine_does(format, name, files, pixels, tmp_path):
-    run, filename = RUN[format]
-    report = convnext.export(files[name], tmp_path / filename)
-    assert (report.format, report.precision) == (format, "float32")
-    assert report.verdict.good
-    assert report.verdict.agreement.max_difference < 1e-4
-    assert report.verdict.agreement.pictures == 4
     expected = logits_of(files[name], pixels)
     batch = normalise(pixels, Preprocess(size=SIDE))
-    for part in (batch[:1], batch):  # any number of pictures
-        ours = run(tmp_path / filename, part)
-        np.testing.assert_allclose(ours, expected[: len(part)], rtol=0, atol=1e-4)
+    report = exported(files[name], tmp_path / FILES[format], batch, expected)
+    assert (report.format, report.precision) == (format, "float32")
+    assert report.verdict.agreement.max_difference < 1e-4
+    assert report.verdict.agreement.pictures == 4
     written = {path.name for path in tmp_path.iterdir()}
     assert written == ({"a.onnx"} if format == "onnx" else {"a.xml", "a.bin"})
     assert report.nbytes == sum(path.stat().st_size for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("format", RUN)
+@pytest.mark.parametrize("format", FILES)
 def test_pixels_in_probabilities_out_and_a_fixed_number(format, weights, pixels, tmp_path):
-    run, filename = RUN[format]
-    path = tmp_path / filename
+    path = tmp_path / FILES[format]
+    run = RUN[path.suffix]
     report = convnext.export(weights, path, batch=3, with_preprocessing=True, softmax=True)
     assert report.verdict.agreement.pictures == 4  # the second batch is filled up
     found = run(path, pixels)
@@ -100,10 +82,10 @@ def test_pixels_in_probabilities_out_and_a_fixed_number(format, weights, pixels,
         run(path, pixels[:2])
 
 
-@pytest.mark.parametrize("format", RUN)
+@pytest.mark.parametrize("format", FILES)
 def test_other_outputs_and_resolutions(format, weights, tmp_path):
-    run, filename = RUN[format]
-    path = tmp_path / filename
+    path = tmp_path / FILES[format]
+    run = RUN[path.suffix]
     convnext.export(weights, path, output="embedding", resolution=64)
     batch = np.random.default_rng(1).standard_normal((1, 64, 64, 3), np.float32)
     engine = open_engine(
@@ -116,9 +98,9 @@ def test_other_outputs_and_resolutions(format, weights, tmp_path):
     assert run(path, batch[:, :40]).shape == (1, 1, 2, 32)
 
 
-@pytest.mark.parametrize("format", RUN)
+@pytest.mark.parametrize("format", FILES)
 def test_half_precision_is_smaller_and_close(format, files, tmp_path):
-    _, filename = RUN[format]
+    filename = FILES[format]
     for name, path in files.items():
         full = convnext.export(path, tmp_path / f"{name}-{filename}")
         half = convnext.export(path, tmp_path / f"{name}-half-{filename}", precision="float16")
@@ -313,7 +295,9 @@ convnext.export(sys.argv[1], sys.argv[2], on_progress=kill)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is killed there")
-@pytest.mark.parametrize("name", LIGHT_NAMES)
+@pytest.mark.parametrize(
+    "name", [LIGHT_NAMES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in LIGHT_NAMES[1:])]
+)
 def test_a_killed_export_leaves_only_what_the_cleaner_knows(name, weights, tmp_path):
     command = [sys.executable, "-c", KILLED, weights, tmp_path / name]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL

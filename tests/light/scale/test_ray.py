@@ -59,15 +59,11 @@ def predict(named_weights):
     return predict
 
 
-def photographs(path, data, count):
-    """The first pictures of CIFAR-10's test set, and a file that is no picture."""
-    with (
-        zipfile.ZipFile(data / "cifar10" / "test.zip") as source,
-        zipfile.ZipFile(path, "w") as target,
-    ):
-        names = [name for name in source.namelist() if name.endswith(".jpg")]
-        for name in names[:: len(names) // count][:count]:
-            target.writestr(name, source.read(name))
+def zip_of(path, pictures, count):
+    """A number of photographs, and a file that is no picture."""
+    with zipfile.ZipFile(path, "w") as target:
+        for number in range(count):
+            target.write(pictures[number % len(pictures)], f"{number:04}.jpg")
         target.writestr("no.jpg", b"no picture")
     return path
 
@@ -106,8 +102,9 @@ def parts(folder):
     return sorted(Path(folder).glob("part-*.parquet"))
 
 
-def test_two_workers_write_what_one_process_writes(here, predict, shared_data, files):
-    source = photographs(here / "x.zip", shared_data, 300)
+def test_two_workers_write_what_one_process_writes(here, predict, class_folders, files):
+    pictures = sorted(class_folders.rglob("*.jpg"))
+    source = zip_of(here / "x.zip", pictures, 300)
     alone = predict("x.zip", "alone", shard_size=64)
     together = predict("x.zip", "together", shard_size=64, runner="ray", room=TWO)
     assert (alone.pictures, alone.bad) == (together.pictures, together.bad) == (301, 1)

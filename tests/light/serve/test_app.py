@@ -396,7 +396,7 @@ BODIES = st.one_of(
 
 
 def test_nothing_malformed_gives_a_500(served):
-    @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(PATHS, TYPES, BODIES, st.none() | st.integers(-2, 300), st.text(max_size=8))
     def ask(path, kind, body, length, query):
         headers = {"Content-Type": kind.encode("latin-1")}

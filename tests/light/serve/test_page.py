@@ -182,9 +182,9 @@ def test_heat_is_shown_under_the_mouse_and_by_keys(browser, running, named_weigh
 
 
 def test_choosing_another_model_classifies_again(
-    browser, running, named_weights, unnamed_weights, photos
+    browser, running, named_weights, weights_file, photos
 ):
-    models = {"shades": named_weights, "nameless": unnamed_weights}
+    models = {"shades": named_weights, "nameless": weights_file}
     with opened(browser, running, models) as (_run, page):
         page.choose(*photos[:2])
         until(lambda: page.best() == ["shade 2", "shade 5"])

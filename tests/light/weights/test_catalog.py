@@ -24,6 +24,7 @@ from convnext.weights.catalog import (
     licence_notice,
     list_models,
 )
+from golden.networks import FOLDER
 
 ROWS = list(CHECKPOINTS.values())
 AUTHORS = ("facebookresearch/ConvNeXt", "facebookresearch/ConvNeXt-V2")
@@ -215,9 +216,8 @@ def test_isotropic_models_count_as_the_authors_do(size, parameters, gmacs):
     assert row.macs / 1e9 == pytest.approx(gmacs, abs=0.05)
 
 
-def test_timm_accuracy_is_what_timm_published(shared_data):
-    table = shared_data / "references" / "timm_results-imagenet_convnext_rows.csv"
-    with table.open(newline="") as file:
+def test_timm_accuracy_is_what_timm_published():
+    with (FOLDER / "timm_accuracy.csv").open(newline="") as file:
         measured = {(line["model"], int(line["img_size"])): line for line in csv.DictReader(file)}
     compared = 0
     for row in ROWS:

@@ -73,6 +73,9 @@ def hub(server, tmp_path, monkeypatch, weights):
     monkeypatch.setattr(f"{constants}.ENDPOINT", server.url)
     template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    # Before 1.0 the name is imported into the module that uses it.
+    file_download = "huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE"
+    monkeypatch.setattr(file_download, template, raising=False)
 
     def put(repository="someone/foxes", file="model.safetensors", layout="timm", **documents):
         tensors = to_foreign(weights, layout, V1)

@@ -127,7 +127,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+QUICK = ("lists", "shapes", "zeros in HDF5", "zeros in a zip")  # each costs a process of its own
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(HOSTILE[n], marks=[] if n in QUICK else pytest.mark.slow, id=n) for n in HOSTILE],
+)
 def test_a_hostile_file_takes_little_more_than_its_size(make, tmp_path):
     path = make(tmp_path / "a")
     taken, _ = peak(path)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from contracts import assert_same_weights
 from convnext.architecture import Architecture
 
 
@@ -28,13 +29,7 @@ def numbered():
 @pytest.fixture
 def same_weights():
     """`same_weights(a, b)`: the same names in the same order with the same numbers."""
-
-    def compare(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:
-        assert list(one) == list(other)
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name], err_msg=name, strict=True)
-
-    return compare
+    return assert_same_weights
 
 
 @pytest.fixture
