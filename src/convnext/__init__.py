@@ -14,7 +14,7 @@ from convnext.errors import ConvNeXtError, MissingDependencyError
 if TYPE_CHECKING:
     from convnext import hub
     from convnext.architecture import VARIANTS, Variant
-    from convnext.classifier import Classifier
+    from convnext.classifier import Classifier, ZeroShot
     from convnext.create import create_convnext_v1, create_convnext_v2
     from convnext.exports import export
     from convnext.nn.alterations import feature_maps, reset_classifier, set_grad_checkpointing
@@ -33,6 +33,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "Variant",
+    "ZeroShot",
     "convert",
     "create_convnext_v1",
     "create_convnext_v2",
@@ -51,6 +52,7 @@ _LAZY = {
     "VARIANTS": "convnext.architecture",
     "Variant": "convnext.architecture",
     "Classifier": "convnext.classifier",
+    "ZeroShot": "convnext.classifier",
     "convert": "convnext.weights.save",
     "create_convnext_v1": "convnext.create",
     "create_convnext_v2": "convnext.create",

@@ -130,6 +130,8 @@ class Architecture:
         norm: The kind of all norms, see `Norm`.
         head: The norm before the classifier: after the pooling, before it, or none.
         head_hidden: Width of a hidden layer before the classifier; 0 for none.
+        projection: Width of a projection to vectors of length 1 before the classifier, as of CLIP
+            with a classifier made of text vectors; 0 for none.
         kernels: Side of the depthwise kernels in each stage; empty for 7 everywhere.
         expansion: Ratio of the width of a block's hidden layer to the block's width.
         epsilon: Of all norms.
@@ -153,6 +155,7 @@ class Architecture:
     norm: NormKind = "layer"
     head: HeadKind = "pool_norm"
     head_hidden: int = 0
+    projection: int = 0
     kernels: tuple[int, ...] = ()
     expansion: int = 4
     epsilon: float = 1e-6
@@ -299,15 +302,21 @@ class Architecture:
         yield Pool()
         if self.head == "pool_norm":
             yield head_norm
-        if self.head != "none" and not clip:
+        if self.head != "none" and not (clip or self.projection):
             yield Tap("embedding")
         if self.head_hidden:
             yield Linear("head_hidden", dim, self.head_hidden)
             yield Activation("gelu")
-        if self.head_hidden or clip:
+        width = self.head_hidden or dim
+        if self.projection:
+            yield Linear("head_projection", width, self.projection)
+            yield Unit()
+            yield Tap("embedding")
+            width = self.projection
+        elif self.head_hidden or clip:
             yield Tap("pre_logits")
         if num_classes:
-            yield Linear("head", self.head_hidden or dim, num_classes)
+            yield Linear("head", width, num_classes)
             yield Tap("logits")
         if clip:
             yield Unit()

@@ -9,6 +9,7 @@ The weights file is opened once and stays mapped, however many engines the sessi
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from convnext.engines.base import Array, EngineOptions, Precision
 from convnext.engines.opening import choose_runtime, opened_network
 from convnext.engines.quantizing import calibration_of, check_calibration
 from convnext.errors import ArgumentError, WeightsFileError
+from convnext.graphs.fold import steps_to
 from convnext.graphs.network import Network
 from convnext.images.labels import Labels, Names, resolve_labels
 from convnext.images.recipe import Preprocess
@@ -157,6 +159,26 @@ class Session:
         """SHA-256 of the weights file; None for weights that are in no file."""
         path = self.network.weights.path
         return None if path is None else digest(path)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the parameters of the embedding, the same in every layout and float32 format.
+
+        Vectors can be compared if the fingerprints of their models are equal.
+        """
+        self._check_readable()
+        found = hashlib.sha256()
+        for name in parameters(steps_to(self.network.steps, ("embedding",))):
+            # CLIP's projection, whether or not a head of class names follows it.
+            found.update(name.replace("head_projection.", "head.").encode())
+            found.update(np.ascontiguousarray(self.network.values(name)).data)
+        return found.hexdigest()
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Name, licence and fingerprint of the model, to store with its vectors."""
+        name, licence = self.info.name or "", self.info.licence or ""
+        return {"model": name, "licence": licence, "fingerprint": self.fingerprint}
 
     @functools.cached_property
     def labels(self) -> Labels:

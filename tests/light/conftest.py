@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import zipfile
 from collections import Counter
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from convnext.architecture import ARCHITECTURES
 from convnext.data.classes import Classes
@@ -21,9 +23,11 @@ from convnext.engines.mock import MockEngine
 from convnext.images.labels import Labels
 from convnext.images.recipe import SEGMENTATION, Preprocess
 from convnext.segmentation import SegmentationHead
+from convnext.text.tower import TextTower, parameters, to_open_clip
 from convnext.weights import load
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.info import WeightsInfo
+from convnext.weights.layouts import to_foreign
 from convnext.weights.random_weights import random_weights
 from convnext.weights.save import save_weights
 
@@ -59,6 +63,34 @@ def named_weights(tmp_path_factory):
         labels=tuple(f"shade {number}, nuance {number}" for number in range(CLASSES)),
         preprocess=Preprocess(size=32, mean=(0.5, 0.5, 0.5)),
     )
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """A small CLIP model with random weights, as on the Hub, and a vocabulary of CLIP's size."""
+    pytest.importorskip("tokenizers")
+    pytest.importorskip("ftfy")
+    folder = tmp_path_factory.mktemp("clip")
+    architecture, tower = ARCHITECTURES["test_v1"], TextTower(16, heads=2, layers=1, outputs=12)
+    rng = np.random.default_rng(0)
+    text = {name: rng.standard_normal(s, np.float32) / 4 for name, s in parameters(tower).items()}
+    image = random_weights(architecture, tower.outputs)
+    image["head.bias"][:] = 0
+    tensors = to_foreign(image, "open_clip", architecture) | to_open_clip(tower, text)
+    tensors["logit_scale"] = np.array(3, np.float32)
+    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    save_file(whole, folder / "open_clip_model.safetensors")
+    config = {
+        "embed_dim": tower.outputs,
+        "vision_cfg": {"timm_model_name": architecture.name, "image_size": 32},
+        "text_cfg": {"width": tower.width, "heads": tower.heads, "layers": tower.layers},
+    }
+    content = json.dumps({"model_cfg": config, "preprocess_cfg": {}})
+    (folder / "open_clip_config.json").write_text(content)
+    letters = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 324))]
+    merges = [f"{first} {second}" for first in letters for second in letters][:48_894]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), "utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ PUBLIC = [
     "convnext.hub",
     "convnext.scale",
     "convnext.segmenter",
+    "convnext.search",
+    "convnext.text",
     "convnext.train",
     "convnext.weights.catalog",
 ]

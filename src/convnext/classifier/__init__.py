@@ -4,6 +4,7 @@ from convnext.classifier.classifier import Classifier
 from convnext.classifier.explain import Explanation
 from convnext.classifier.gallery import Results
 from convnext.classifier.results import Answer, ClassScore, Embedding, Prediction
+from convnext.classifier.zero_shot import ZeroShot, save_head, zero_shot_weights
 
 __all__ = [
     "Answer",
@@ -13,4 +14,7 @@ __all__ = [
     "Explanation",
     "Prediction",
     "Results",
+    "ZeroShot",
+    "save_head",
+    "zero_shot_weights",
 ]

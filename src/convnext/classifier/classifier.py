@@ -105,6 +105,11 @@ class Classifier:
         self.has_names = session.has_names
         self.vector_width = session.vector_width
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """Name, licence and fingerprint of the model, see `convnext.session.Session.facts`."""
+        return self._session.facts
+
     def __call__(self, picture: Source | Named, top: int = 5) -> Prediction:
         """Predict the most probable classes of one picture.
 

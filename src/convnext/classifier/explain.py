@@ -29,7 +29,7 @@ from convnext.images.recipe import Preprocess
 from convnext.images.sheets import captioned, shown
 from convnext.images.transform import resized_size
 from convnext.session import Session
-from convnext.steps import Activation, Linear, Norm, Pool
+from convnext.steps import Activation, Linear, Norm, Pool, Unit
 
 __all__ = ["EXPLAINED", "Explanation", "grad_cam", "heat_of", "over", "seen_region"]
 
@@ -44,6 +44,13 @@ def pooled(x: Wide) -> tuple[Wide, Callable[[Wide], Wide]]:
     """The mean over all positions."""
     positions = x.shape[0] * x.shape[1]
     return x.mean((0, 1)), lambda gradient: np.broadcast_to(gradient / positions, x.shape)
+
+
+def unit(x: Wide) -> tuple[Wide, Callable[[Wide], Wide]]:
+    """A vector divided by its length."""
+    length = np.linalg.norm(x)
+    y = x / length
+    return y, lambda gradient: (gradient - y * (gradient @ y)) / length
 
 
 def linear(kernel: Wide, bias: Wide) -> Layer:
@@ -176,6 +183,8 @@ def _head(session: Session, index: int) -> list[Layer]:
                 layers.append(linear(kernel, bias))
             case Activation(kind):
                 layers.append(activated(kind))
+            case Unit():
+                layers.append(unit)
     return layers
 
 

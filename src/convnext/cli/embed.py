@@ -130,8 +130,5 @@ def _file(path: Path, kind: str, classifier: Classifier) -> AbstractContextManag
     from convnext.cli.vectors import npz_file, parquet_file
 
     width = classifier.vector_width
-    if kind == ".npz":
-        return npz_file(path, width)
-    info = classifier.info
-    facts = {"model": info.name or "", "licence": info.licence or ""}
-    return parquet_file(path, width, facts)
+    write = npz_file if kind == ".npz" else parquet_file
+    return write(path, width, classifier.facts)

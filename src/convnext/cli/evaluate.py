@@ -32,6 +32,7 @@ examples:
   convnext evaluate --model convnext_tiny --weights convnext_tiny_1k_224_ema.pth --data imagenet/val
   convnext evaluate --model convnext_tiny --data imagenet/val --engine-runner ray --num-workers 8
   convnext evaluate --model runs/street/model --data street/val --ignore 11
+  convnext evaluate --model convnext_tiny.dinov3_lvd1689m --data val --knn train
   convnext evaluate table           the TF-Hub collection's table, from the stored reports
   convnext evaluate table reports/  from those in a folder
 
@@ -50,6 +51,10 @@ names of the model's classes are numbers, such as 1 to 102, numbers are names (s
 A segmentation model is measured on pictures with masks of the same name, in folders pictures/ and
 masks/ (or images/ and annotations/; docs/segmentation_training.md), and options on labels have no
 effect but --labels FILE. Its evaluation is not resumed.
+
+--knn DIR  judges embeddings instead of a classifier: each picture gets the class of its nearest
+among the pictures of DIR, which has the same class folders (10 and 20 neighbours, weights
+exp(cosine / 0.07), as for DINOv3)
 
 Pictures are decoded as in the authors' pipeline: EXIF orientation is not applied, unlike in
 `convnext predict`. Results are saved batch by batch: --resume continues an interrupted run, with
@@ -82,6 +87,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--precision", default="float32", help="default: float32")
     parser.add_argument(
         "--calibration", metavar="FILE", help="for int8: file of `convnext quantize`, or pictures"
+    )
+    parser.add_argument(
+        "--knn", metavar="DIR", type=Path, help="classify by the nearest pictures of this data"
     )
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="default: 32")
     parser.add_argument(
@@ -156,6 +164,8 @@ def run(args: argparse.Namespace) -> int:
     from convnext.evaluate.output import check_folder
     from convnext.evaluate.subject import open_subject
 
+    if args.knn:
+        return _evaluate_knn(args)
     if args.weights:
         _check_published(args.model)
     check_data(args.data, args.layout)
@@ -249,6 +259,57 @@ def _mask_summary(report: Report) -> str:
         lines.append(f"{len(bad):,} pictures could not be read and are not counted:")
         lines += [f"  {printable(i)}: {why}" for i, why in list(bad.items())[:SHOWN_BAD]]
     return "\n".join(lines)
+
+
+def _evaluate_knn(args: argparse.Namespace) -> int:
+    """Print the accuracy by nearest neighbours; 0 if every picture could be read, else 1."""
+    refused = {
+        "--ground-truth": args.ground_truth,
+        "--labels": args.labels,
+        "--weights": args.weights,
+        "--out": args.out,
+        "--resume": args.resume,
+        "--engine-runner": args.engine_runner,
+        "--subset": None if args.subset == "model" else args.subset,
+    }
+    for name, value in refused.items():
+        if value:
+            raise ArgumentError(f"--knn compares class folders and prints a table: without {name}.")
+    from convnext.data.datasets import folder_classes, open_dataset
+    from convnext.evaluate.knn import evaluate_knn
+    from convnext.session import Session
+
+    classes = folder_classes(args.knn)
+    examples = open_dataset(args.knn, classes, sort_folders=True)
+    data = open_dataset(args.data, classes, layout=args.layout, limit=args.limit)
+    options = {"precision": args.precision, "calibration": args.calibration}
+    with Session.open(args.model, engine=args.engine, **options) as session:
+        found, bad = evaluate_knn(session, examples, data, batch_size=args.batch, progress=True)
+    titles = ("NEIGHBOURS", "PICTURES", "TOP-1 %", "TOP-5 %")
+    rows = [
+        (
+            str(each.neighbours),
+            f"{each.pictures:,}",
+            _percent(each.correct, each.pictures),
+            "-" if each.within_5 is None else _percent(each.within_5, each.pictures),
+        )
+        for each in found
+    ]
+    columns = [
+        Column(title, cells, numeric=True)
+        for title, cells in zip(titles, zip(*rows, strict=True), strict=True)
+    ]
+    print(f"{args.model}: {classes.count:,} classes, {len(examples.entries):,} neighbours.")
+    print(render(columns))
+    if bad:
+        print(f"{len(bad):,} pictures could not be read and are not counted:")
+        for item in bad[:SHOWN_BAD]:
+            print(f"  {printable(item.id)}: {item.error}")
+    return 1 if bad else 0
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f}" if whole else "-"
 
 
 def _check_published(model: str) -> None:

@@ -22,6 +22,7 @@ from convnext.cli import (
     evaluate,
     explain,
     export,
+    head,
     hub_publish,
     info,
     list_models,
@@ -29,6 +30,7 @@ from convnext.cli import (
     pretrain,
     quantize,
     reconstruct,
+    search,
     segment,
     serve,
     train,
@@ -40,8 +42,8 @@ from convnext.errors import ConvNeXtError, UnknownNameError
 __all__ = ["build_parser", "main"]
 
 GROUPS = {
-    "use": (predict, segment, embed, explain, evaluate, list_models, info),
-    "train": (train, pretrain, reconstruct),
+    "use": (predict, segment, embed, search, explain, evaluate, list_models, info),
+    "train": (train, head, pretrain, reconstruct),
     "ship": (export, quantize, serve, convert, hub_publish),
     "inspect": (bench, verify, completion),
 }
@@ -54,6 +56,8 @@ EXAMPLES = """\
 examples:
   convnext predict cat.jpg                  classify a picture
   convnext embed photos/ --out photos.npz   pictures as vectors
+  convnext search photos.npz "red bicycle"  the nearest of them to a text or a picture
+  convnext head CLIP --classes names.txt --out names.safetensors
   convnext explain cat.jpg --out heat.png   heat map of the class
   convnext segment photos/ --out masks/     the class of each pixel
   convnext evaluate --model convnext_tiny --data val

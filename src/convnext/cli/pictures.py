@@ -79,11 +79,16 @@ def add_statements(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_classifier(args: argparse.Namespace) -> Classifier:
-    """Open the classifier of the options, and print the licence of its weights."""
+def open_classifier(args: argparse.Namespace, model: Any = None) -> Classifier:
+    """Open the classifier of the options, and print the licence of its weights.
+
+    Args:
+        args: The options.
+        model: Open weights, instead of those of `--model`.
+    """
     from convnext.classifier import Classifier
 
-    return _opened(Classifier, args)
+    return _opened(Classifier, args, model)
 
 
 def open_segmenter(args: argparse.Namespace) -> Segmenter:
@@ -91,15 +96,15 @@ def open_segmenter(args: argparse.Namespace) -> Segmenter:
     from convnext.segmenter import Segmenter
 
     names = ("inference", "stride", "flip", "size")
-    return _opened(Segmenter, args, **{name: getattr(args, name) for name in names})
+    return _opened(Segmenter, args, None, **{name: getattr(args, name) for name in names})
 
 
-def _opened(kind: type[Model], args: argparse.Namespace, **options: Any) -> Model:
+def _opened(kind: type[Model], args: argparse.Namespace, source: Any, **options: Any) -> Model:
     logger = logging.getLogger("convnext")
     if not logger.handlers:  # else a part of the licence would be logged as well
         logger.addHandler(logging.NullHandler())
     model = kind(
-        args.model,
+        source or args.model,
         args.engine,
         precision=args.precision,
         calibration=args.calibration,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from convnext.cli.classes import add_class_options, check_no_template, class_names
 from convnext.cli.datasets import (
     DATASETS,
     add_dataset_options,
@@ -51,12 +53,15 @@ examples:
   convnext predict photos/ --out photos.jsonl --resume  only pictures not yet in photos.jsonl
   convnext predict x.png --model convnextv2_tiny        another checkpoint: see `convnext list`
   convnext predict x.png --model mine.safetensors --labels names.txt
+  convnext predict photos/ --model CLIP --classes "cat,dog,car" --template "a photo of a {{}}"
   convnext predict photos/ --out answers/               Parquet files in a folder
   convnext predict s3://b/train.tar --out s3://b/out --engine-runner ray --address head:6379
 
 Pictures are turned upright by their EXIF orientation. The suffix of FILE decides its format, unless
-one is given. A picture that cannot be read does not stop the run: its row has the error, it is
-listed at the end, and the exit code is 1. With --resume, give the same options as before.
+one is given. With --classes, any names are classes, without training: MODEL is then a CLIP model
+with a text tower (docs/zero_shot.md); `convnext head` writes such a classifier. A picture that
+cannot be read does not stop the run: its row has the error, it is listed at the end, and the exit
+code is 1. With --resume, give the same options as before.
 
 {DATASETS}"""
 
@@ -69,6 +74,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
     )
     add_model_options(parser)
+    add_class_options(parser)
     parser.add_argument("--top", type=int, default=5, help="number of classes (default: 5)")
     parser.add_argument("--batch", type=int, default=32, help="batch size (default: 32)")
     formats = parser.add_mutually_exclusive_group()
@@ -90,10 +96,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Predict; 0 if every picture could be read, else 1."""
+    if not args.classes:
+        check_no_template(args)
+    elif args.labels:
+        raise ArgumentError("--classes are the names of the classes: leave out --labels.")
     if is_dataset(args) or (args.out and args.out.suffix.lower() == PARQUET):
         if args.format:
             raise ArgumentError(
                 f"The files of a folder are Parquet: leave out --{args.format}, or name a file."
+            )
+        if args.classes:
+            raise ArgumentError(
+                "--classes is for a file of rows. Make a classifier of the names first, with "
+                "`convnext head`, and give it as --model."
             )
         return write_dataset(args, "predict", top=args.top, vectors=args.vectors)
     if args.vectors:
@@ -101,7 +116,25 @@ def run(args: argparse.Namespace) -> int:
     kind = _kind(args)
     if args.out:
         check_target(args.out, overwrite=args.overwrite, resume=args.resume)
-    classifier = open_classifier(args)
+    with ExitStack() as opened:
+        classifier = _classifier(args, opened)
+        return _predict(args, kind, classifier)
+
+
+def _classifier(args: argparse.Namespace, opened: ExitStack) -> Classifier:
+    """The classifier of the model, or of `--classes` with weights that are open in a context."""
+    if not args.classes:
+        return open_classifier(args)
+    from convnext.classifier import zero_shot_weights
+
+    names, templates = class_names(args)
+    weights = zero_shot_weights(
+        args.model, names, templates, engine=args.engine, architecture=args.arch
+    )
+    return open_classifier(args, opened.enter_context(weights))
+
+
+def _predict(args: argparse.Namespace, kind: str, classifier: Classifier) -> int:
     _check_names(classifier)
     form = _format(kind, args.top, classifier)
     done = written_rows(args.out, form.start or None) if args.resume else {}

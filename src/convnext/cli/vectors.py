@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from convnext.atomic import disk_errors
 from convnext.cli.output import replaced
 from convnext.errors import MissingDependencyError
+from convnext.search.files import FACTS, checksum
 
 __all__ = ["VectorFile", "npz_file", "parquet_file"]
 
@@ -35,12 +36,15 @@ class VectorFile(ABC):
 
 
 @contextmanager
-def npz_file(path: Path, width: int) -> Iterator[VectorFile]:
-    """Write a NumPy archive with the arrays `ids` and `embeddings` `[n, width]`."""
+def npz_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[VectorFile]:
+    """Write a NumPy archive with the arrays `ids` and `embeddings` `[n, width]`.
+
+    A third array, `facts`, is JSON: the facts given here, and checksums.
+    """
     with replaced(path) as temporary, _spool(path) as names, _spool(path) as vectors:
         spooled = _Spooled(names, vectors)
         yield spooled
-        spooled.pack(temporary, width)
+        spooled.pack(temporary, width, facts)
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def parquet_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[V
     column = arrow.list_(arrow.float32(), width)
     schema = arrow.schema([("id", arrow.string()), ("embedding", column)], metadata=dict(facts))
     with replaced(path) as temporary:
-        writer = arrow.parquet.ParquetWriter(temporary, schema)
+        writer = arrow.parquet.ParquetWriter(temporary, schema, write_page_checksum=True)
         with writer:
             groups = _RowGroups(arrow, writer, schema, width)
             yield groups
@@ -84,25 +88,34 @@ class _Spooled(VectorFile):
         self._vectors = vectors
         self._count = 0
         self._longest = 1
+        self._sums = {"ids": 0, "embeddings": 0}
 
     def add(self, name: str, vector: Vector) -> None:
         self._names.write(json.dumps(name).encode() + b"\n")
-        self._vectors.write(vector.astype("<f4").tobytes())
+        values = np.ascontiguousarray(vector, "<f4")[None]
+        self._vectors.write(values.tobytes())
+        self._sums["embeddings"] = checksum(values, self._sums["embeddings"])
         self._count += 1
         self._longest = max(self._longest, len(name))
 
-    def pack(self, path: Path, width: int) -> None:
+    def pack(self, path: Path, width: int, facts: Mapping[str, str]) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             with archive.open("ids.npy", "w", force_zip64=True) as member:
                 text = np.dtype(f"<U{self._longest}")
                 _write_header(member, text, (self._count,))
                 self._names.seek(0)
                 while lines := list(islice(self._names, ROW_GROUP)):
-                    member.write(np.array([json.loads(line) for line in lines], text).tobytes())
+                    block = np.array([json.loads(line) for line in lines], text)
+                    member.write(block.tobytes())
+                    words = block.view(np.uint32).reshape(len(block), -1)
+                    self._sums["ids"] = checksum(words, self._sums["ids"])
             with archive.open("embeddings.npy", "w", force_zip64=True) as member:
                 _write_header(member, np.dtype("<f4"), (self._count, width))
                 self._vectors.seek(0)
                 shutil.copyfileobj(self._vectors, member)
+            with archive.open(f"{FACTS}.npy", "w") as member:
+                content = np.array(json.dumps({**facts, "checksums": self._sums}))
+                np.lib.format.write_array(member, content)
 
 
 def _write_header(stream: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -23,7 +23,7 @@ from convnext.images.labels import Labels
 from convnext.images.read import Limits
 from convnext.images.sources import NO_PICTURE, Named, iterate
 
-__all__ = ["Dataset", "LabelledPicture", "Layout", "check_data", "open_dataset"]
+__all__ = ["Dataset", "LabelledPicture", "Layout", "check_data", "folder_classes", "open_dataset"]
 
 Layout = Literal["auto", "folder", "imagenet-val", "zip", "tar"]
 
@@ -175,6 +175,17 @@ def open_dataset(
         numbers, form = naming.numbers, f"{form}, by {naming.by}"
     data = Dataset(path, form, classes, _entries(names, texts, numbers))
     return _limited(_restricted(data, subset, chosen, len(names)), limit)
+
+
+def folder_classes(path: str | Path) -> Classes:
+    """The class folders of a data set as classes, sorted by name, without decoding any picture.
+
+    Raises:
+        ArgumentError: There is no such data, or pictures are in no class folder.
+    """
+    check_data(path)
+    folders = tuple(sorted(set(_class_folders(_survey(Path(path))))))
+    return Classes(len(folders), Labels(folders), "the folders of the neighbours")
 
 
 def _below(path: Path, picture: Named) -> str:

@@ -156,8 +156,13 @@ def _build(network: Network, outputs: tuple[str, ...]) -> Any:
     shape = (*(network.sides or (None, None)), network.channels)
     with undrawn():
         if head is not None:
-            options = {"input_shape": shape, "geometry": network.geometry}
-            model = build_segmenter(architecture, head, network.num_classes, **options)
+            model = build_segmenter(
+                architecture,
+                head,
+                network.num_classes,
+                input_shape=shape,
+                geometry=network.geometry,
+            )
         else:
             model = build_model(
                 architecture,

@@ -43,7 +43,8 @@ def build(spec: ExportSpec) -> Any:
 
 def _classifier(spec: ExportSpec) -> Any:
     network = spec.network
-    classified = spec.output in ("logits", "pre_logits") or network.is_clip
+    projects = network.is_clip or network.variant.projection
+    classified = spec.output in ("logits", "pre_logits") or bool(projects)
     return build_model(
         network.variant,
         input_shape=spec.shape[1:],

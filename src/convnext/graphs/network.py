@@ -41,7 +41,7 @@ OUTPUTS = (
 """All outputs; a network has those that its architecture allows.
 
     logits       output of the classifier; of CLIP's image towers, the projected vector
-    embedding    normalised mean of the last feature map; of CLIP, the logits at length 1
+    embedding    normalised mean of the last feature map; of CLIP, the projection at length 1
     stage_0 ...  feature maps
     tokens       the last feature map with each position normalised by the last norm
     pre_logits   input of the last linear layer, if it is not the embedding
@@ -219,7 +219,8 @@ class Network:
         widths |= dict.fromkeys(("logits", "scores", "segmentation"), self.num_classes)
         widths["tokens"] = last
         widths["pre_logits"] = self.architecture.head_hidden or last
-        widths["embedding"] = self.num_classes if self.is_clip else last
+        vectors = self.num_classes if self.is_clip else self.architecture.projection
+        widths["embedding"] = vectors or last
         return widths[output]
 
     def values(self, name: str) -> NDArray[np.float32]:

@@ -50,7 +50,7 @@ from convnext.steps import (
 )
 from convnext.steps import Linear as LinearStep
 
-__all__ = ["OPERATORS", "OnnxGraph", "build"]
+__all__ = ["IR_VERSION", "OPERATORS", "OPSET", "Graph", "OnnxGraph", "build"]
 
 CHANNELS, PLACES = [1], [2, 3]  # of NCHW
 FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # transpositions to channels first and last
@@ -118,7 +118,7 @@ def build(
     """
     network.check_outputs(outputs)
     half = precision == "float16"
-    graph, x, from_pixels = _Graph(half), "pictures", input == "uint8"
+    graph, x, from_pixels = Graph(half), "pictures", input == "uint8"
     if from_pixels:
         x = graph.add("Cast", x, to=TensorProto.FLOAT)
         with graph.wide():
@@ -157,7 +157,7 @@ def _shape(network: Network, output: str) -> list[int | str]:
 
 
 @dataclass
-class _Graph:
+class Graph:
     """The nodes and constants of a graph under construction; values are referred to by name."""
 
     half: bool
@@ -188,6 +188,7 @@ class _Graph:
         return name
 
     def ints(self, *values: int) -> str:
+        """Add whole numbers, and return their name."""
         return self.constant(np.array(values, np.int64))
 
     def widened(self, x: str) -> str:
@@ -233,7 +234,7 @@ class _Emitter:
 
     def __init__(
         self,
-        graph: _Graph,
+        graph: Graph,
         network: Network,
         pictures: str,
         layer_norm: bool,

@@ -7,7 +7,8 @@ have stable names, the same for every architecture:
     images -> [normalization] -> stem_conv -> [stem_conv_2 or stem_act_conv] -> stem_norm
            -> stage_0_block_0 ... -> stage_0
            -> downsample_1_norm -> downsample_1_conv -> stage_1_block_0 ... -> stage_1
-           -> ... -> stage_3 -> [map_norm] -> head_pool -> [head_norm] -> [head_hidden] -> head
+           -> ... -> stage_3 -> [map_norm] -> head_pool -> [head_norm] -> [head_hidden]
+           -> [head_projection -> head_unit] -> head
 
 `model.get_layer("stage_2").output` is the third feature map, and `with_outputs` creates a model
 with any outputs.
@@ -186,11 +187,11 @@ def classify(
     init_scale: float = 1.0,
     drop_rate: float = 0.0,
 ) -> Any:
-    """Apply the head's hidden layer, if the architecture has one, and the classifier.
+    """Apply the head's hidden layer and projection, if there are any, and the classifier.
 
     Args:
         x: The vector `(batch, dim)`.
-        architecture: Says whether there is a hidden layer.
+        architecture: Says whether there is a hidden layer or a projection.
         num_classes: Width of the classifier; 0 for none.
         activation: Of the classifier; None for logits.
         init_scale: Multiplies the classifier's initial weights.
@@ -198,6 +199,9 @@ def classify(
     """
     if architecture.head_hidden:
         x = dense(architecture.head_hidden, "head_hidden", "gelu")(x)
+    if architecture.projection:
+        x = dense(architecture.projection, "head_projection", None)(x)
+        x = keras.layers.UnitNormalization(name="head_unit", dtype="float32")(x)
     if drop_rate:
         x = keras.layers.Dropout(drop_rate, name="head_drop", dtype=head_dtype())(x)
     return dense(num_classes, "head", activation, init_scale)(x) if num_classes else x
@@ -267,7 +271,8 @@ def with_outputs(
     """
     layers = {layer.name: layer for layer in model.layers}
     last = "head_norm" if "head_norm" in layers else "head_pool"
-    names = {"logits": "head", "embedding": last, "pre_logits": "head_hidden", "tokens": "map_norm"}
+    unit = "head_unit" if "head_unit" in layers else last
+    names = {"logits": "head", "embedding": unit, "pre_logits": "head_hidden", "tokens": "map_norm"}
     if "head_hidden" not in layers:
         names["pre_logits"] = last
 

@@ -110,11 +110,15 @@ class Worker:
         count, bad = 0, 0
         listed: list[tuple[str, str]] = []
         metadata = {"convnext": json.dumps({"settings": dict(plan.settings), "shard": shard})}
+        if "embedding" in self._options.outputs:
+            metadata |= self._session.facts
         schema = schema_of(self._options, metadata)
 
         def write(stream: IO[bytes]) -> None:
             nonlocal count, bad
-            with pyarrow().parquet.ParquetWriter(stream, schema, use_dictionary=_TEXT) as writer:
+            with pyarrow().parquet.ParquetWriter(
+                stream, schema, use_dictionary=_TEXT, write_page_checksum=True
+            ) as writer:
                 waiting: list[PictureRow] = []
                 for rows in self._rows(plan, shard):
                     waiting += rows

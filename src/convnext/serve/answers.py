@@ -7,23 +7,26 @@ import functools
 import io
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
 from convnext.classifier import ClassScore
 from convnext.classifier.results import best_classes
 from convnext.errors import ArgumentError
+from convnext.images.labels import Labels
 from convnext.serve.batching import until
 from convnext.serve.loading import explained, segmented
 from convnext.serve.models import ServedModel, Slot
 from convnext.serve.options import RequestOptions
 from convnext.serve.problems import Problem
 from convnext.serve.service import PictureResult, Service, together
+from convnext.serve.zero_shot import ClassTexts
 
 __all__ = [
     "CLASSIFY_OPTIONS",
@@ -43,7 +46,7 @@ __all__ = [
     "segment",
 ]
 
-CLASSIFY_OPTIONS = ("model", "top", "deadline_ms")
+CLASSIFY_OPTIONS = ("model", "top", "labels", "template", "deadline_ms")
 EMBED_OPTIONS = ("model", "encoding", "deadline_ms")
 EXPLAIN_OPTIONS = ("model", "target", "side", "deadline_ms")
 SEGMENT_OPTIONS = ("model", "deadline_ms")
@@ -112,16 +115,44 @@ async def classify(service: Service, request: Request) -> Response:
     """`POST /v1/classify`: the most probable classes of each picture."""
     begun = time.perf_counter()
     async with service.accepted(request, CLASSIFY_OPTIONS) as (served, pictures, options, deadline):
-        results = await service.results(served, "classify", pictures, deadline)
-        top = min(options["top"], served.model.num_classes)
-        rows = (_row(o, lambda o: {"classes": _classes(served, o, top)}) for o in results)
+        labels = options["labels"]
+        if labels is None:
+            results = await service.results(served, "classify", pictures, deadline)
+            classes = functools.partial(_classes, served.model.labels, "logits", lambda x: x)
+            top = min(options["top"], served.model.num_classes)
+        else:
+            texts = _texts(served)
+            async with until(deadline):
+                vectors = await service.in_turn(lambda: texts.vectors(labels, options["template"]))
+            results = await service.results(served, "embed", pictures, deadline)
+            classes = functools.partial(
+                _classes, Labels(labels), "embedding", lambda x: texts.logits(x, vectors)
+            )
+            top = min(options["top"], len(labels))
+        rows = (_row(o, lambda o: {"classes": classes(o, top)}) for o in results)
         numbers = NUMBERS_OF_CLASS * top * len(results)
         return await service.written(numbers, deadline, lambda: _answer(served, rows, begun))
 
 
-def _classes(served: ServedModel, result: PictureResult, top: int) -> list[dict[str, Any]]:
+def _texts(served: ServedModel) -> ClassTexts:
+    if served.texts is None:
+        raise Problem(
+            400,
+            "labels-not-served",
+            f"The model {served.name} has classes of its own, or no text tower: leave out labels.",
+        )
+    return served.texts
+
+
+def _classes(
+    labels: Labels,
+    output: str,
+    logits: Callable[[NDArray[Any]], NDArray[Any]],
+    result: PictureResult,
+    top: int,
+) -> list[dict[str, Any]]:
     assert result.outputs is not None
-    best = best_classes(result.outputs["logits"], served.model.labels, top)
+    best = best_classes(logits(result.outputs[output]), labels, top)
     return [_score(score) for score in best]
 
 

@@ -18,6 +18,8 @@ __all__ = [
     "MAX_HEADER_BYTES",
     "MAX_ID_LENGTH",
     "MAX_JSON_BYTES",
+    "MAX_LABELS",
+    "MAX_LABEL_LENGTH",
     "MAX_PICTURES",
     "MAX_PICTURE_BYTES",
     "MAX_PIPELINED",
@@ -46,6 +48,8 @@ MAX_PICTURE_BYTES = 16 * MIB  # hostile files take 0.3 s of one processor a mega
 MAX_PIXELS = 8192 * 6144  # decoding takes up to 16 bytes of memory each, in as many threads as run
 MAX_ID_LENGTH = 256  # characters of a client's id for a picture
 MAX_EXPLAIN_SIDE = 1024
+MAX_LABELS = 100  # of classes named by a client: seconds of a text tower for as many long ones
+MAX_LABEL_LENGTH = 100  # characters
 
 # One connection.
 MAX_PIPELINED = 16  # requests waiting behind the one being answered

@@ -24,6 +24,7 @@ from convnext.serve.loading import OUTPUTS, load
 from convnext.serve.metrics import Metrics
 from convnext.serve.problems import Problem
 from convnext.serve.settings import ModelSpec, Settings
+from convnext.serve.zero_shot import ClassTexts, load_texts
 from convnext.session import Session
 from convnext.weights.files.shards import main_file
 
@@ -48,6 +49,7 @@ class ServedModel:
         model: The session that computes answers.
         batcher: The queue in front of it.
         seconds: Time that loading and warming took.
+        texts: The text tower, if it is a CLIP model with one.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ServedModel:
     model: Session
     batcher: Batcher
     seconds: float
+    texts: ClassTexts | None = None
 
     @property
     def answers(self) -> list[str]:
@@ -201,6 +204,8 @@ class Models:
             loaded = await loop.run_in_executor(
                 self._executor, self._load, slot.spec, self._settings, self._threads
             )
+            options = (slot.spec, self._settings, loaded, self._threads)
+            texts = await loop.run_in_executor(self._executor, load_texts, *options)
         except Exception as error:  # a damaged file may make a runtime raise anything
             slot.error = str(error) if isinstance(error, ConvNeXtError) else type(error).__name__
             slot.state = "ready" if slot.served else "failed"
@@ -210,6 +215,7 @@ class Models:
             return
         slot.loads += 1
         old, slot.served = slot.served, self._served(name, slot.loads, loaded, begun)
+        slot.served.texts = texts
         slot.state, slot.error = "ready", None
         self._metrics.count("convnext_model_loads_total", model=name, outcome="loaded")
         self._metrics.set("convnext_model_ready", 1, model=name)

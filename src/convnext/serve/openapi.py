@@ -265,6 +265,8 @@ def _post(
             "in": "query",
             "description": OPTIONS[name].help,
             "schema": dict(OPTIONS[name].schema),
+            # A list has commas between its items.
+            **({"explode": False} if OPTIONS[name].schema["type"] == "array" else {}),
         }
         for name in options
     ]

@@ -61,6 +61,25 @@ def _one_of(*allowed: str) -> Callable[[Any], str]:
     return check
 
 
+def _labels(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if isinstance(names, list) and 1 <= len(names) <= limits.MAX_LABELS:
+        stripped = tuple(name.strip() if isinstance(name, str) else "" for name in names)
+        fit = all(0 < len(name) <= limits.MAX_LABEL_LENGTH for name in stripped)
+        if fit and len(set(stripped)) == len(stripped):
+            return stripped
+    raise ValueError(
+        f"1 to {limits.MAX_LABELS} different names of 1 to {limits.MAX_LABEL_LENGTH} characters, "
+        "in a JSON list, or in a text with commas between them"
+    )
+
+
+def _template(value: Any) -> str:
+    if isinstance(value, str) and value.count("{}") == 1 and len(value) <= limits.MAX_LABEL_LENGTH:
+        return value
+    raise ValueError(f"text of at most {limits.MAX_LABEL_LENGTH} characters with {{}} in it once")
+
+
 MOST_CLASSES = 25_000  # the largest published classifier has 21,841
 LATEST_MS = 600_000
 
@@ -82,6 +101,24 @@ OPTIONS: Mapping[str, Option] = {
         _integer(1, LATEST_MS),
         None,
         {"type": "integer", "minimum": 1, "maximum": LATEST_MS},
+    ),
+    "labels": Option(
+        "Names of the classes to choose from, for a CLIP model with a text tower.",
+        _labels,
+        None,
+        {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1, "maxLength": limits.MAX_LABEL_LENGTH},
+            "minItems": 1,
+            "maxItems": limits.MAX_LABELS,
+            "uniqueItems": True,
+        },
+    ),
+    "template": Option(
+        "A prompt for the labels, such as `a photo of a {}`.",
+        _template,
+        "{}",
+        {"type": "string", "maxLength": limits.MAX_LABEL_LENGTH, "default": "{}"},
     ),
     "target": Option(
         "The class to explain: its number, WordNet id or name; by default the most probable one.",

@@ -89,6 +89,7 @@ class Service:
             max(1, available_processors() // settings.workers), thread_name_prefix="pictures"
         )
         self._background = ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="background")
+        self._texts = ThreadPoolExecutor(1, thread_name_prefix="texts")
 
     @property
     def ready(self) -> bool:
@@ -102,6 +103,10 @@ class Service:
     async def in_background(self, work: Callable[[], Result]) -> Result:
         """Run a function in a background thread, apart from decoding."""
         return await _run(self._background, work)
+
+    async def in_turn(self, work: Callable[[], Result]) -> Result:
+        """Run a function in the thread of text towers, one after the other."""
+        return await _run(self._texts, work)
 
     async def written(
         self, numbers: int, deadline: float, write: Callable[[], Response]
@@ -118,7 +123,7 @@ class Service:
 
     def close(self) -> None:
         """Stop the threads."""
-        for threads in (self._threads, self._background):
+        for threads in (self._threads, self._background, self._texts):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def refuse_if_full(self) -> None:

@@ -8,7 +8,8 @@ table, `convnext.graphs` reads them directly, and N layouts need N tables, not N
     downsample_{1,2,3}_norm.{gamma,beta}  downsample_{1,2,3}_conv.{kernel,bias}
     stage_{i}_block_{j}.dwconv.{kernel,bias}   .norm.{gamma,beta}   .pwconv1.{kernel,bias}
                        .grn.{gamma,beta}       .pwconv2.{kernel,bias}   .layer_scale.gamma
-    head_norm.{gamma,beta} or map_norm.{gamma,beta}  [head_hidden.{kernel,bias}]  head.{kernel,bias}
+    head_norm.{gamma,beta} or map_norm.{gamma,beta}  [head_hidden.{kernel,bias}]
+    [head_projection.{kernel,bias}]  head.{kernel,bias}
 
 RMS and simple norms have no beta.
 

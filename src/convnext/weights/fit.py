@@ -32,6 +32,7 @@ CLASSIFIERS = {
 PARTS = {
     **CLASSIFIERS,
     "head_hidden": CLASSIFIERS["head"],
+    "head_projection": CLASSIFIERS["head"],
     "head_norm": "head norm",
     "map_norm": "head norm",
     "feature": "feature norms",

@@ -20,6 +20,7 @@ from convnext.weights.files.shards import FILES_OF_A_FOLDER, read_index
 __all__ = ["Repository", "fetch_repository", "repository_named"]
 
 NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96})(?:@([\w./-]{1,96}))?", re.ASCII)
+VOCABULARY = "tokenizer.json"  # of the texts that a CLIP model reads
 NOT_FOUND = 404
 FINAL = (401, 403, NOT_FOUND)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -82,7 +83,7 @@ def fetch_repository(
     files = _Files(repository.name, repository.revision, hub_cache(cache_dir), progress, unreached)
     try:
         config = files.find(CONFIG)
-        for name in companions(config) if config else (OPEN_CLIP,):
+        for name in companions(config) if config else (OPEN_CLIP, VOCABULARY):
             files.find(name)
         for name in FILES_OF_A_FOLDER:
             path = files.find(name)

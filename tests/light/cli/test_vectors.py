@@ -15,7 +15,7 @@ from convnext.cli.vectors import npz_file, parquet_file
 from convnext.errors import ConvNeXtError, MissingDependencyError, WeightsUnavailableError
 
 KINDS = {
-    "npz": npz_file,
+    "npz": lambda path, width: npz_file(path, width, {"model": "m"}),
     "parquet": lambda path, width: parquet_file(path, width, {"model": "m"}),
 }
 
@@ -92,7 +92,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(vectors.tempfile, "TemporaryFile", lambda **_: FullDisk())
     message = r"v\.npz cannot be written: No space left on device"
-    with pytest.raises(ConvNeXtError, match=message), npz_file(tmp_path / "v.npz", 3) as file:
+    with pytest.raises(ConvNeXtError, match=message), npz_file(tmp_path / "v.npz", 3, {}) as file:
         file.add("a", np.zeros(3, np.float32))
 
 

@@ -49,6 +49,7 @@ ARCHITECTURES_HERE = {
     "rms": replace(V1, norm="rms"),
     "simple": replace(V1, norm="simple", head="norm_pool", activation="relu"),
     "rms_hidden": replace(CUSTOM, norm="rms", head_hidden=9),
+    "projection": replace(V1, projection=10, head_hidden=12),
     "clip": V1,
     "clip_hidden": replace(V1, head_hidden=14),
 }

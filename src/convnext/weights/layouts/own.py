@@ -31,6 +31,7 @@ def _patterns() -> Iterator[str]:
     first = rows[0]
     every = [*rows, *(replace(first, stem=stem) for stem in ("overlap", "overlap_act"))]
     every += [replace(first, head="norm_pool"), replace(first, head_hidden=1)]
+    every += [replace(first, projection=1)]
     for row in every:
         for name in (
             *parameters(row.steps()),

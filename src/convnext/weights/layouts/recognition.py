@@ -223,7 +223,11 @@ def _may_be(row: Architecture, seen: Architecture, num_classes: int) -> bool:
 def _as_seen(known: Architecture, seen: Architecture) -> Architecture:
     """A known architecture, with the optional parts that these weights have."""
     return replace(
-        known, head=seen.head, head_hidden=seen.head_hidden, layer_scale=seen.layer_scale
+        known,
+        head=seen.head,
+        head_hidden=seen.head_hidden,
+        projection=seen.projection,
+        layer_scale=seen.layer_scale,
     )
 
 
@@ -325,6 +329,7 @@ TRAITS: Mapping[str, Callable[[_Probe], Any]] = {
     "norm": lambda probe: "layer" if probe.shape(f"{BLOCK}.norm.beta") else "rms",
     "head": _head,
     "head_hidden": lambda probe: probe.width("head_hidden.kernel", 1),
+    "projection": lambda probe: probe.width("head_projection.kernel", 1),
     "expansion": lambda p: p.width(f"{BLOCK}.pwconv1.kernel", 1) // p.width(BLOCK_NORM) or 4,
 }
 """Trait -> its value from names and shapes; RMS norms and simple ones look the same."""
