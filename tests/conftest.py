@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ settings.load_profile("project")
 # A shell that starts a command in the background lets it ignore Ctrl-C, and so would every process
 # that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# It reads HF_HUB_OFFLINE at its first import, for good, which some tests set for themselves.
+with suppress(ImportError):
+    importlib.import_module("huggingface_hub.constants")
 
 TESTS = Path(__file__).parent
 PHOTOS = TESTS.parent / "examples" / "photos"

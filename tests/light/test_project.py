@@ -89,6 +89,7 @@ def test_precisions_engines_and_outputs_are_each_listed_in_one_place():
     assert found == {
         ("engines/base.py", "precision"),
         ("engines/opening.py", "engine"),
+        ("text/encoder.py", "engine"),  # the text tower on each
         ("graphs/network.py", "output"),
     }
 

@@ -20,6 +20,11 @@ pytest.importorskip("openvino")
 SMALL = ("bench", "--model", "test_v2", "--random-weights", "--size", "64", "--rounds", "1")
 
 
+@pytest.fixture(autouse=True)
+def _whole_tables(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # xdist sets it
+
+
 def read(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
