@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from convnext.architecture import Architecture, Geometry
+from convnext.errors import ArgumentError
 from convnext.steps import (
     Activation,
     AddEnlarged,
@@ -80,7 +81,15 @@ class SegmentationHead:
         Args:
             architecture: The encoder, whose steps come before these.
             num_classes: Number of classes.
+
+        Raises:
+            ArgumentError: The encoder has too few stages.
         """
+        if len(architecture.dims) <= AUXILIARY_STAGE:
+            raise ArgumentError(
+                f"{architecture.name} has one feature map, and a segmentation head mixes the maps of "
+                "four stages. Use an architecture that is not isotropic."
+            )
         norms = (architecture.norm, architecture.epsilon)
         for stage, dim in enumerate(architecture.dims):
             yield Take(f"stage_{stage}")

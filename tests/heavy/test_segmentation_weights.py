@@ -161,7 +161,9 @@ def test_a_folder_of_ours_runs_in_the_pipeline_of_transformers(theirs, tmp_path)
 
 
 @pytest.mark.parametrize("kind", HEADS)
-@pytest.mark.parametrize("name", [name for name in VARIANTS if VARIANTS[name].num_blocks < 20])
+@pytest.mark.parametrize(
+    "name", [row.name for row in VARIANTS.values() if row.num_blocks < 20 and len(row.depths) == 4]
+)
 def test_parameters_of_keras_are_those_of_the_steps_in_order(name, kind):
     architecture, head = VARIANTS[name], HEADS[kind]
     with keras.device("cpu"):

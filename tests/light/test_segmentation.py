@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convnext.architecture import ARCHITECTURES
+from convnext.errors import ArgumentError
 from convnext.segmentation import SegmentationHead, checked_bins
 from convnext.steps import operations, parameters
 from convnext.weights.catalog import CHECKPOINTS
@@ -61,3 +62,9 @@ def test_grids_in_a_file(bins):
 def test_impossible_grids_in_a_file(bins):
     with pytest.raises(ValueError, match="1 to 8 numbers from 1 to 64"):
         checked_bins(bins)
+
+
+def test_one_map_is_not_enough():
+    isotropic = ARCHITECTURES["convnext_isotropic_small"]
+    with pytest.raises(ArgumentError, match="convnext_isotropic_small has one feature map"):
+        list(SegmentationHead().steps(isotropic, 150))
