@@ -87,7 +87,7 @@ class SegmentationHead:
         """
         if len(architecture.dims) <= AUXILIARY_STAGE:
             raise ArgumentError(
-                f"{architecture.name} has one feature map, and a segmentation head mixes the maps of "
+                f"{architecture.name} has one feature map, and a segmentation head mixes those of "
                 "four stages. Use an architecture that is not isotropic."
             )
         norms = (architecture.norm, architecture.epsilon)
