@@ -21,7 +21,7 @@ HEADS = {"upernet": SegmentationHead(width=16), "mlp": SegmentationHead("mlp", w
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 
-@pytest.fixture(params=HEADS)
+@pytest.fixture(params=["upernet", pytest.param("mlp", marks=pytest.mark.slow)])
 def weights(request, tmp_path):
     head, path = HEADS[request.param], tmp_path / "weights.safetensors"
     save_weights(random_weights(VARIANTS["test_v2"], CLASSES, segmentation=head), path)

@@ -92,6 +92,7 @@ def test_a_run_learns_and_leaves_a_model(outcome):
         assert scores.shape[-1] == 3
 
 
+@pytest.mark.torch_first
 def test_upernet_with_its_auxiliary_head_learns(scenes, tmp_path):
     upernet = ["head.width=16", "head.auxiliary=8", "masks.names=", "masks.reduce_zero_label=false"]
     result = _train(scenes, tmp_path / "run", *upernet, recipe="segment_upernet")
