@@ -48,7 +48,12 @@ def upernet() -> Any:
 
     torch.manual_seed(0)
     stages = ["stage1", "stage2", "stage3", "stage4"]
-    backbone = ConvNextConfig(out_features=stages, layer_scale_init_value=1.0)
+    backbone = ConvNextConfig(
+        depths=[3, 3, 9, 3],
+        hidden_sizes=[96, 192, 384, 768],
+        out_features=stages,
+        layer_scale_init_value=1.0,
+    )
     config = UperNetConfig(backbone_config=backbone, num_labels=CLASSES, auxiliary_in_channels=384)
     return UperNetForSemanticSegmentation(config).eval()
 
