@@ -202,6 +202,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "convnext"
 APART = {
     ("weights/transfer.py", "replace"),  # a download that another process goes on with
     ("weights/transfer.py", "fsync"),
+    ("train/segmentation/training.py", "rename"),  # inside a folder that is replaced whole
     ("data/files.py", "move"),  # in a store behind a URL
 }
 

@@ -243,7 +243,6 @@ def test_each_kind_of_model_is_refused_where_the_other_is_wanted(
         ["predict", "{pictures}", "--model", "{model}", "--out", "{out}"],
         ["embed", "{pictures}", "--model", "{model}", "--out", "{out}"],
         ["explain", "{picture}", "--model", "{model}", "--out", "{out}.png"],
-        ["evaluate", "--model", "{model}", "--data", "{pictures}"],
         ["bench", "--model", "{model}"],
     ],
     ids=lambda command: command[0],
