@@ -51,6 +51,11 @@ def detector(backbone: nn.Module, classes: int) -> MaskRCNN:
         min_size=SIDE,
         max_size=SIDE,
         rpn_anchor_generator=anchors,
+        # Fewer proposals than for COCO's pictures, for a picture of one rectangle.
+        rpn_pre_nms_top_n_train=200,
+        rpn_post_nms_top_n_train=100,
+        rpn_post_nms_top_n_test=50,
+        box_batch_size_per_image=32,
     )
 
 
