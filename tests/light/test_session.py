@@ -263,3 +263,16 @@ def test_commands_for_classifiers_name_the_one_for_segmentation(
 def test_embeddings_of_a_segmentation_model_are_refused(segmentation_weights):
     with pytest.raises(ArgumentError, match="has no output 'embedding'"):
         Session.open(segmentation_weights).engine("embedding")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("bundled", "bundled has no text tower"),
+        ("nope", "'nope' is neither a file on this machine nor a published checkpoint"),
+    ],
+)
+def test_class_names_need_a_model_with_a_text_tower(model, words, pictures, capsys):
+    line = ["predict", str(pictures), "--model", model, "--classes", "cat,dog"]
+    assert main(line) == 2
+    assert words in capsys.readouterr().err

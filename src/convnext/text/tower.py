@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from convnext.errors import UnknownNameError, UnstatedError, WeightsError, WeightsMismatchError
 from convnext.steps import Shape
 from convnext.weights.beside import OPEN_CLIP
+from convnext.weights.bundled import BUNDLED, bundled_path
 from convnext.weights.catalog import Checkpoint, HubFile, get_checkpoint
 from convnext.weights.download import fetch, hub_cache, hub_cached, hub_file, is_offline
 from convnext.weights.files import LazyTensor, open_weights
 from convnext.weights.layouts.moves import LINEAR, SAME, Move, moved
-from convnext.weights.load import forget_pages
+from convnext.weights.load import forget_pages, unknown_weights
 from convnext.weights.repository import fetch_repository, repository_named
 
 __all__ = ["EPSILON", "TextTower", "TextWeights", "parameters", "read_text_tower", "to_open_clip"]
@@ -206,12 +207,14 @@ def read_text_tower(source: str | Path) -> Iterator[TextWeights]:
 def _resolve(source: str | Path) -> tuple[Path, Checkpoint | None]:
     if isinstance(source, Path) or Path(source).exists():
         return Path(source), None
+    if source == BUNDLED:
+        return bundled_path(), None
     try:
         row = get_checkpoint(source)
     except UnknownNameError as error:
         repository = repository_named(source)
         if repository is None:
-            raise
+            raise unknown_weights(source, error) from error
         return fetch_repository(repository, near=error.suggestion), None
     whole = tuple(each for each in row.sources if each.layout == "open_clip")
     if not whole:

@@ -59,6 +59,7 @@ __all__ = [
     "forget_pages",
     "load_weights",
     "read_weights",
+    "unknown_weights",
 ]
 
 
@@ -276,6 +277,13 @@ def _about(source: object) -> Iterator[None]:
         raise type(error)(f"{source}: {error}") from error
 
 
+def unknown_weights(source: object, error: UnknownNameError) -> ArgumentError:
+    """The error for a name that is neither a file nor a published checkpoint."""
+    return ArgumentError(
+        f"{source!r} is neither a file on this machine nor a published checkpoint. {error}"
+    )
+
+
 def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Architecture | None]:
     """The file to open, and its metadata and architecture if it is in the catalogue."""
     if not isinstance(source, str | Path):
@@ -293,9 +301,7 @@ def _resolve(source: str | Path) -> tuple[Path, WeightsInfo | None, Architecture
         repository = repository_named(source)
         if repository:
             return fetch_repository(repository, near=error.suggestion), None, None
-        raise ArgumentError(
-            f"{source!r} is neither a file on this machine nor a published checkpoint. {error}"
-        ) from error
+        raise unknown_weights(source, error) from error
     fetched = fetch(checkpoint)
     return fetched.path, WeightsInfo.of_checkpoint(checkpoint), ARCHITECTURES[checkpoint.variant]
 
