@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from convnext.architecture import ARCHITECTURES
+from convnext.engines import quantize
 from convnext.errors import ArgumentError
 from convnext.segmentation import SegmentationHead, checked_bins
 from convnext.steps import operations, parameters
 from convnext.weights.catalog import CHECKPOINTS
+from convnext.weights.random_weights import random_weights
+from convnext.weights.save import save_weights
 
 # The authors' README (semantic_segmentation): millions of parameters, and giga multiply-accumulates
 # at four crops side by side, 2048 x 512 or 2560 x 640.
@@ -68,3 +72,13 @@ def test_one_map_is_not_enough():
     isotropic = ARCHITECTURES["convnext_isotropic_small"]
     with pytest.raises(ArgumentError, match="convnext_isotropic_small has one feature map"):
         list(SegmentationHead().steps(isotropic, 150))
+
+
+def test_quantizing_compares_positions_of_a_few_pictures(tmp_path):
+    pytest.importorskip("openvino")
+    head, path = SegmentationHead("mlp", width=16), tmp_path / "a.safetensors"
+    save_weights(random_weights(ARCHITECTURES["test_v2"], 3, segmentation=head), path)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
+    found = quantize(path, pixels, size=64).agreement
+    assert found.pictures == 8 * 16 * 16
+    assert found.top1 > 0.9

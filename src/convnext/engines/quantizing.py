@@ -22,6 +22,7 @@ from convnext.int8.calibration import Calibration, names_calibration
 __all__ = ["calibration_of", "check_calibration", "quantize_network"]
 
 PICTURES = 256  # more take longer without better results
+COMPARED_MAPS = 8  # pictures of a segmentation model
 
 
 def quantize_network(
@@ -50,13 +51,17 @@ def quantize_network(
     kind: Literal["uint8", "float32"] = "uint8" if pixels.dtype == np.uint8 else "float32"
     InputSpec.of(network, kind).check(pixels)
     calibration = calibrate(network, pixels, on_progress=on_progress)
+    # Of a segmentation model each position is compared, and a few pictures have many.
+    output = network.default_output if network.segmentation is None else "scores"
+    compared = pixels if network.segmentation is None else pixels[:COMPARED_MAPS]
     answers = []
     precisions: tuple[Precision, ...] = ("float32", "int8")
     for precision in precisions:
         on_progress(f"answers in {precision}")
-        options = EngineOptions((network.default_output,), kind, precision, calibration=calibration)
-        answer = OpenVINOEngine(network, options).predict(pixels)
-        answers.append(answer.reshape(len(answer), -1))
+        options = EngineOptions((output,), kind, precision, calibration=calibration)
+        answer = OpenVINOEngine(network, options).predict(compared)
+        width = answer.shape[-1] if output == "scores" else answer[0].size
+        answers.append(answer.reshape(-1, width))
     exact, rounded = answers
     return replace(calibration, agreement=agreement(rounded, exact))
 
