@@ -3,10 +3,10 @@
     python benchmarks/onnx_int8.py --seconds 30
     python benchmarks/onnx_int8.py --variants convnext_tiny --batches 16 --threads 1 --pictures FOLDER
 
-Weights are random. Every other picture calibrates, and the rest are compared on. Each file is run in
-a process of its own; what counts is float32's time over int8's in a round, its median and 95 %
-interval. The last line of a model counts operators of the graph that ONNX Runtime makes of the
-int8 file: all quantised products are `QGemm`, and no `DequantizeLinear` is left.
+Weights are random. Every other picture calibrates, and the rest are compared on. Each file is run
+in a process of its own; what counts is float32's time over int8's in a round, its median and 95 %
+interval. The last line of a model counts operators of the graph that ONNX Runtime makes of the int8
+file: all quantised products are `QGemm`, and no `DequantizeLinear` is left.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ examples:
   convnext export --model convnextv2_tiny_1k_224_fe --out tiny_fe.tar.gz
   convnext export --model mine.safetensors --out mine.xml --with-preprocessing
   convnext export --model mine.safetensors --out mine.tflite --precision int8 --calibration photos/
-  convnext export --model mine.safetensors --out mine.onnx --precision int8 --calibration int8.safetensors
+  convnext export --model mine.safetensors --out mine.onnx --precision int8 \\
+      --calibration int8.safetensors
   convnext export --model convnextv2_atto --out atto.onnx --resolution any --output embedding
   convnext export --model convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
   convnext export --model convnextv2_nano --random --out nano.onnx

@@ -130,7 +130,7 @@ class OnnxGraph:
     weights: dict[str, Array]
 
 
-def build(
+def build(  # noqa: PLR0913
     network: Network,
     outputs: tuple[str, ...] = ("logits",),
     *,
@@ -278,7 +278,7 @@ class _Emitter:
         rounding: The constants of layers in int8, if any.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         graph: Graph,
         network: Network,

@@ -1,4 +1,4 @@
-"""An int8 ONNX graph agrees with float32 and with OpenVINO's, in any runtime, and is computed in int8."""
+"""An int8 ONNX graph agrees with float32 and OpenVINO's int8, and runs as products of integers."""
 
 from __future__ import annotations
 
