@@ -162,7 +162,7 @@ def export(  # noqa: PLR0913
             None if calibration is None else _read_calibration(network, calibration),
         )
         _check_spec(spec)
-        shown = pictures
+        shown: object = pictures
         if pictures is None and not isinstance(spec.calibration, Calibration):
             shown = spec.calibration
         material = verification_pictures(network, shown)
