@@ -1,7 +1,7 @@
 """ONNX files in int8 and float32: size, agreement, and times in ONNX Runtime, in turns.
 
     python benchmarks/onnx_int8.py --seconds 30
-    python benchmarks/onnx_int8.py --variants convnext_tiny --batches 16 --threads 1 --pictures FOLDER
+    python benchmarks/onnx_int8.py --variants convnext_tiny --threads 1 --pictures FOLDER
 
 Weights are random. Every other picture calibrates, and the rest are compared on. Each file is run
 in a process of its own; what counts is float32's time over int8's in a round, its median and 95 %

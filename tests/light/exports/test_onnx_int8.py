@@ -17,6 +17,7 @@ from convnext.architecture import ARCHITECTURES  # noqa: E402
 from convnext.cli.main import main  # noqa: E402
 from convnext.engines import open_engine, quantize  # noqa: E402
 from convnext.errors import ArgumentError, WeightsFileError  # noqa: E402
+from convnext.images.generated import generated_pictures  # noqa: E402
 from convnext.weights.canonical import parameter_shapes  # noqa: E402
 from convnext.weights.random_weights import random_weights  # noqa: E402
 from convnext.weights.save import save_weights  # noqa: E402
@@ -27,6 +28,11 @@ DEEP = replace(
 )
 
 
+def seen():
+    """Pictures to calibrate, of which some are compared on by default."""
+    return generated_pictures(12, SIDE)
+
+
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
     """A network that is mostly blocks, as real ones are, and its calibration file."""
@@ -34,7 +40,7 @@ def deep(tmp_path_factory):
     weights = random_weights(DEEP, num_classes=10)
     assert weights.keys() == parameter_shapes(DEEP, 10).keys()
     save_weights(weights, folder / "deep.safetensors", architecture=DEEP)
-    quantize(folder / "deep.safetensors", noise(12), size=SIDE).save(folder / "int8.safetensors")
+    quantize(folder / "deep.safetensors", seen(), size=SIDE).save(folder / "int8.safetensors")
     return folder / "deep.safetensors", folder / "int8.safetensors"
 
 
@@ -43,7 +49,7 @@ def test_the_file_is_a_third_and_its_weights_are_integers(deep, tmp_path):
     full = convnext.export(weights, tmp_path / "full.onnx", resolution=SIDE)
     path = tmp_path / "a.onnx"
     report = convnext.export(
-        weights, path, resolution=SIDE, precision="int8", calibration=calibration, pictures=noise(9)
+        weights, path, resolution=SIDE, precision="int8", calibration=calibration, pictures=seen()
     )
     assert report.verdict.allowed is None
     assert report.verdict.agreement.decibels > 15
@@ -67,7 +73,7 @@ def test_pictures_and_their_calibration_file_give_the_same(deep, tmp_path):
     weights, calibration = deep
     options = {"resolution": SIDE, "precision": "int8", "with_preprocessing": True}
     answers = []
-    for given in (noise(12), quantize(weights, noise(12), size=SIDE), calibration):
+    for given in (seen(), quantize(weights, seen(), size=SIDE), calibration):
         path = tmp_path / f"{len(answers)}.onnx"
         report = convnext.export(weights, path, calibration=given, **options)
         answers.append(by_onnxruntime(path, noise(3)))
