@@ -61,7 +61,7 @@ def main() -> None:
         times = times_of(turns, limits(args))
     for precision, own in times.items():
         ratio = ratio_of(own, times["float32"])
-        print(f"{precision}: {1e3 * statistics.median(own):.1f} ms, {ratio} of float32's")
+        print(f"{precision}: {1e3 * statistics.median(own):.1f} ms; over float32's: {ratio}")
 
 
 if __name__ == "__main__":

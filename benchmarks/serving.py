@@ -136,6 +136,7 @@ def overhead(name: str, folder: Path, until: Until) -> list[dict[str, object]]:
         time.sleep(PAUSE)
         seconds = [call() for _ in range(CALLS)][UNCOUNTED:]
         every[label] += [1000 * each for each in seconds]
+        connection.close()  # the server would, after a long turn of the other
         return statistics.median(seconds)
 
     with server(ours(folder / "convnext.safetensors", port), port, "/readyz"), Runner() as runner:
@@ -150,7 +151,6 @@ def overhead(name: str, folder: Path, until: Until) -> list[dict[str, object]]:
             SERVED: lambda: runner.run(connection.ask(data)).seconds,
         }
         times = times_of({label: partial(turn, label, calls[label]) for label in calls}, until)
-        connection.close()
     return [
         row(name, label, 1, own, every[label], ratio_of(times[BARE], own))
         for label, own in times.items()

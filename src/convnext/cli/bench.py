@@ -33,7 +33,7 @@ examples:
   convnext bench                                   our engines, Tiny and V2 Atto, random weights
   convnext bench --model convnext_tiny --precisions float32,bfloat16 --batches 1,16
   convnext bench --model mine.safetensors --pictures photos/ --csv speed.csv --chart speed.png
-  convnext bench --precisions auto,float32,int8 --against timm,openvino-export --markdown speed.md
+  convnext bench --precisions bfloat16,float32,int8 --against timm --markdown speed.md
   convnext bench --model convnextv2_nano --random-weights --against timm,openvino-export
   convnext bench --model convnext_tiny --random-weights --against timm --width 0.01 --seconds 600
   convnext bench --model convnext_tiny --random-weights --against all --rounds 9 --threads 2

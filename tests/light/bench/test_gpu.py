@@ -17,7 +17,9 @@ def test_without_a_gpu_it_says_so(torch, monkeypatch, capsys):
         cuda = pytest.importorskip("torch").cuda
         monkeypatch.setattr(cuda, "is_available", lambda: False)
     assert gpu.main([]) is None
-    assert capsys.readouterr().out.startswith("There is no GPU with CUDA here")
+    assert capsys.readouterr().out == (
+        "There is no GPU with CUDA here that PyTorch can use: nothing was measured.\n"
+    )
 
 
 def test_the_table(capsys):

@@ -5,7 +5,7 @@ import math
 import sys
 
 import pytest
-from turns import Contender, Until, add_limits, alternate, limits
+from turns import Contender, Until, add_limits, alternate, limits, times_of
 
 from convnext.bench.process import FailedError
 
@@ -58,9 +58,27 @@ def test_a_contender_that_fails(contender):
         alternate([one], Until(3, 0), "test")
 
 
+def test_functions_alternate():
+    called = []
+
+    def turn_of(name, seconds):
+        def turn():
+            called.append(name)
+            return seconds * len(called)
+
+        return turn
+
+    times = times_of({"a": turn_of("a", 1), "b": turn_of("b", 10)}, Until(3, 0))
+    assert times == {"a": [1, 3, 5], "b": [20, 40, 60]}
+    assert called == ["a", "b"] * 3
+
+
 def test_options():
     parser = argparse.ArgumentParser()
     add_limits(parser)
     assert limits(parser.parse_args([])) == Until(None, 0.03, 180)
     assert limits(parser.parse_args(["--rounds", "5"])) == Until(5, 0, math.inf)
     assert limits(parser.parse_args(["--width", "0.1", "--seconds", "9"])) == Until(None, 0.1, 9)
+    longer = argparse.ArgumentParser()
+    add_limits(longer, 600)
+    assert limits(longer.parse_args([])) == Until(None, 0.03, 600)
