@@ -12,9 +12,8 @@ as many processors as the process may use.
 Rows go to benchmarks/results/growth.csv, each as soon as it is measured, and a row that is there is
 not measured again: delete it to repeat it. A point that would take too long or too much memory, by
 the next smaller one, is not measured, and its row says so. The table and the plot have for each
-engine and axis the line fitted in logarithms (time ~ batch ^ exponent) and where it bends. The axis
-of the model's size is in multiply-adds. Below 128 pixels strides are relaxed, so that pictures of
-64 and 32 pixels cost more than their side says.
+engine and axis the line `fixed + slope * multiply-adds of a call`, fitted to relative residuals,
+and where it bends, if it does: where a straight line is off by 10 % and a bent one is not.
 """
 
 from __future__ import annotations
@@ -64,11 +63,11 @@ class Point(NamedTuple):
 Task = tuple[str, Point]  # an engine at a point
 BASE = Point()
 KEY = ("engine", *Point._fields)
-AXES = {"batch": "batch", "side": "side", "model": "gmacs", "threads": "threads"}
+AXES = {"batch": "batch", "side": "side", "model": "gmacs"}  # drawn, and by which column
 MIB = 2**20
 MEASURES = {"time": "median_ms", "memory": "peak_mib"}
 CALLS = 5  # that a point takes at least: the first, two more before the clock starts, two turns
-BENT = 0.15  # the least change of an exponent that is called a bend
+OFF = 0.1  # the residual, as a fraction, from which on a straight line does not do
 BETTER = 0.2  # of the straight line's squared residuals a bent one leaves at most
 
 
@@ -95,17 +94,17 @@ def obstacle(engine: str, point: Point, rows: Sequence[Mapping[str, Any]], secon
     Both time and memory are taken to grow as the multiply-adds, which is more than they do.
     """
     smaller = [
-        (int(row["batch"]) * float(row["gmacs"]), row)
+        row
         for row in rows
-        if (row["engine"], int(row["threads"])) == (engine, point.threads) and not row["error"]
+        if (row["engine"], int(row["threads"])) == (engine, point.threads)
+        and not row["error"]
+        and work(row) < point.batch * gmacs(point)
     ]
-    work = point.batch * gmacs(point)
-    size, row = max(
-        (one for one in smaller if one[0] < work), key=lambda one: one[0], default=(0, {})
-    )
-    if not row:
+    row = max(smaller, key=work, default=None)
+    if row is None:
         return ""
-    call, memory = (float(row[name]) * work / size for name in MEASURES.values())
+    larger = point.batch * gmacs(point) / work(row)
+    call, memory = (float(row[name]) * larger for name in MEASURES.values())
     if CALLS * call > 1e3 * seconds:
         return f"not measured: a call would take {call / 1e3:.2g} s"
     if memory * MIB > free_memory():
@@ -185,48 +184,54 @@ def stored(path: Path) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Growth:
-    """A power law.
+    """A line, straight or of two pieces.
 
     Attributes:
-        exponent: Of the straight line.
-        bend: Where a line of two pieces bends; None if a straight one fits about as well.
-        before: Exponent before the bend.
-        after: Exponent after it.
-        fitted: Values of the fitted line, bent or not, at the points.
+        fixed: Its value at 0.
+        slope: Of the first piece.
+        bend: Index of the point where it bends; None if it does not.
+        after: Slope after the bend.
+        fitted: Its values at the points.
     """
 
-    exponent: float
-    bend: float | None
-    before: float
+    fixed: float
+    slope: float
+    bend: int | None
     after: float
     fitted: tuple[float, ...]
 
-    def __str__(self) -> str:
-        if self.bend is None:
-            return f"{self.exponent:.2f}"
-        return f"{self.before:.2f}, from {self.bend:g} on {self.after:.2f}"
+    def text(self, labels: Sequence[str]) -> str:
+        """The line; the bend by its label."""
+        line = f"{self.fixed:.3g} + {self.slope:.3g} a GMAC"
+        return (
+            line if self.bend is None else f"{line}, from {labels[self.bend]} on {self.after:.3g}"
+        )
 
 
 def grown(xs: Sequence[float], ys: Sequence[float]) -> Growth:
-    """Fit a power law, straight and with a bend at one of the inner points."""
-    x, y = np.log(xs), np.log(ys)
+    """Fit a line to points, straight or with a bend at one of the inner points."""
+    x, y = np.asarray(xs, float), np.asarray(ys, float)
     ones = np.ones_like(x)
 
-    def fit(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def fit(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         matrix = np.stack(columns, axis=1)
-        weights = np.linalg.lstsq(matrix, y, rcond=None)[0]
-        return weights, matrix @ weights
+        weights = np.linalg.lstsq(matrix / y[:, None], ones, rcond=None)[0]
+        return weights, matrix @ weights, matrix @ weights / y - 1
 
-    (_, slope), line = fit(ones, x)
-    straight = Growth(slope, None, slope, slope, tuple(np.exp(line)))
-    if len(x) < 5:
+    (fixed, slope), line, residuals = fit(ones, x)
+    straight = Growth(fixed, slope, None, slope, tuple(line))
+    if len(x) < 5 or np.abs(residuals).max() <= OFF:
         return straight
     bends = [(at, *fit(ones, x, np.maximum(0, x - x[at]))) for at in range(1, len(x) - 1)]
-    at, (_, before, change), bent = min(bends, key=lambda one: float(np.sum((y - one[2]) ** 2)))
-    left = float(np.sum((y - bent) ** 2)), float(np.sum((y - line) ** 2))
-    if abs(change) < BENT or left[0] > BETTER * left[1]:
+    at, (fixed, before, change), bent, left = min(bends, key=lambda one: np.sum(one[3] ** 2))
+    if np.sum(left**2) > BETTER * np.sum(residuals**2):
         return straight
-    return Growth(slope, float(xs[at]), before, before + change, tuple(np.exp(bent)))
+    return Growth(fixed, before, at, before + change, tuple(bent))
+
+
+def work(row: Mapping[str, Any]) -> float:
+    """Billions of multiply-adds of a call."""
+    return int(row["batch"]) * float(row["gmacs"])
 
 
 def along(rows: Sequence[dict[str, str]], axis: str, engine: str) -> list[dict[str, str]]:
@@ -236,7 +241,7 @@ def along(rows: Sequence[dict[str, str]], axis: str, engine: str) -> list[dict[s
     kinds = [tuple(row[name] for name in others) for row in own]
     base = max(kinds, key=kinds.count, default=None)
     found = [row for row, kind in zip(own, kinds, strict=True) if kind == base]
-    return sorted(found, key=lambda row: float(row[AXES[axis]]))
+    return sorted(found, key=lambda row: (work(row), row["threads"]))
 
 
 # ---- reporting
@@ -244,18 +249,23 @@ def along(rows: Sequence[dict[str, str]], axis: str, engine: str) -> list[dict[s
 
 def table(rows: Sequence[dict[str, str]]) -> str:
     """Markdown: a row for each engine and axis, what was not measured, and the machines."""
-    lines = ["| engine | axis | from, to | ms | time: exponent | MiB | memory: exponent |"]
+    lines = ["| engine | axis | from, to | ms | time, ms | MiB | memory, MiB |"]
     lines.append("| --- | --- | --- | --- | --- | --- | --- |")
     for engine in dict.fromkeys(row["engine"] for row in rows):
-        for axis, column in AXES.items():
+        for axis in Point._fields:
             own = along(rows, axis, engine)
             if len(own) < 2:
                 continue
-            ends, xs = (own[0], own[-1]), [float(row[column]) for row in own]
-            cells = [engine, axis, " to ".join(row[axis] for row in ends)]
+            labels, xs = [row[axis] for row in own], [work(row) for row in own]
+            cells = [engine, axis, f"{labels[0]} to {labels[-1]}"]
             for measure in MEASURES.values():
-                cells.append(" to ".join(row[measure] for row in ends))
-                cells.append(str(grown(xs, [float(row[measure]) for row in own])))
+                ys = [float(row[measure]) for row in own]
+                cells.append(f"{ys[0]:.4g} to {ys[-1]:.4g}")
+                cells.append(
+                    f"{ys[-1] / ys[0]:.2f} of it"
+                    if axis == "threads"
+                    else grown(xs, ys).text(labels)
+                )
             lines.append(f"| {' | '.join(cells)} |")
     failed = [
         f"- {r['engine']}, batch {r['batch']}, {r['side']} pixels, {r['model']}, "
@@ -272,25 +282,25 @@ def table(rows: Sequence[dict[str, str]]) -> str:
 def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    axes = [axis for axis in AXES if axis != "threads"]
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    grid = figure.subplots(len(MEASURES), len(axes), squeeze=False)
-    for line, (measure_name, column) in zip(grid, MEASURES.items(), strict=True):
-        for panel, axis in zip(line, axes, strict=True):
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    grid = figure.subplots(len(MEASURES), len(AXES), squeeze=False)
+    for line, (name, measure) in zip(grid, MEASURES.items(), strict=True):
+        for panel, (axis, column) in zip(line, AXES.items(), strict=True):
             for number, engine in enumerate(dict.fromkeys(row["engine"] for row in rows)):
                 own = along(rows, axis, engine)
-                if not own:
-                    continue
-                xs = [float(row[AXES[axis]]) for row in own]
-                ys = [float(row[column]) for row in own]
-                panel.plot(xs, ys, "o", color=f"C{number}", markersize=4, label=engine)
+                xs = [float(row[column]) for row in own]
+                ys = [float(row[measure]) for row in own]
+                panel.plot(xs, ys, "o", color=f"C{number}", markersize=3, label=engine)
                 if len(xs) > 1:
-                    panel.plot(xs, grown(xs, ys).fitted, "-", color=f"C{number}", linewidth=0.8)
-            panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel=column)
-            panel.set_title(f"{measure_name} by {axis}", fontsize=10)
-            panel.grid(visible=True, which="both", alpha=0.2)
+                    fitted = grown([work(row) for row in own], ys).fitted
+                    panel.plot(xs, fitted, "-", color=f"C{number}", linewidth=0.8)
+            panel.set(xscale="log", yscale="log", xlabel=column, ylabel=measure)
+            panel.set_title(f"{name} by {axis}", fontsize=10)
+            panel.grid(visible=True, alpha=0.2)
     grid[0][0].legend(fontsize=8)
-    figure.savefig(path, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(
+        path, format="png", dpi=80, metadata={"Software": None}, pil_kwargs={"optimize": True}
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -307,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", type=texts, default=MODELS)
     parser.add_argument("--threads", type=numbers, default=(1, 2))
     parser.add_argument("--minutes", type=float, default=12, help="after which no point is begun")
-    parser.add_argument("--seconds", type=float, default=20, help="of the calls at a point")
+    parser.add_argument("--seconds", type=float, default=30, help="of the calls at a point")
     parser.add_argument("--out", type=Path, default=RESULTS, help="CSV of the results")
     parser.add_argument("--table", action="store_true", help="measure nothing, print the table")
     parser.add_argument("--plot", type=Path, nargs="?", const=PLOT, help="measure nothing, draw")

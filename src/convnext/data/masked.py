@@ -220,7 +220,8 @@ def highest_class(examples: SegmentedExamples) -> int:
         except ImageError:
             return 0
 
-    return max(_in_threads(one, len(examples)))
+    highest: int = max(_in_threads(one, len(examples)))
+    return highest
 
 
 def _in_threads(function: Callable[[int], Any], count: int) -> Iterator[Any]:

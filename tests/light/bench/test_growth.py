@@ -18,29 +18,29 @@ def test_axes_meet_in_the_base_point():
     assert points(batch=(8,), side=(64,), model=("a",), threads=(4,)) == [Point(8, 64, "a", 4)]
 
 
-def test_a_power_law():
-    law = grown(XS, [3 * x**0.9 for x in XS])
-    assert law.exponent == pytest.approx(0.9)
-    assert (law.bend, str(law)) == (None, "0.90")
-    np.testing.assert_allclose(law.fitted, [3 * x**0.9 for x in XS])
+def test_a_straight_line():
+    line = grown(XS, [8 + 3 * x for x in XS])
+    assert (line.fixed, line.slope) == (pytest.approx(8), pytest.approx(3))
+    assert (line.bend, line.text([])) == (None, "8 + 3 a GMAC")
+    np.testing.assert_allclose(line.fitted, [8 + 3 * x for x in XS])
 
 
 def test_noise_is_no_bend():
     bent = 0
     for seed in range(100):
         noise = np.random.default_rng(seed).normal(0, 0.05, len(XS))
-        law = grown(XS, np.array(XS) ** 0.9 * np.exp(noise))
-        bent += law.bend is not None
-        assert law.exponent == pytest.approx(0.9, abs=0.1)
+        line = grown(XS, (8 + 3 * np.array(XS)) * np.exp(noise))
+        bent += line.bend is not None
+        assert line.slope == pytest.approx(3, rel=0.3)
     assert bent <= 5
 
 
 def test_where_it_bends():
-    law = grown(XS, [max(8, x) ** 1.1 for x in XS])
-    assert law.bend == 8
-    assert (law.before, law.after) == (pytest.approx(0, abs=1e-9), pytest.approx(1.1))
-    assert str(law).endswith("0.00, from 8 on 1.10")
-    assert grown(XS[:4], [1, 1, 2, 4]).bend is None, "too few points"
+    line = grown(XS, [8 + 3 * x + max(0, x - 8) / 2 for x in XS])
+    assert (line.bend, line.after) == (None, line.slope), "it is off by less than 10 %"
+    line = grown(XS, [8 + x + 4 * max(0, x - 8) for x in XS])
+    assert line.text(list(map(str, XS))) == "8 + 1 a GMAC, from 8 on 5"
+    assert grown(XS[:4], [1, 1, 2, 9]).bend is None, "too few points"
 
 
 @pytest.fixture
@@ -54,7 +54,8 @@ def measured(monkeypatch, tmp_path):
         found.append((engine, *point))
         failed = engine == "onnxruntime" and point.batch == 2
         row = {"engine": engine, **point._asdict(), "gmacs": len(point.model)}
-        row |= {"median_ms": "" if failed else 4 * point.batch / point.threads, "peak_mib": 100}
+        row |= {"median_ms": "" if failed else 6 + 4 * point.batch / point.threads}
+        row |= {"peak_mib": 100 + 7 * point.batch}
         return row | {"error": "No memory." if failed else "", **about}
 
     def with_material(todo):
@@ -87,8 +88,10 @@ def test_a_run_resumes(measured, tmp_path, capsys):
     assert [row["batch"] for row in along(rows, "batch", "openvino")] == ["1", "2", "4"]
     text = capsys.readouterr().out.rstrip("\n")
     assert text == table(rows)
-    assert "| openvino | batch | 1 to 4 | 2.0 to 8.0 | 1.00 | 100 to 100 | 0.00 |" in text
-    assert "| openvino | threads | 1 to 2 | 4.0 to 2.0 | -1.00 | 100 to 100 | 0.00 |" in text
+    fits = "6 + 0.286 a GMAC | 107 to 128 | 100 + 1 a GMAC"
+    assert f"| openvino | batch | 1 to 4 | 8 to 14 | {fits} |" in text
+    line = "| openvino | threads | 1 to 2 | 10 to 8 | 0.80 of it | 107 to 107 | 1.00 of it |"
+    assert line in text
     assert "- onnxruntime, batch 2, 224 pixels, test_v2, threads 2: No memory." in text
 
 
