@@ -23,6 +23,10 @@ from convnext.errors import ConvNeXtError
 __all__ = ["FailedError", "Process", "Reply", "serve"]
 
 LONGEST_ERROR = 400
+ENDINGS = {  # by signal
+    signal.SIGKILL: "It was killed, as the system does when memory runs out.",
+    signal.SIGALRM: "Its time was over.",
+}
 
 Reply = Mapping[str, Any]
 
@@ -108,8 +112,8 @@ class Process:
             self._errors.seek(0)
             lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         last = f" Its last message: {lines[-1][:200]}" if lines else ""
-        if code == -signal.SIGKILL:
-            return "It was killed, as the system does when memory runs out."
+        if -code in ENDINGS:
+            return ENDINGS[-code]
         return f"Its process ended with code {code}.{last}"
 
 

@@ -10,7 +10,7 @@ from turns import Contender, Until, add_limits, alternate, limits, times_of
 from convnext.bench.process import FailedError
 
 SCRIPT = """
-import os, sys
+import os, signal, sys
 from turns import serve
 turns = []
 
@@ -22,6 +22,8 @@ def prepare():
         turns.append(order)
         if os.environ["KIND"] == "tired" and len(turns) == 2:
             os._exit(7)
+        if os.environ["KIND"] == "late":
+            os.kill(os.getpid(), signal.SIGALRM)
         return {"seconds": float(sys.argv[2]) * len(turns), "order": order}
     return {"ready": True}, turn
 
@@ -56,6 +58,8 @@ def test_a_contender_that_fails(contender):
         contender(1, "broken")
     with contender(1, "tired") as one, pytest.raises(FailedError, match="ended with code 7"):
         alternate([one], Until(3, 0), "test")
+    with contender(1, "late") as one, pytest.raises(FailedError, match="Its time was over"):
+        one.turn()
 
 
 def test_functions_alternate():
