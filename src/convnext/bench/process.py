@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -23,9 +22,9 @@ from convnext.errors import ConvNeXtError
 __all__ = ["FailedError", "Process", "Reply", "serve"]
 
 LONGEST_ERROR = 400
-ENDINGS = {  # by signal
-    signal.SIGKILL: "It was killed, as the system does when memory runs out.",
-    signal.SIGALRM: "Its time was over.",
+ENDINGS = {  # by the number of the signal, which not every system has a name for
+    9: "It was killed, as the system does when memory runs out.",
+    14: "Its time was over.",
 }
 
 Reply = Mapping[str, Any]
