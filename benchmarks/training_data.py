@@ -151,7 +151,10 @@ def race(size: int, workers: int, until: Until) -> list[dict[str, object]]:
         ratio = ratio_of(times["torch DataLoader + timm"], own)
         row = {"size": size, "contender": way, "workers": workers, "pictures_per_s": round(rate)}
         rows.append({**row, **ratio.columns("ratio"), **where()})
-        print(f"{size:4} {way:26} {rate:9.0f} pictures/s  {ratio} of DataLoader's", flush=True)
+        print(
+            f"{size:4} {way:26} {rate:9.0f} pictures/s; DataLoader's time over this: {ratio}",
+            flush=True,
+        )
     return rows
 
 
