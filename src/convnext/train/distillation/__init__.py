@@ -1,0 +1,1 @@
+"""Learning from a teacher: another model's answers for the same pictures are part of the loss."""
