@@ -231,8 +231,8 @@ class Distill:
     output: str = setting("", "name of an ONNX file's output, of several")
     classes: str = setting(
         "",
-        'the teacher\'s classes: a file, one a line, a set such as imagenet-1k, or "same", those of '
-        "the run in their order; none: as its file says",
+        'the teacher\'s: a file, one a line, a set such as imagenet-1k, or "same", those of the run '
+        "in their order; none: as its file says",
     )
 
     def __post_init__(self) -> None:

@@ -12,9 +12,9 @@ from convnext.data.examples import Examples, open_data
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Augmentation, Transform
+from convnext.train.distillation.choice import distilled
 from convnext.train.distillation.objective import LabelAccuracy, TaughtLoss, taught_targets
 from convnext.train.distillation.teacher import open_teacher
-from convnext.train.distillation.choice import distilled
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
 from convnext.train.input.taught import Teacher

@@ -1,7 +1,7 @@
 """An ONNX file of any network as a teacher, on OpenVINO or ONNX Runtime.
 
 A file states neither the normalisation of its pictures nor its classes, unless this package wrote
-it; the recipe's section `distill` does. Layout and size are those of its input, where it fixes them.
+it; the recipe's section `distill` does. Layout and size are its input's, where that fixes them.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ RUNTIMES: dict[str, type[_OpenVINO | _OnnxRuntime]] = {
 }
 
 
-def open_onnx(  # noqa: PLR0913
+def open_onnx(
     path: Path,
     *,
     engine: str = "auto",

@@ -14,8 +14,8 @@ from convnext.data.examples import Examples
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Transform
 from convnext.train.input.loader import Loader
-from convnext.train.input.taught import TaughtLoader, Teacher
 from convnext.train.input.order import Order
+from convnext.train.input.taught import TaughtLoader, Teacher
 from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import AnyRun
 from convnext.train.run.learner import Learner, initialise
