@@ -1,1 +1,1 @@
-"""Learning from a teacher: another model's answers for the same pictures are part of the loss."""
+"""Distillation: losses of a student against a teacher, and a teacher's stored answers."""
