@@ -25,6 +25,7 @@ from convnext.train.settings import check, from_table, parse, setting, to_table
 __all__ = [
     "AnyRun",
     "Data",
+    "Distill",
     "Masking",
     "Model",
     "Optimizer",
@@ -201,6 +202,44 @@ class _File:
 
 
 @dataclass(frozen=True)
+class Distill:
+    """The teacher's part in the loss, and what its file does not tell."""
+
+    loss: Literal["none", "kd"] = setting(
+        "none", '"kd", soft targets, is that of a run with --teacher; "none" of one without'
+    )
+    temperature: float = setting(
+        2.0, "of the softened probabilities that are compared", low=0.01, high=1000
+    )
+    hard: float = setting(0.1, "share of the labels in the loss", low=0, high=1)
+    engine: Literal["auto", "openvino", "onnxruntime", "keras"] = setting(
+        "auto", "that computes the teacher; auto: the first that is installed"
+    )
+    precision: Precision = setting("auto", "of the teacher; auto: bfloat16 if it is faster")
+    size: int | None = setting(
+        None, "side of the teacher's pictures; none: its own", low=8, high=4096
+    )
+    mean: tuple[float, float, float] | None = setting(
+        None, "subtracted from the teacher's colours; none: as its file says"
+    )
+    std: tuple[float, float, float] | None = setting(
+        None, "what the teacher's colours are divided by; none: as its file says", low=1e-6
+    )
+    layout: Literal["nchw", "nhwc"] | None = setting(
+        None, "axes of an ONNX file's pictures; none: as its input says"
+    )
+    output: str = setting("", "name of an ONNX file's output, of several")
+    classes: str = setting(
+        "",
+        'the teacher\'s: a file, one a line, a set such as imagenet-1k, or "same", those of the run '
+        "in their order; none: as its file says",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class Recipe(_File):
     """The recipe of a classifier.
 
@@ -214,6 +253,7 @@ class Recipe(_File):
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     mixing: Mixing = field(default_factory=Mixing)
+    distill: Distill = field(default_factory=Distill)
     optimizer: Optimizer = field(default_factory=Optimizer)
     run: Run = field(default_factory=Run)
 

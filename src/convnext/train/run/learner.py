@@ -222,8 +222,23 @@ class Learner:
         return found
 
 
-def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
-    """Build the classifier of a recipe, with random weights."""
+def classifier(
+    recipe: Recipe,
+    num_classes: int,
+    team: Team = ALONE,
+    *,
+    loss: Any = None,
+    metrics: Sequence[Any] | None = None,
+) -> Learner:
+    """Build the classifier of a recipe, with random weights.
+
+    Args:
+        recipe: The recipe.
+        num_classes: Number of classes.
+        team: The hosts and devices of the run.
+        loss: Instead of the cross-entropy.
+        metrics: Instead of the accuracy.
+    """
     settings, variant = recipe.model, VARIANTS[recipe.model.variant]
     layer_scale = settings.layer_scale
     if layer_scale is None:
@@ -249,8 +264,8 @@ def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
         variant,
         recipe.optimizer,
         recipe.run,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=loss or keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=metrics or [keras.metrics.CategoricalAccuracy(name="accuracy")],
         team=team,
     )
 

@@ -150,10 +150,13 @@ class Team(ABC):
     @property
     def workers(self) -> int | None:
         """Default number of processes that read pictures; None for the loader's default."""
+        return None if self.neighbours == 1 else self.processors
+
+    @property
+    def processors(self) -> int:
+        """This host's share of the machine's processors."""
         from convnext.processors import available_processors
 
-        if self.neighbours == 1:
-            return None
         return max(1, available_processors() // self.neighbours)
 
     def __str__(self) -> str:
