@@ -235,6 +235,10 @@ class Distill:
         "in their order; none: as its file says",
     )
 
+    fixed: bool = setting(
+        False, "whether stored answers to plain pictures stand for all views of them"
+    )
+
     def __post_init__(self) -> None:
         check(self)
 

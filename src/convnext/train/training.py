@@ -12,9 +12,8 @@ from convnext.data.examples import Examples, open_data
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Augmentation, Transform
-from convnext.train.distillation.choice import distilled
+from convnext.train.distillation.choice import distilled, teacher_of
 from convnext.train.distillation.objective import LabelAccuracy, TaughtLoss, taught_targets
-from convnext.train.distillation.teacher import open_teacher
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
 from convnext.train.input.taught import Teacher
@@ -41,6 +40,7 @@ def train(  # noqa: PLR0913
     changes: Iterable[str] = (),
     init: str | Path | None = None,
     teacher: str | Path | None = None,
+    store_answers: str | Path | None = None,
     resume: bool = False,
     workers: int | None = None,
     devices: int | None = None,
@@ -63,7 +63,10 @@ def train(  # noqa: PLR0913
             run. A classifier of other classes starts from random weights, and so does a
             segmentation head that the weights lack.
         teacher: A classifier whose answers this one learns as well: a published checkpoint's name,
-            a file, a model directory, a run, or an ONNX file; see docs/distillation.md.
+            a file, a model directory, a run, or an ONNX file; or its stored answers. See
+            docs/distillation.md.
+        store_answers: File, ending in `.answers`, to store the teacher's answers in. What it holds
+            already is not computed again; as `teacher`, it stands for it in the same run.
         resume: Whether to resume a run; if there is none, one starts.
         workers: Processes that read pictures; by default one for each processor.
         devices: Number of this host's devices to use, on JAX; by default one, or with `hosts` all.
@@ -93,10 +96,10 @@ def train(  # noqa: PLR0913
     options = RunOptions(*shared)
     recipe = with_actual_precision(recipe)
     if isinstance(recipe, SegmentationRecipe):
-        if teacher is not None:
+        if teacher is not None or store_answers is not None:
             raise ArgumentError("A teacher is for classifiers. Leave out --teacher.")
         return train_segmenter(recipe, data, validation, options)
-    kept = distilled(recipe, teacher)
+    kept = distilled(recipe, teacher, store_answers)
 
     def opened() -> tuple[Examples, Examples | None]:
         settings, seed = kept.data, kept.run.seed
@@ -105,7 +108,8 @@ def train(  # noqa: PLR0913
         )
 
     def objective(examples: Examples, validated: Examples | None, team: Team) -> _Classification:
-        return _Classification(kept, examples, validated, Path(out).name, team, teacher)
+        name = Path(out).name
+        return _Classification(kept, examples, validated, name, team, teacher, store_answers)
 
     return run_objective(kept, opened, objective, options)
 
@@ -121,6 +125,7 @@ class _Classification:
         name: str,
         team: Team,
         teacher: str | Path | None,
+        store_answers: str | Path | None,
     ) -> None:
         self.recipe = recipe
         self.classes = examples.classes
@@ -132,15 +137,16 @@ class _Classification:
         if kind != "none":
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
         self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
-        self.mixer: Mixer | None = Mixer(recipe.mixing, len(examples.classes))
+        mixer = Mixer(recipe.mixing, len(examples.classes))
+        self.mixer: Mixer | None = mixer
         self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
         self.about = f"{len(examples.classes)} classes"
         self.teacher: Teacher | None = None
         taught: dict[str, Any] = {}
         if teacher is not None:
             taught = {"loss": TaughtLoss(recipe.distill), "metrics": [LabelAccuracy()]}
-            self.teacher = open_teacher(
-                teacher, recipe.distill, self.classes, recipe.model.preprocess, team.processors
+            self.teacher = teacher_of(
+                teacher, recipe, examples, self.order, mixer, team, store_answers
             )
         self.learner = classifier(recipe, len(examples.classes), team, **taught)
 

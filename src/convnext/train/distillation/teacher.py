@@ -25,7 +25,7 @@ from convnext.weights.digest import digest
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 
-__all__ = ["EngineTeacher", "View", "columns_of", "open_teacher"]
+__all__ = ["EngineTeacher", "View", "columns_of", "labels_of", "open_teacher"]
 
 Array = NDArray[np.float32]
 SAME = "same"
@@ -185,7 +185,7 @@ def open_teacher(
             input="float32",
             preprocess=recipe,
         )
-        labels = _labels(settings, classes, weights.info, weights.num_classes, weights.source)
+        labels = labels_of(settings, classes, weights.info, weights.num_classes, weights.source)
         name = weights.info.name or str(source)
         where = weights.path
     assert recipe is not None
@@ -220,7 +220,7 @@ def _onnx_teacher(
             "for a file that normalises them itself."
         )
     recipe = replace(recipe, size=file.size)
-    labels = _labels(settings, classes, info, file.width, str(path))
+    labels = labels_of(settings, classes, info, file.width, str(path))
     columns = columns_of(labels, classes, str(path))
     view = View(model, recipe)
     return EngineTeacher(str(path), digest(path), file.about, file.run, view, columns)
@@ -236,7 +236,7 @@ def _preprocess(settings: Distill, stated: Preprocess | None) -> Preprocess | No
     return base and replace(base, size=settings.size or base.size)
 
 
-def _labels(
+def labels_of(
     settings: Distill, classes: tuple[str, ...], info: WeightsInfo, width: int, source: str
 ) -> Labels:
     """The teacher's classes, of the recipe or of its file."""
