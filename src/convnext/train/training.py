@@ -13,7 +13,8 @@ from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Augmentation, Transform
 from convnext.train.distillation.choice import distilled
-from convnext.train.distillation.objective import LabelAccuracy, TaughtLoss, taught_targets
+from convnext.train.distillation.encoder import train_encoder
+from convnext.train.distillation.student import student, taught_targets
 from convnext.train.distillation.teacher import open_teacher
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
@@ -97,6 +98,8 @@ def train(  # noqa: PLR0913
             raise ArgumentError("A teacher is for classifiers. Leave out --teacher.")
         return train_segmenter(recipe, data, validation, options)
     kept = distilled(recipe, teacher)
+    if teacher is not None and not kept.distill.has_labels:
+        return train_encoder(kept, data, validation, teacher, options)
 
     def opened() -> tuple[Examples, Examples | None]:
         settings, seed = kept.data, kept.run.seed
@@ -136,13 +139,11 @@ class _Classification:
         self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
         self.about = f"{len(examples.classes)} classes"
         self.teacher: Teacher | None = None
-        taught: dict[str, Any] = {}
-        if teacher is not None:
-            taught = {"loss": TaughtLoss(recipe.distill), "metrics": [LabelAccuracy()]}
-            self.teacher = open_teacher(
-                teacher, recipe.distill, self.classes, recipe.model.preprocess, team.processors
-            )
-        self.learner = classifier(recipe, len(examples.classes), team, **taught)
+        if teacher is None:
+            self.learner = classifier(recipe, len(examples.classes), team)
+        else:
+            self.teacher = open_teacher(teacher, recipe, self.classes, team)
+            self.learner = student(recipe, len(examples.classes), self.teacher.width, team)
 
     def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:
         weights = None if self.weights is None else batch.targets @ self.weights
