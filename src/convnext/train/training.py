@@ -13,7 +13,8 @@ from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Augmentation, Transform
 from convnext.train.distillation.choice import distilled, teacher_of
-from convnext.train.distillation.objective import LabelAccuracy, TaughtLoss, taught_targets
+from convnext.train.distillation.encoder import train_encoder
+from convnext.train.distillation.student import student, taught_targets
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
 from convnext.train.input.taught import Teacher
@@ -100,6 +101,8 @@ def train(  # noqa: PLR0913
             raise ArgumentError("A teacher is for classifiers. Leave out --teacher.")
         return train_segmenter(recipe, data, validation, options)
     kept = distilled(recipe, teacher, store_answers)
+    if teacher is not None and not kept.distill.has_labels:
+        return train_encoder(kept, data, validation, teacher, options)
 
     def opened() -> tuple[Examples, Examples | None]:
         settings, seed = kept.data, kept.run.seed
@@ -142,13 +145,13 @@ class _Classification:
         self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
         self.about = f"{len(examples.classes)} classes"
         self.teacher: Teacher | None = None
-        taught: dict[str, Any] = {}
-        if teacher is not None:
-            taught = {"loss": TaughtLoss(recipe.distill), "metrics": [LabelAccuracy()]}
+        if teacher is None:
+            self.learner = classifier(recipe, len(examples.classes), team)
+        else:
             self.teacher = teacher_of(
                 teacher, recipe, examples, self.order, mixer, team, store_answers
             )
-        self.learner = classifier(recipe, len(examples.classes), team, **taught)
+            self.learner = student(recipe, len(examples.classes), self.teacher.width, team)
 
     def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:
         weights = None if self.weights is None else batch.targets @ self.weights

@@ -46,6 +46,12 @@ def distilled(
     fixed = are_fixed(teacher)
     if store_answers is not None and (fixed or Path(teacher).suffix == SUFFIX):
         raise ArgumentError(f"{teacher} holds answers already. Leave out --store-answers.")
+    is_stored = fixed or store_answers is not None or Path(teacher).suffix == SUFFIX
+    if is_stored and not recipe.distill.has_labels:
+        raise ArgumentError(
+            "A run without labels validates by its teacher, so that stored answers do not suffice. "
+            "Give the teacher itself, without --store-answers, or set distill.hard above 0."
+        )
     if recipe.distill.fixed and not fixed:
         raise ArgumentError(
             f"distill.fixed is for a file of `convnext predict --logits`, and {teacher} is none. "
@@ -86,9 +92,8 @@ def teacher_of(
         answers = StoredAnswers(path, views_of(recipe, examples), host=host)
         answers.check_steps(Schedule.of(recipe.run, recipe.optimizer, len(examples)).total)
         return answers
-    settings, classes = recipe.distill, examples.classes
-    teacher = open_teacher(source, settings, classes, recipe.model.preprocess, team.processors)
+    teacher = open_teacher(source, recipe, examples.classes, team)
     if store_answers is None:
         return teacher
     views = views_of(recipe, examples)
-    return StoredAnswers(Path(store_answers), views, teacher, settings, host)
+    return StoredAnswers(Path(store_answers), views, teacher, recipe.distill, host)

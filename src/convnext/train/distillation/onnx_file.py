@@ -85,7 +85,7 @@ class _OpenVINO:
         self.inputs = [_openvino_port(port, ov.Type.f32) for port in self._model.inputs]
         self.outputs = [_openvino_port(port, ov.Type.f32) for port in self._model.outputs]
         facts = self._model.get_rt_info()
-        stated = facts["framework"].value if "framework" in facts else {}
+        stated = facts["framework"] if "framework" in facts else {}  # noqa: SIM401  (no dict)
         self.metadata = {name: str(value.value) for name, value in stated.items()}
 
     def compile(self, given: str, output: str, shape: Sequence[int]) -> _Compute:

@@ -99,7 +99,7 @@ class StoredAnswers:
         name: Of the teacher.
         digest: Identifies its weights, and that answers are rounded.
         about: A few words for the first message of a run.
-        width: Numbers in an answer; 0 before the first is stored.
+        width: Numbers in an answer.
 
     Raises:
         ArgumentError: The file is another one, or of other pictures, settings or teacher.
@@ -122,7 +122,7 @@ class StoredAnswers:
             )
         self.path = path
         self.views = dict(views)
-        self.width = self._start = 0
+        self._start = 0  # of the records; 0 before there is a file
         self._teacher = teacher
         self._rows = paired_rows(*host, views["run.batch_size"])
         self._identity: dict[str, Any] = {}
@@ -133,6 +133,7 @@ class StoredAnswers:
             self._identity |= {f"distill.{name}": asked.get(name) for name in ASKED}
             self.name, about = teacher.name, f"{teacher.about}; "
             self.digest = f"{teacher.digest}{ROUNDED}"
+            self.width = teacher.width
         if path.exists():
             self._open()
         elif teacher is None:
@@ -147,7 +148,7 @@ class StoredAnswers:
     @property
     def steps(self) -> int:
         """Number of steps that the file has room for."""
-        if not self.width:
+        if not self._start:
             return 0
         return (self.path.stat().st_size - self._start) // self._record_size
 
@@ -217,7 +218,7 @@ class StoredAnswers:
     def _read(self, batch: TrainingBatch) -> NDArray[np.float16] | None:
         """The stored answers for a batch; None if the teacher is to compute them."""
         data = b""
-        if self.width:
+        if self._start:
             with self.path.open("rb") as file:
                 file.seek(self._start + batch.step * self._record_size)
                 data = file.read(self._record_size)
@@ -253,18 +254,18 @@ class StoredAnswers:
                 "float16. They cannot be stored: leave out --store-answers."
             )
         with disk_errors(self.path, " Free space, or correct this; then resume with --resume."):
-            if not self.width:
-                self._create(answers.shape[1])
+            if not self._start:
+                self._create()
             rest = _means(batch.pictures).astype("<f4").tobytes() + answers.tobytes()
             with self.path.open("r+b") as file:
                 file.seek(self._start + batch.step * self._record_size)
                 file.write(_HEAD.pack(batch.step, _checksum(batch.step, rest)) + rest)
         return answers
 
-    def _create(self, width: int) -> None:
+    def _create(self) -> None:
         header = {
             "format": FORMAT,
-            "width": width,
+            "width": self.width,
             "name": self.name,
             "teacher": self._identity,
             "views": self.views,
@@ -272,7 +273,7 @@ class StoredAnswers:
         line = json.dumps(header).encode() + b"\n"
         with replaced(self.path) as temporary:
             temporary.write_bytes(line)
-        self.width, self._start = width, len(line)
+        self._start = len(line)
 
 
 def _differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
@@ -335,6 +336,7 @@ class FixedAnswers:
         name: Of the teacher.
         digest: Of the file.
         about: A few words for the first message of a run.
+        width: Number of classes.
 
     Raises:
         ArgumentError: The file is damaged, lacks pictures or classes, or the recipe does not allow
@@ -365,7 +367,7 @@ class FixedAnswers:
         except (ValueError, AttributeError) as error:
             raise stored.damaged(error) from error
         self.name = stored.facts.get("model") or str(path)
-        labels = labels_of(recipe.distill, examples.classes, info, stored.width, str(path))
+        labels = labels_of(recipe.distill, examples.classes, info.labels, stored.width, self.name)
         columns = columns_of(labels, examples.classes, self.name)
         self._logits = logits[rows] if columns is None else logits[np.ix_(rows, columns)]
         if not np.isfinite(self._logits).all():
@@ -373,6 +375,7 @@ class FixedAnswers:
                 f"{path} holds logits that are no finite numbers. Compute it again."
             )
         self.digest = digest(path)
+        self.width = len(examples.classes)
         self.about = f"answers to plain pictures in {path}"
         self._examples = examples
         self._order = order if host == (0, 1) else PairedOrder(order, *host, recipe.run.batch_size)

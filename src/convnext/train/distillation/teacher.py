@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from convnext.images.recipe import Preprocess
 from convnext.images.resizing import enlarged
 from convnext.train.distillation.onnx_file import open_onnx
 from convnext.train.input.loader import TrainingBatch
-from convnext.train.recipe import Distill
+from convnext.train.recipe import Distill, Recipe
+from convnext.train.team.base import ALONE, Team
 from convnext.weights.digest import digest
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
@@ -74,21 +76,20 @@ class EngineTeacher:
         name: For messages.
         digest: SHA-256 of its weights.
         about: A few words on the engine.
+        width: Numbers in an answer.
     """
 
     def __init__(
         self,
-        name: str,
-        digest: str,
-        about: str,
-        run: Callable[[Array], Array],
+        source: _Source,
         view: View,
         columns: NDArray[np.int64] | None,
     ) -> None:
-        self.name = name
-        self.digest = digest
-        self.about = about
-        self._run = run
+        self.name = source.name
+        self.digest = source.digest
+        self.about = source.about
+        self.width = source.width if columns is None else len(columns)
+        self._run = source.run
         self._view = view
         self._columns = columns
 
@@ -98,14 +99,21 @@ class EngineTeacher:
         Raises:
             TrainingError: They are not finite.
         """
-        found = self._run(self._view(batch.pictures))
+        return self.of_pictures(batch.pictures)
+
+    def of_pictures(self, pictures: Array) -> Array:
+        """Compute the answers for pictures as the model in training sees them.
+
+        Raises:
+            TrainingError: They are not finite.
+        """
+        found = self._run(self._view(pictures))
         if self._columns is not None:
             found = np.ascontiguousarray(found[:, self._columns])
         if not np.isfinite(found).all():
             raise TrainingError(
-                f"The teacher {self.name} gives answers that are no finite numbers at step "
-                f'{batch.step:,}. Try distill.precision = "float32"; otherwise its weights are '
-                "damaged."
+                f"The teacher {self.name} answers with numbers that are not finite. Set "
+                'distill.precision to "float32"; if that does not help, its weights are damaged.'
             )
         return found
 
@@ -143,65 +151,77 @@ def columns_of(theirs: Labels, classes: tuple[str, ...], name: str) -> NDArray[n
     return np.array([numbers[label][0] for label in classes], np.int64)
 
 
+class _Source(NamedTuple):
+    """An opened teacher, and what is known of it."""
+
+    name: str
+    digest: str
+    about: str
+    run: Callable[[Array], Array]
+    width: int
+    preprocess: Preprocess
+    labels: str | tuple[str, ...] | None
+
+
 def open_teacher(
-    source: str | Path,
-    settings: Distill,
-    classes: tuple[str, ...],
-    model: Preprocess,
-    threads: int | None = None,
+    source: str | Path, recipe: Recipe, classes: tuple[str, ...], team: Team = ALONE
 ) -> EngineTeacher:
     """Open a teacher.
 
     Args:
         source: A published checkpoint's name, a model folder, a run, a weights file, or an ONNX
             file.
-        settings: The recipe's section on it.
+        recipe: The recipe of the run.
         classes: Of the run.
-        model: Preprocessing of the run's pictures.
-        threads: Number of threads; None for all processors.
+        team: The hosts of the run.
 
     Raises:
         ConvNeXtError: It cannot be read, has other classes, or more has to be known of it.
     """
+    settings = recipe.distill
+    is_onnx = Path(source).suffix.lower() == ".onnx"
+    opened = (_of_onnx if is_onnx else _of_weights)(source, settings, team.processors)
+    columns = None
+    if settings.loss != "features":
+        labels = labels_of(settings, classes, opened.labels, opened.width, opened.name)
+        columns = columns_of(labels, classes, opened.name)
+    return EngineTeacher(opened, View(recipe.model.preprocess, opened.preprocess), columns)
+
+
+def _of_weights(source: str | Path, settings: Distill, threads: int) -> _Source:
     path = Path(source)
-    if path.suffix.lower() == ".onnx":
-        return _onnx_teacher(path, settings, classes, model, threads)
     if path.is_dir():
         source = path / "model" if (path / "model").is_dir() else path
     with read_weights(source) as weights:
-        if weights.found.segmentation is not None or not weights.num_classes:
+        found, info = weights.found, weights.info
+        features = settings.loss == "features"
+        if found.segmentation is not None or not (features or weights.num_classes):
             raise ArgumentError(
-                f"The teacher {weights.source} is a {weights.found.kind} without classes for "
-                "pictures. Soft targets need a classifier."
+                f"The teacher {weights.source} is a {found.kind}, without classes for a picture. "
+                'Name a classifier, or learn its embedding with distill.loss = "features".'
             )
-        recipe = _preprocess(settings, weights.recipe)
-        if recipe is None:
-            weights.check_recipe()
+        preprocess = _preprocess(settings, weights.recipe)
+        if preprocess is None:
+            raise _unnormalised(weights.source)
         engine = open_engine(
             weights,
             settings.engine,
             precision=settings.precision,
             threads=threads,
+            outputs="embedding" if features else "logits",
             input="float32",
-            preprocess=recipe,
+            size=preprocess.size,
+            preprocess=preprocess,
         )
-        labels = labels_of(settings, classes, weights.info, weights.num_classes, weights.source)
-        name = weights.info.name or str(source)
-        where = weights.path
-    assert recipe is not None
-    identity = digest(where) if where is not None else name
+        digested = weights.path and digest(weights.path)
+        name = info.name or str(source)
+        width = found.architecture.dims[-1] if features else weights.num_classes
     about = f"{engine.name}, {engine.precision}"
-    columns = columns_of(labels, classes, name)
-    return EngineTeacher(name, identity, about, engine.predict, View(model, recipe), columns)
+    return _Source(name, digested or name, about, engine.predict, width, preprocess, info.labels)
 
 
-def _onnx_teacher(
-    path: Path,
-    settings: Distill,
-    classes: tuple[str, ...],
-    model: Preprocess,
-    threads: int | None,
-) -> EngineTeacher:
+def _of_onnx(source: str | Path, settings: Distill, threads: int) -> _Source:
+    path = Path(source)
     file = open_onnx(
         path,
         engine=settings.engine,
@@ -212,24 +232,25 @@ def _onnx_teacher(
         output=settings.output,
     )
     info = WeightsInfo.from_metadata(file.metadata)
-    recipe = _preprocess(settings, info.preprocess)
-    if recipe is None:
-        raise ArgumentError(
-            f"{path} does not tell how its pictures are normalised. Set distill.mean and "
-            "distill.std, of colours between 0 and 1; distill.mean=[0,0,0] distill.std=[1,1,1] "
-            "for a file that normalises them itself."
-        )
-    recipe = replace(recipe, size=file.size)
-    labels = labels_of(settings, classes, info, file.width, str(path))
-    columns = columns_of(labels, classes, str(path))
-    view = View(model, recipe)
-    return EngineTeacher(str(path), digest(path), file.about, file.run, view, columns)
+    preprocess = _preprocess(settings, info.preprocess)
+    if preprocess is None:
+        raise _unnormalised(path)
+    preprocess = replace(preprocess, size=file.size)
+    return _Source(
+        str(path), digest(path), file.about, file.run, file.width, preprocess, info.labels
+    )
+
+
+def _unnormalised(source: object) -> ArgumentError:
+    return ArgumentError(
+        f"The teacher {source} does not tell how its pictures are normalised. Set distill.mean and "
+        "distill.std, of colours between 0 and 1: distill.mean=[0,0,0] and distill.std=[1,1,1] if "
+        "it takes those as they are."
+    )
 
 
 def _preprocess(settings: Distill, stated: Preprocess | None) -> Preprocess | None:
     """The teacher's preprocessing, of its file and with the recipe's changes; None if unknown."""
-    if (settings.mean is None) != (settings.std is None):
-        raise ArgumentError("distill.mean and distill.std go together. Set both, or neither.")
     base = stated
     if settings.mean is not None and settings.std is not None:
         base = replace(stated or Preprocess(), mean=settings.mean, std=settings.std)
@@ -237,20 +258,35 @@ def _preprocess(settings: Distill, stated: Preprocess | None) -> Preprocess | No
 
 
 def labels_of(
-    settings: Distill, classes: tuple[str, ...], info: WeightsInfo, width: int, source: str
+    settings: Distill,
+    classes: tuple[str, ...],
+    stated: str | tuple[str, ...] | None,
+    width: int,
+    name: str,
 ) -> Labels:
-    """The teacher's classes, of the recipe or of its file."""
-    if not settings.classes and info.labels is None:
+    """The teacher's classes, of the recipe or of its file.
+
+    Args:
+        settings: The recipe's section on it.
+        classes: Of the run.
+        stated: What its file states.
+        width: Numbers in an answer.
+        name: Of the teacher.
+
+    Raises:
+        ArgumentError: Neither tells them, or they are more or fewer than the answer's numbers.
+    """
+    if not settings.classes and stated is None:
         raise ArgumentError(
-            f"{source} does not tell its {width:,} classes. Set distill.classes to a file of their "
-            f'names, one a line, or to "{SAME}" if they are those of the run in the same order '
-            f"({listed(list(classes))})."
+            f"The teacher {name} does not tell its {width:,} classes. Set "
+            f'distill.classes to a file of their names, one a line, or to "{SAME}" if they are '
+            f"those of the run in the same order: {listed(list(classes))}."
         )
     if settings.classes != SAME:
-        return resolve_labels(settings.classes or None, info.labels, width, source)
+        return resolve_labels(settings.classes or None, stated, width, name)
     if width != len(classes):
         raise ArgumentError(
-            f"{source} has {width:,} classes, and the run {len(classes):,}. Set distill.classes "
-            "to a file of the teacher's names, one a line."
+            f"The teacher {name} has {width:,} classes, and the run "
+            f"{len(classes):,}. Set distill.classes to a file of the teacher's names, one a line."
         )
     return Labels(classes)

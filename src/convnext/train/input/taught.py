@@ -30,11 +30,13 @@ class Teacher(Protocol):
         name: For messages.
         digest: Identifies its weights.
         about: A few words for the first message of a run.
+        width: Numbers in an answer.
     """
 
     name: str
     digest: str
     about: str
+    width: int
 
     def answers(self, batch: TrainingBatch) -> NDArray[Any]:
         """Compute the teacher's answers for the pictures of a batch, `[n, width]` float32.
