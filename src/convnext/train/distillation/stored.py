@@ -205,7 +205,7 @@ class StoredAnswers:
         if other:
             raise ArgumentError(
                 f"{self.path} holds answers to the pictures of another run: {'; '.join(other[:3])}."
-                " Give this run the same data and settings, or have its teacher answer again."
+                " Give this run the same data and settings, or store its answers in another file."
             )
         other = _differences(self._identity, teacher) if self._identity else []
         if other:
@@ -238,7 +238,7 @@ class StoredAnswers:
                 f"{self.path} holds answers to other pictures at step {batch.step:,}: "
                 f"{other.sum():,} of {len(other):,} differ, though their names and the settings "
                 "are the same. Pictures were changed, or can be read no longer, or were read by "
-                "another version of this package. Have the teacher answer again."
+                "another version of this package. Store the answers again, in another file."
             )
         found: NDArray[np.float16] = answers[self._rows]
         return found
