@@ -124,7 +124,8 @@ class StoredAnswers:
         self.views = dict(views)
         self._start = 0  # of the records; 0 before there is a file
         self._teacher = teacher
-        self._rows = paired_rows(*host, views["run.batch_size"])
+        self._batch_size = int(views["run.batch_size"])
+        self._rows = paired_rows(*host, self._batch_size)
         self._identity: dict[str, Any] = {}
         about = ""
         if teacher is not None:
@@ -183,7 +184,7 @@ class StoredAnswers:
 
     @property
     def _record_size(self) -> int:
-        return _HEAD.size + self.views["run.batch_size"] * (4 + 2 * self.width)
+        return _HEAD.size + self._batch_size * (4 + 2 * self.width)
 
     def _open(self) -> None:
         with disk_errors(self.path, done="read", kind=ArgumentError), self.path.open("rb") as file:
@@ -229,7 +230,7 @@ class StoredAnswers:
                 f"{self.path} has no answers to step {batch.step:,}, or they are damaged. "
                 f"{self._remedy}"
             )
-        count = self.views["run.batch_size"]
+        count = self._batch_size
         means = np.frombuffer(data, "<f4", count, _HEAD.size)
         answers = np.frombuffer(data, "<f2", offset=_HEAD.size + 4 * count).reshape(count, -1)
         other = ~(np.abs(means[self._rows] - _means(batch.pictures)) <= CLOSE)
@@ -286,7 +287,7 @@ def _differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]
         if name == "data":
             found.append("the pictures or their labels are others")
         elif name == "classes":
-            found.append(f"its classes are {listed(theirs or ())}, here {listed(mine)}")
+            found.append(f"its classes are {listed(theirs or ())}, here {listed(mine or ())}")
         else:
             found.append(f"{name} is {mine!r} here and {theirs!r} there")
     return found
@@ -400,7 +401,8 @@ class FixedAnswers:
         logs -= np.logaddexp.reduce(logs, axis=1, keepdims=True)
         with np.errstate(divide="ignore"):  # a share of 0
             mixed = np.logaddexp(logs + np.log(share), logs[::-1] + np.log1p(-share))
-        return (self._temperature * mixed).astype(np.float32)
+        answers: Array = (self._temperature * mixed).astype(np.float32)
+        return answers
 
     def _replaced(
         self, indices: NDArray[np.int64], positions: NDArray[np.int64], bad: set[str]
