@@ -56,7 +56,7 @@ class Student(keras.Model):  # type: ignore[misc]
         """
         del x, training
         settings = self.distill
-        logits, mapped = self._outputs(y_pred)
+        logits, mapped = _first_and_last(y_pred)  # the same where there is one
         targets, answers = y[:, : self.classes], y[:, self.classes :]
         if settings.loss == "features":
             loss = features(mapped, answers, settings.distance)
@@ -74,12 +74,13 @@ class Student(keras.Model):  # type: ignore[misc]
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The metrics, of the logits and the targets of the labels."""
         if self.classes:
-            y, y_pred = y[:, : self.classes], self._outputs(y_pred)[0]
+            y, y_pred = y[:, : self.classes], _first_and_last(y_pred)[0]
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def _outputs(self, y_pred: Any) -> tuple[Any, Any]:
-        outputs = list(y_pred) if isinstance(y_pred, list | tuple) else [y_pred]
-        return outputs[0], outputs[-1]
+
+def _first_and_last(outputs: Any) -> tuple[Any, Any]:
+    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return outputs[0], outputs[-1]
 
 
 def taught_targets(batch: TrainingBatch, *, labels: bool = True) -> NDArray[np.float32]:
