@@ -244,6 +244,10 @@ class Distill:
         "run in their order; none: as its file says",
     )
 
+    fixed: bool = setting(
+        False, "whether stored answers to plain pictures stand for all views of them"
+    )
+
     def __post_init__(self) -> None:
         check(self)
         losses = {
@@ -252,6 +256,7 @@ class Distill:
             "within": ("dist",),
             "distance": ("features",),
             "classes": ("kd", "dist"),
+            "fixed": ("kd", "dist"),
         }
         loss = "kd" if self.loss == "none" else self.loss
         for name, having in losses.items():

@@ -12,10 +12,9 @@ from convnext.data.examples import Examples, open_data
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Augmentation, Transform
-from convnext.train.distillation.choice import distilled
+from convnext.train.distillation.choice import distilled, teacher_of
 from convnext.train.distillation.encoder import train_encoder
 from convnext.train.distillation.student import student, taught_targets
-from convnext.train.distillation.teacher import open_teacher
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
 from convnext.train.input.taught import Teacher
@@ -42,6 +41,7 @@ def train(  # noqa: PLR0913
     changes: Iterable[str] = (),
     init: str | Path | None = None,
     teacher: str | Path | None = None,
+    store_answers: str | Path | None = None,
     resume: bool = False,
     workers: int | None = None,
     devices: int | None = None,
@@ -64,7 +64,10 @@ def train(  # noqa: PLR0913
             run. A classifier of other classes starts from random weights, and so does a
             segmentation head that the weights lack.
         teacher: A classifier whose answers this one learns as well: a published checkpoint's name,
-            a file, a model directory, a run, or an ONNX file; see docs/distillation.md.
+            a file, a model directory, a run, or an ONNX file; or its stored answers. See
+            docs/distillation.md.
+        store_answers: File, ending in `.answers`, to store the teacher's answers in. What it holds
+            already is not computed again; as `teacher`, it stands for it in the same run.
         resume: Whether to resume a run; if there is none, one starts.
         workers: Processes that read pictures; by default one for each processor.
         devices: Number of this host's devices to use, on JAX; by default one, or with `hosts` all.
@@ -94,10 +97,10 @@ def train(  # noqa: PLR0913
     options = RunOptions(*shared)
     recipe = with_actual_precision(recipe)
     if isinstance(recipe, SegmentationRecipe):
-        if teacher is not None:
+        if teacher is not None or store_answers is not None:
             raise ArgumentError("A teacher is for classifiers. Leave out --teacher.")
         return train_segmenter(recipe, data, validation, options)
-    kept = distilled(recipe, teacher)
+    kept = distilled(recipe, teacher, store_answers)
     if teacher is not None and not kept.distill.has_labels:
         return train_encoder(kept, data, validation, teacher, options)
 
@@ -108,7 +111,8 @@ def train(  # noqa: PLR0913
         )
 
     def objective(examples: Examples, validated: Examples | None, team: Team) -> _Classification:
-        return _Classification(kept, examples, validated, Path(out).name, team, teacher)
+        name = Path(out).name
+        return _Classification(kept, examples, validated, name, team, teacher, store_answers)
 
     return run_objective(kept, opened, objective, options)
 
@@ -124,6 +128,7 @@ class _Classification:
         name: str,
         team: Team,
         teacher: str | Path | None,
+        store_answers: str | Path | None,
     ) -> None:
         self.recipe = recipe
         self.classes = examples.classes
@@ -135,14 +140,17 @@ class _Classification:
         if kind != "none":
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
         self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
-        self.mixer: Mixer | None = Mixer(recipe.mixing, len(examples.classes))
+        mixer = Mixer(recipe.mixing, len(examples.classes))
+        self.mixer: Mixer | None = mixer
         self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
         self.about = f"{len(examples.classes)} classes"
         self.teacher: Teacher | None = None
         if teacher is None:
             self.learner = classifier(recipe, len(examples.classes), team)
         else:
-            self.teacher = open_teacher(teacher, recipe, self.classes, team)
+            self.teacher = teacher_of(
+                teacher, recipe, examples, self.order, mixer, team, store_answers
+            )
             self.learner = student(recipe, len(examples.classes), self.teacher.width, team)
 
     def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:

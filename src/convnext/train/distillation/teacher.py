@@ -27,7 +27,7 @@ from convnext.weights.digest import digest
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 
-__all__ = ["EngineTeacher", "View", "columns_of", "open_teacher"]
+__all__ = ["EngineTeacher", "View", "columns_of", "labels_of", "open_teacher"]
 
 Array = NDArray[np.float32]
 SAME = "same"
@@ -183,7 +183,7 @@ def open_teacher(
     opened = (_of_onnx if is_onnx else _of_weights)(source, settings, team.processors)
     columns = None
     if settings.loss != "features":
-        labels = _labels(settings, classes, opened)
+        labels = labels_of(settings, classes, opened.labels, opened.width, opened.name)
         columns = columns_of(labels, classes, opened.name)
     return EngineTeacher(opened, View(recipe.model.preprocess, opened.preprocess), columns)
 
@@ -257,19 +257,36 @@ def _preprocess(settings: Distill, stated: Preprocess | None) -> Preprocess | No
     return base and replace(base, size=settings.size or base.size)
 
 
-def _labels(settings: Distill, classes: tuple[str, ...], teacher: _Source) -> Labels:
-    """The teacher's classes, of the recipe or of its file."""
-    if not settings.classes and teacher.labels is None:
+def labels_of(
+    settings: Distill,
+    classes: tuple[str, ...],
+    stated: str | tuple[str, ...] | None,
+    width: int,
+    name: str,
+) -> Labels:
+    """The teacher's classes, of the recipe or of its file.
+
+    Args:
+        settings: The recipe's section on it.
+        classes: Of the run.
+        stated: What its file states.
+        width: Numbers in an answer.
+        name: Of the teacher.
+
+    Raises:
+        ArgumentError: Neither tells them, or they are more or fewer than the answer's numbers.
+    """
+    if not settings.classes and stated is None:
         raise ArgumentError(
-            f"The teacher {teacher.name} does not tell its {teacher.width:,} classes. Set "
+            f"The teacher {name} does not tell its {width:,} classes. Set "
             f'distill.classes to a file of their names, one a line, or to "{SAME}" if they are '
             f"those of the run in the same order: {listed(list(classes))}."
         )
     if settings.classes != SAME:
-        return resolve_labels(settings.classes or None, teacher.labels, teacher.width, teacher.name)
-    if teacher.width != len(classes):
+        return resolve_labels(settings.classes or None, stated, width, name)
+    if width != len(classes):
         raise ArgumentError(
-            f"The teacher {teacher.name} has {teacher.width:,} classes, and the run "
+            f"The teacher {name} has {width:,} classes, and the run "
             f"{len(classes):,}. Set distill.classes to a file of the teacher's names, one a line."
         )
     return Labels(classes)
