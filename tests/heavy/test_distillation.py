@@ -159,6 +159,20 @@ def test_an_encoder_learns_from_pictures_without_labels(pictures, teacher, tmp_p
 
 
 @pytest.mark.torch_alone
+def test_an_encoder_teaches_encoders(pictures, tmp_path):
+    """Its weights have no classes, as DINOv3's."""
+    names = ("model.variant=test_v1", "model.resolution=48")
+    stated = (*CHANGES, "distill.loss=features", "distill.hard=0", "run.epochs=1")
+    options = {"workers": 0, "progress": False, "say": lambda _: None}
+    first = train("cifar10", pictures, tmp_path / "a", changes=stated, teacher="bundled", **options)
+    changes = (*stated, *names)
+    second = train(
+        "cifar10", pictures, tmp_path / "b", changes=changes, teacher=first.folder, **options
+    )
+    assert _records(second.folder)[-1]["loss"] < _records(second.folder)[0]["loss"]
+
+
+@pytest.mark.torch_alone
 def test_labels_and_embeddings_are_learned_together(pictures, teacher, tmp_path):
     changes = ("distill.loss=features", "distill.distance=smooth_l1", "distill.hard=0.5")
     result = _train(pictures, tmp_path / "run", teacher, *changes, "run.epochs=4")

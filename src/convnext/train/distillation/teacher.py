@@ -20,7 +20,7 @@ from convnext.errors import ArgumentError, TrainingError, listed
 from convnext.images.labels import Labels, resolve_labels
 from convnext.images.recipe import Preprocess
 from convnext.images.resizing import enlarged
-from convnext.train.distillation.onnx_file import open_onnx
+from convnext.train.distillation.onnx_file import CHANNELS, open_onnx
 from convnext.train.input.loader import TrainingBatch
 from convnext.train.recipe import Distill, Recipe
 from convnext.train.team.base import ALONE, Team
@@ -214,7 +214,14 @@ def _of_weights(source: str | Path, settings: Distill, team: Team) -> _Source:
         )
         digested = weights.path and digest(weights.path)
         name = info.name or str(source)
-        width = found.architecture.dims[-1] if features else weights.num_classes
+    channels = engine.input.shape[-1]
+    if channels != CHANNELS:
+        raise ArgumentError(
+            f"The teacher {name} takes pictures of {channels} channels. It sees those of the run, "
+            "which are red, green and blue."
+        )
+    blank = np.zeros((1, preprocess.size, preprocess.size, CHANNELS), np.float32)
+    width = engine.predict(blank).shape[1]
     about = f"{engine.name}, {engine.precision}"
     return _Source(name, digested or name, about, engine.predict, width, preprocess, info.labels)
 
