@@ -25,7 +25,7 @@ from convnext.errors import (
 )
 from convnext.processors import available_processors
 
-__all__ = ["OnnxFile", "open_onnx"]
+__all__ = ["CHANNELS", "OnnxFile", "open_onnx"]
 
 Array = NDArray[np.float32]
 Shape = tuple[int | None, ...]

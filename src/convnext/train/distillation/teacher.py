@@ -6,20 +6,21 @@ normalisation and at its own size.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.engines.opening import open_engine
+from convnext.engines.opening import ENGINES, choose_runtime, open_engine
 from convnext.errors import ArgumentError, TrainingError, listed
 from convnext.images.labels import Labels, resolve_labels
 from convnext.images.recipe import Preprocess
 from convnext.images.resizing import enlarged
-from convnext.train.distillation.onnx_file import open_onnx
+from convnext.train.distillation.onnx_file import CHANNELS, open_onnx
 from convnext.train.input.loader import TrainingBatch
 from convnext.train.recipe import Distill, Recipe
 from convnext.train.team.base import ALONE, Team
@@ -180,7 +181,7 @@ def open_teacher(
     """
     settings = recipe.distill
     is_onnx = Path(source).suffix.lower() == ".onnx"
-    opened = (_of_onnx if is_onnx else _of_weights)(source, settings, team.processors)
+    opened = (_of_onnx if is_onnx else _of_weights)(source, settings, team)
     columns = None
     if settings.loss != "features":
         labels = labels_of(settings, classes, opened.labels, opened.width, opened.name)
@@ -188,7 +189,7 @@ def open_teacher(
     return EngineTeacher(opened, View(recipe.model.preprocess, opened.preprocess), columns)
 
 
-def _of_weights(source: str | Path, settings: Distill, threads: int) -> _Source:
+def _of_weights(source: str | Path, settings: Distill, team: Team) -> _Source:
     path = Path(source)
     if path.is_dir():
         source = path / "model" if (path / "model").is_dir() else path
@@ -205,9 +206,7 @@ def _of_weights(source: str | Path, settings: Distill, threads: int) -> _Source:
             raise _unnormalised(weights.source)
         engine = open_engine(
             weights,
-            settings.engine,
-            precision=settings.precision,
-            threads=threads,
+            **_engine(settings, team),
             outputs="embedding" if features else "logits",
             input="float32",
             size=preprocess.size,
@@ -215,18 +214,48 @@ def _of_weights(source: str | Path, settings: Distill, threads: int) -> _Source:
         )
         digested = weights.path and digest(weights.path)
         name = info.name or str(source)
-        width = found.architecture.dims[-1] if features else weights.num_classes
+    channels = engine.input.shape[-1]
+    if channels != CHANNELS:
+        raise ArgumentError(
+            f"The teacher {name} takes pictures of {channels} channels. It sees those of the run, "
+            "which are red, green and blue."
+        )
+    blank = np.zeros((1, preprocess.size, preprocess.size, CHANNELS), np.float32)
+    width = engine.predict(blank).shape[1]
     about = f"{engine.name}, {engine.precision}"
     return _Source(name, digested or name, about, engine.predict, width, preprocess, info.labels)
 
 
-def _of_onnx(source: str | Path, settings: Distill, threads: int) -> _Source:
+def _engine(settings: Distill, team: Team) -> dict[str, Any]:
+    """The engine of a model of ours, its precision and its threads.
+
+    Raises:
+        ArgumentError: The team's models belong to all hosts and devices, and so would Keras'.
+    """
+    engine, precision = settings.engine, settings.precision
+    if engine == "auto" and "keras" in sys.modules:
+        from convnext.train.optim.precision import actual_precision, on_processor
+
+        if not on_processor():
+            engine = "keras"
+            precision = actual_precision(precision)
+    if choose_runtime(engine) is not ENGINES["keras"]:
+        return {"engine": engine, "precision": precision, "threads": team.processors}
+    if team.shares_models:
+        raise ArgumentError(
+            "On several devices or hosts of JAX a teacher cannot be computed by Keras. Install "
+            "convnext[openvino] or convnext[onnxruntime], and set distill.engine to it."
+        )
+    return {"engine": engine, "precision": precision}
+
+
+def _of_onnx(source: str | Path, settings: Distill, team: Team) -> _Source:
     path = Path(source)
     file = open_onnx(
         path,
         engine=settings.engine,
         precision=settings.precision,
-        threads=threads,
+        threads=team.processors,
         layout=settings.layout,
         size=settings.size,
         output=settings.output,
@@ -250,11 +279,19 @@ def _unnormalised(source: object) -> ArgumentError:
 
 
 def _preprocess(settings: Distill, stated: Preprocess | None) -> Preprocess | None:
-    """The teacher's preprocessing, of its file and with the recipe's changes; None if unknown."""
-    base = stated
+    """The teacher's preprocessing, of its file and at the recipe's size; None if unknown.
+
+    Raises:
+        ArgumentError: The recipe has another normalisation than the file.
+    """
     if settings.mean is not None and settings.std is not None:
-        base = replace(stated or Preprocess(), mean=settings.mean, std=settings.std)
-    return base and replace(base, size=settings.size or base.size)
+        if stated and (stated.mean, stated.std) != (settings.mean, settings.std):
+            raise ArgumentError(
+                f"The teacher's file says that its colours are normalised by {stated.mean} and "
+                f"{stated.std}, and distill.mean and distill.std differ. Leave them out."
+            )
+        stated = stated or replace(Preprocess(), mean=settings.mean, std=settings.std)
+    return stated and replace(stated, size=settings.size or stated.size)
 
 
 def labels_of(

@@ -99,7 +99,7 @@ def run_objective(
             backend,
             None if init is None else str(init),
             str(team),
-            teacher and (teacher.name, teacher.digest),
+            None if teacher is None else (teacher.name, teacher.digest),
         )
         share_record(stack, team, out, record, resume=options.resume)
         journal = Journal(out, tensorboard=options.tensorboard, writes=team.is_first)
@@ -121,7 +121,7 @@ def run_objective(
         )
         if teacher is not None:
             say(f"The teacher is {teacher.name} ({teacher.about}).")
-        loader: Loader | TaughtLoader = Loader(
+        loader = Loader(
             examples,
             objective.transform,
             objective.mixer,
@@ -132,7 +132,8 @@ def run_objective(
             host=(team.rank, team.count),
         )
         stack.enter_context(loader)
+        batches: Loader | TaughtLoader = loader
         if teacher is not None:
-            loader = stack.enter_context(TaughtLoader(loader, teacher))
+            batches = stack.enter_context(TaughtLoader(loader, teacher))
         stop = stack.enter_context(stopping())
-        return loop.train(loader, stop, progress=options.progress)
+        return loop.train(batches, stop, progress=options.progress)

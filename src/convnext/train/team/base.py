@@ -96,12 +96,14 @@ class Team(ABC):
         count: Number of hosts.
         devices: Number of devices of this host.
         neighbours: Number of hosts on this machine, including this one.
+        shares_models: Whether every model built inside belongs to all hosts and devices.
     """
 
     rank: int = 0
     count: int = 1
     devices: int = 1
     neighbours: int = 1
+    shares_models: bool = False
 
     @abstractmethod
     def __enter__(self) -> Team:

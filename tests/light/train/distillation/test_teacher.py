@@ -15,6 +15,7 @@ from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
 from convnext.train.distillation.teacher import View, columns_of, open_teacher
 from convnext.train.recipe import Distill, load_recipe
+from convnext.train.team.base import Alone
 from onnx_files import TO_CLASSES, write_means
 
 STATED = ("distill.mean=[0,0,0]", "distill.std=[1,1,1]", "distill.precision=float32")
@@ -105,6 +106,20 @@ def test_a_file_of_this_package_tells_everything(tmp_path, pixels):
     )
     expected = (pixels / 255).mean(axis=(1, 2)) @ TO_CLASSES[:, ::-1]
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_normalisation_that_the_file_contradicts_is_refused():
+    with pytest.raises(ArgumentError, match=r"file says that .*0\.4914.* Leave them out"):
+        open_teacher("bundled", _recipe(*STATED), ("truck", "airplane"))
+
+
+def test_keras_answers_no_team_of_jax():
+    class Shared(Alone):
+        shares_models = True
+
+    recipe = _recipe("distill.engine=keras")
+    with pytest.raises(ArgumentError, match=r"set distill\.engine"):
+        open_teacher("bundled", recipe, ("truck", "airplane"), Shared())
 
 
 def test_the_bundled_model_teaches():
