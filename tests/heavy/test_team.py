@@ -23,6 +23,7 @@ from convnext.train.recipe import load_recipe
 from convnext.train.run.learner import classifier
 from convnext.train.run.run_states import RunStates
 from convnext.train.team.base import Hosts
+from onnx_files import write_means
 
 BACKEND = keras.backend.backend()
 pytestmark = pytest.mark.skipif(
@@ -169,7 +170,7 @@ def start(tmp_path, pictures, compiled):
 
 def _records(folder):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    timed = ("pictures_per_second", "waiting")
+    timed = ("pictures_per_second", "waiting", "teacher")
     return [{k: v for k, v in json.loads(x).items() if k not in timed} for x in lines]
 
 
@@ -203,6 +204,25 @@ def test_two_hosts_learn_what_one_does(start, tmp_path, pictures, compiled, alon
     one, other = (RunStates(place / "checkpoints").latest() for place in (out, alone))
     assert one.arrays.keys() == other.arrays.keys()
     assert json.loads((out / "run.json").read_text())["team"] == "2 hosts"
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """Options of a run with a teacher, and their changes."""
+    pytest.importorskip("onnx")
+    teacher = write_means(tmp_path_factory.mktemp("t") / "teacher.onnx", shape=("n", 3, 32, 32))
+    stated = ["distill.mean=[0,0,0]", "distill.std=[1,1,1]", "distill.classes=same"]
+    return teacher, [*CHANGES, *stated, "distill.precision=float32", "run.epochs=1"]
+
+
+@pytest.mark.slow
+def test_each_host_asks_the_teacher_about_its_own_pictures(start, tmp_path, pictures, taught):
+    teacher, changes = taught
+    settings = {"workers": 0, "progress": False, "say": lambda _: None, "teacher": teacher}
+    one = train("cifar10", pictures, tmp_path / "one", changes=changes, **settings)
+    with start(tmp_path / "two", "--teacher", str(teacher), changes=changes) as hosts:
+        assert hosts.codes() == [0, 0], hosts.said()
+    _assert_same(tmp_path / "two", one.folder, one.steps)
 
 
 @pytest.mark.slow
@@ -278,10 +298,10 @@ def test_two_hosts_pretrain_as_one_does(start, tmp_path, pictures):
 TWO_DEVICES = """
 import json, sys
 from convnext.train import train
-pictures, out, *changes = sys.argv[1:]
+pictures, out, teacher, *changes = sys.argv[1:]
 for devices in (1, 2):
     train("cifar10", pictures, f"{out}/{devices}", changes=changes, devices=devices, workers=0,
-          progress=False)
+          teacher=teacher or None, progress=False)
 """
 
 
@@ -292,11 +312,28 @@ def test_training_on_two_devices_equals_training_on_one(pictures, tmp_path, comp
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
     monkeypatch.setenv("XLA_FLAGS", flags)
     changes = [*CHANGES, "model.drop_path=0.3"]
-    command = ["-c", TWO_DEVICES, str(pictures), str(tmp_path), *changes]
+    command = ["-c", TWO_DEVICES, str(pictures), str(tmp_path), "", *changes]
     with Processes(tmp_path, compiled, command) as processes:
         assert processes.codes() == [0], processes.said()
     assert ", 2 devices; 96 pictures" in processes.said()
     _assert_same(tmp_path / "2", tmp_path / "1")
+
+
+@pytest.mark.slow
+@on_jax
+def test_two_devices_learn_from_a_teacher_what_one_does(
+    pictures, tmp_path, compiled, monkeypatch, taught
+):
+    """By embeddings and labels, so that the model has two outputs."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    teacher, changes = taught
+    changes = [change for change in changes if not change.startswith("distill.classes")]
+    changes = [*changes, "distill.loss=features", "distill.hard=0.5"]
+    command = ["-c", TWO_DEVICES, str(pictures), str(tmp_path), str(teacher), *changes]
+    with Processes(tmp_path, compiled, command) as processes:
+        assert processes.codes() == [0], processes.said()
+    _assert_same(tmp_path / "2", tmp_path / "1", 6)
 
 
 UNEQUAL = """

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext.cli.datasets import (
@@ -29,7 +27,6 @@ from convnext.errors import ArgumentError, UnknownNameError
 
 if TYPE_CHECKING:
     from convnext.classifier import Classifier
-    from convnext.cli.vectors import VectorFile
 
 __all__ = ["add_parser", "run"]
 
@@ -91,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
         if kind == ".jsonl":
             _write_lines(args, open_classifier(args), bad)
         else:
-            _write_file(args, kind, bad)
+            from convnext.cli.vectors import write_vectors
+
+            write_vectors(args, open_classifier(args), "embedding", bad)
     finally:
         code = bad.report()
     print(f"Written to {args.out}.", file=sys.stderr)
@@ -113,22 +112,3 @@ def _write_lines(args: argparse.Namespace, classifier: Classifier, bad: Unreadab
                 # Nine digits represent a float32 exactly.
                 row["embedding"] = [float(f"{x:.9g}") for x in embedding.vector.tolist()]
             rows.add(f"{as_json(row)}\n")
-
-
-def _write_file(args: argparse.Namespace, kind: str, bad: Unreadable) -> None:
-    classifier = open_classifier(args)
-    with _file(args.out, kind, classifier) as file:
-        embeddings = classifier.embed_stream(unseen(args.paths), args.batch)
-        for embedding in show_progress(embeddings, args):
-            if embedding.vector is None:
-                bad.add(embedding.id, embedding.error)
-            else:
-                file.add(embedding.id, embedding.vector)
-
-
-def _file(path: Path, kind: str, classifier: Classifier) -> AbstractContextManager[VectorFile]:
-    from convnext.cli.vectors import npz_file, parquet_file
-
-    width = classifier.vector_width
-    write = npz_file if kind == ".npz" else parquet_file
-    return write(path, width, classifier.facts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convnext.cli.classes import add_class_options, check_no_template, class_names
@@ -42,6 +44,8 @@ __all__ = ["add_parser", "run"]
 
 FORMATS = ("json", "jsonl", "csv")
 RESUMABLE = ("jsonl", "csv")
+LOGITS = (".npz", ".parquet")
+LOGITS_OR = " or ".join(LOGITS)
 PARQUET = ".parquet"  # a folder of Parquet files with this suffix
 
 EXAMPLES = f"""\
@@ -54,6 +58,7 @@ examples:
   convnext predict x.png --model convnextv2_tiny        another checkpoint: see `convnext list`
   convnext predict x.png --model mine.safetensors --labels names.txt
   convnext predict photos/ --model CLIP --classes "cat,dog,car" --template "a photo of a {{}}"
+  convnext predict photos/ --logits --out teacher.npz   all logits, for `convnext train --teacher`
   convnext predict photos/ --out answers/               Parquet files in a folder
   convnext predict s3://b/train.tar --out s3://b/out --engine-runner ray --address head:6379
 
@@ -62,6 +67,10 @@ one is given. With --classes, any names are classes, without training: MODEL is 
 with a text tower (docs/zero_shot.md); `convnext head` writes such a classifier. A picture that
 cannot be read does not stop the run: its row has the error, it is listed at the end, and the exit
 code is 1. With --resume, give the same options as before.
+
+--logits writes all logits of each picture to one file, with class names and preprocessing: arrays
+"ids" and "logits" of an .npz, or columns "id" and "logits" of a .parquet file. It is written when
+all are computed, without the pictures that cannot be read.
 
 {DATASETS}"""
 
@@ -87,6 +96,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted FILE")
     parser.add_argument(
+        "--logits", action="store_true", help="write all logits to an .npz or .parquet FILE"
+    )
+    parser.add_argument(
         "--vectors", action="store_true", help="for Parquet files: add the embedding vectors"
     )
     add_runner_options(parser)
@@ -100,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
         check_no_template(args)
     elif args.labels:
         raise ArgumentError("--classes are the names of the classes: leave out --labels.")
+    if args.logits:
+        return _write_logits(args)
     if is_dataset(args) or (args.out and args.out.suffix.lower() == PARQUET):
         if args.format:
             raise ArgumentError(
@@ -119,6 +133,36 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as opened:
         classifier = _classifier(args, opened)
         return _predict(args, kind, classifier)
+
+
+def _write_logits(args: argparse.Namespace) -> int:
+    """Write all logits to a file; 0 if every picture could be read, else 1."""
+    if is_dataset(args) or args.out is None or args.out.suffix.lower() not in LOGITS:
+        raise ArgumentError(f"--logits writes one file: give an --out that ends in {LOGITS_OR}.")
+    for name in ("resume", "vectors"):
+        if getattr(args, name):
+            raise ArgumentError(f"--{name} does not go with --logits. Leave out one of them.")
+    if args.format:
+        raise ArgumentError(f"--logits writes {LOGITS_OR} files: leave out --{args.format}.")
+    check_target(args.out, overwrite=args.overwrite)
+    from convnext.cli.vectors import write_vectors
+
+    bad = Unreadable()
+    try:
+        with ExitStack() as opened:
+            classifier = _classifier(args, opened)
+            if not len(classifier.labels):
+                raise ArgumentError(f"{args.model} has no classes, so it has no logits to store.")
+            _check_names(classifier)
+            info = replace(classifier.info, preprocess=classifier.preprocess)
+            if args.labels or args.classes:
+                info = replace(info, labels=classifier.labels.names)
+            facts = {"annotations": json.dumps(info.to_metadata())}
+            write_vectors(args, classifier, "logits", bad, facts)
+    finally:
+        code = bad.report()
+    print(f"Written to {args.out}.", file=sys.stderr)
+    return code
 
 
 def _classifier(args: argparse.Namespace, opened: ExitStack) -> Classifier:

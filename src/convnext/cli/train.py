@@ -28,6 +28,8 @@ examples:
   KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,0,2     on the first of two
   KERAS_BACKEND=jax convnext train my.toml ... --hosts 10.0.0.1:29500,1,2     on the second
   KERAS_BACKEND=torch torchrun --nproc-per-node 4 -m convnext train my.toml ...
+  convnext train cifar10 --data cifar10/ --out runs/taught --teacher teacher.onnx
+  convnext train cifar10 --data cifar10/ --out runs/again --teacher cifar10.answers
   convnext train segment_small_data --data street/ --out runs/street --init convnextv2_atto
   convnext train cifar10 --data cifar10/ --show-batch batch.png     draw an augmented batch
   convnext train list                                               the recipes in the package
@@ -67,6 +69,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_run_options(parser, example="optimizer.learning_rate=1e-3")
     parser.add_argument("--validation", metavar="DATA", type=Path, help="validation pictures")
+    parser.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help="classifier to learn from: a checkpoint's name, a file, a run, ONNX, or stored "
+        "answers",
+    )
+    parser.add_argument(
+        "--store-answers",
+        metavar="FILE",
+        type=Path,
+        help="store the teacher's answers in FILE.answers, for --teacher of the same run again",
+    )
     parser.add_argument(
         "--show-batch", metavar="PNG", type=Path, help="draw an augmented batch, and stop"
     )
@@ -127,7 +141,13 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.show_batch:
         return _show_batch(args)
-    return start(args, _task, validation=args.validation)
+    return start(
+        args,
+        _task,
+        validation=args.validation,
+        teacher=args.teacher,
+        store_answers=args.store_answers,
+    )
 
 
 def _task() -> Callable[..., RunResult]:

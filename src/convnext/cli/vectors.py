@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import tempfile
@@ -11,17 +12,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convnext.atomic import disk_errors
 from convnext.cli.output import replaced
+from convnext.cli.pictures import Unreadable, show_progress, unseen
 from convnext.errors import MissingDependencyError
-from convnext.search.files import FACTS, checksum
+from convnext.search.files import ARRAYS, FACTS, Column, checksum
 
-__all__ = ["VectorFile", "npz_file", "parquet_file"]
+if TYPE_CHECKING:
+    from convnext.classifier import Classifier
+
+__all__ = ["VectorFile", "npz_file", "parquet_file", "write_vectors"]
 
 Vector = NDArray[np.float32]
 ROW_GROUP = 4096  # most vectors in memory
@@ -35,28 +40,59 @@ class VectorFile(ABC):
         """Add one vector."""
 
 
+def write_vectors(
+    args: argparse.Namespace,
+    classifier: Classifier,
+    column: Column,
+    bad: Unreadable,
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Write a vector of each readable picture to `--out`, an .npz or .parquet file.
+
+    Args:
+        args: The options.
+        classifier: Computes the vectors.
+        column: Which of its outputs they are.
+        bad: Collects the pictures that cannot be read.
+        facts: Facts beside those of the classifier.
+    """
+    write = npz_file if args.out.suffix.lower() == ".npz" else parquet_file
+    width = classifier.vector_width if column == "embedding" else len(classifier.labels)
+    with write(args.out, width, {**classifier.facts, **(facts or {})}, column) as file:
+        answers = classifier.run(unseen(args.paths), (column,), args.batch)
+        for answer in show_progress(answers, args):
+            if answer.error is not None:
+                bad.add(answer.id, answer.error)
+            else:
+                file.add(answer.id, answer.outputs[column])
+
+
 @contextmanager
-def npz_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[VectorFile]:
-    """Write a NumPy archive with the arrays `ids` and `embeddings` `[n, width]`.
+def npz_file(
+    path: Path, width: int, facts: Mapping[str, str], column: Column = "embedding"
+) -> Iterator[VectorFile]:
+    """Write a NumPy archive with the arrays `ids` and `embeddings` or `logits` `[n, width]`.
 
     A third array, `facts`, is JSON: the facts given here, and checksums.
     """
     with replaced(path) as temporary, _spool(path) as names, _spool(path) as vectors:
-        spooled = _Spooled(names, vectors)
+        spooled = _Spooled(names, vectors, ARRAYS[column])
         yield spooled
         spooled.pack(temporary, width, facts)
 
 
 @contextmanager
-def parquet_file(path: Path, width: int, facts: Mapping[str, str]) -> Iterator[VectorFile]:
-    """Write a Parquet file with the columns `id` and `embedding`, and `facts` as its metadata.
+def parquet_file(
+    path: Path, width: int, facts: Mapping[str, str], column: Column = "embedding"
+) -> Iterator[VectorFile]:
+    """Write a Parquet file with `id` and the column, and `facts` as its metadata.
 
     Raises:
         MissingDependencyError: pyarrow is not installed.
     """
     arrow = _pyarrow()
-    column = arrow.list_(arrow.float32(), width)
-    schema = arrow.schema([("id", arrow.string()), ("embedding", column)], metadata=dict(facts))
+    kind = arrow.list_(arrow.float32(), width)
+    schema = arrow.schema([("id", arrow.string()), (column, kind)], metadata=dict(facts))
     with replaced(path) as temporary:
         writer = arrow.parquet.ParquetWriter(temporary, schema, write_page_checksum=True)
         with writer:
@@ -83,18 +119,19 @@ def _spool(path: Path) -> IO[bytes]:
 class _Spooled(VectorFile):
     """Buffers vectors on disk, as an array file begins with the length."""
 
-    def __init__(self, names: IO[bytes], vectors: IO[bytes]) -> None:
+    def __init__(self, names: IO[bytes], vectors: IO[bytes], array: str) -> None:
         self._names = names
         self._vectors = vectors
+        self._array = array
         self._count = 0
         self._longest = 1
-        self._sums = {"ids": 0, "embeddings": 0}
+        self._sums = {"ids": 0, array: 0}
 
     def add(self, name: str, vector: Vector) -> None:
         self._names.write(json.dumps(name).encode() + b"\n")
         values = np.ascontiguousarray(vector, "<f4")[None]
         self._vectors.write(values.tobytes())
-        self._sums["embeddings"] = checksum(values, self._sums["embeddings"])
+        self._sums[self._array] = checksum(values, self._sums[self._array])
         self._count += 1
         self._longest = max(self._longest, len(name))
 
@@ -109,7 +146,7 @@ class _Spooled(VectorFile):
                     member.write(block.tobytes())
                     words = block.view(np.uint32).reshape(len(block), -1)
                     self._sums["ids"] = checksum(words, self._sums["ids"])
-            with archive.open("embeddings.npy", "w", force_zip64=True) as member:
+            with archive.open(f"{self._array}.npy", "w", force_zip64=True) as member:
                 _write_header(member, np.dtype("<f4"), (self._count, width))
                 self._vectors.seek(0)
                 shutil.copyfileobj(self._vectors, member)

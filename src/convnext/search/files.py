@@ -1,4 +1,4 @@
-"""Read the files of vectors that `convnext embed` writes, in pieces of bounded memory.
+"""Read the files of vectors that `convnext embed` and `predict --logits` write, piece by piece.
 
 An .npz file is mapped into memory; its facts hold checksums, as a zip archive's own would take
 longer than the search. The pages of a Parquet file have theirs.
@@ -12,7 +12,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -21,12 +21,15 @@ from numpy.typing import NDArray
 from convnext.data.arrow import pyarrow
 from convnext.errors import ArgumentError, WeightsMismatchError
 
-__all__ = ["FACTS", "Piece", "Vectors", "checksum", "open_vectors"]
+__all__ = ["ARRAYS", "FACTS", "Column", "Piece", "Vectors", "checksum", "open_vectors"]
 
 PIECE = 16_384  # vectors in memory
 FACTS = "facts"  # the array of an .npz file; in a Parquet file they are keys of its metadata
-KNOWN = ("model", "licence", "fingerprint")
+KNOWN = ("model", "licence", "fingerprint", "annotations")
 SHARD = re.compile(r"part-(\d+)-of-(\d+)\.parquet")
+Column = Literal["embedding", "logits"]
+ARRAYS: dict[Column, str] = {"embedding": "embeddings", "logits": "logits"}  # of .npz files
+COMMANDS: dict[Column, str] = {"embedding": "convnext embed", "logits": "convnext predict --logits"}
 LOCAL_HEADER = 30  # bytes, before the name of a member of a zip archive
 
 
@@ -47,12 +50,14 @@ class Vectors(ABC):
 
     Attributes:
         path: Its path.
-        facts: The model's name, licence and fingerprint, as far as the file has them.
+        column: What the vectors are.
+        facts: The model's name, licence, fingerprint and annotations, as far as the file has them.
         width: Numbers in a vector.
         count: Number of vectors, or of rows of which some may have none.
     """
 
     path: Path
+    column: Column
     facts: Mapping[str, str]
     width: int
     count: int
@@ -106,7 +111,8 @@ class Vectors(ABC):
     def damaged(self, why: object) -> ArgumentError:
         """The error for a damaged file."""
         return ArgumentError(
-            f"{self.path} is damaged: {why}. Restore it, or compute it again with `convnext embed`."
+            f"{self.path} is damaged: {why}. Restore it, or compute it again with "
+            f"`{COMMANDS[self.column]}`."
         )
 
 
@@ -122,11 +128,12 @@ def checksum(values: NDArray[Any], before: int = 0) -> int:
     return (before + int(words.sum(dtype=np.uint64))) % 2**64
 
 
-def open_vectors(path: str | Path) -> Vectors:
+def open_vectors(path: str | Path, column: Column = "embedding") -> Vectors:
     """Open a file or folder of vectors.
 
     Args:
         path: An .npz or .parquet file, or a folder of shards.
+        column: Embeddings, or the logits of `convnext predict --logits`.
 
     Raises:
         ArgumentError: It is none, or damaged.
@@ -138,16 +145,17 @@ def open_vectors(path: str | Path) -> Vectors:
     """
     path = Path(path)
     if path.is_dir():
-        return _Parquet(path, _shards(path))
+        return _Parquet(path, _shards(path), column)
+    command = COMMANDS[column]
     if not path.is_file():
-        raise ArgumentError(f"There is no file or folder {path}. `convnext embed` writes them.")
+        raise ArgumentError(f"There is no file or folder {path}. `{command}` writes them.")
     if path.suffix.lower() == ".npz":
-        return _Npz(path)
+        return _Npz(path, column)
     if path.suffix.lower() == ".parquet":
-        return _Parquet(path, [path])
+        return _Parquet(path, [path], column)
     raise ArgumentError(
-        f"{path} is no file of vectors: .npz, .parquet or a folder, as `convnext embed` writes "
-        "them. (A .jsonl file is read by any other program; embed again to search it.)"
+        f"{path} is no file of vectors: .npz, .parquet or a folder, as `{command}` writes them. "
+        "(A .jsonl file is read by any other program; embed again to search it.)"
     )
 
 
@@ -167,8 +175,9 @@ def _shards(folder: Path) -> list[Path]:
 
 
 class _Npz(Vectors):
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, column: Column) -> None:
+        self.path, self.column = path, column
+        array = ARRAYS[column]
         try:
             with zipfile.ZipFile(path) as archive:
                 members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -176,17 +185,17 @@ class _Npz(Vectors):
                     with archive.open(members[FACTS]) as stream:
                         stored = json.loads(str(npy.read_array(stream)))
                     self.facts = _known(stored)
-                    self._sums: tuple[int, int] | None = _sums(stored)
+                    self._sums: tuple[int, int] | None = _sums(stored, array)
                     self._names = self._mapped(members["ids"])
-                    self._vectors = self._mapped(members["embeddings"])
+                    self._vectors = self._mapped(members[array])
                 else:  # not ours, or of an earlier version: the archive's own checksums
                     self.facts, self._sums = {}, None
                     with archive.open(members["ids"]) as stream:
                         self._names = npy.read_array(stream)
-                    with archive.open(members["embeddings"]) as stream:
+                    with archive.open(members[array]) as stream:
                         self._vectors = npy.read_array(stream)
         except (*_FAILURES, zipfile.BadZipFile) as error:
-            raise self.damaged(f"it holds no arrays 'ids' and 'embeddings' ({error})") from error
+            raise self.damaged(f"it holds no arrays 'ids' and {array!r} ({error})") from error
         shape = self._vectors.shape
         if len(shape) != 2 or self._vectors.dtype != np.float32 or self._names.shape != shape[:1]:
             raise self.damaged(
@@ -229,9 +238,9 @@ def _known(stored: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(stored[name]) for name in KNOWN if stored.get(name)}
 
 
-def _sums(stored: Mapping[str, Any]) -> tuple[int, int]:
+def _sums(stored: Mapping[str, Any], array: str) -> tuple[int, int]:
     sums = stored["checksums"]
-    return int(sums["ids"]), int(sums["embeddings"])
+    return int(sums["ids"]), int(sums[array])
 
 
 def _words(names: NDArray[Any]) -> NDArray[np.uint32]:
@@ -245,8 +254,8 @@ _FAILURES = (
 
 
 class _Parquet(Vectors):
-    def __init__(self, path: Path, files: Sequence[Path]) -> None:
-        self.path = path
+    def __init__(self, path: Path, files: Sequence[Path], column: Column) -> None:
+        self.path, self.column = path, column
         self._files = files
         self.count = 0
         found: list[Any] = []
@@ -255,17 +264,17 @@ class _Parquet(Vectors):
                 schema = opened.schema_arrow
                 self.count += opened.metadata.num_rows
             name = next((each for each in ("id", "path") if each in schema.names), None)
-            column = schema.field("embedding").type if "embedding" in schema.names else None
+            kind = schema.field(column).type if column in schema.names else None
             arrow = pyarrow()
-            fixed = column is not None and arrow.types.is_fixed_size_list(column)
-            if name is None or column is None or not fixed or column.value_type != arrow.float32():
+            fixed = kind is not None and arrow.types.is_fixed_size_list(kind)
+            if name is None or kind is None or not fixed or kind.value_type != arrow.float32():
                 raise ArgumentError(
-                    f"{file} has no column 'embedding' of vectors with 'id' or 'path' beside it, "
-                    "as `convnext embed` writes them."
+                    f"{file} has no column {column!r} of vectors with 'id' or 'path' beside it, "
+                    f"as `{COMMANDS[column]}` writes them."
                 )
             stored = schema.metadata or {}
             facts = {key.decode("utf-8", "replace"): stored[key].decode() for key in stored}
-            found.append((name, column.list_size, _known(facts)))
+            found.append((name, kind.list_size, _known(facts)))
         if any(each != found[0] for each in found):
             raise ArgumentError(f"The files of {path} are of different models. Search one by one.")
         self._name, self.width, self.facts = found[0]
@@ -279,7 +288,7 @@ class _Parquet(Vectors):
 
     def unchecked(self) -> Iterator[Piece]:
         arrow = pyarrow()
-        columns = [self._name, "embedding"]
+        columns = [self._name, self.column]
         for file in self._files:
             try:
                 with self._opened(file) as opened:

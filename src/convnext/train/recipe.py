@@ -25,6 +25,7 @@ from convnext.train.settings import check, from_table, parse, setting, to_table
 __all__ = [
     "AnyRun",
     "Data",
+    "Distill",
     "Masking",
     "Model",
     "Optimizer",
@@ -201,6 +202,78 @@ class _File:
 
 
 @dataclass(frozen=True)
+class Distill:
+    """The teacher's part in the loss, and what its file does not tell."""
+
+    loss: Literal["none", "kd", "dist", "features"] = setting(
+        "none",
+        '"kd": soft targets, also that of --teacher alone; "dist": their correlations; "features": '
+        "embeddings",
+    )
+    hard: float = setting(
+        0.1, "share of the labels in the loss; with features 0 for pictures without", low=0, high=1
+    )
+    temperature: float = setting(
+        2.0, "kd, dist: what logits are divided by before they are compared", low=0.01, high=1000
+    )
+    between: float = setting(1.0, "dist: weight of the correlation between classes", low=0)
+    within: float = setting(1.0, "dist: weight of that within each class of a batch", low=0)
+    distance: Literal["cosine", "smooth_l1"] = setting(
+        "cosine", "features: of the embedding, after a linear map, from the teacher's"
+    )
+    engine: Literal["auto", "openvino", "onnxruntime", "keras"] = setting(
+        "auto", "that computes the teacher; auto: the first that is installed"
+    )
+    precision: Precision = setting("auto", "of the teacher; auto: bfloat16 if it is faster")
+    size: int | None = setting(
+        None, "side of the teacher's pictures; none: its own", low=8, high=4096
+    )
+    mean: tuple[float, float, float] | None = setting(
+        None, "subtracted from the teacher's colours; none: as its file says"
+    )
+    std: tuple[float, float, float] | None = setting(
+        None, "what the teacher's colours are divided by; none: as its file says", low=1e-6
+    )
+    layout: Literal["nchw", "nhwc"] | None = setting(
+        None, "axes of an ONNX file's pictures; none: as its input says"
+    )
+    output: str = setting("", "name of an ONNX file's output, of several")
+    classes: str = setting(
+        "",
+        'the teacher\'s: a file, one a line, a set such as imagenet-1k, or "same", those of the '
+        "run in their order; none: as its file says",
+    )
+
+    fixed: bool = setting(
+        False, "whether stored answers to plain pictures stand for all views of them"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        losses = {
+            "temperature": ("kd", "dist"),
+            "between": ("dist",),
+            "within": ("dist",),
+            "distance": ("features",),
+            "classes": ("kd", "dist"),
+            "fixed": ("kd", "dist"),
+        }
+        loss = "kd" if self.loss == "none" else self.loss
+        for name, having in losses.items():
+            if loss not in having and getattr(self, name) != getattr(type(self), name):
+                raise ArgumentError(f'{name} has no effect on the loss "{loss}". Leave it out.')
+        if self.hard == 1:
+            raise ArgumentError("hard = 1 leaves the teacher no part in the loss. Set less.")
+        if (self.mean is None) != (self.std is None):
+            raise ArgumentError("mean and std go together. Set both, or neither.")
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the pictures need classes."""
+        return self.loss != "features" or self.hard > 0
+
+
+@dataclass(frozen=True)
 class Recipe(_File):
     """The recipe of a classifier.
 
@@ -214,6 +287,7 @@ class Recipe(_File):
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     mixing: Mixing = field(default_factory=Mixing)
+    distill: Distill = field(default_factory=Distill)
     optimizer: Optimizer = field(default_factory=Optimizer)
     run: Run = field(default_factory=Run)
 

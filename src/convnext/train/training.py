@@ -12,8 +12,12 @@ from convnext.data.examples import Examples, open_data
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Augmentation, Transform
+from convnext.train.distillation.choice import distilled, teacher_of
+from convnext.train.distillation.encoder import train_encoder
+from convnext.train.distillation.student import student, taught_targets
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
+from convnext.train.input.taught import Teacher
 from convnext.train.optim.precision import with_actual_precision
 from convnext.train.recipe import Recipe, SegmentationRecipe, load_recipe, recipe_kind
 from convnext.train.run.learner import classifier
@@ -36,6 +40,8 @@ def train(  # noqa: PLR0913
     validation: str | Path | None = None,
     changes: Iterable[str] = (),
     init: str | Path | None = None,
+    teacher: str | Path | None = None,
+    store_answers: str | Path | None = None,
     resume: bool = False,
     workers: int | None = None,
     devices: int | None = None,
@@ -57,6 +63,11 @@ def train(  # noqa: PLR0913
         init: Weights to start from: a published checkpoint's name, a file, a model directory or a
             run. A classifier of other classes starts from random weights, and so does a
             segmentation head that the weights lack.
+        teacher: A classifier whose answers this one learns as well: a published checkpoint's name,
+            a file, a model directory, a run, or an ONNX file; or its stored answers. See
+            docs/distillation.md.
+        store_answers: File, ending in `.answers`, to store the teacher's answers in. What it holds
+            already is not computed again; as `teacher`, it stands for it in the same run.
         resume: Whether to resume a run; if there is none, one starts.
         workers: Processes that read pictures; by default one for each processor.
         devices: Number of this host's devices to use, on JAX; by default one, or with `hosts` all.
@@ -86,8 +97,12 @@ def train(  # noqa: PLR0913
     options = RunOptions(*shared)
     recipe = with_actual_precision(recipe)
     if isinstance(recipe, SegmentationRecipe):
+        if teacher is not None or store_answers is not None:
+            raise ArgumentError("A teacher is for classifiers. Leave out --teacher.")
         return train_segmenter(recipe, data, validation, options)
-    kept = recipe
+    kept = distilled(recipe, teacher, store_answers)
+    if teacher is not None and not kept.distill.has_labels:
+        return train_encoder(kept, data, validation, teacher, options)
 
     def opened() -> tuple[Examples, Examples | None]:
         settings, seed = kept.data, kept.run.seed
@@ -96,16 +111,24 @@ def train(  # noqa: PLR0913
         )
 
     def objective(examples: Examples, validated: Examples | None, team: Team) -> _Classification:
-        return _Classification(kept, examples, validated, Path(out).name, team)
+        name = Path(out).name
+        return _Classification(kept, examples, validated, name, team, teacher, store_answers)
 
-    return run_objective(recipe, opened, objective, options)
+    return run_objective(kept, opened, objective, options)
 
 
 class _Classification:
     """Objective of classifying pictures."""
 
     def __init__(
-        self, recipe: Recipe, examples: Examples, validated: Examples | None, name: str, team: Team
+        self,
+        recipe: Recipe,
+        examples: Examples,
+        validated: Examples | None,
+        name: str,
+        team: Team,
+        teacher: str | Path | None,
+        store_answers: str | Path | None,
     ) -> None:
         self.recipe = recipe
         self.classes = examples.classes
@@ -117,14 +140,23 @@ class _Classification:
         if kind != "none":
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
         self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
-        self.mixer: Mixer | None = Mixer(recipe.mixing, len(examples.classes))
+        mixer = Mixer(recipe.mixing, len(examples.classes))
+        self.mixer: Mixer | None = mixer
         self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
         self.about = f"{len(examples.classes)} classes"
-        self.learner = classifier(recipe, len(examples.classes), team)
+        self.teacher: Teacher | None = None
+        if teacher is None:
+            self.learner = classifier(recipe, len(examples.classes), team)
+        else:
+            self.teacher = teacher_of(
+                teacher, recipe, examples, self.order, mixer, team, store_answers
+            )
+            self.learner = student(recipe, len(examples.classes), self.teacher.width, team)
 
     def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:
         weights = None if self.weights is None else batch.targets @ self.weights
-        return self.learner.step([batch.pictures], batch.targets, learning_rate, weights)
+        targets = batch.targets if self.teacher is None else taught_targets(batch)
+        return self.learner.step([batch.pictures], targets, learning_rate, weights)
 
     def state(self) -> Mapping[str, Any]:
         return self.learner.state()

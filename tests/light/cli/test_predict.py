@@ -14,11 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convnext.classifier import Classifier
 from convnext.cli import embed, explain, predict
 from convnext.cli import pictures as shared
 from convnext.cli.main import build_parser, main
 from convnext.engines.mock import MockEngine
+from convnext.errors import ArgumentError
+from convnext.images.recipe import Preprocess
+from convnext.search import open_vectors
 from convnext.weights.catalog import get_checkpoint
+from convnext.weights.info import WeightsInfo
 
 pytestmark = pytest.mark.usefixtures("mock_engine")
 
@@ -151,6 +156,13 @@ def test_a_pattern_that_matches_nothing_empties_no_file(run, tmp_path):
         (["--batch", "0"], "batch_size and workers must be 1 or more"),
         (["--labels", "nowhere.txt"], "neither a file with the names"),
         (["--engine", "kears"], "Unknown engine"),
+        (["--logits"], "ends in .npz or .parquet"),
+        (["--logits", "--out", "x.csv"], "ends in .npz or .parquet"),
+        (["--logits", "--out", "x/"], "ends in .npz or .parquet"),
+        (["--logits", "--out", "x.npz", "--resume"], "--resume does not go with --logits"),
+        (["--logits", "--out", "x.npz", "--vectors"], "--vectors does not go with --logits"),
+        (["--logits", "--out", "x.npz", "--csv"], "leave out --csv"),
+        (["--logits", "--out", "absent/x.npz"], "Create it first"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(
@@ -162,6 +174,52 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert out == ""
     assert words in err.splitlines()[-1]
     assert [entry.name for entry in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_logits_are_stored_with_what_a_student_needs(
+    run, kind, named_weights, pictures, tmp_path, capsys
+):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / f"teacher.{kind}"
+    assert run(pictures, "--logits", "--out", out, "--batch", 4) == 1  # one cannot be read
+    stored = open_vectors(out, "logits")
+    [piece] = stored.pieces()
+    names = [f"{pictures}/shade-{number}.png" for number in range(1, 10)]
+    assert [str(name) for name in piece.names] == names
+    answers = Classifier(named_weights).run(names, ("logits",))
+    np.testing.assert_array_equal(piece.vectors, [a.outputs["logits"] for a in answers])
+    info = WeightsInfo.from_metadata(json.loads(stored.facts["annotations"]))
+    assert info.name == stored.facts["model"] == "shades"
+    assert len(info.labels) == stored.width
+    assert info.labels[0] == "shade 0, nuance 0"
+    assert info.preprocess == Preprocess(size=32, mean=(0.5, 0.5, 0.5))
+    assert "shade-4b.png is not a picture" in capsys.readouterr().err
+    with pytest.raises(ArgumentError, match="embedding"):
+        open_vectors(out)
+
+
+def test_logits_have_the_given_names_and_preprocessing(run, pictures, tmp_path):
+    run(pictures, "--logits", "--out", tmp_path / "x.npz")
+    width = open_vectors(tmp_path / "x.npz", "logits").width
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"name {number}\n" for number in range(width)))
+    options = ["--labels", names, "--mean-std", "half", "--out", tmp_path / "y.npz"]
+    assert run(pictures / "shade-1.png", "--logits", *options) == 0
+    stored = open_vectors(tmp_path / "y.npz", "logits")
+    info = WeightsInfo.from_metadata(json.loads(stored.facts["annotations"]))
+    assert info.labels[-1] == f"name {width - 1}"
+    assert info.preprocess.std == (0.5, 0.5, 0.5)
+
+
+def test_weights_without_classes_have_no_logits_to_store(pictures, clip_folder, tmp_path, capsys):
+    out = tmp_path / "x.npz"
+    model = str(clip_folder / "open_clip_model.safetensors")
+    arguments = [str(pictures), "--model", model, "--mean-std", "clip", "--logits"]
+    assert main(["predict", *arguments, "--out", str(out)]) == 2
+    assert "has no classes" in capsys.readouterr().err.splitlines()[-1]
+    assert not out.exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")

@@ -28,6 +28,7 @@ from convnext.train.fcmae.drawing import draw_reconstructions
 from convnext.train.fcmae.model import autoencoder, draw_visible
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order
+from convnext.train.input.taught import Teacher
 from convnext.train.input.team_order import paired_rows
 from convnext.train.optim.precision import with_actual_precision
 from convnext.train.recipe import PretrainingRecipe, load_recipe
@@ -160,6 +161,7 @@ class _MaskedAutoencoding:
         self.classes: tuple[str, ...] = ()
         self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
         self.mixer: Mixer | None = None
+        self.teacher: Teacher | None = None
         self.order = Order(examples.labels, seed=recipe.run.seed)
         self.validated = validated.cached() if validated else None
         self.folder = folder

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, cast
@@ -46,12 +46,14 @@ class TrainingBatch:
         targets: `[n, classes]`, float32, smoothed and mixed; without a mixer, class numbers `[n]`
             or masks `[n, size, size]`.
         bad: Pictures that could not be read and were replaced, each with the reason.
+        answers: A teacher's for these pictures, if there is one.
     """
 
     step: int
     pictures: NDArray[np.float32]
     targets: NDArray[Any]
     bad: tuple[tuple[str, str], ...] = ()
+    answers: NDArray[np.float32] | None = None
 
 
 class Loader:
@@ -110,6 +112,11 @@ class Loader:
         self._runs = 0
         self.waited = 0.0
         self.bad: dict[str, str] = {}
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds spent beside the steps, for the metrics."""
+        return {"waiting": self.waited}
 
     def batches(self, start_step: int, stop_step: int) -> Iterator[TrainingBatch]:
         """Iterate over the batches of a range of steps.

@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
@@ -28,7 +29,7 @@ from convnext.errors import ConvNeXtError, ImageError
 from convnext.train.augment.transforms import Transform
 from convnext.train.input.order import Order
 
-__all__ = ["BatchMaker", "Slice", "SliceDone", "Slots", "main", "messages", "packed"]
+__all__ = ["BatchMaker", "Slice", "SliceDone", "Slots", "candidates", "main", "messages", "packed"]
 
 TRIES = 50  # replacements drawn for a picture that cannot be read
 
@@ -133,20 +134,32 @@ class BatchMaker:
         self, position: int, index: int, bad: list[tuple[str, str]]
     ) -> tuple[NDArray[np.float32], Any]:
         """The augmented example at a position of the order, or a replacement, and its target."""
-        draws: np.random.Generator | None = None
-        for _ in range(TRIES + 1):
+        for number in candidates(self.seed, position, index, len(self.examples)):
             try:
                 generator = stream(self.seed, Purpose.EXAMPLE, position)
-                return self.examples.example(index, self.transform, generator)
+                return self.examples.example(number, self.transform, generator)
             except ImageError as error:
-                bad.append((self.examples.name(index), str(error)))
-            draws = draws or stream(self.seed, Purpose.REPLACEMENT, position)
-            index = int(draws.integers(len(self.examples)))
+                bad.append((self.examples.name(number), str(error)))
         name, reason = bad[-1]
         raise ImageError(
             f"None of {TRIES + 1} pictures drawn at random can be read. Repair the data: more than "
             f"half of it must be damaged. The last one was {name}: {reason}"
         )
+
+
+def candidates(seed: int, position: int, index: int, count: int) -> Iterator[int]:
+    """The example at a position of the order, and those that replace it if it cannot be read.
+
+    Args:
+        seed: Of the run.
+        position: In the sequence of all hosts.
+        index: The example.
+        count: Number of examples.
+    """
+    yield index
+    draws = stream(seed, Purpose.REPLACEMENT, position)
+    for _ in range(TRIES):
+        yield int(draws.integers(count))
 
 
 def packed(message: Any) -> bytes:

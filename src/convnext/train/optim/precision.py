@@ -14,7 +14,7 @@ import keras
 from convnext.processors import processor_flags
 from convnext.train.recipe import AnyRun, Precision
 
-__all__ = ["actual_precision", "with_actual_precision"]
+__all__ = ["actual_precision", "on_processor", "with_actual_precision"]
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 AMPERE = 8.0  # NVIDIA's first compute capability with bfloat16
@@ -37,16 +37,21 @@ def actual_precision(precision: Precision) -> Precision:
     """
     if precision == "float32":
         return precision
-    on_processor, has_bfloat16 = _device()
+    is_processor, has_bfloat16 = _device()
     if precision == "auto":
         return "bfloat16" if has_bfloat16 else "float32"
-    if on_processor and not has_bfloat16 and keras.backend.backend() != "jax":  # JAX warns itself
+    if is_processor and not has_bfloat16 and keras.backend.backend() != "jax":  # JAX warns itself
         warnings.warn(
             "This processor has no instructions for bfloat16, so that training in it takes many "
             'times as long as in float32. Set run.precision to "auto" or "float32".',
             stacklevel=2,
         )
     return precision
+
+
+def on_processor() -> bool:
+    """Whether the present backend computes on a CPU."""
+    return _device()[0]
 
 
 def _device() -> tuple[bool, bool]:

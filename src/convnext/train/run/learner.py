@@ -33,7 +33,14 @@ from convnext.weights.canonical import canonical_variables
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import load_weights, read_weights
 
-__all__ = ["Learner", "as_recipe_says", "classifier", "initialise", "spread_by_fan_in"]
+__all__ = [
+    "Learner",
+    "as_recipe_says",
+    "build_classifier",
+    "classifier",
+    "initialise",
+    "spread_by_fan_in",
+]
 
 Array = NDArray[Any]
 
@@ -54,9 +61,11 @@ class Learner:
         loss: The loss function; None if the network has its own.
         metrics: Metrics that a step returns beside the loss.
         team: The hosts and devices of the run.
+        network: The result of the run, if it has fewer layers or outputs than the model in
+            training.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: keras.Model,
         variant: Variant,
@@ -66,8 +75,10 @@ class Learner:
         loss: Any = None,
         metrics: Sequence[Any] = (),
         team: Team = ALONE,
+        network: keras.Model | None = None,
     ) -> None:
         self.model = model
+        self.network = network or model
         self.team = team
         self.parts = run.accumulate
         names = {id(variable): name for name, variable in canonical_variables(model).items()}
@@ -135,7 +146,7 @@ class Learner:
     def answers(self, *inputs: Array) -> Array:
         """Compute the network's outputs in inference mode."""
         with memory_errors(len(inputs[0])):
-            return self.team.predict(self.model, inputs)
+            return self.team.predict(self.network, inputs)
 
     def loss(self, *inputs: Array) -> float:
         """Compute the network's own loss in inference mode."""
@@ -160,7 +171,7 @@ class Learner:
                 variable.assign(self.team.value(value))
 
     def weights(self, *, averaged: bool = False) -> dict[str, Array]:
-        """Copy all parameters, by canonical name.
+        """Copy all parameters of the network, by canonical name.
 
         Args:
             averaged: Whether to use the moving average of parameters that have one.
@@ -170,7 +181,7 @@ class Learner:
             names = {id(variable): name for name, variable in found.items()}
             trained = [names[id(variable)] for variable in self.model.trainable_variables]
             found |= zip(trained, self.optimizer.averages, strict=True)
-        return {name: _array(variable) for name, variable in found.items()}
+        return {name: _array(found[name]) for name in canonical_variables(self.network)}
 
     def check_same(self) -> None:
         """Check that all hosts start from the same weights.
@@ -222,8 +233,8 @@ class Learner:
         return found
 
 
-def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
-    """Build the classifier of a recipe, with random weights."""
+def build_classifier(recipe: Recipe, num_classes: int) -> keras.Model:
+    """Build the network of a recipe with random weights; without classes, up to its embedding."""
     settings, variant = recipe.model, VARIANTS[recipe.model.variant]
     layer_scale = settings.layer_scale
     if layer_scale is None:
@@ -234,6 +245,8 @@ def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
             input_shape=(settings.resolution, settings.resolution, 3),
             geometry=Geometry(settings.actual_strides),
             num_classes=num_classes,
+            include_top=num_classes > 0,
+            pooling="avg",
             drop_path_rate=settings.drop_path,
             layer_scale_init_value=layer_scale,
             classifier_activation=None,
@@ -244,9 +257,14 @@ def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
     if settings.train == "head":
         for layer in model.layers:
             layer.trainable = layer.name == "head"
+    return model
+
+
+def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
+    """Build the classifier of a recipe, with random weights."""
     return Learner(
-        model,
-        variant,
+        build_classifier(recipe, num_classes),
+        VARIANTS[recipe.model.variant],
         recipe.optimizer,
         recipe.run,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -294,7 +312,7 @@ def initialise(
             and weights.num_classes == len(classes)
             and (weights.found.segmentation is None) == (SEGMENTS not in learner.weights())
         )
-    message = str(load_weights(learner.model, source, head="keep" if same else "new"))
+    message = str(load_weights(learner.network, source, head="keep" if same else "new"))
     if info.strides not in (None, strides):
         message += (
             f"\nThese weights were trained with model.strides = {list(info.strides)}, and this "

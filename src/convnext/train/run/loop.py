@@ -31,6 +31,7 @@ from tqdm import tqdm
 from convnext.atomic import remove_temporaries
 from convnext.errors import TrainingError
 from convnext.train.input.loader import Loader, TrainingBatch
+from convnext.train.input.taught import TaughtLoader
 from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import Run
 from convnext.train.run.metrics import Journal
@@ -125,18 +126,21 @@ class _Window:
 
 
 class _Clock:
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader | TaughtLoader) -> None:
         self.loader = loader
         self.restart()
 
     def restart(self) -> None:
-        self.began, self.pictures, self.waited = time.monotonic(), 0, self.loader.waited
+        self.began, self.pictures, self.spent = time.monotonic(), 0, self.loader.seconds
 
     def rates(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self.began, 1e-9)
         rates = {
             "pictures_per_second": round(self.pictures / seconds, 1),
-            "waiting": round((self.loader.waited - self.waited) / seconds, 4),
+            **{
+                name: round((spent - self.spent[name]) / seconds, 4)
+                for name, spent in self.loader.seconds.items()
+            },
         }
         self.restart()
         return rates
@@ -217,7 +221,9 @@ class Loop:
             ) from error
         self.done = state.step
 
-    def train(self, loader: Loader, stop: threading.Event, *, progress: bool) -> RunResult:
+    def train(
+        self, loader: Loader | TaughtLoader, stop: threading.Event, *, progress: bool
+    ) -> RunResult:
         """Do all remaining steps.
 
         Args:
@@ -255,7 +261,7 @@ class Loop:
         self.team.barrier()  # hosts exit once all files are written
         return RunResult(self.folder, self.done, finished, self.validation, self.best, self.bad)
 
-    def _steps(self, loader: Loader, stop: threading.Event, bar: Any) -> None:
+    def _steps(self, loader: Loader | TaughtLoader, stop: threading.Event, bar: Any) -> None:
         run, total = self.run, self.schedule.total
         validate_every = max(1, round(run.validate_every * self.schedule.epoch_steps))
         self.state_written, clock = time.monotonic(), _Clock(loader)
@@ -315,7 +321,9 @@ class Loop:
             }
         )
         shown = [f"{name} {value:.3f}" for name, value in means.items()]
-        return ", ".join([*shown, f"rate {rate:.1e}", f"{rates['pictures_per_second']:,.0f} pic/s"])
+        shown += [f"rate {rate:.1e}", f"{rates['pictures_per_second']:,.0f} pic/s"]
+        shown += [f"teacher {share:.0%}" for name, share in rates.items() if name == "teacher"]
+        return ", ".join(shown)
 
     def _validate(self) -> None:
         found = self.objective.validate()

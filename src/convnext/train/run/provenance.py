@@ -49,6 +49,7 @@ class RunRecord:
         backend: Keras' backend.
         init: Weights it started from; None for random ones.
         team: Hosts and devices, as text. A run may resume on others.
+        teacher: Name and digest of its teacher, if it has one.
     """
 
     recipe: AnyRun
@@ -57,10 +58,12 @@ class RunRecord:
     backend: str
     init: str | None = None
     team: str = "one device"
+    teacher: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         """All values that must be the same on all hosts."""
-        return repr((self.recipe, self.labels, self.fingerprints, self.backend, self.init))
+        taught = self.teacher and self.teacher[1]
+        return repr((self.recipe, self.labels, self.fingerprints, self.backend, self.init, taught))
 
 
 def open_record(folder: Path, record: RunRecord, *, resume: bool) -> None:
@@ -92,6 +95,7 @@ def open_record(folder: Path, record: RunRecord, *, resume: bool) -> None:
         "command": sys.argv,
         "backend": record.backend,
         "init": record.init,
+        "teacher": record.teacher,
         "team": record.team,
         "seed": record.recipe.run.seed,
         "labels": record.labels,
@@ -145,6 +149,10 @@ def _check_same(folder: Path, record: RunRecord) -> None:
         raise ArgumentError(
             f"The run in {folder} has other data. Resume with the same pictures and classes."
         )
+    name, digest = facts.get("teacher") or ("", None)
+    if digest != (record.teacher and record.teacher[1]):
+        start = f"the teacher {name} ({digest})" if name else "no teacher"
+        raise ArgumentError(f"The run in {folder} has {start}. Resume it with the same.")
     if facts["backend"] != record.backend:
         raise ArgumentError(
             f"The run in {folder} uses the backend {facts['backend']}, and this is "

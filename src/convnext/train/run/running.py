@@ -15,6 +15,7 @@ from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Transform
 from convnext.train.input.loader import Loader
 from convnext.train.input.order import Order
+from convnext.train.input.taught import TaughtLoader, Teacher
 from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import AnyRun
 from convnext.train.run.learner import Learner, initialise
@@ -54,6 +55,7 @@ class RunObjective(Objective, Protocol):
         mixer: Mixes the pictures of a batch, if any.
         order: The order of the examples.
         about: A few words on the data or the task, for the first message.
+        teacher: A model whose answers this one learns, if there is one.
     """
 
     learner: Learner
@@ -62,6 +64,7 @@ class RunObjective(Objective, Protocol):
     mixer: Mixer | None
     order: Order
     about: str
+    teacher: Teacher | None
 
 
 def run_objective(
@@ -88,6 +91,7 @@ def run_objective(
         team.check(run.batch_size, run.accumulate)
         examples, validated = open_data()
         objective = objective_of(examples, validated, team)
+        teacher = objective.teacher
         record = RunRecord(
             recipe,
             objective.classes,
@@ -95,6 +99,7 @@ def run_objective(
             backend,
             None if init is None else str(init),
             str(team),
+            None if teacher is None else (teacher.name, teacher.digest),
         )
         share_record(stack, team, out, record, resume=options.resume)
         journal = Journal(out, tensorboard=options.tensorboard, writes=team.is_first)
@@ -114,6 +119,8 @@ def run_objective(
             f"{schedule.total:,} steps of {run.batch_size}, learning rate "
             f"{schedule.learning_rate.peak:.3g}."
         )
+        if teacher is not None:
+            say(f"The teacher is {teacher.name} ({teacher.about}).")
         loader = Loader(
             examples,
             objective.transform,
@@ -125,5 +132,8 @@ def run_objective(
             host=(team.rank, team.count),
         )
         stack.enter_context(loader)
+        batches: Loader | TaughtLoader = loader
+        if teacher is not None:
+            batches = stack.enter_context(TaughtLoader(loader, teacher))
         stop = stack.enter_context(stopping())
-        return loop.train(loader, stop, progress=options.progress)
+        return loop.train(batches, stop, progress=options.progress)

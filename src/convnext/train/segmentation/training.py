@@ -21,6 +21,7 @@ from convnext.train.augment.pairs import SegmentationAugmentation
 from convnext.train.augment.transforms import Transform
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order
+from convnext.train.input.taught import Teacher
 from convnext.train.recipe import SegmentationRecipe
 from convnext.train.run.learner import Learner, as_recipe_says, spread_by_fan_in
 from convnext.train.run.loop import Numbers, RunResult, Validation
@@ -107,6 +108,7 @@ class _Segmentation:
         self.classes = examples.classes
         self.transform: Transform = SegmentationAugmentation(recipe.augment, recipe.preprocess)
         self.mixer: Mixer | None = None
+        self.teacher: Teacher | None = None
         self.order = Order(examples.labels, seed=recipe.run.seed)
         self.validated = validated.cached() if validated else None
         self.name = name

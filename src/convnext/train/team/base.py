@@ -96,12 +96,14 @@ class Team(ABC):
         count: Number of hosts.
         devices: Number of devices of this host.
         neighbours: Number of hosts on this machine, including this one.
+        shares_models: Whether every model built inside belongs to all hosts and devices.
     """
 
     rank: int = 0
     count: int = 1
     devices: int = 1
     neighbours: int = 1
+    shares_models: bool = False
 
     @abstractmethod
     def __enter__(self) -> Team:
@@ -150,10 +152,13 @@ class Team(ABC):
     @property
     def workers(self) -> int | None:
         """Default number of processes that read pictures; None for the loader's default."""
+        return None if self.neighbours == 1 else self.processors
+
+    @property
+    def processors(self) -> int:
+        """This host's share of the machine's processors."""
         from convnext.processors import available_processors
 
-        if self.neighbours == 1:
-            return None
         return max(1, available_processors() // self.neighbours)
 
     def __str__(self) -> str:

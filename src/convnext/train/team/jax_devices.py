@@ -55,6 +55,8 @@ class JaxTeam(Team):
         devices: Number of this host's devices to use; None for all.
     """
 
+    shares_models = True
+
     def __init__(self, hosts: Hosts | None, devices: int | None) -> None:
         self.hosts = hosts
         self.rank, self.count = (hosts.rank, hosts.count) if hosts else (0, 1)
