@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnext.cli.pictures import Unreadable
 from convnext.errors import ArgumentError
@@ -111,7 +111,12 @@ def room_of(args: argparse.Namespace) -> Room | None:
 
 
 def write_dataset(
-    args: argparse.Namespace, task: str, *, top: int = 1, vectors: bool = False
+    args: argparse.Namespace,
+    task: str,
+    *,
+    top: int | None = None,
+    vectors: bool = False,
+    thresholds: Any = None,
 ) -> int:
     """Write a folder of Parquet files; 0 if every picture could be read, else 1."""
     if args.out is None:
@@ -141,6 +146,7 @@ def write_dataset(
             device=args.device,
             calibration=args.calibration,
             labels=args.labels or None,
+            thresholds=thresholds,
             **stated,
             batch_size=args.batch,
             shard_size=args.shard_size,

@@ -16,6 +16,7 @@ from typing import Any
 from convnext.architecture import ARCHITECTURES, Architecture, checked_strides
 from convnext.errors import ConvNeXtError, WeightsFileError, WeightsMismatchError
 from convnext.images.recipe import NORMALISATIONS, Preprocess
+from convnext.images.thresholds import THRESHOLD, checked_thresholds
 from convnext.segmentation import BINS, checked_bins
 from convnext.steps import ACTIVATIONS, ActivationKind
 from convnext.weights.catalog import CHECKPOINTS
@@ -38,6 +39,7 @@ OPEN_CLIP = "open_clip_config.json"
 MAX_BYTES = 16 << 20
 CONVNEXTS = ("convnext", "convnextv2")
 UPERNET = "upernet"
+DEFAULT_LABELS = 2  # of transformers' configurations without id2label
 SQUASHED_FROM = 384  # from this side on, transformers' processor does not crop
 
 # timm's arguments that change the network, and our fields for them.
@@ -259,9 +261,17 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any] | None
             labels=labels or None,
             preprocess=_processor_recipe(processor) if processor else None,
             strides=checked_strides(strides) if strides else None,
+            thresholds=_transformers_thresholds(config, len(names)),
         ),
         len(names) or None,
     )
+
+
+def _transformers_thresholds(config: Mapping[str, Any], count: int) -> tuple[float, ...] | None:
+    """Thresholds of a multi-label classifier: our entry, or the default for each label."""
+    if config.get("problem_type") != "multi_label_classification":
+        return None
+    return checked_thresholds(config.get("thresholds") or (THRESHOLD,) * (count or DEFAULT_LABELS))
 
 
 def _upernet(config: Mapping[str, Any], processor: Mapping[str, Any] | None) -> Beside:

@@ -33,7 +33,7 @@ from convnext.images.recipe import NORMALISATIONS, SEGMENTATION, Preprocess
 from convnext.steps import Shape
 from convnext.weights.beside import CONFIG, Beside, read_beside
 from convnext.weights.bundled import BUNDLED, bundled_path
-from convnext.weights.canonical import bins_of, canonical_variables
+from convnext.weights.canonical import activation_of, bins_of, canonical_variables
 from convnext.weights.catalog import (
     forbids_commerce,
     get_checkpoint,
@@ -256,16 +256,17 @@ def _with_task(info: WeightsInfo, found: Recognised) -> WeightsInfo:
 
 
 def check_labels(info: WeightsInfo, num_classes: int) -> None:
-    """Refuse more or fewer labels than classes.
+    """Refuse more or fewer labels, or thresholds, than classes.
 
     Raises:
         WeightsFileError: Their numbers differ.
     """
-    if num_classes and isinstance(info.labels, tuple) and len(info.labels) != num_classes:
-        raise WeightsFileError(
-            f"There are {len(info.labels)} labels for a head of {num_classes} classes. Give as "
-            "many labels as classes, in order."
-        )
+    for name, values in (("labels", info.labels), ("thresholds", info.thresholds)):
+        if num_classes and isinstance(values, tuple) and len(values) != num_classes:
+            raise WeightsFileError(
+                f"There are {len(values)} {name} for a head of {num_classes} classes. Give as "
+                f"many {name} as classes, in order."
+            )
 
 
 @contextmanager
@@ -371,6 +372,16 @@ def _check_bins(model: Any, weights: CanonicalWeights) -> None:
         )
 
 
+def _check_activation(model: Any, weights: CanonicalWeights) -> None:
+    """Refuse a softmax after the classifier of a multi-label model."""
+    if weights.info.thresholds is not None and activation_of(model) == "softmax":
+        raise WeightsMismatchError(
+            f"{weights.source} is a multi-label model, and the model given ends in a softmax, for "
+            "classes that exclude one another. Build it with classifier_activation='sigmoid', or "
+            "None for logits."
+        )
+
+
 def load_weights(
     model: Any,
     source: str | Path,
@@ -399,6 +410,8 @@ def load_weights(
     with read_weights(source, layout=layout) as weights:
         variables, tensors = canonical_variables(model), weights.tensors
         _check_bins(model, weights)
+        if head == "keep":
+            _check_activation(model, weights)
         if adapt_channels and STEM in variables:
             tensors = for_channels(tensors, variables[STEM].shape[2])
         with _about(weights.source):
