@@ -200,7 +200,7 @@ class Session:
                 raise ArgumentError(
                     f"{self.source} does not say that it is a multi-label model, so its classes "
                     "exclude one another and have no thresholds. If it is one, "
-                    "`convnext convert MODEL NEW.safetensors --thresholds 0.5` writes it into a "
+                    "`convnext convert MODEL NEW.safetensors --threshold 0.5` writes it into a "
                     "file."
                 )
             return found
