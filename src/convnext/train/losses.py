@@ -36,5 +36,5 @@ class BinaryCrossEntropy(keras.losses.Loss):
         """
         losses = ops.softplus(-y_pred)
         if self.more is not None:
-            losses = losses * (1 + self.more * y_true)
+            losses = losses * (1 + ops.convert_to_tensor(self.more, y_true.dtype) * y_true)
         return ops.mean(losses + (1 - y_true) * y_pred, axis=-1)

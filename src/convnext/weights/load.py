@@ -179,7 +179,8 @@ def read_weights(
         with _about(source):
             there = _named(file)
             beside = read_beside(path) if row is None else Beside()
-            info = info or _own_info(file, beside.info)
+            own = WeightsInfo.from_metadata(file.metadata)
+            info = info or _completed(own, beside.info)
             expected = option or row or stated_in(file.metadata)
             found = _recognised(there, layout, expected, beside, info.bins)
             found.check_twins(there)
@@ -191,7 +192,14 @@ def read_weights(
             name: moved(origin.move.read, there[origin.name])
             for name, origin in found.sources.items()
         }
+        if beside.bgr and own == WeightsInfo():  # what this package wrote takes red first
+            tensors[STEM] = moved(_turned, tensors[STEM])
         yield CanonicalWeights(tensors, found, info, str(source), path)
+
+
+def _turned(kernel: Array) -> Array:
+    """A kernel for pictures with red first, of one for blue first."""
+    return kernel[:, :, ::-1]
 
 
 def _recognised(
@@ -239,9 +247,8 @@ def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
     return named
 
 
-def _own_info(file: WeightsFile, beside: WeightsInfo) -> WeightsInfo:
+def _completed(own: WeightsInfo, beside: WeightsInfo) -> WeightsInfo:
     """Metadata from the file, completed from the files beside it."""
-    own = WeightsInfo.from_metadata(file.metadata)
     missing = {f.name: getattr(beside, f.name) for f in fields(own) if getattr(own, f.name) is None}
     return replace(own, **missing)
 
