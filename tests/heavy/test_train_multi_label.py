@@ -18,6 +18,7 @@ from convnext.errors import ArgumentError
 from convnext.evaluate.multi_label import measure
 from convnext.session import Session
 from convnext.train import load_recipe, train
+from convnext.train.augment.mixing import Mixer, Mixing, Mixture
 from convnext.train.losses import BinaryCrossEntropy
 from convnext.train.multi_label import label_weights
 from convnext.train.recipe import MOST_WEIGHT, LabelSettings, Recipe
@@ -64,6 +65,37 @@ def test_the_loss_and_its_gradient_are_pytorchs(weights):
     value, slope = _value_and_gradient(lambda x: ours(targets, x), logits)
     np.testing.assert_allclose(value, wanted.item(), rtol=1e-6)
     np.testing.assert_allclose(slope, wanted_logits.grad, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("weights", [None, (0.5, 1, 4)])
+def test_for_one_class_a_picture_it_is_timms_with_its_smoothing(weights):
+    from timm.loss import BinaryCrossEntropy as Timms
+
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 3, (6, 3)).astype(np.float32)
+    labels = np.array([0, 2, 1, 1, 0, 2])
+    theirs = Timms(smoothing=0.2, pos_weight=weights)
+    wanted_logits = torch.tensor(logits, requires_grad=True)
+    wanted = theirs(wanted_logits, torch.tensor(labels))
+    wanted.backward()
+    mixer = Mixer(Mixing(smoothing=0.2), 3)
+    for given in (labels, np.eye(3, dtype=bool)[labels]):
+        _, targets = mixer(np.zeros((6, 2, 2, 3), np.float32), given, rng)
+        ours = BinaryCrossEntropy(None if weights is None else np.array(weights))
+        value, slope = _value_and_gradient(lambda x: ours(targets, x), logits)  # noqa: B023
+        np.testing.assert_allclose(value, wanted.item(), rtol=1e-6)
+        np.testing.assert_allclose(slope, wanted_logits.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_labels_are_mixed_as_the_pictures_are():
+    mixer = Mixer(Mixing(mixup=1.0), 3)
+    has = np.array([[1, 1, 0], [0, 1, 0]], bool)
+    pictures = np.zeros((2, 2, 2, 3), np.float32)
+    pictures[0] = 1
+    mixed, targets = mixer.apply(pictures, has, Mixture(0.75))
+    np.testing.assert_allclose(mixed[:, 0, 0, 0], [0.75, 0.25])
+    np.testing.assert_allclose(targets, [[0.75, 1, 0], [0.25, 1, 0]])
 
 
 def _value_and_gradient(function, values):

@@ -20,6 +20,8 @@ def evaluate_neighbours(args: argparse.Namespace) -> int:
         "--out": args.out,
         "--resume": args.resume,
         "--engine-runner": args.engine_runner,
+        "--threshold": args.threshold,
+        "--split": args.split,
         "--subset": None if args.subset == "model" else args.subset,
     }
     for name, value in refused.items():
