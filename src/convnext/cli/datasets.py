@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.cli.pictures import Unreadable
+from convnext.cli.pictures import TOP, Unreadable
 from convnext.errors import ArgumentError
 from convnext.images.read import is_url
 
@@ -129,6 +129,8 @@ def write_dataset(
     stated = {"preprocess": args.mean_std, "architecture": args.arch}
     with Session.open(args.model, **stated) as session:
         notice = session.info.notice
+        if top is None and task == "predict" and session.info.thresholds is None:
+            top = TOP
     if notice:
         print(notice, file=sys.stderr)
     if room is not None and sys.stderr.isatty():

@@ -32,6 +32,7 @@ __all__ = [
     "unseen",
 ]
 
+TOP = 5  # classes of a picture, as in the library, which is imported late
 DEFAULT_MODEL = "convnext_nano.in12k_ft_in1k"
 """Small (16 M parameters), 82.3 % top-1 on ImageNet-1k, and free for any use (Apache-2.0)."""
 

@@ -17,6 +17,7 @@ from convnext.cli.datasets import (
     write_dataset,
 )
 from convnext.cli.pictures import (
+    TOP,
     Unreadable,
     add_model_options,
     check_target,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-TOP = 5  # as in the library, which is imported late
 FORMATS = ("json", "jsonl", "csv")
 RESUMABLE = ("jsonl", "csv")
 PARQUET = ".parquet"  # a folder of Parquet files with this suffix
