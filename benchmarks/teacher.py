@@ -1,12 +1,11 @@
-"""Train a teacher for the bundled model: a small ResNet for CIFAR-10, from its training pictures alone.
+"""Train a teacher for the bundled model: a small ResNet, from CIFAR-10's training pictures alone.
 
-    python benchmarks/teacher.py cifar10/ runs/teacher --hold-out 0
-    python benchmarks/teacher.py cifar10/ runs/teacher --test
+    python benchmarks/teacher.py cifar10/ runs/teacher --hold-out 100 --epochs 12 --test
 
-writes `teacher.onnx`, which takes RGB pictures between 0 and 1 and gives the mean of the logits of a picture and of its
-mirror image, and `curve.csv`. An interrupted run goes on with the same command. With `--hold-out N`, N pictures of each
-class of the training pictures are kept apart and measured after every epoch; `--test` measures the finished teacher once
-on the test pictures.
+writes `curve.csv` and `teacher.onnx`, which takes RGB pictures between 0 and 1 and gives the mean
+of the logits of a picture and of its mirror image. An interrupted run goes on with the same
+command. With `--hold-out N`, N training pictures of each class are kept apart and measured after
+every epoch; `--test` measures the finished teacher on the test pictures.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ STD = (0.247, 0.2435, 0.2616)
 
 
 def pictures_of(archive: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pictures, uint8 of shape (count, 3, 32, 32), and the class of each, classes in order of their names."""
+    """Return the pictures, uint8 `[n, 3, 32, 32]`, and their classes, in order of their names."""
     pixels, names = [], []
     with zipfile.ZipFile(archive) as members:
         for name in sorted(member for member in members.namelist() if member.endswith(".jpg")):
@@ -104,7 +103,7 @@ class Both(nn.Module):
 def crops(
     pictures: torch.Tensor, generator: torch.Generator, pad: int = 2, hole: int = 8
 ) -> torch.Tensor:
-    """Return the pictures moved by up to `pad`, half of them mirrored, each with a square of `hole` set to grey."""
+    """Return the pictures moved by up to `pad`, half of them mirrored, each with a grey square."""
     count, _, side, _ = pictures.shape
     padded = functional.pad(pictures, (pad,) * 4, mode="reflect")
     down, right = (torch.randint(0, 2 * pad + 1, (count,), generator=generator) for _ in range(2))
@@ -202,7 +201,8 @@ def train(folder: Path, out: Path, *, epochs: int, batch: int, hold_out: int, se
             )
             file.flush()
             print(
-                f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, held out {held_out:.4f}, {seconds:.0f} s"
+                f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, "
+                f"held out {held_out:.4f}, {seconds:.0f} s"
             )
             saved = {
                 "teacher": teacher.state_dict(),
