@@ -149,7 +149,8 @@ def _ranked(
 
 def _ratio(parts: NDArray[Any], wholes: NDArray[Any]) -> Floats:
     found = np.full(len(parts), np.nan)
-    return np.divide(parts, wholes, out=found, where=wholes > 0)
+    np.divide(parts, wholes, out=found, where=wholes > 0)
+    return found
 
 
 def _mean(values: Floats, where: NDArray[np.bool_]) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["BinaryCrossEntropy"]
 
 
-class BinaryCrossEntropy(keras.losses.Loss):
+class BinaryCrossEntropy(keras.losses.Loss):  # type: ignore[misc]
     """Binary cross-entropy of logits, the mean over labels and pictures.
 
     Equal to timm's `BinaryCrossEntropy` with targets of a probability for each label, so also for
