@@ -122,8 +122,9 @@ def companions(config: Path) -> tuple[str, ...]:
         )
     if "model_type" in content:
         return (PROCESSOR,)
-    ours = content.get("num_classes") in (0, None, *LABEL_COUNTS.values())
-    return () if ours else (TAGS,)
+    named = content.get("label_names") or (content.get("pretrained_cfg") or {}).get("label_names")
+    imagenet = content.get("num_classes") in (0, None, *LABEL_COUNTS.values())
+    return () if named or imagenet else (TAGS,)
 
 
 _Found = Beside | None
