@@ -280,6 +280,12 @@ def _checked_output(source: ExportSource, output: str | None) -> str:
 def _check_spec(spec: ExportSpec) -> None:
     if spec.softmax and spec.output != "logits":
         raise ArgumentError(f"softmax is for the output logits, not for {spec.output}.")
+    if spec.softmax and spec.network.weights.info.thresholds is not None:
+        raise ArgumentError(
+            f"{spec.network.weights.source} is a multi-label model: a softmax would make its "
+            "labels exclude one another. Export logits, and take the sigmoid of each; the "
+            "thresholds are in the metadata of .onnx, .xml and .safetensors files."
+        )
     if spec.pixels and spec.network.channels != 3:
         raise ArgumentError(
             f"{spec.network.weights.source} takes {spec.network.channels} channels, which have "

@@ -36,7 +36,10 @@ def rounded(calibration: Calibration) -> Rounding:
         wide = np.where(kernel.any(axis=0), np.maximum(steps, least), least)
         wide[wide == 0] = 1
         return IntegerLinear(
-            Affine(1 / (levels.step * factor), -levels.low / levels.step),
+            Affine(
+                np.float32(1) / (levels.step * factor),
+                np.asarray(-levels.low / levels.step, np.float32),
+            ),
             np.rint(kernel * (steps / wide)).astype(np.int8),
             wide,
             np.rint(bias / wide).astype(np.int32),
