@@ -538,7 +538,7 @@ class _Emitter:
 
     def _first(self, x: str) -> str:
         """A map with channels first; vectors as they are."""
-        return self._turn(x, FIRST) if x in self.channels_last else x
+        return self._turn(x, FIRST) if x in self.channels_last and not self.pooled else x
 
     def _last(self, x: str) -> str:
         """A map with channels last."""

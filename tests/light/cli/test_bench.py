@@ -90,8 +90,8 @@ def test_benchmark_of_the_bundled_model(capsys):
 
 
 def test_exit_code_1_if_all_contenders_fail(capsys):
-    assert main([*SMALL, "--engines", "onnxruntime", "--precisions", "int8"]) == 1
-    assert "onnxruntime int8: The ONNX Runtime engine does not compute in int8" in (
+    assert main([*SMALL, "--engines", "onnxruntime", "--precisions", "bfloat16"]) == 1
+    assert "onnxruntime bfloat16: The ONNX Runtime engine does not compute in" in (
         capsys.readouterr().out
     )
 
