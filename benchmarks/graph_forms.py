@@ -27,7 +27,7 @@ from convnext.graphs import openvino as graphs
 from convnext.graphs.network import Network
 from convnext.graphs.untracked_openvino import op, ov
 from convnext.processors import available_processors
-from convnext.steps import GRN, Norm
+from convnext.steps import GRN, Linear, Norm
 from convnext.weights.canonical import parameter_shapes
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
@@ -73,9 +73,20 @@ def norm_by_mvn(x: Node, channels: int) -> Node:
     return op.multiply(op.transpose(y, ints(0, 3, 1, 2)), number(channels**-0.5))
 
 
-def product_by_matmul(x: Node, linear: Any, _name: str) -> Node:
+def product_by_matmul(x: Node, linear: Any) -> Node:
     y = op.matmul(op.transpose(x, ints(0, 2, 3, 1)), op.constant(linear.kernel), False, False)
     return op.transpose(op.add(y, op.constant(linear.bias)), ints(0, 3, 1, 2))
+
+
+def product_of_matrices(x: Node, linear: Any) -> Node:
+    """For fixed sides only."""
+    sides = [x.output(0).get_partial_shape()[axis].get_length() for axis in (2, 3)]
+    matrix = op.reshape(op.transpose(x, ints(0, 2, 3, 1)), ints(-1, len(linear.kernel)), False)
+    y = op.add(
+        op.matmul(matrix, op.constant(linear.kernel), False, False), op.constant(linear.bias)
+    )
+    y = op.reshape(y, ints(-1, *sides, len(linear.bias)), False)
+    return op.transpose(y, ints(0, 3, 1, 2))
 
 
 def gelu_by_erf(x: Node, _mode: str) -> Node:
@@ -116,6 +127,15 @@ def emitting_norm(form: Callable[[Node, int], Node]) -> Callable[[Any, Node, Any
     return norm
 
 
+def emitting_linear(form: Callable[[Node, Any], Node]) -> Callable[[Any, Node, Any], Node]:
+    def linear(emitter: Any, x: Node, node: Any) -> Node:
+        if emitter.pooled:
+            return AS_BUILT[Linear](emitter, x, node)
+        return form(x, emitter._rescaled(node))
+
+    return linear
+
+
 def emitting_grn(form: Callable[[Node, Any], Node]) -> Callable[[Any, Node, Any], Node]:
     return lambda _emitter, x, node: form(x, node.gamma)
 
@@ -124,41 +144,52 @@ def emitting_grn(form: Callable[[Node, Any], Node]) -> Callable[[Any, Node, Any]
 FORMS: dict[str, tuple[Any, Any, bool]] = {
     "as built": ("_ints", ints, True),
     "any number of pictures": ("_ints", ints, True),
+    "stem: kernel of 4 x 4, three channels": ("_in_patches", lambda *_: False, True),
+    "norm: NormalizeL2": ("_Emitter._takes_matrix", False, True),
     "norm: plain reductions": (Norm, emitting_norm(norm_by_reductions), True),
     "norm: MVN between transposes": (Norm, emitting_norm(norm_by_mvn), True),
-    "linear: MatMul, channels last": ("product", product_by_matmul, True),
+    "linear: MatMul, channels last": (Linear, emitting_linear(product_by_matmul), True),
+    "linear: MatMul of matrices": (Linear, emitting_linear(product_of_matrices), True),
     "GELU: erf in operators": ("op.gelu", gelu_by_erf, True),
     "GELU: tanh": ("op.gelu", lambda x, _: GELU(x, "tanh"), False),
     "GELU: ReLU in its place": ("op.gelu", lambda x, _: op.relu(x), False),
     "GRN: squares, sum, root": (GRN, emitting_grn(grn_of(length_by_sum)), True),
     "GRN: squares, pooling, root": (GRN, emitting_grn(grn_of(length_by_pooling)), True),
     "GRN: left out": (GRN, emitting_grn(lambda x, _: x), False),
+    "setting: threads not pinned": ("settings", {"ENABLE_CPU_PINNING": False}, True),
+    "setting: static parts of work": ("settings", {"TBB_PARTITIONER": "STATIC"}, True),
+    "setting: throughput, one stream": (
+        "settings",
+        {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "1"},
+        True,
+    ),
 }
 
 
 @contextmanager
-def written_as(form: str) -> Iterator[dict[str, Any]]:
-    """The builder with one function replaced; gives the arguments that it needs."""
+def written_as(form: str) -> Iterator[None]:
+    """The builder with one function replaced."""
     target, replacement, _ = FORMS[form]
-    if target == "product":
-        yield {"product": replacement}
+    if target == "settings":
+        yield
         return
     if isinstance(target, str):
         replaced = patch(f"{graphs.__name__}.{target}", replacement)
     else:
         replaced = patch.dict(graphs.EMITTERS, {target: replacement})
     with replaced:
-        yield {}
+        yield
 
 
 def compiled(form: str, network: Network, precision: str, batch: int) -> Any:
-    with written_as(form) as arguments:
+    with written_as(form):
         sizes = {} if form == "any number of pictures" else {"batch": batch}
-        model = graphs.build(network, **sizes, **arguments)
+        model = graphs.build(network, **sizes)
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": TYPES[precision],
         "INFERENCE_NUM_THREADS": available_processors(),
+        **(FORMS[form][1] if FORMS[form][0] == "settings" else {}),
     }
     return ov.Core().compile_model(model, "CPU", settings)
 

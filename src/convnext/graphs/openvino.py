@@ -4,12 +4,16 @@ Its operators are those that ran fastest (docs/engines.md has the measurements):
 
 - Tensors are NCHW, which the CPU plug-in stores channels last, so that nothing is transposed
   between blocks. Linear layers are 1x1 convolutions, with which OpenVINO fuses bias, GELU and skip.
-- A norm is a mean, a subtraction and `NormalizeL2` over channels, whose factor `sqrt(channels)` is
-  folded into the next weights.
+- A block's norm is `MVN` of a matrix of positions by channels: one kernel, and behind a depthwise
+  convolution the reshapes move nothing (elsewhere they copy). Other norms, and all where sides vary
+  or with another `product`, as OpenVINO fuses a quantisation with `NormalizeL2` only, are a mean, a
+  subtraction and `NormalizeL2` over channels, whose factor `sqrt(channels)` is folded into the next
+  weights.
 - GRN's norm is `ReduceL2`, which sums in float32 for any precision.
 - A convolution over enlarged maps is computed at their own sizes, see `_Emitter.fuse`.
 - The mean pixel is subtracted before the transposition, as OpenVINO would transpose 8-bit pixels
-  twice.
+  twice, and from whole rows, as three channels fill no vector register.
+- A stem whose kernel is as large as its stride reads its columns as channels, see `_patches`.
 
 Another `product` replaces the linear layers of blocks, for example to quantise or observe them.
 """
@@ -103,9 +107,9 @@ def build(
     )
     x, from_pixels = pictures, input == "uint8"
     if from_pixels:
-        x = op.subtract(op.convert(x, np.float32), _constant(pixel_mean(network)))
-    x = op.transpose(x, _ints(0, 3, 1, 2))  # (B, channels, H, W)
-    emit = _Emitter(product, pictures=x)
+        x = _centred_pixels(pictures, network)
+    emit = _Emitter(product, x)
+    x = emit.pictures
     for node in folded(network, steps_to(network.steps, outputs), from_pixels=from_pixels):
         x = emit(x, node)
     taps = {name: emit.outputs[name] for name in outputs}
@@ -124,19 +128,21 @@ class _Emitter:
 
     Args:
         product: Adds linear layers over the channels of a map.
-        pictures: The input, channels first.
+        pixels: The pictures, channels last.
 
     Attributes:
         outputs: The outputs by name; maps are channels last.
     """
 
-    def __init__(self, product: Product, pictures: Node) -> None:
+    def __init__(self, product: Product, pixels: Node) -> None:
         self.product = product
-        self.pictures = pictures
+        self.pixels = pixels
+        self.pictures = op.transpose(pixels, _ints(0, 3, 1, 2))  # (B, channels, H, W)
         self.outputs: dict[str, Node] = {}
         self.named: dict[str, Node] = {}  # the values at taps
         self.factors: dict[str, float] = {}  # missing factors of the outputs of norms, by name
         self.pooled = False  # whether the current value is vectors, not maps
+        self.in_block = False  # whether the current value is in a residual branch
 
     def __call__(self, x: Node, node: Folded) -> Node:
         """Add a step; returns its output."""
@@ -144,10 +150,10 @@ class _Emitter:
 
     def conv(self, x: Node, node: Folded) -> Node:
         """A dense convolution."""
-        step = node.step
-        return _convolution(
-            x, self._rescaled(node), step.name, step.stride, step.dilation, step.pads
-        )
+        step, linear = node.step, self._rescaled(node)
+        if x is self.pictures and _in_patches(step, x):
+            return _patches(self.pixels, linear, step)
+        return _convolution(x, linear, step.name, step.stride, step.dilation, step.pads)
 
     def depthwise(self, x: Node, node: Folded) -> Node:
         """A convolution of each channel."""
@@ -162,10 +168,12 @@ class _Emitter:
         return op.add(y, _per_channel(linear.bias))
 
     def norm(self, x: Node, node: Folded) -> Node:
-        """A norm, divided by `sqrt(channels)` in most forms: `factors` has the missing factor."""
+        """A norm, divided by `sqrt(channels)` in some forms: `factors` has the missing factor."""
         step = node.step
         if step.kind == "layer" and self.pooled:
             x = op.mvn(x, _ints(1), True, step.epsilon, "inside_sqrt")
+        elif step.kind == "layer" and self._takes_matrix and _has_sides(x):
+            x = _normalised(x, step)
         elif step.kind == "simple":
             centred = _centred(x)
             power = op.reduce_sum(op.multiply(centred, centred), _ints(*CHANNELS), keep_dims=True)
@@ -267,10 +275,16 @@ class _Emitter:
 
     def residual(self, x: Node, node: Folded) -> Node:
         """A residual branch and its skip connection."""
-        y = x
+        y, self.in_block = x, True
         for each in node.branch:
             y = self(y, each)
+        self.in_block = False
         return op.add(x, y, name=node.step.name)
+
+    @property
+    def _takes_matrix(self) -> bool:
+        """Whether a norm is best computed on a matrix; not before rounding, see the module."""
+        return self.in_block and self.product is product
 
     def _scaled(self, x: Node, affine: Affine | None, norm: Norm | None) -> Node:
         """Apply a norm's scale and shift, and its missing factor."""
@@ -357,6 +371,50 @@ def _taps(inputs: int, outputs: int, side: int) -> Any:
     """The resizing of an axis for each tap of a kernel, side by side."""
     matrix = enlarged(inputs, outputs)
     return np.concatenate([shifted(matrix, tap - side // 2) for tap in range(side)], axis=1)
+
+
+def _centred_pixels(pixels: Node, network: Network) -> Node:
+    """Subtract the mean pixel, from whole rows where their length is known."""
+    mean = pixel_mean(network)
+    if network.sides is None:
+        return op.subtract(op.convert(pixels, np.float32), _constant(mean))
+    height, width = network.sides
+    rows = op.reshape(pixels, _ints(-1, height, width * len(mean)), False)
+    rows = op.subtract(op.convert(rows, np.float32), _constant(np.tile(mean, width)))
+    return op.reshape(rows, _ints(-1, height, width, len(mean)), False)
+
+
+def _in_patches(step: Conv, pictures: Node) -> bool:
+    """Whether a convolution's kernel is as large as its stride, and pictures are whole patches."""
+    if step.kernel != step.stride or step.pads == "both" or not _has_sides(pictures):
+        return False
+    return all(side % step.stride == 0 for side in _sides(pictures))
+
+
+def _patches(pixels: Node, linear: Linear, step: Conv) -> Node:
+    """A convolution of patches, with the columns of a patch as channels.
+
+    `(B, H, W, C)` is read as `(B, H, W / side, side C)`, which moves nothing.
+    """
+    height, width, channels = (
+        each.get_length() for each in list(pixels.get_output_partial_shape(0))[1:]
+    )
+    side, outputs = step.stride, linear.kernel.shape[-1]
+    x = op.reshape(pixels, _ints(-1, height, width // side, side * channels), False)
+    kernel = linear.kernel.reshape(side, side * channels, outputs).transpose(2, 1, 0)[..., None]
+    y = op.convolution(
+        op.transpose(x, _ints(0, 3, 1, 2)), _constant(kernel), [side, 1], [0, 0], [0, 0], [1, 1],
+        name=step.name,
+    )  # fmt: skip
+    return op.add(y, _per_channel(linear.bias))
+
+
+def _normalised(x: Node, norm: Norm) -> Node:
+    """The layer norm of a map of known sides."""
+    matrix = op.reshape(op.transpose(x, _ints(0, 2, 3, 1)), _ints(-1, norm.width), False)
+    matrix = op.mvn(matrix, _ints(1), True, norm.epsilon, "inside_sqrt")
+    y = op.reshape(matrix, _ints(-1, *_sides(x), norm.width), False)
+    return op.transpose(y, _ints(0, 3, 1, 2))
 
 
 def _centred(x: Node) -> Node:

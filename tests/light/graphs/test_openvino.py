@@ -38,6 +38,29 @@ def test_a_fixed_number_of_pictures(oracle):
     assert model.input(0).get_any_name() == "pictures"
 
 
+@pytest.mark.parametrize(("side", "kernel"), [(48, [8, 12, 4, 1]), (50, [8, 3, 4, 4])])
+def test_the_stem_reads_columns_as_channels_where_patches_are_whole(oracle, side, kernel):
+    network = oracle.network("test_v2", side, geometry=Geometry((4, 2, 2, 1), (1, 1, 1, 1)))
+    [stem] = [op for op in build(network).get_ops() if op.get_friendly_name() == "stem_conv"]
+    assert list(stem.input(1).get_shape()) == kernel
+    TestContract().check(oracle, network, oracle.pictures(network))
+
+
+def test_norms_have_another_form_with_another_product(oracle):
+    network = oracle.network("test_v2", 48)
+
+    def other(x, linear, name):
+        return product(x, linear, name)
+
+    def kinds(model):
+        return [op.get_type_name() for op in model.get_ops()]
+
+    blocks = 5
+    assert kinds(build(network)).count("MVN") == blocks + 1  # of the head
+    assert kinds(build(network, product=other)).count("MVN") == 1
+    TestContract().check(oracle, network, oracle.pictures(network), product=other)
+
+
 def test_linear_layers_pass_through_one_function(oracle):
     seen = []
 
