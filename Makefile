@@ -119,7 +119,7 @@ demo: .venv/demo ## Say what photographs show, where it was seen, and how fast, 
 
 bench: .venv/bench ## Time this package against its peers, for hours; results go to benchmarks/results.
 	$(BIN)/convnext bench --precisions float32,bfloat16,int8 --against all \
-		--csv $(RESULTS)/engines.csv --chart $(RESULTS)/engines.png
+		--csv $(RESULTS)/engines.csv --chart $(RESULTS)/engines.png --markdown $(RESULTS)/engines.md
 	$(BIN)/python benchmarks/keras_models.py
 	$(BIN)/python benchmarks/loading.py base xlarge
 	$(BIN)/python benchmarks/pictures.py
@@ -133,6 +133,7 @@ bench: .venv/bench ## Time this package against its peers, for hours; results go
 	$(BIN)/python benchmarks/soak_serving.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/growth.py --plot
 	$(BIN)/python benchmarks/gpu.py
 
 docs: .venv/docs ## The site of the documentation, in site/.

@@ -21,13 +21,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from records import Row, save, where
-from turns import Contender, Report, Until, alternate, ratio_of, serve
+from turns import Contender, Report, Until, ratio_of, serve, take_turns
 
 from convnext.bench.process import FailedError
 
@@ -256,29 +257,36 @@ def correctness(folder: Path, end: float, *, cpu: bool) -> list[Row]:
 
 def speed(task: str, folder: Path, end: float, *, cpu: bool) -> list[Row]:
     libraries = [*(f"convnext on {backend}" for backend in BACKENDS), TIMM]
-    rows: list[Row] = []
+    failures: dict[str, FailedError] = {}
+
+    def turn(one: Contender, _number: int) -> float | None:
+        try:
+            return one.turn()
+        except FailedError as error:
+            failures.setdefault(one.name, error)
+            return None
+
     with ExitStack() as stack:
         started = dict(opened(stack, task, libraries, folder, end, cpu=cpu))
         racing = {name: one for name, one in started.items() if isinstance(one, Contender)}
-        failure = None
+        failures |= {name: one for name, one in started.items() if isinstance(one, FailedError)}
         seconds = max(1.0, min(60.0, end - time.monotonic() - SPARE))
-        try:
-            alternate(list(racing.values()), Until(None, 0.02, seconds), task, base=-1)
-        except FailedError as error:
-            failure = error
+        take_turns(
+            [partial(turn, one) for one in racing.values()], Until(None, 0.02, seconds), base=-1
+        )
+    rows: list[Row] = []
     for library in libraries:
         row: Row = {"task": task, "contender": library, "precision": "bfloat16"}
-        one = started[library]
-        if isinstance(one, FailedError) or not one.turns:
-            rows.append({**row, "result": f"failed: {failure if library in racing else one}"})
+        if library in failures:
+            rows.append({**row, "result": f"failed: {failures[library]}"})
             continue
-        median = statistics.median(one.seconds)
-        row |= {"pictures_per_s": round(one.report["pictures"] / median, 1)}
-        base = racing.get(TIMM)
-        if base and len(base.seconds) == len(one.seconds) and one is not base:
-            ratio = ratio_of(base.seconds, one.seconds)
+        own = racing[library].seconds
+        rate = racing[library].report["pictures"] / statistics.median(own)
+        row |= {"pictures_per_s": round(rate, 1), "rounds": len(own)}
+        if library != TIMM and TIMM not in failures:
+            ratio = ratio_of(racing[TIMM].seconds, own)
             row |= {"result": str(ratio), **ratio.columns("timm_over_this")}
-        rows.append({**row, "rounds": len(one.seconds)})
+        rows.append(row)
     return rows
 
 

@@ -16,7 +16,6 @@ import argparse
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)
 import importable_torchvision  # noqa: F401
 import torch
 import transformers
-from turns import Until, add_limits, limits, ratio_of, take_turns
+from turns import Until, add_limits, limits, ratio_of, timed, times_of
 
 from convnext import hf
 
@@ -81,20 +80,14 @@ def caller(model: torch.nn.Module, kind: str, batch: int, side: int) -> Callable
     return step
 
 
-def seconds_of(call: Callable[[], object], _number: int) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def run(family: str, task: str, until: Until) -> list[dict[str, object]]:
     kind, batch, side = TASKS[task]
     calls = {name: caller(model, kind, batch, side) for name, model in contenders(family).items()}
     for call in calls.values():
         call()
         call()
-    turns = [partial(seconds_of, call) for call in calls.values()]
-    seconds = dict(zip(calls, take_turns(turns, until), strict=True))
+    turns = {name: partial(timed, call) for name, call in calls.items()}
+    seconds = times_of(turns, until, f"{family} {task}")
     print(f"{family} {task}: {ratio_of(seconds['convnext'], seconds['transformers'])}")
     return [
         {

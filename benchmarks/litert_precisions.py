@@ -3,24 +3,25 @@
     python benchmarks/litert_precisions.py convnextv2_atto --pictures FOLDER
 
 Weights are random, of a trained model's scale. Every other picture calibrates and the rest are
-compared on. The files take turns, so that whatever else the machine does hits all of them.
+compared on. The files take turns; ratios are medians of the rounds', with 95 % intervals.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ai_edge_litert.interpreter import Interpreter
+from turns import add_limits, limits, ratio_of, timed, times_of
 
 import convnext
 from convnext.processors import available_processors
 
 PRECISIONS = ("float32", "float16", "int8")
-ROUNDS, RUNS = 8, 10
+RUNS = 10  # of a turn
 
 
 def opened(path: Path) -> Interpreter:
@@ -29,15 +30,8 @@ def opened(path: Path) -> Interpreter:
     return interpreter
 
 
-def milliseconds(interpreters: dict[str, Interpreter]) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in interpreters}
-    for _ in range(ROUNDS):
-        for name, interpreter in interpreters.items():
-            for _ in range(RUNS):
-                started = time.perf_counter()
-                interpreter.invoke()
-                times[name].append(time.perf_counter() - started)
-    return {name: 1000 * statistics.median(each) for name, each in times.items()}
+def turn(interpreter: Interpreter) -> float:
+    return statistics.median(timed(interpreter.invoke) for _ in range(RUNS))
 
 
 def main() -> None:
@@ -45,10 +39,11 @@ def main() -> None:
     parser.add_argument("variant")
     parser.add_argument("--pictures", type=Path, required=True)
     parser.add_argument("--resolution", type=int, default=224)
+    add_limits(parser, 60)
     args = parser.parse_args()
     pictures = sorted(path for path in args.pictures.iterdir() if path.suffix != ".csv")
     with TemporaryDirectory() as folder:
-        interpreters = {}
+        turns = {}
         for precision in PRECISIONS:
             path = Path(folder) / f"{precision}.tflite"
             report = convnext.export(
@@ -62,9 +57,11 @@ def main() -> None:
                 pictures=pictures[1::2],
             )
             print(report)
-            interpreters[precision] = opened(path)
-        for precision, time_of_one in milliseconds(interpreters).items():
-            print(f"{precision}: {time_of_one:.1f} ms for a picture")
+            turns[precision] = partial(turn, opened(path))
+        times = times_of(turns, limits(args))
+    for precision, own in times.items():
+        ratio = ratio_of(own, times["float32"])
+        print(f"{precision}: {1e3 * statistics.median(own):.1f} ms; over float32's: {ratio}")
 
 
 if __name__ == "__main__":

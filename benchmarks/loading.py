@@ -2,8 +2,8 @@
 
 One run is a fresh process: import everything, load a tiny model so that nothing is loaded or set up
 for the first time; then what counts: build the model, fill it from a file, read every parameter.
-Runs take turns (A B C A B C ...), so that a change of the machine's speed meets all; medians are
-compared.
+Runs take turns (A B C A B C ...), so that a change of the machine's speed meets all; the ratio of
+times is the median of the rounds', with its 95 % interval, and memory is compared by medians.
 Files hold random weights and are in the page cache, so the disk plays no part.
 
 Memory is what a run needs beyond what it had after the tiny model:
@@ -26,16 +26,17 @@ import importlib
 import json
 import os
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event, Thread
 from typing import Any
 
+from memory import mib, reset_peak
 from records import THREADS, save, where
+from turns import Contender, Report, Until, add_limits, limits, ratio_of, serve, timed, times_of
 
 RESULTS = Path(__file__).parent / "results" / "loading.csv"
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -52,33 +53,34 @@ FILES = {  # library: format: (file, layout)
     },
 }
 FILES["convnext"] = FILES["timm"]
+FORMATS = ("pth", "safetensors")
 MIB = 2**20
 
 
 # ---- in a contender's process
 
 
-def measure(library: str, backend: str, size: str, form: str, folder: Path) -> None:
-    """Load a tiny model, wait for a line on standard input, then load the real one."""
-    os.environ["KERAS_BACKEND"] = backend
-    os.environ["OMP_NUM_THREADS"] = str(THREADS)
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    file = FILES[library][form][0]
+def prepare(library: str, backend: str, file: str, folder: Path, size: str) -> tuple[Report, Any]:
+    """Load a tiny model; a turn loads the real one."""
     load = {"convnext": with_convnext, "timm": with_timm, "transformers": with_transformers}
     build = load[library]()
-    touch(build("test", folder / "test" / file), backend)
+
+    def loaded(size: str) -> None:
+        kept.append(build(size, folder / size / file))
+        touch(kept[-1], backend)
+
+    kept: list[object] = []
+    loaded("test")
+    kept.clear()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # from here on VmHWM is the peak of what follows
-    before = status("self")
-    print(json.dumps(before), flush=True)
-    sys.stdin.readline()
-    start = time.perf_counter()
-    model = build(size, folder / size / file)
-    touch(model, backend)
-    seconds = time.perf_counter() - start
-    after = status("self")
-    print(json.dumps({"seconds": seconds, **after}), flush=True)
-    del model
+    reset_peak()
+    report = {"process": os.getpid(), "anonymous": mib("RssAnon"), "resident": mib("VmHWM")}
+
+    def turn(_order: str) -> Report:
+        seconds = timed(lambda: loaded(size))
+        return {"seconds": seconds, "anonymous": mib("RssAnon"), "resident": mib("VmHWM")}
+
+    return report, turn
 
 
 def touch(model: Any, backend: str) -> None:
@@ -86,16 +88,6 @@ def touch(model: Any, backend: str) -> None:
     if backend == "torch":  # in the others everything was written, so it is there
         for parameter in model.parameters():
             parameter.sum()
-
-
-def status(process: int | str) -> dict[str, float]:
-    """A process's anonymous and peak resident memory in MiB."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    entries = dict(line.split(":", 1) for line in lines)
-    return {
-        "anonymous": int(entries["RssAnon"].split()[0]) / 1024,
-        "resident": int(entries["VmHWM"].split()[0]) / 1024,
-    }
 
 
 def with_convnext() -> Callable[[str, Path], object]:
@@ -113,8 +105,9 @@ def with_timm() -> Callable[[str, Path], object]:
 
     def load(size: str, path: Path) -> object:
         variant = VARIANTS["test_v1" if size == "test" else f"convnext_{size}"]
-        model = ConvNeXt(depths=variant.depths, dims=variant.dims)
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path)
+        by_convolution = state["stages.0.blocks.0.mlp.fc1.weight"].ndim == 4
+        model = ConvNeXt(depths=variant.depths, dims=variant.dims, conv_mlp=by_convolution)
         model.load_state_dict(state)
         return model
 
@@ -139,43 +132,31 @@ def torch_with_torchvision() -> object:
 # ---- in the process that keeps time
 
 
-def run_once(library: str, backend: str, size: str, form: str, folder: Path) -> dict[str, float]:
+def run_once(contender: tuple[str, str], file: str, size: str, folder: Path) -> Report:
     """One fresh process; what it took and what it needed beyond its start."""
-    arguments = ["--measure", library, backend, size, form, str(folder)]
-    process = subprocess.Popen(
-        [sys.executable, __file__, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin
-    assert process.stdout
-    before = answer(process)
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    peak = 0.0
-    os.set_blocking(process.stdout.fileno(), False)
-    while not (line := process.stdout.readline()):
-        peak = max(peak, status(process.pid)["anonymous"])
-        time.sleep(0.002)
-    after = json.loads(line)
-    process.communicate("")
+    environment = {"KERAS_BACKEND": contender[1], "OMP_NUM_THREADS": THREADS}
+    arguments = (*contender, file, folder, size)
+    with Contender("", __file__, *arguments, **environment, TF_CPP_MIN_LOG_LEVEL=3) as one:
+        before, peaks, ended = one.report, [0.0], Event()
+
+        def look() -> None:
+            while not ended.wait(0.002):
+                peaks.append(mib("RssAnon", before["process"]))
+
+        looking = Thread(target=look)
+        looking.start()
+        try:
+            one.turn()
+        finally:
+            ended.set()
+            looking.join()
+    after = one.turns[0]
     return {
         "seconds": after["seconds"],
-        "anonymous": max(peak, after["anonymous"]) - before["anonymous"],
+        "anonymous": max(*peaks, after["anonymous"]) - before["anonymous"],
         "resident": after["resident"] - before["resident"],
         "in_all": after["resident"],
     }
-
-
-def answer(process: subprocess.Popen[str]) -> dict[str, float]:
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith("{"):
-            return dict(json.loads(line))
-    assert process.stderr
-    raise RuntimeError(process.stderr.read())
 
 
 @contextmanager
@@ -213,87 +194,57 @@ def files(size: str) -> Iterator[Path]:
         yield folder
 
 
-def run(size: str, rounds: int) -> list[dict[str, object]]:
-    rows = []
-    with files(size) as folder:
-        for form in ("pth", "safetensors"):
-            results: dict[tuple[str, str], list[dict[str, float]]] = {c: [] for c in CONTENDERS}
-            for number in range(rounds):
-                print(f"\r{size} .{form}: round {number + 1} of {rounds} ", end="", file=sys.stderr)
-                for library, backend in CONTENDERS:
-                    found = run_once(library, backend, size, form, folder)
-                    results[library, backend].append(found)
-            print(file=sys.stderr)
-            file = folder / size / FILES["timm"][form][0]
-            rows += table(size, form, results, file.stat().st_size / MIB)
-    return rows
+def race(size: str, form: str, folder: Path, until: Until) -> Iterator[dict[str, object]]:
+    """A row for each contender, ours with the ratios to both peers."""
+    runs: dict[tuple[str, str], list[Report]] = {contender: [] for contender in CONTENDERS}
 
+    def turn(contender: tuple[str, str]) -> float:
+        file = FILES[contender[0]][form][0]
+        runs[contender].append(run_once(contender, file, size, folder))
+        return float(runs[contender][-1]["seconds"])
 
-def table(
-    size: str,
-    form: str,
-    results: dict[tuple[str, str], list[dict[str, float]]],
-    file_mib: float,
-) -> list[dict[str, object]]:
-    """A row for each contender, with our ratios to both peers."""
+    turns = {" on ".join(contender): partial(turn, contender) for contender in CONTENDERS}
+    times = times_of(turns, until, f"{size} .{form}", base=-1)
     medians = {
-        contender: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        for contender, runs in results.items()
+        contender: {key: statistics.median(run[key] for run in own) for key in own[0]}
+        for contender, own in runs.items()
     }
-    rows: list[dict[str, object]] = []
-    for (library, backend), median in medians.items():
+    for contender, own in medians.items():
         row: dict[str, object] = {
             "size": size,
             "format": form,
-            "library": library,
-            "backend": backend,
-            "file_mib": round(file_mib),
-            "median_s": round(median["seconds"], 2),
-            "anonymous_mib": round(median["anonymous"]),
-            "resident_mib": round(median["resident"]),
-            "in_all_mib": round(median["in_all"]),
-            "rounds": len(results[library, backend]),
+            "library": contender[0],
+            "backend": contender[1],
+            "file_mib": round((folder / size / FILES["timm"][form][0]).stat().st_size / MIB),
+            "median_s": round(own["seconds"], 2),
+            **{f"{key}_mib": round(own[key]) for key in ("anonymous", "resident", "in_all")},
         }
-        for peer in PEERS:
-            theirs = medians[peer, "torch"]
-            ours = library == "convnext"
-            row |= {
-                f"{key}_over_{peer}": round(median[key] / theirs[key], 2) if ours else ""
-                for key in ("seconds", "anonymous", "resident")
-            }
-        rows.append(row | where())
-    return rows
-
-
-def show(rows: list[dict[str, object]]) -> None:
-    for row in rows:
-        ratios = "  ".join(
-            f"{peer}: "
-            + ", ".join(f"{row[f'{k}_over_{peer}']}x" for k in ("seconds", "anonymous", "resident"))
-            for peer in PEERS
-            if row["library"] == "convnext"
-        )
-        print(
-            f"{row['size']:7} .{row['format']:12} {row['library']:13} {row['backend']:11}"
-            f"{row['median_s']!s:>6} s  anonymous {row['anonymous_mib']!s:>5}  "
-            f"resident {row['resident_mib']!s:>5}  in all {row['in_all_mib']!s:>5} MiB  {ratios}"
-        )
+        print(*(f"{key} {value}" for key, value in row.items()), sep="  ")
+        for peer in PEERS if contender[0] == "convnext" else ():
+            ratio = ratio_of(times[" on ".join(contender)], times[f"{peer} on torch"])
+            print(f"  seconds over those of {peer}: {ratio}")
+            row |= ratio.columns(f"seconds_over_{peer}")
+            for key in ("anonymous", "resident"):
+                row[f"{key}_over_{peer}"] = round(own[key] / medians[peer, "torch"][key], 2)
+        yield {**row, "rounds": len(runs[contender]), **where()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sizes", nargs="*", default=["base"], help="V1 sizes; by default base")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
+    add_limits(parser, 600)
+    parser.add_argument("--dry", action="store_true", help="print, and store nothing")
+    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.measure:
-        *contender, folder = args.measure
-        measure(*contender, Path(folder))
+    if args.serve:
+        library, backend, file, folder, size = args.serve
+        serve(lambda: prepare(library, backend, file, Path(folder), size))
         return
     for size in args.sizes:
-        rows = run(size, args.rounds)
-        show(rows)
-        save(RESULTS, rows, ("size",))
+        with files(size) as folder:
+            rows = [row for form in FORMATS for row in race(size, form, folder, limits(args))]
+        if not args.dry:
+            save(RESULTS, rows, ("size",))
 
 
 if __name__ == "__main__":

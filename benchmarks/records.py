@@ -49,6 +49,7 @@ def save(path: Path, rows: Sequence[Row], key: Sequence[str]) -> None:
             kept = [r for r in csv.DictReader(file) if tuple(r[k] for k in key) not in measured]
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        columns = dict.fromkeys(name for row in [*rows, *kept] for name in row)
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows([*kept, *rows])

@@ -6,7 +6,8 @@
     python benchmarks/scale.py --only kills        # a worker and a driver are killed half way
 
 Pictures are those of CIFAR-10, enlarged to `--size`; the model has random weights. Every run is a
-process of its own, the contenders take turns, and what counts is the ratio inside one round.
+process of its own, the contenders take turns, and what counts is the ratio in a round, its median
+and 95 % interval.
 Needs the real data folder (`--data`), `pip install 'convnext[ray]'`, and nothing else running.
 """
 
@@ -25,9 +26,12 @@ import tempfile
 import threading
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import records
+from memory import mib
+from turns import add_limits, limits, ratio_of, times_of
 
 from convnext.architecture import VARIANTS
 from convnext.images.recipe import Preprocess
@@ -51,9 +55,10 @@ def main() -> None:
     parser.add_argument("--model", default="convnextv2_atto")
     parser.add_argument("--size", type=int, default=224, help="side of the pictures (speed)")
     parser.add_argument("--pictures", type=int, default=PICTURES)
-    parser.add_argument("--rounds", type=int, default=2)
+    add_limits(parser, 1800)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--dry", action="store_true", help="print, and store nothing")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -63,7 +68,7 @@ def main() -> None:
         place = Path(folder)
         for name in args.only.split(","):
             rows = {"speed": speed, "memory": memory, "kills": kills}[name](args, place)
-            if rows:
+            if rows and not args.dry:
                 records.save(RESULTS, rows, KEY)
 
 
@@ -72,19 +77,22 @@ def speed(args: argparse.Namespace, place: Path) -> list[records.Row]:
     source = archive(args.data, place, args.pictures)
     model = weights(place, args.model, args.size)
     found: dict[str, list[dict[str, float]]] = {"local": [], "ray": []}
-    for turn in range(args.rounds):
-        for runner in found:
-            out = place / runner
-            shutil.rmtree(out, ignore_errors=True)
-            found[runner].append(run(source, model, out, runner, args.workers))
-            print(f"round {turn + 1}, {runner}: {found[runner][-1]}", flush=True)
-        same(place / "local", place / "ray")
-    rates = {name: [r["pictures"] / r["seconds"] for r in rs] for name, rs in found.items()}
-    ratio = statistics.median(b / a for a, b in zip(rates["local"], rates["ray"], strict=True))
-    print(f"The rows are the same. Ray has {ratio:.3f} of the speed of one process.")
+
+    def turn(runner: str) -> float:
+        out = place / runner
+        shutil.rmtree(out, ignore_errors=True)
+        found[runner].append(run(source, model, out, runner, args.workers))
+        print(f"{runner}: {found[runner][-1]}", flush=True)
+        if runner == "ray":
+            same(place / "local", out)
+        return found[runner][-1]["seconds"]
+
+    times = times_of({runner: partial(turn, runner) for runner in found}, limits(args))
+    ratios = {runner: ratio_of(times["local"], own) for runner, own in times.items()}
+    print(f"The rows are the same. Ray's speed over that of one process: {ratios['ray']}")
     return [
         row(args, "speed", runner, args.size, args.pictures, found[runner])
-        | {"ratio": round(ratio if runner == "ray" else 1.0, 3)}
+        | ratios[runner].columns("ratio")
         for runner in found
     ]
 
@@ -100,7 +108,7 @@ def memory(args: argparse.Namespace, place: Path) -> list[records.Row]:
             shutil.rmtree(out, ignore_errors=True)
             found = run(source, model, out, runner, args.workers)
             print(f"{pictures:,} pictures, {runner}: {found}", flush=True)
-            rows.append(row(args, "memory", runner, 32, pictures, [found]) | {"ratio": ""})
+            rows.append(row(args, "memory", runner, 32, pictures, [found]))
     return rows
 
 
@@ -216,20 +224,14 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(0.5):
-            self._worker = max([self._worker, *map(peak_mib, workers_below(os.getpid()))])
+            self._worker = max(
+                [self._worker, *(mib("VmHWM", each) for each in workers_below(os.getpid()))]
+            )
 
     def peaks(self) -> dict[str, float]:
         self._ended.set()
         self._thread.join()
-        return {"peak_mib": round(peak_mib(os.getpid())), "worker_peak_mib": round(self._worker)}
-
-
-def peak_mib(process: int) -> float:
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0.0
-    return next((int(x.split()[1]) / 1024 for x in lines if x.startswith("VmHWM")), 0.0)
+        return {"peak_mib": round(mib("VmHWM")), "worker_peak_mib": round(self._worker)}
 
 
 def workers_below(process: int) -> list[int]:

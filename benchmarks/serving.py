@@ -1,9 +1,9 @@
 """Times `convnext serve` beside the server that most people would write, with the same client.
 
-64 JPEGs of about 500x375; 1, 8 and 64 connections, each asking again as soon as it is answered. The
-servers take turns (A B C A B C ...), each in a process of its own that is alone while it is timed;
-what counts is the median of the rounds. All have the same random weights. The client runs on the
-same machine, as cheaply as it can.
+64 JPEGs of about 500x375; 1, 8 and 64 connections, each asking again as soon as it is answered.
+Each server has a process of its own, and they take turns (A B C A B C ...), in which the others
+wait; what counts is the ratio in a round, its median and 95 % interval. All have the same random
+weights. The client runs on the same machine, as cheaply as it can.
 
 Then the bare engine, in this process, and the server by the Open Inference Protocol, both on eight
 pictures at once, in turns of ten calls with a pause before each, in which the other's threads fall
@@ -11,7 +11,7 @@ asleep and of which the first two calls are not counted: what is lost between th
 costs.
 
     python benchmarks/serving.py                       # tiny and atto, some minutes
-    python benchmarks/serving.py convnextv2_atto --rounds 1 --seconds 4
+    python benchmarks/serving.py convnextv2_atto --rounds 1 --turn 4
 
 Results go to benchmarks/results/serving.csv, with the machine and the versions in each row.
 """
@@ -24,7 +24,10 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from asyncio import Runner
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -34,6 +37,9 @@ from http_load import Connection, form, free_port, load, ours, percentile, reque
 from photographs import write_photographs
 from pictures import write_model
 from records import save, where
+from turns import Until, add_limits, limits, ratio_of, timed, times_of
+
+from convnext.bench.rounds import Ratio
 
 RESULTS = Path(__file__).parent / "results" / "serving.csv"
 MODELS = ("convnext_tiny", "convnextv2_atto")
@@ -43,6 +49,7 @@ BATCH = 8
 WARM_UP = 1.5  # seconds
 CALLS, UNCOUNTED, PAUSE = 10, 2, 0.3  # of a turn of eight pictures
 SIDE = 224
+PLAIN = "FastAPI and timm, float32"
 BARE, SERVED = "bare engine, 8 pictures", "convnext serve, 8 pictures"
 
 
@@ -65,52 +72,44 @@ def servers(folder: Path) -> dict[str, Server]:
     return found
 
 
-class Turn(NamedTuple):
-    """What one turn measured: requests a second, and milliseconds."""
+class Turns:
+    """Turns of a server at a number of connections; the milliseconds of every answer are kept."""
 
-    rate: float
-    p50: float
-    p99: float
+    def __init__(self, one: Server, pictures: Sequence[bytes], connections: int, seconds: float):
+        self.one, self.connections, self.length = one, connections, seconds
+        self.requests = [form(one.path, picture) for picture in pictures]
+        self.milliseconds: list[float] = []
+
+    def __call__(self) -> float:
+        """Take a turn; returns the seconds for each answer."""
+        for seconds in (WARM_UP, self.length):
+            answers, took = asyncio.run(
+                load(self.one.port, self.requests, self.connections, seconds)
+            )
+        bad = [answer for answer in answers if answer.status != 200]
+        if bad:
+            raise SystemExit(f"{self.one.path} answered {bad[0].status}: {bad[0].body[:200]!r}")
+        self.milliseconds += [1000 * answer.seconds for answer in answers]
+        return took / len(answers)
 
 
-def turn(one: Server, pictures: Sequence[bytes], connections: int, seconds: float) -> Turn:
-    requests = [form(one.path, picture) for picture in pictures]
-    asyncio.run(load(one.port, requests, connections, WARM_UP))
-    answers, took = asyncio.run(load(one.port, requests, connections, seconds))
-    bad = [answer for answer in answers if answer.status != 200]
-    if bad:
-        raise SystemExit(f"{one.path} answered {bad[0].status}: {bad[0].body[:200]!r}")
-    times = [1000 * answer.seconds for answer in answers]
-    return Turn(len(answers) / took, percentile(times, 50), percentile(times, 99))
-
-
-def race(name: str, folder: Path, rounds: int, seconds: float) -> list[dict[str, object]]:
+def race(name: str, folder: Path, until: Until, seconds: float) -> list[dict[str, object]]:
     pictures = [path.read_bytes() for path in sorted((folder / "pictures").iterdir())]
-    turns: dict[tuple[str, int], list[Turn]] = {}
-    for number in range(rounds):
-        for label, one in servers(folder).items():
-            with server(one.command, one.port, "/readyz"):
-                for connections in CONNECTIONS:
-                    measured = turn(one, pictures, connections, seconds)
-                    turns.setdefault((label, connections), []).append(measured)
-                    print(
-                        f"{name}, round {number + 1}: {label:26} {connections:3} connections  "
-                        f"{measured.rate:7.1f}/s  p50 {measured.p50:7.1f}  "
-                        f"p99 {measured.p99:7.1f} ms",
-                        flush=True,
-                    )
+    found = servers(folder)
     rows: list[dict[str, object]] = []
-    for (label, connections), measured in turns.items():
-        plain = turns["FastAPI and timm, float32", connections]
-        ratio = statistics.median(
-            mine.rate / theirs.rate for mine, theirs in zip(measured, plain, strict=True)
-        )
-        middle = [statistics.median(values) for values in zip(*measured, strict=True)]
-        rows.append(row(name, label, connections, middle, ratio, rounds))
+    with ExitStack() as stack:
+        for one in found.values():
+            stack.enter_context(server(one.command, one.port, "/readyz"))
+        for count in CONNECTIONS:
+            turns = {label: Turns(one, pictures, count, seconds) for label, one in found.items()}
+            times = times_of(turns, until, f"{name}, {count} connections")
+            for label, own in times.items():
+                ratio = ratio_of(times[PLAIN], own)
+                rows.append(row(name, label, count, own, turns[label].milliseconds, ratio))
     return rows
 
 
-def overhead(name: str, folder: Path, rounds: int) -> list[dict[str, object]]:
+def overhead(name: str, folder: Path, until: Until) -> list[dict[str, object]]:
     from convnext.engines import open_engine
 
     engine = open_engine(folder / "convnext.safetensors")
@@ -130,66 +129,61 @@ def overhead(name: str, folder: Path, rounds: int) -> list[dict[str, object]]:
         Inference_Header_Content_Length=str(len(head)),
     )
     port = free_port()
-    bare: list[list[float]] = []
-    served: list[list[float]] = []
-    turns = 5 * rounds
+    connection = Connection(port)
+    every: dict[str, list[float]] = {BARE: [], SERVED: []}
 
-    async def compare() -> None:
-        connection = Connection(port)
-        for _ in range(turns):
-            await asyncio.sleep(PAUSE)
-            times = []
-            for _ in range(CALLS):
-                begun = time.perf_counter()
-                logits = engine.predict(batch)
-                times.append(1000 * (time.perf_counter() - begun))
-            bare.append(times[UNCOUNTED:])
-            await asyncio.sleep(PAUSE)
-            answers = [await connection.ask(data) for _ in range(CALLS)]
-            served.append([1000 * answer.seconds for answer in answers[UNCOUNTED:]])
-        answer = answers[-1]
+    def turn(label: str, call: Callable[[], float]) -> float:
+        time.sleep(PAUSE)
+        seconds = [call() for _ in range(CALLS)][UNCOUNTED:]
+        every[label] += [1000 * each for each in seconds]
+        connection.close()  # the server would, after a long turn of the other
+        return statistics.median(seconds)
+
+    with server(ours(folder / "convnext.safetensors", port), port, "/readyz"), Runner() as runner:
+        answer = runner.run(connection.ask(data))
+        logits = engine.predict(batch)
         length = int(answer.headers["inference-header-content-length"])
         got = np.frombuffer(answer.body[length:], "<f4").reshape(logits.shape)
         if answer.status != 200 or not np.array_equal(got, logits):
             raise SystemExit("the server's logits are not the engine's")
-        connection.close()
-
-    with server(ours(folder / "convnext.safetensors", port), port, "/readyz"):
-        asyncio.run(compare())
-    middle_of = statistics.median
-    ratio = middle_of(middle_of(b) / middle_of(s) for b, s in zip(bare, served, strict=True))
-    rows = []
-    for label, measured in ((BARE, bare), (SERVED, served)):
-        times = [each for one in measured for each in one]
-        middle = [1000 / statistics.median(times), percentile(times, 50), percentile(times, 99)]
-        rows.append(row(name, label, 1, middle, 1.0 if label == BARE else ratio, turns))
-        print(f"{name}: {label:26} p50 {middle[1]:7.2f}  p99 {middle[2]:7.2f} ms", flush=True)
-    return rows
+        calls = {
+            BARE: lambda: timed(lambda: engine.predict(batch)),
+            SERVED: lambda: runner.run(connection.ask(data)).seconds,
+        }
+        times = times_of({label: partial(turn, label, calls[label]) for label in calls}, until)
+    return [
+        row(name, label, 1, own, every[label], ratio_of(times[BARE], own))
+        for label, own in times.items()
+    ]
 
 
 def row(
-    name: str, label: str, connections: int, middle: Sequence[float], ratio: float, rounds: int
+    name: str,
+    label: str,
+    connections: int,
+    seconds: Sequence[float],
+    milliseconds: Sequence[float],
+    ratio: Ratio,
 ) -> dict[str, object]:
-    return {
+    found = {
         "model": name,
         "server": label,
         "connections": connections,
-        "requests_per_second": round(middle[0], 2),
-        "p50_ms": round(middle[1], 2),
-        "p99_ms": round(middle[2], 2),
-        "relative_rate": round(ratio, 3),
-        "rounds": rounds,
-        **where(),
+        "requests_per_second": round(1 / statistics.median(seconds), 2),
+        "p50_ms": round(percentile(milliseconds, 50), 2),
+        "p99_ms": round(percentile(milliseconds, 99), 2),
     }
+    print(*(f"{key} {value}" for key, value in found.items()), f"relative {ratio}", sep="  ")
+    return {**found, **ratio.columns("relative_rate"), **where()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=MODELS, help="variants")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each turn")
+    add_limits(parser)
+    parser.add_argument("--turn", type=float, default=6.0, help="seconds of a server's turn")
     parser.add_argument("--only", choices=("race", "overhead"))
-    parser.add_argument("--no-csv", action="store_true")
+    parser.add_argument("--dry", action="store_true", help="print, and store nothing")
     args = parser.parse_args()
     rows = []
     for name in args.models:
@@ -199,10 +193,10 @@ def main() -> None:
             (folder / "pictures").mkdir()
             write_photographs(folder / "pictures", PICTURES)
             if args.only != "race":
-                rows += overhead(name, folder, args.rounds)
+                rows += overhead(name, folder, limits(args))
             if args.only != "overhead":
-                rows += race(name, folder, args.rounds, args.seconds)
-    if not args.no_csv:
+                rows += race(name, folder, limits(args), args.turn)
+    if not args.dry:
         save(RESULTS, rows, ("model", "server", "connections"))
 
 

@@ -32,17 +32,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from http_load import (
-    Connection,
-    form,
-    free_port,
-    load,
-    ours,
-    percentile,
-    request,
-    resident_mib,
-    server,
-)
+from http_load import Connection, form, free_port, load, ours, percentile, request, server
+from memory import mib
 from photographs import write_photographs
 from pictures import write_model
 from PIL import Image
@@ -231,7 +222,7 @@ def soak(folder: Path, pictures: list[bytes], logits: np.ndarray, seconds: float
 
         async def watch() -> None:
             while time.monotonic() < soaking.ends:
-                memory.append(round(resident_mib(process.pid), 1))
+                memory.append(round(mib("VmRSS", process.pid), 1))
                 print(
                     f"{len(memory):4}  {memory[-1]:7.1f} MiB  {sum(soaking.statuses.values())} "
                     f"asked, {len(soaking.wrong)} wrong",

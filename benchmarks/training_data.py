@@ -1,9 +1,9 @@
 """Times training data: pictures a second from files to batches, ours and PyTorch's DataLoader.
 
 The same JPEGs, the same augmentation (timm's own transforms on the other side), the same number of
-worker processes, nothing that trains. They take turns (A B A B ...), and the batches that were made
-before a turn do not count. Small pictures lie in class folders; from the second epoch on ours are
-kept decoded.
+worker processes, nothing that trains. They take turns (A B A B ...); the ratio is the median of the
+rounds', with its 95 % interval. Batches that were made before a turn do not count. Small pictures
+lie in class folders; from the second epoch on ours are kept decoded.
 
     python benchmarks/training_data.py                  # 32 and 224 pixels, some minutes
     python benchmarks/training_data.py --sizes 32 --rounds 1
@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain, repeat
+from functools import partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 from photographs import write_photographs
 from PIL import Image
 from records import save, where
+from turns import Until, add_limits, limits, ratio_of, timed, times_of
 
 from convnext.data.examples import open_examples
 from convnext.images.recipe import Preprocess
@@ -123,28 +125,13 @@ def dataloader(data: Path, size: int, workers: int) -> Iterator[object]:
 
 
 def turn(batches: Iterator[Any], size: int) -> float:
-    """Pictures a second."""
+    """Seconds of some batches."""
     for _ in range(AHEAD):
         next(batches)
-    begun = time.perf_counter()
-    for _ in range(STEPS[size]):
-        next(batches)
-    return STEPS[size] * BATCH[size] / (time.perf_counter() - begun)
+    return timed(lambda: deque(islice(batches, STEPS[size]), 0))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", default="32,224")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    rows = []
-    for size in map(int, given.sizes.split(",")):
-        rows += race(size, given.workers, given.rounds)
-    save(RESULTS, rows, ("size", "contender"))
-
-
-def race(size: int, workers: int, rounds: int) -> list[dict[str, object]]:
+def race(size: int, workers: int, until: Until) -> list[dict[str, object]]:
     """One row for each contender."""
     ways: dict[str, Callable[[Path, int, int], Iterator[object]]] = {
         "convnext": ours,
@@ -153,23 +140,36 @@ def race(size: int, workers: int, rounds: int) -> list[dict[str, object]]:
     with TemporaryDirectory() as name:
         write_data(Path(name), size)
         running = {way: make(Path(name) / "data", size, workers) for way, make in ways.items()}
-        rates: dict[str, list[float]] = {way: [] for way in ways}
         for batches in running.values():  # an epoch or two, which decode everything once
             for _ in range(PICTURES[size] // BATCH[size] + 1):
                 next(batches)
-        for _ in range(rounds):
-            for way, batches in running.items():
-                rates[way].append(turn(batches, size))
-    pairs = zip(rates["convnext"], rates["torch DataLoader + timm"], strict=True)
-    ratio = statistics.median(first / second for first, second in pairs)
+        turns = {way: partial(turn, batches, size) for way, batches in running.items()}
+        times = times_of(turns, until, f"{size} pixels")
     rows = []
-    for way, found in rates.items():
-        rate = statistics.median(found)
-        print(f"{size:4} {way:26} {rate:9.0f} pictures/s", flush=True)
+    for way, own in times.items():
+        rate = STEPS[size] * BATCH[size] / statistics.median(own)
+        ratio = ratio_of(times["torch DataLoader + timm"], own)
         row = {"size": size, "contender": way, "workers": workers, "pictures_per_s": round(rate)}
-        rows.append({**row, "ratio": round(ratio, 2) if way == "convnext" else 1.0, **where()})
-    print(f"{size:4} ratio {ratio:.2f}")
+        rows.append({**row, **ratio.columns("ratio"), **where()})
+        print(
+            f"{size:4} {way:26} {rate:9.0f} pictures/s; DataLoader's time over this: {ratio}",
+            flush=True,
+        )
     return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", default="32,224")
+    parser.add_argument("--workers", type=int, default=2)
+    add_limits(parser)
+    parser.add_argument("--dry", action="store_true", help="print, and store nothing")
+    args = parser.parse_args()
+    rows = []
+    for size in map(int, args.sizes.split(",")):
+        rows += race(size, args.workers, limits(args))
+    if not args.dry:
+        save(RESULTS, rows, ("size", "contender"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The peak is a matrix product of 2048 x 2048 in the same precision, run by OpenVINO in the same
 rounds: what this machine multiplies at best. A model's share of it is its multiplications, over its
-time, over the peak.
+time, over the peak: the median of the rounds' shares, with its 95 % interval.
 
     python benchmarks/where_time_goes.py convnext_tiny --precision bfloat16
     python benchmarks/where_time_goes.py convnext_tiny convnextv2_atto --precision int8 --batch 4
@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from turns import Until, add_limits, limits, ratio_of, timed, times_of
 
 from convnext.architecture import VARIANTS
 from convnext.bench.material import write_weights
@@ -90,7 +91,7 @@ def shares(model: ov.Model, precision: str, pixels: np.ndarray, calls: int) -> d
     return {group: seconds / total for group, seconds in spent.items()}
 
 
-def measure(name: str, precision: str, batch: int, rounds: int) -> None:
+def measure(name: str, precision: str, batch: int, until: Until) -> None:
     pixels = generated_pictures(batch, 224)
     with TemporaryDirectory() as folder:
         write_weights(name, Path(folder), random=True)
@@ -101,19 +102,17 @@ def measure(name: str, precision: str, batch: int, rounds: int) -> None:
                 linear = rounded(calibrate(network, generated_pictures(16, 224, seed=1)))
             model = build(network, batch=batch, product=linear)
             runs = [matrix_product(precision), network_run(model, precision, pixels)]
-            times: list[list[float]] = [[], []]
-            for _ in range(rounds):
-                for run, seconds in zip(runs, times, strict=True):
-                    begun = time.perf_counter()
-                    run()
-                    seconds.append(time.perf_counter() - begun)
-            parts = shares(model, precision, pixels, rounds)
-    peak, own = (statistics.median(seconds[2:]) for seconds in times)
-    peak_rate = 2 * SIDE**3 / peak
-    rate = 2 * VARIANTS[name].macs() * batch / own
-    print(f"{name}, {precision}, batch {batch}: {1e3 * own:.1f} ms, {rate / 1e9:.0f} GFLOP/s")
-    best = f"{peak_rate / 1e9:.0f} GFLOP/s"
-    print(f"  the machine's matrix product: {best}; share {rate / peak_rate:.0%}")
+            for run in runs * 2:
+                run()
+            turns = {"peak": partial(timed, runs[0]), name: partial(timed, runs[1])}
+            peak, own = times_of(turns, until, name).values()
+            parts = shares(model, precision, pixels, len(own))
+    macs = VARIANTS[name].macs() * batch
+    share = ratio_of([macs / SIDE**3 * seconds for seconds in peak], own)
+    milliseconds, best = 1e3 * statistics.median(own), 2e-9 * SIDE**3 / statistics.median(peak)
+    print(f"{name}, {precision}, batch {batch}: {milliseconds:.1f} ms")
+    print(f"  of the machine's matrix product, {best:.0f} GFLOP/s: {share.interval}, "
+          f"{share.rounds} rounds")  # fmt: skip
     for group, share in sorted(parts.items(), key=lambda item: -item[1]):
         print(f"  {share:5.1%}  {group}")
 
@@ -123,10 +122,10 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["convnext_tiny"], help="variants")
     parser.add_argument("--precision", choices=HINTS, default="float32")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=30)
+    add_limits(parser, 20)
     args = parser.parse_args()
     for name in args.models:
-        measure(name, args.precision, args.batch, args.rounds)
+        measure(name, args.precision, args.batch, limits(args))
 
 
 if __name__ == "__main__":

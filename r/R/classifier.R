@@ -52,7 +52,8 @@ is_classifier <- function(x) inherits(x, "convnext.classifier.classifier.Classif
 #'
 #' @param paths Paths of pictures, folders, archives or patterns such as `"photos/*.jpg"`, or URLs.
 #' @param model What [classifier()] takes, or a classifier.
-#' @param top How many classes for each picture, the most probable first.
+#' @param top How many classes for each picture, the most probable first. `NULL` for 5, or of a multi-label model for all
+#'   labels that reach their thresholds.
 #' @param batch_size How many pictures are computed at once.
 #' @return A data frame with a row for each of a picture's classes:
 #' \describe{
@@ -67,7 +68,7 @@ is_classifier <- function(x) inherits(x, "convnext.classifier.classifier.Classif
 #' @examplesIf python_has("convnext", "openvino")
 #' classify(system.file("extdata", "chelsea.jpg", package = "convnext"), "bundled", top = 3)
 #' @export
-classify <- function(paths, model, top = 5L, batch_size = 32L) {
+classify <- function(paths, model, top = NULL, batch_size = 32L) {
   check_paths(paths)
   top <- as_whole(top, "top")
   batch_size <- as_whole(batch_size, "batch_size")

@@ -30,6 +30,7 @@ from convnext.graphs.network import Network
 from convnext.images.labels import Labels, Names, resolve_labels
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources
+from convnext.images.thresholds import Thresholds, with_thresholds
 from convnext.images.transform import normalise
 from convnext.int8.calibration import Calibration
 from convnext.steps import parameters
@@ -67,6 +68,7 @@ class Session:
         options: EngineOptions,
         calibration: Calibration | Sources | None,
         labels: Names | None,
+        thresholds: Thresholds | None,
         release: Callable[[], object],
     ) -> None:
         self._release = weakref.finalize(self, release)
@@ -84,6 +86,7 @@ class Session:
         self.engines: dict[tuple[str, ...], Engine] = {}
         self._calibration = calibration
         self._labels = labels
+        self._thresholds = thresholds
         self._stamp = _stamp(network.weights.path)
         self._lock = threading.RLock()
 
@@ -103,6 +106,7 @@ class Session:
         architecture: object = None,
         output_stride: int | None = None,
         labels: Names | None = None,
+        thresholds: Thresholds | None = None,
     ) -> Session:
         """Open a model's weights. Engines, labels and a calibration are made on first use.
 
@@ -122,6 +126,8 @@ class Session:
             architecture: The network, if the file does not determine it, see `read_weights`.
             output_stride: See `convnext.engines.open_engine`.
             labels: Class names instead of the weights' own.
+            thresholds: Of a multi-label model, instead of the weights' own, see
+                `convnext.images.thresholds.with_thresholds`.
 
         Raises:
             ConvNeXtError: The weights cannot be read, or an option is not allowed.
@@ -141,7 +147,7 @@ class Session:
                 output_stride=output_stride,
             )
         )
-        return cls(network, engine, options, calibration, labels, opened.close)
+        return cls(network, engine, options, calibration, labels, thresholds, opened.close)
 
     def __enter__(self) -> Session:
         return self
@@ -182,12 +188,24 @@ class Session:
 
     @functools.cached_property
     def labels(self) -> Labels:
-        """The class names.
+        """The class names, of a multi-label model with its thresholds.
 
         Raises:
-            ArgumentError: The number of names is not the number of classes.
+            ArgumentError: The number of names is not the number of classes, or thresholds are given
+                for a model whose classes exclude one another.
         """
-        return resolve_labels(self._labels, self.info.labels, self.num_classes, self.source)
+        found = resolve_labels(self._labels, self.info.labels, self.num_classes, self.source)
+        if self.info.thresholds is None:
+            if self._thresholds is not None:
+                raise ArgumentError(
+                    f"{self.source} does not say that it is a multi-label model, so its classes "
+                    "exclude one another and have no thresholds. If it is one, "
+                    "`convnext convert MODEL NEW.safetensors --threshold 0.5` writes it into a "
+                    "file."
+                )
+            return found
+        own = self.info.thresholds
+        return with_thresholds(found, own if self._thresholds is None else self._thresholds)
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:

@@ -127,7 +127,7 @@ def test_only_temporaries_of_killed_processes_are_removed(tmp_path):
     assert sorted(place.name for place in tmp_path.iterdir()) == [".a.part", "a.txt"]
 
 
-def test_no_two_temporary_files_are_called_the_same_and_no_file_of_a_user_is_one():
+def test_temporary_files_have_unique_names_that_no_user_gives():
     assert len({temporary_name("a.txt") for _ in range(100)}) == 100
     for name in ("a.txt", ".a.part", "a.txt.part", ".download.part", "0a1b2c3d.a.part"):
         assert not is_temporary(name)
@@ -221,7 +221,7 @@ def renamings(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_nothing_else_moves_temporary_files_into_place():
+def test_only_atomic_moves_temporary_files_into_place():
     found = {
         (path.relative_to(SOURCE).as_posix(), name)
         for path in SOURCE.rglob("*.py")

@@ -68,7 +68,7 @@ def test_impossible_grids_in_a_file(bins):
         checked_bins(bins)
 
 
-def test_one_map_is_not_enough():
+def test_a_single_map_is_refused():
     isotropic = ARCHITECTURES["convnext_isotropic_small"]
     with pytest.raises(ArgumentError, match="convnext_isotropic_small has one feature map"):
         list(SegmentationHead().steps(isotropic, 150))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -23,6 +22,10 @@ from convnext.errors import ConvNeXtError
 __all__ = ["FailedError", "Process", "Reply", "serve"]
 
 LONGEST_ERROR = 400
+ENDINGS = {  # by the number of the signal, which not every system has a name for
+    9: "It was killed, as the system does when memory runs out.",
+    14: "Its time was over.",
+}
 
 Reply = Mapping[str, Any]
 
@@ -108,8 +111,8 @@ class Process:
             self._errors.seek(0)
             lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         last = f" Its last message: {lines[-1][:200]}" if lines else ""
-        if code == -signal.SIGKILL:
-            return "It was killed, as the system does when memory runs out."
+        if -code in ENDINGS:
+            return ENDINGS[-code]
         return f"Its process ended with code {code}.{last}"
 
 

@@ -19,6 +19,7 @@ from convnext.images.decode import Source, decode
 from convnext.images.labels import Names, find_class
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Named, Sources, one_named
+from convnext.images.thresholds import Thresholds
 from convnext.images.transform import pixels
 from convnext.int8.calibration import Calibration
 from convnext.session import Session
@@ -53,12 +54,14 @@ class Classifier:
         architecture: Traits that a weights file does not state, see
             `convnext.weights.load.read_weights`.
         output_stride: 8 or 16 for larger feature maps by dilation.
+        thresholds: Of a multi-label model, to replace those of the weights: one number for all
+            labels, one for each, or a file, see `convnext.images.thresholds.with_thresholds`.
 
     Attributes:
         info: Metadata of the weights, such as their licence.
         variant: The architecture.
         preprocess: The preprocessing of pictures.
-        labels: The class names.
+        labels: The class names, of a multi-label model with its thresholds.
         has_names: Whether the class names are known.
         vector_width: Numbers in an embedding.
 
@@ -82,6 +85,7 @@ class Classifier:
         preprocess: Preprocess | str | None = None,
         architecture: object = None,
         output_stride: int | None = None,
+        thresholds: Thresholds | None = None,
     ) -> None:
         self._session = session = Session.open(
             model,
@@ -95,6 +99,7 @@ class Classifier:
             architecture=architecture,
             output_stride=output_stride,
             labels=labels,
+            thresholds=thresholds,
         )
         session.check_task(segmentation=False)
         session.check_pictures()
@@ -110,12 +115,13 @@ class Classifier:
         """Name, licence and fingerprint of the model, see `convnext.session.Session.facts`."""
         return self._session.facts
 
-    def __call__(self, picture: Source | Named, top: int = 5) -> Prediction:
-        """Predict the most probable classes of one picture.
+    def __call__(self, picture: Source | Named, top: int | None = None) -> Prediction:
+        """Predict the most probable classes of one picture, or the labels it has.
 
         Args:
             picture: A path, URL, bytes, binary file object, PIL image or array.
-            top: Number of classes.
+            top: Largest number of classes; by default 5, or of a multi-label model all labels that
+                reach their thresholds.
 
         Raises:
             ImageError: The picture cannot be read.
@@ -126,7 +132,9 @@ class Classifier:
             raise prediction.error
         return prediction
 
-    def stream(self, sources: Sources, top: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
+    def stream(
+        self, sources: Sources, top: int | None = None, batch_size: int = 32
+    ) -> Iterator[Prediction]:
         """Yield the most probable classes of many pictures, in order, as they are ready.
 
         A picture that cannot be read gives a prediction that holds the error. Memory does not grow
@@ -135,7 +143,7 @@ class Classifier:
         Args:
             sources: Pictures, folders, patterns, archives, or an iterable of them, see
                 `convnext.images.sources.iterate`.
-            top: Number of classes of each picture.
+            top: Largest number of classes of each picture, as for one.
             batch_size: Pictures in a batch.
 
         Example:
@@ -147,7 +155,7 @@ class Classifier:
         answers = self.run(sources, ("logits",), batch_size)
         return (self._prediction(answer, top) for answer in answers)
 
-    def predict(self, sources: Sources, top: int = 5, batch_size: int = 32) -> Results:
+    def predict(self, sources: Sources, top: int | None = None, batch_size: int = 32) -> Results:
         """Predict the most probable classes of many pictures; see `stream` for the arguments.
 
         A picture that cannot be read gives a prediction that holds the error.
@@ -301,12 +309,12 @@ class Classifier:
             raise answer.error
         return dict(answer.outputs)
 
-    def _prediction(self, answer: Answer, top: int) -> Prediction:
+    def _prediction(self, answer: Answer, top: int | None) -> Prediction:
         if answer.error is not None:
             return Prediction(answer.id, error=answer.error)
         return Prediction(answer.id, best_classes(answer.outputs["logits"], self.labels, top))
 
 
-def _check_top(top: int) -> None:
-    if not isinstance(top, int) or top < 1:
+def _check_top(top: int | None) -> None:
+    if top is not None and (not isinstance(top, int) or top < 1):
         raise ArgumentError(f"top must be 1 or more classes; got {top!r}.")

@@ -147,6 +147,10 @@ def seen_region(
     size = preprocess.size
     step = int(np.prod(strides))
     seen = (min(size, cells[1] * step), min(size, cells[0] * step))
+    if preprocess.mode == "pad":
+        side = max(width, height)
+        left, top = -((side - width) // 2), -((side - height) // 2)
+        return left, top, left + seen[0] * side / size, top + seen[1] * side / size
     resized, offsets = (size, size), (0, 0)
     if preprocess.mode == "crop":
         resized = resized_size(width, height, preprocess.resized_side)

@@ -75,10 +75,11 @@ class Results(Sequence[Prediction]):
         return f"<table>{''.join(rows)}</table>{more}"
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield a record for each class of each picture, best first, or one for its error."""
+        """Yield a record for each class of each picture, best first, or one without a class."""
         for each in self._predictions:
-            if each.error is not None:
-                yield dict.fromkeys(COLUMNS) | {"picture": each.id, "error": str(each.error)}
+            if not each.classes:
+                error = None if each.error is None else str(each.error)
+                yield dict.fromkeys(COLUMNS) | {"picture": each.id, "error": error}
             for rank, score in enumerate(each.classes, 1):
                 numbers = (score.label, score.probability, score.index, score.wnid, None)
                 yield dict(zip(COLUMNS, (each.id, rank, *numbers), strict=True))
@@ -164,6 +165,8 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
 def _summary(prediction: Prediction) -> str:
     if prediction.error is not None:
         return f"error: {prediction.error}"
+    if not prediction.classes:
+        return "no label"
     return f"{_name(prediction.best.label)} {prediction.best.probability:.1%}"
 
 
@@ -181,6 +184,8 @@ def _html_row(prediction: Prediction, picture: Image.Image | None) -> str:
         image = f'<img alt="" src="data:image/png;base64,{data}">'
     if prediction.error is not None:
         text = html.escape(str(prediction.error))
+    elif not prediction.classes:
+        text = "no label"
     else:
         text = "".join(
             '<div style="display:flex;gap:.5em"><span style="width:12em;text-align:right">'

@@ -33,6 +33,7 @@ examples:
   convnext bench                                   our engines, Tiny and V2 Atto, random weights
   convnext bench --model convnext_tiny --precisions float32,bfloat16 --batches 1,16
   convnext bench --model mine.safetensors --pictures photos/ --csv speed.csv --chart speed.png
+  convnext bench --precisions bfloat16,float32,int8 --against timm --markdown speed.md
   convnext bench --model convnextv2_nano --random-weights --against timm,openvino-export
   convnext bench --model convnext_tiny --random-weights --against timm --width 0.01 --seconds 600
   convnext bench --model convnext_tiny --random-weights --against all --rounds 9 --threads 2
@@ -106,6 +107,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--csv", metavar="FILE", type=Path, help="add the results to FILE")
     parser.add_argument("--chart", metavar="FILE", type=Path, help="draw speed against agreement")
+    parser.add_argument(
+        "--markdown", metavar="FILE", type=Path, help="times and ratios as a table for a document"
+    )
     parser.set_defaults(run=run)
 
 
@@ -169,10 +173,11 @@ def _check(args: argparse.Namespace) -> None:
             raise ArgumentError(f"--{name} must be above 0; got {value}.")
     if args.csv:
         check_csv(args.csv)
-    if args.chart:
-        from convnext.cli.pictures import check_target
+    for path in (args.chart, args.markdown):
+        if path:
+            from convnext.cli.pictures import check_target
 
-        check_target(args.chart, overwrite=True)
+            check_target(path, overwrite=True)
 
 
 def _check_names(names: Sequence[str], random: bool) -> None:
@@ -288,6 +293,12 @@ def _store(args: argparse.Namespace, rows: Sequence[Row], new: Sequence[Row]) ->
         from convnext.bench.chart import draw_chart
 
         draw_chart(rows, args.chart)
+    if args.markdown:
+        from convnext.atomic import disk_errors
+        from convnext.bench.markdown import markdown_table
+
+        with disk_errors(args.markdown):
+            args.markdown.write_text(markdown_table(rows), encoding="utf-8")
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convnext.cli.pictures import add_statements, check_target
+from convnext.cli.pictures import add_statements, check_target, threshold_of
 
 __all__ = ["add_parser", "run"]
 
@@ -15,6 +15,7 @@ examples:
   convnext convert tiny.safetensors pytorch_model.bin --to huggingface
   convnext convert convnextv2_base.fcmae_ft_in1k base.safetensors --dtype float16
   convnext convert my_model.keras model.h5 --to keras_applications
+  convnext convert tags.pth tags.safetensors --threshold 0.5  a multi-label model
   convnext convert segmenter.safetensors upernet --to huggingface  a folder for transformers
 
 IN is a file, a folder or the name of a published checkpoint; its layout is detected. The suffix of
@@ -50,6 +51,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="round to this float type (default: that of IN)",
     )
     add_statements(parser)
+    parser.add_argument(
+        "--threshold",
+        metavar="P",
+        help="say that it is a multi-label model: least probability of a label, or a .csv file",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=run)
 
@@ -67,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         architecture=args.arch,
         preprocess=args.mean_std,
+        thresholds=threshold_of(args),
     )
     print(report)
     return 0

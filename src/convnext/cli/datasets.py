@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from convnext.cli.pictures import Unreadable
+from convnext.cli.pictures import TOP, Unreadable
 from convnext.errors import ArgumentError
 from convnext.images.read import is_url
 
@@ -111,7 +111,12 @@ def room_of(args: argparse.Namespace) -> Room | None:
 
 
 def write_dataset(
-    args: argparse.Namespace, task: str, *, top: int = 1, vectors: bool = False
+    args: argparse.Namespace,
+    task: str,
+    *,
+    top: int | None = None,
+    vectors: bool = False,
+    thresholds: Any = None,
 ) -> int:
     """Write a folder of Parquet files; 0 if every picture could be read, else 1."""
     if args.out is None:
@@ -124,6 +129,8 @@ def write_dataset(
     stated = {"preprocess": args.mean_std, "architecture": args.arch}
     with Session.open(args.model, **stated) as session:
         notice = session.info.notice
+        if top is None and task == "predict" and session.info.thresholds is None:
+            top = TOP
     if notice:
         print(notice, file=sys.stderr)
     if room is not None and sys.stderr.isatty():
@@ -141,6 +148,7 @@ def write_dataset(
             device=args.device,
             calibration=args.calibration,
             labels=args.labels or None,
+            thresholds=thresholds,
             **stated,
             batch_size=args.batch,
             shard_size=args.shard_size,

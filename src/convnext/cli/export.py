@@ -22,6 +22,8 @@ examples:
   convnext export --model convnextv2_tiny_1k_224_fe --out tiny_fe.tar.gz
   convnext export --model mine.safetensors --out mine.xml --with-preprocessing
   convnext export --model mine.safetensors --out mine.tflite --precision int8 --calibration photos/
+  convnext export --model mine.safetensors --out mine.onnx --precision int8 \\
+      --calibration int8.safetensors
   convnext export --model convnextv2_atto --out atto.onnx --resolution any --output embedding
   convnext export --model convnextv2_atto --out maps.onnx --output stage_3 --output-stride 8
   convnext export --model convnextv2_nano --random --out nano.onnx
@@ -77,7 +79,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--drop-path", type=float, metavar="RATE", help="of the last block, for further training"
     )
-    parser.add_argument("--calibration", metavar="DIR", help="for int8: representative pictures")
+    parser.add_argument(
+        "--calibration",
+        metavar="DIR",
+        help="for int8: representative pictures, or a file of convnext quantize",
+    )
     parser.add_argument(
         "--pictures",
         metavar="DIR",

@@ -28,9 +28,11 @@ __all__ = [
     "open_classifier",
     "open_segmenter",
     "show_progress",
+    "threshold_of",
     "unseen",
 ]
 
+TOP = 5  # classes of a picture, as in the library, which is imported late
 DEFAULT_MODEL = "convnext_nano.in12k_ft_in1k"
 """Small (16 M parameters), 82.3 % top-1 on ImageNet-1k, and free for any use (Apache-2.0)."""
 
@@ -79,16 +81,28 @@ def add_statements(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_classifier(args: argparse.Namespace, model: Any = None) -> Classifier:
+def open_classifier(
+    args: argparse.Namespace, model: Any = None, thresholds: Any = None
+) -> Classifier:
     """Open the classifier of the options, and print the licence of its weights.
 
     Args:
         args: The options.
         model: Open weights, instead of those of `--model`.
+        thresholds: From `threshold_of`.
     """
     from convnext.classifier import Classifier
 
-    return _opened(Classifier, args, model)
+    return _opened(Classifier, args, model, thresholds=thresholds)
+
+
+def threshold_of(args: argparse.Namespace) -> float | str | None:
+    """The number or file of `--threshold`; None for those of the model."""
+    given: str | None = args.threshold
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        return given
 
 
 def open_segmenter(args: argparse.Namespace) -> Segmenter:

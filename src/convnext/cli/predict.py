@@ -19,11 +19,13 @@ from convnext.cli.datasets import (
     write_dataset,
 )
 from convnext.cli.pictures import (
+    TOP,
     Unreadable,
     add_model_options,
     check_target,
     open_classifier,
     show_progress,
+    threshold_of,
     unseen,
 )
 from convnext.cli.rows import (
@@ -32,6 +34,7 @@ from convnext.cli.rows import (
     csv_format,
     json_format,
     jsonl_format,
+    labels_format,
     table_format,
     written_rows,
 )
@@ -59,12 +62,14 @@ examples:
   convnext predict x.png --model mine.safetensors --labels names.txt
   convnext predict photos/ --model CLIP --classes "cat,dog,car" --template "a photo of a {{}}"
   convnext predict photos/ --logits --out teacher.npz   all logits, for `convnext train --teacher`
+  convnext predict photos/ --model tags.safetensors --threshold 0.3   a multi-label model
   convnext predict photos/ --out answers/               Parquet files in a folder
   convnext predict s3://b/train.tar --out s3://b/out --engine-runner ray --address head:6379
 
 Pictures are turned upright by their EXIF orientation. The suffix of FILE decides its format, unless
 one is given. With --classes, any names are classes, without training: MODEL is then a CLIP model
-with a text tower (docs/zero_shot.md); `convnext head` writes such a classifier. A picture that
+with a text tower (docs/zero_shot.md); `convnext head` writes such a classifier. A multi-label model
+answers with every label that reaches its threshold (docs/multi_label.md). A picture that
 cannot be read does not stop the run: its row has the error, it is listed at the end, and the exit
 code is 1. With --resume, give the same options as before.
 
@@ -84,7 +89,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_model_options(parser)
     add_class_options(parser)
-    parser.add_argument("--top", type=int, default=5, help="number of classes (default: 5)")
+    parser.add_argument(
+        "--top", type=int, help="number of classes (default: 5; all labels of a multi-label model)"
+    )
+    parser.add_argument(
+        "--threshold",
+        metavar="P",
+        help="multi-label: least probability of a label, or a .csv file (default: the model's)",
+    )
     parser.add_argument("--batch", type=int, default=32, help="batch size (default: 32)")
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", dest="format", action="store_const", const="json")
@@ -124,7 +136,10 @@ def run(args: argparse.Namespace) -> int:
                 "--classes is for a file of rows. Make a classifier of the names first, with "
                 "`convnext head`, and give it as --model."
             )
-        return write_dataset(args, "predict", top=args.top, vectors=args.vectors)
+        thresholds = threshold_of(args)
+        return write_dataset(
+            args, "predict", top=args.top, vectors=args.vectors, thresholds=thresholds
+        )
     if args.vectors:
         raise ArgumentError("--vectors needs a folder of Parquet files: give --out FOLDER/.")
     kind = _kind(args)
@@ -168,7 +183,9 @@ def _write_logits(args: argparse.Namespace) -> int:
 def _classifier(args: argparse.Namespace, opened: ExitStack) -> Classifier:
     """The classifier of the model, or of `--classes` with weights that are open in a context."""
     if not args.classes:
-        return open_classifier(args)
+        return open_classifier(args, thresholds=threshold_of(args))
+    if args.threshold:
+        raise ArgumentError("--classes exclude one another: leave out --threshold.")
     from convnext.classifier import zero_shot_weights
 
     names, templates = class_names(args)
@@ -217,10 +234,12 @@ def _kind(args: argparse.Namespace) -> str:
     return kind
 
 
-def _format(kind: str, top: int, classifier: Classifier) -> Format:
+def _format(kind: str, top: int | None, classifier: Classifier) -> Format:
     if kind == "csv":
         labels = classifier.labels
-        return csv_format(min(top, len(labels)), bool(labels.wnids))
+        if labels.thresholds is not None:
+            return labels_format()
+        return csv_format(min(top or TOP, len(labels)), bool(labels.wnids))
     return {"table": table_format, "json": json_format, "jsonl": jsonl_format}[kind]()
 
 

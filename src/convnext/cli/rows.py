@@ -31,11 +31,13 @@ __all__ = [
     "csv_format",
     "json_format",
     "jsonl_format",
+    "labels_format",
     "printable",
     "table_format",
     "written_rows",
 ]
 
+SEPARATOR = "|"  # between labels of one picture, as in tables to train on
 ROW_START = b'{"id": "'  # of every row in JSON lines
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
@@ -117,6 +119,21 @@ def csv_format(top: int, has_wnids: bool) -> Format:
     return Format(row, start=_csv_line(["id", *names, "error"]))
 
 
+def labels_format() -> Format:
+    """CSV for multi-label models: one line per picture, in the form that training reads.
+
+    The labels of a picture are in one cell, and so are their probabilities, with `|` between them.
+    """
+
+    def row(prediction: Prediction) -> str:
+        names = [score.label for score in prediction.classes]
+        numbers = [str(_digits(score.probability)) for score in prediction.classes]
+        cells = [SEPARATOR.join(names), SEPARATOR.join(numbers)]
+        return _csv_line([prediction.id, *cells, str(prediction.error or "")])
+
+    return Format(row, start=_csv_line(["path", "labels", "probabilities", "error"]))
+
+
 def _csv_line(cells: list[Any]) -> str:
     text = io.StringIO()
     plain = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
@@ -131,6 +148,7 @@ def table_format() -> Format:
         if prediction.error is not None:
             return ""
         lines = [f"{s.probability:7.1%}  {printable(s.label)}" for s in prediction.classes]
+        lines = lines or ["      -  no label"]
         return "\n".join([printable(prediction.id), *lines, ""])
 
     return Format(row)

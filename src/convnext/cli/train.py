@@ -189,6 +189,7 @@ def start(
 
 def _show_batch(args: argparse.Namespace) -> int:
     from convnext.data.examples import open_data
+    from convnext.data.multi_label import open_multi_label_data
     from convnext.train.augment.mixing import Mixer
     from convnext.train.augment.transforms import Augmentation
     from convnext.train.input.preview import contact_sheet
@@ -197,7 +198,8 @@ def _show_batch(args: argparse.Namespace) -> int:
     if recipe_kind(args.recipe) is not Recipe:
         raise ArgumentError("--show-batch draws batches of classifiers alone.")
     recipe = load_recipe(args.recipe, args.changes)
-    examples, _ = open_data(
+    opened = open_multi_label_data if recipe.labels.multi else open_data
+    examples, _ = opened(
         args.data,
         args.validation,
         limit=recipe.data.limit,

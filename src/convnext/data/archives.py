@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import json
 import tarfile
-import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Generic, NamedTuple, TypeVar
 
 from convnext.data.files import open_file, open_stream
 from convnext.errors import ImageError
-from convnext.images.archives import damaged, tar_members
+from convnext.images.archives import damaged, tar_members, zip_members
 from convnext.images.decode import Source
 from convnext.images.folders import is_picture
 from convnext.images.read import DEFAULT_LIMITS, Limits
@@ -83,8 +82,8 @@ def picture_locations(path: str) -> Iterator[Location]:
 
 def _zip_locations(path: str) -> Iterator[Location]:
     try:
-        with open_file(path) as stream, zipfile.ZipFile(stream) as archive:
-            names = [item.filename for item in archive.infolist()]
+        with open_file(path) as stream:
+            names = [member.filename for member, _ in zip_members(stream)]
     except Exception as error:  # damaged archives raise nearly anything
         names = []
         yield Location("", error=str(damaged(path, error)))

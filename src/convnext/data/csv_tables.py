@@ -14,11 +14,14 @@ from convnext.data.ground_truth import csv_rows
 from convnext.errors import ArgumentError, listed
 from convnext.images.folders import SUFFIXES as PICTURE_SUFFIXES
 
-__all__ = ["SUFFIXES", "Table", "read_table"]
+__all__ = ["LABEL_SETS", "SEPARATOR", "SUFFIXES", "Table", "read_table"]
 
 SUFFIXES = (".csv", ".tsv")
 
 _PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture")
+LABEL_SETS = "labels"  # the column with any number of labels in each cell
+SEPARATOR = "|"  # between the labels of a cell
+
 _LABELS = ("label", "class", "category", "target", "class_name", "label_name")
 _SPLITS = ("split", "part", "subset", "set")
 _SEPARATORS = "\t;,"
@@ -32,11 +35,14 @@ class Table(NamedTuple):
         paths: A file for each row.
         labels: Its class; empty without such a column.
         splits: Its split; empty without such a column.
+        label_sets: Whether labels come from the column `labels`, whose cells may hold any number of
+            them.
     """
 
     paths: list[str]
     labels: list[str]
     splits: list[str]
+    label_sets: bool = False
 
 
 def read_table(path: Path) -> Table:
@@ -60,17 +66,23 @@ def read_table(path: Path) -> Table:
     rows = [row for row in csv_rows(lines, separator, path) if any(row)]
     pictured = any(Path(cell.strip()).suffix.lower() in PICTURE_SUFFIXES for cell in rows[0])
     header = None if pictured else rows.pop(0)
-    columns = _columns(header, len(rows[0]) if rows else 0)
+    paths, labels, splits = _columns(header, len(rows[0]) if rows else 0)
     if not rows:
         raise ArgumentError(f"The table {path} has a header, {header}, and no row below it.")
-    table = Table(*(_column(rows, column, path) for column in columns))
+    sets = header is not None and labels is not None and _named(header, labels) == LABEL_SETS
+    table = Table(
+        _column(rows, paths, path),
+        _cells(rows, labels, path) if sets else _column(rows, labels, path),
+        _column(rows, splits, path),
+        sets,
+    )
     _check_files(table.paths, path)
     return table
 
 
 def _columns(header: Sequence[str] | None, width: int) -> tuple[int | None, int | None, int | None]:
     """Column numbers of paths, labels and splits."""
-    names = [cell.strip().lower() for cell in header or ()]
+    names = [_named(header, column) for column in range(len(header))] if header else []
 
     def find(wanted: Sequence[str]) -> int | None:
         return next((names.index(name) for name in wanted if name in names), None)
@@ -78,9 +90,23 @@ def _columns(header: Sequence[str] | None, width: int) -> tuple[int | None, int 
     paths, labels, splits = find(_PATHS), find(_LABELS), find(_SPLITS)
     paths = 0 if paths is None else paths
     if labels is None:
+        labels = find([LABEL_SETS])
+    if labels is None:
         others = [column for column in range(width) if column not in (paths, splits)]
         labels = others[0] if others else None
     return paths, labels, splits
+
+
+def _named(header: Sequence[str], column: int) -> str:
+    return header[column].strip().lower()
+
+
+def _cells(rows: Sequence[Sequence[str]], column: int | None, path: Path) -> list[str]:
+    """A column whose cells may be empty."""
+    for row in rows:
+        if column is None or len(row) <= column:
+            raise ArgumentError(f"{path}: the row {list(row)} has fewer columns than the header.")
+    return [row[column or 0].strip() for row in rows]
 
 
 def _column(rows: Sequence[Sequence[str]], column: int | None, path: Path) -> list[str]:

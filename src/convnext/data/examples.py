@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from convnext.data.classes import Classes
+from convnext.data.csv_tables import LABEL_SETS, SEPARATOR
 from convnext.data.labelled import Examples, hold_out
 from convnext.data.splits import FORMS, SPLIT_NAMES, Part, find_parts
 from convnext.errors import ArgumentError, UnknownNameError, listed
@@ -215,6 +216,12 @@ def _examples(part: Part, naming: Labels | None) -> Examples:
             )
         return Examples(part.store, part.labels, naming, part.rows)
     texts = [str(text) for text in part.labels]
+    if part.label_sets and any(not text or SEPARATOR in text for text in texts):
+        raise ArgumentError(
+            f"{part.path} has any number of labels for a picture: its column {LABEL_SETS!r} has "
+            f"cells that are empty or have {SEPARATOR!r} between labels. Train with a multi-label "
+            "recipe, such as multi_label; or name the class of each picture in a column 'label'."
+        )
     if naming is None:
         names = _sorted(set(texts))
         numbers = {text: number for number, text in enumerate(names)}

@@ -78,13 +78,16 @@ class Examples:
     def fingerprint(self) -> str:
         """Digest of names, labels and classes; for arrays, also of some pictures."""
         digest = hashlib.sha256(repr((self.classes, len(self))).encode("utf-8", "surrogateescape"))
-        digest.update(self.labels.astype("<i8").tobytes())
+        digest.update(self._label_bytes())
         for number in range(len(self)):
             digest.update(self.name(number).encode("utf-8", "surrogateescape") + b"\0")
         if isinstance(self._store, ArrayStore):  # their names are only numbers
             for number in _spread(len(self), _HASHED_PICTURES):
                 digest.update(self.read(number).tobytes())
         return digest.hexdigest()
+
+    def _label_bytes(self) -> bytes:
+        return self.labels.astype("<i8").tobytes()
 
     def read(self, number: int) -> Image.Image:
         """Read a picture, decoded to RGB.

@@ -63,6 +63,8 @@ class Part:
         classes: Class names, if labels are numbers and the data has names.
         empty: Class folders without pictures.
         problem: Details on why the labels are unknown.
+        label_sets: Whether a label is any number of them, in one text, see
+            `convnext.data.multi_label`.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class Part:
     classes: tuple[str, ...] | None = None
     empty: tuple[str, ...] = ()
     problem: str = ""
+    label_sets: bool = False
 
 
 def find_parts(path: Path) -> dict[str, Part]:
@@ -135,7 +138,7 @@ def _table_parts(path: Path) -> dict[str, Part]:
     for split in np.unique(splits).tolist():
         rows = np.flatnonzero(splits == split)
         labels = [table.labels[row] for row in rows] if table.labels else None
-        parts[split] = Part(path, store, rows, labels)
+        parts[split] = Part(path, store, rows, labels, label_sets=table.label_sets)
     return parts
 
 

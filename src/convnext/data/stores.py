@@ -23,6 +23,7 @@ from PIL import Image
 from convnext.data.archives import picture_locations
 from convnext.data.shared_memory import MappedArray, SharedArray
 from convnext.errors import ArgumentError, ImageError
+from convnext.images.archives import zip_members
 from convnext.images.decode import decode
 from convnext.images.folders import is_picture, walk
 from convnext.images.read import DEFAULT_LIMITS, Location
@@ -182,8 +183,7 @@ class ZipStore(_NamedPictures):
 
     def __init__(self, path: Path) -> None:
         try:
-            with zipfile.ZipFile(path) as archive:
-                members = [item for item in archive.infolist() if is_picture(item.filename)]
+            members = [item for item, _ in zip_members(path) if is_picture(item.filename)]
             self._handle = _Handle(path)
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
             raise ArgumentError(

@@ -178,3 +178,16 @@ class EngineOptions:
             raise UnknownNameError("input", self.input, ("uint8", "float32"))
         if self.precision not in PRECISIONS:
             raise UnknownNameError("precision", self.precision, PRECISIONS)
+
+    def required_calibration(self) -> Calibration:
+        """The calibration.
+
+        Raises:
+            ArgumentError: There is none.
+        """
+        if self.calibration is None:
+            raise ArgumentError(
+                "int8 needs a calibration. Set calibration= to a folder of pictures such as the "
+                "model will see, or to the file of `convnext quantize PICTURES --model MODEL`."
+            )
+        return self.calibration

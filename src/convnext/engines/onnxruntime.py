@@ -17,6 +17,7 @@ from convnext.engines.pieces import pieces
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.graphs.network import Network
 from convnext.graphs.onnx import build
+from convnext.int8.onnx import rounded
 from convnext.processors import available_processors
 
 __all__ = ["OnnxRuntimeEngine"]
@@ -26,7 +27,7 @@ ERRORS_ONLY = 3
 
 
 class OnnxRuntimeEngine(Engine):
-    """Runs a network on ONNX Runtime, in float32.
+    """Runs a network on ONNX Runtime, in float32, or on a CPU in int8.
 
     Args:
         network: The network; its weights are read here and not needed afterwards.
@@ -34,18 +35,25 @@ class OnnxRuntimeEngine(Engine):
     """
 
     def __init__(self, network: Network, options: EngineOptions) -> None:
-        if options.precision not in ("auto", "float32"):
+        if options.precision not in ("auto", "float32", "int8"):
             raise ArgumentError(
                 f"The ONNX Runtime engine does not compute in {options.precision}, for which ONNX "
-                "Runtime has no convolutions on CPUs. Use float32, or the OpenVINO engine."
+                "Runtime has no convolutions on CPUs. Use float32 or int8, or the OpenVINO engine."
             )
         provider = _provider(options.device)
         self.name = "onnxruntime"
-        self.precision = "float32"
+        self.precision = "int8" if options.precision == "int8" else "float32"
+        rounding = None
+        if self.precision == "int8":
+            if provider != PROVIDERS["cpu"]:
+                raise ArgumentError(
+                    'The ONNX Runtime engine computes in int8 on device="cpu" only.'
+                )
+            rounding = rounded(options.required_calibration())
         self.outputs = options.outputs
         self.input = InputSpec.of(network, options.input)
         streams = options.streams or 1
-        graph = build(network, options.outputs, input=options.input)
+        graph = build(network, options.outputs, input=options.input, rounding=rounding)
         settings = ort.SessionOptions()
         settings.log_severity_level = ERRORS_ONLY
         settings.intra_op_num_threads = max(

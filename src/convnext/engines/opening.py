@@ -85,7 +85,7 @@ def _open_keras(network: Network, options: EngineOptions) -> Engine:
 
 ENGINES: Mapping[str, Runtime] = {
     "openvino": Runtime(_openvino_installed, ("openvino",), _open_openvino, int8=True),
-    "onnxruntime": Runtime(_onnxruntime_installed, ("onnxruntime",), _open_onnxruntime),
+    "onnxruntime": Runtime(_onnxruntime_installed, ("onnxruntime",), _open_onnxruntime, int8=True),
     "keras": Runtime(_keras_installed, ("torch", "jax", "tensorflow"), _open_keras),
 }
 """All engines by name, in the order in which `"auto"` tries them."""

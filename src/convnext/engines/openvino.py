@@ -25,7 +25,6 @@ from convnext.errors import ArgumentError, UnknownNameError
 from convnext.graphs.network import Network
 from convnext.graphs.openvino import Product, build, product
 from convnext.graphs.untracked_openvino import core, ov
-from convnext.int8.calibration import Calibration
 from convnext.int8.openvino import rounded
 from convnext.processors import available_processors
 
@@ -70,7 +69,9 @@ class OpenVINOEngine(Engine):
             rest = _precision(self._core, self._device, "auto")
         self._properties = _properties(self._device, rest, self._threads, options)
         self._fixed = network.sides is not None
-        linear = _product(self.precision, options.calibration)
+        linear: Product = product
+        if self.precision == "int8":
+            linear = rounded(options.required_calibration())
         self._model = build(network, options.outputs, input=options.input, product=linear)
         self._graphs: dict[int, _Graph] = {}
         self._compiling = threading.Lock()
@@ -201,17 +202,6 @@ def _precision(core: ov.Core, device: str, wanted: str) -> str:
             f"auto, {', '.join(allowed)}."
         )
     return wanted
-
-
-def _product(precision: str, calibration: Calibration | None) -> Product:
-    if precision != "int8":
-        return product
-    if calibration is None:
-        raise ArgumentError(
-            "int8 needs a calibration. Set calibration= to a folder of pictures such as the model "
-            "will see, or to the file of `convnext quantize PICTURES --model MODEL`."
-        )
-    return rounded(calibration)
 
 
 def _streams(device: str, threads: int, options: EngineOptions) -> dict[int, int]:

@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from convnext.atomic import replaced, write_text
-from convnext.data.segmented import SegmentedExamples
+from convnext.data.masked import SegmentedExamples
 from convnext.errors import ImageError, MissingDependencyError
 from convnext.evaluate.journal import disk_errors
 from convnext.evaluate.markdown import table

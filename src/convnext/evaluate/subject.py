@@ -82,6 +82,12 @@ def open_subject(
     )
     with session:
         session.check_task(segmentation=False)
+        if session.info.thresholds is not None:
+            raise ArgumentError(
+                f"{session.source} is a multi-label model, whose classes do not exclude one "
+                "another. Measure it on a table of labels with convnext.evaluate.multi_label "
+                "(`convnext evaluate` does)."
+            )
         info = session.info
         if checkpoint:
             _check_copy(session, checkpoint)

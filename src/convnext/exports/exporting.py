@@ -13,7 +13,7 @@ from convnext.errors import ArgumentError, ArgumentTypeError, ExportError
 from convnext.exports.formats import Format, Option, choose_format
 from convnext.exports.process import produce
 from convnext.exports.source import ExportSource, Resolution, opened_source
-from convnext.exports.spec import ExportSpec
+from convnext.exports.spec import Array, ExportSpec
 from convnext.exports.target import check_target, written
 from convnext.exports.verify import (
     Verdict,
@@ -22,8 +22,9 @@ from convnext.exports.verify import (
     reference,
     verification_pictures,
 )
-from convnext.graphs.network import OUTPUTS
+from convnext.graphs.network import OUTPUTS, Network
 from convnext.images.sources import Sources
+from convnext.int8.calibration import Calibration, names_calibration
 
 __all__ = ["ExportReport", "export"]
 
@@ -88,7 +89,7 @@ def export(  # noqa: PLR0913
     drop_path_rate: float | None = None,
     random: bool = False,
     pictures: Sources | None = None,
-    calibration: Sources | None = None,
+    calibration: Calibration | Sources | None = None,
     overwrite: bool = False,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> ExportReport:
@@ -116,7 +117,8 @@ def export(  # noqa: PLR0913
         random: Whether to allow random weights.
         pictures: Pictures for the comparison; by default those of the calibration, or a few
             generated ones.
-        calibration: For int8, one or two hundred pictures such as the model will see.
+        calibration: For int8, one or two hundred pictures such as the model will see; in ONNX and
+            OpenVINO also the result of `convnext.engines.quantize`, or its file.
         overwrite: Whether to replace an existing file.
         on_progress: Called with each step before it begins.
 
@@ -138,7 +140,7 @@ def export(  # noqa: PLR0913
     precision = precision or next(iter(kind.precisions))
     kind.check_precision(precision)
     size = _checked_batch(batch, kind)
-    _check_calibration(precision, calibration)
+    _check_calibration(kind, precision, calibration)
     _check_options(kind, resolution, with_preprocessing, softmax, output, drop_path_rate)
     beside = kind.beside(target)
     check_target(target, overwrite=overwrite, may_be_folder="" in kind.suffixes, beside=beside)
@@ -157,12 +159,12 @@ def export(  # noqa: PLR0913
             _chosen(with_preprocessing, source.pixels, "preprocessing", kind),
             _chosen(softmax, source.softmax and chosen == "logits", "softmax", kind),
             _checked_rate(source.drop_path_rate if drop_path_rate is None else drop_path_rate),
-            None
-            if calibration is None
-            else read_pixels(network, calibration, CALIBRATION_PICTURES),
+            None if calibration is None else _read_calibration(network, calibration),
         )
         _check_spec(spec)
-        shown = spec.calibration if pictures is None else pictures
+        shown: object = pictures
+        if pictures is None and not isinstance(spec.calibration, Calibration):
+            shown = spec.calibration
         material = verification_pictures(network, shown)
         on_progress("running the model")
         judge, probabilities = "the Keras model", source.softmax and spec.output == "logits"
@@ -205,13 +207,23 @@ def _checked_batch(batch: BatchSize, kind: Format) -> int | None:
     return batch
 
 
-def _check_calibration(precision: str, calibration: object) -> None:
+def _check_calibration(kind: Format, precision: str, calibration: object) -> None:
     if precision == "int8" and calibration is None:
         raise ArgumentError(
             "int8 needs calibration= (--calibration): a folder of pictures such as the model will "
             "see. One or two hundred are enough."
         )
     check_calibration(calibration, precision)
+    if isinstance(calibration, Calibration) or names_calibration(calibration):
+        kind.check_option("calibration file", "calibration file. Give it pictures")
+
+
+def _read_calibration(network: Network, given: Any) -> Array | Calibration:
+    if isinstance(given, Calibration):
+        return given
+    if names_calibration(given):
+        return Calibration.load(Path(given))
+    return read_pixels(network, given, CALIBRATION_PICTURES)
 
 
 def _check_options(
@@ -268,6 +280,12 @@ def _checked_output(source: ExportSource, output: str | None) -> str:
 def _check_spec(spec: ExportSpec) -> None:
     if spec.softmax and spec.output != "logits":
         raise ArgumentError(f"softmax is for the output logits, not for {spec.output}.")
+    if spec.softmax and spec.network.weights.info.thresholds is not None:
+        raise ArgumentError(
+            f"{spec.network.weights.source} is a multi-label model: a softmax would make its "
+            "labels exclude one another. Export logits, and take the sigmoid of each; the "
+            "thresholds are in the metadata of .onnx, .xml and .safetensors files."
+        )
     if spec.pixels and spec.network.channels != 3:
         raise ArgumentError(
             f"{spec.network.weights.source} takes {spec.network.channels} channels, which have "

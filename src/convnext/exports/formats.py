@@ -14,7 +14,14 @@ from convnext.errors import ArgumentError, MissingDependencyError, UnknownNameEr
 __all__ = ["FORMATS", "Format", "Option", "choose_format"]
 
 Option = Literal[
-    "batch", "preprocessing", "softmax", "output", "any size", "drop path", "output stride"
+    "batch",
+    "preprocessing",
+    "softmax",
+    "output",
+    "any size",
+    "drop path",
+    "output stride",
+    "calibration file",
 ]
 
 HALF = 1e-2
@@ -97,7 +104,6 @@ class Format:
 _GRAPH: frozenset[Option] = frozenset(
     ("batch", "preprocessing", "softmax", "output", "any size", "output stride")
 )
-_HALVES = MappingProxyType({"float32": FULL, "float16": HALF})
 _EIGHT = MappingProxyType({"float32": FULL, "float16": HALF, "int8": None})
 _TENSORFLOW = MappingProxyType({"tensorflow": "tensorflow", "keras": "tensorflow"})
 
@@ -120,9 +126,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "onnx",
                 "ONNX, operators of the standard set only",
                 (".onnx",),
-                _HALVES,
+                _EIGHT,
                 MappingProxyType({"onnx": "onnxruntime", "onnxruntime": "onnxruntime"}),
-                _GRAPH,
+                _GRAPH | {"calibration file"},
                 "convnext.exports.onnx_files",
                 pixels="uint8",
                 runtime="onnxruntime",
@@ -134,7 +140,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 (".xml",),
                 _EIGHT,
                 MappingProxyType({"openvino": "openvino"}),
-                _GRAPH,
+                _GRAPH | {"calibration file"},
                 "convnext.exports.openvino_files",
                 pixels="uint8",
                 runtime="openvino",

@@ -53,7 +53,7 @@ def write(spec: ExportSpec, target: Path) -> None:
 def _seen(spec: ExportSpec) -> Iterator[Array]:
     """Yield batches of calibration pictures as the model's input."""
     pictures = spec.calibration
-    assert pictures is not None
+    assert isinstance(pictures, np.ndarray)
     for start in range(0, len(pictures), TOGETHER):
         part = pictures[start : start + TOGETHER]
         if part.dtype == np.uint8 and not spec.pixels:

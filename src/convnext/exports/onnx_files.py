@@ -12,8 +12,10 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 
+from convnext.engines.quantizing import calibration_of
 from convnext.exports.spec import Array, ExportSpec, Predict
 from convnext.graphs.onnx import OnnxGraph, build
+from convnext.int8.onnx import rounded
 
 __all__ = ["RUNTIME", "opened", "write"]
 
@@ -32,7 +34,10 @@ def write(spec: ExportSpec, target: Path) -> None:
         batch=spec.batch,
         softmax=spec.softmax,
         layer_norm=True,
-        precision=spec.precision,  # type: ignore[arg-type]
+        precision="float16" if spec.precision == "float16" else "float32",
+        rounding=None
+        if spec.precision != "int8"
+        else rounded(calibration_of(spec.network, spec.calibration)),
     )
     for name, value in spec.network.weights.info.to_metadata().items():
         graph.model.metadata_props.add(key=name, value=value)

@@ -104,7 +104,7 @@ def _describe(folder: Path, spec: ExportSpec, target: Path, material: Material) 
     )
     np.save(folder / "pixels.npy", material.pixels)
     np.save(folder / "normalised.npy", material.normalised)
-    if spec.calibration is not None:
+    if isinstance(spec.calibration, np.ndarray):
         np.save(folder / "calibration.npy", spec.calibration)
     described = {
         "target": str(target.absolute()),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from convnext.exports.formats import FORMATS, Format
 from convnext.graphs.network import Network
+from convnext.int8.calibration import Calibration
 
 __all__ = ["INPUT", "Array", "ExportSpec", "Predict", "Writer"]
 
@@ -35,8 +36,8 @@ class ExportSpec:
         pixels: Whether the file takes pixels in 0..255 and normalises them itself.
         softmax: Whether the file turns logits into probabilities.
         drop_path_rate: Of the last block, in training.
-        calibration: Pictures for int8, `(n, height, width, channels)`: pixels, or normalised if
-            float32.
+        calibration: For int8: a calibration, or pictures `(n, height, width, channels)`: pixels, or
+            normalised if float32.
     """
 
     network: Network
@@ -47,7 +48,7 @@ class ExportSpec:
     pixels: bool = False
     softmax: bool = False
     drop_path_rate: float = 0.0
-    calibration: Array | None = None
+    calibration: Array | Calibration | None = None
 
     @property
     def kind(self) -> Format:

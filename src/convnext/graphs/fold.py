@@ -23,6 +23,7 @@ A block's weights are read when it is reached, so that a builder does not hold a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +53,15 @@ from convnext.steps import (
 from convnext.steps import Linear as LinearStep
 from convnext.weights.load import forget_pages
 
-__all__ = ["Affine", "Folded", "Linear", "folded", "pixel_mean", "steps_to"]
+__all__ = [
+    "Affine",
+    "Folded",
+    "Linear",
+    "folded",
+    "length_factor",
+    "pixel_mean",
+    "steps_to",
+]
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -148,6 +157,15 @@ def pixel_mean(network: Network) -> Array:
     """The mean of each channel, to subtract from pixels in 0..255."""
     recipe = network.preprocess
     return _float32(np.divide(recipe.mean, recipe.rescale), "the recipe's mean")
+
+
+def length_factor(norm: Norm) -> float:
+    """The factor between a norm of a map and a division by its length over channels.
+
+    OpenVINO's graph divides by the length, and multiplies the next weights by this. Calibrations
+    are of these weights.
+    """
+    return 1.0 if norm.kind == "simple" else math.sqrt(norm.width)
 
 
 def steps_to(steps: Iterable[Step], outputs: Sequence[str]) -> list[Step]:

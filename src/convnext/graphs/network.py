@@ -16,9 +16,15 @@ from numpy.typing import NDArray
 from convnext.architecture import Architecture, Geometry, Strides
 from convnext.errors import ArgumentError
 from convnext.images.recipe import Preprocess
+from convnext.images.thresholds import THRESHOLD
 from convnext.segmentation import SegmentationHead
 from convnext.steps import Shape, Step, taps
-from convnext.weights.canonical import arithmetic_of, bins_of, canonical_variables
+from convnext.weights.canonical import (
+    activation_of,
+    arithmetic_of,
+    bins_of,
+    canonical_variables,
+)
 from convnext.weights.files import LazyTensor
 from convnext.weights.info import WeightsInfo
 from convnext.weights.layouts import recognise
@@ -119,6 +125,8 @@ class Network:
         found = recognise(shapes, "convnext", arithmetic_of(model), bins_of(model))
         if found.segmentation:
             info = replace(info, task="segmentation")
+        if activation_of(model) == "sigmoid" and info.thresholds is None:
+            info = replace(info, thresholds=(THRESHOLD,) * found.num_classes)
         tensors = {name: LazyTensor.of(variables[name]) for name in found.sources}
         weights = CanonicalWeights(tensors, found, info, f"model {model.name!r}")
         height, width = model.input_shape[1:3]

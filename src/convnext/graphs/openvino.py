@@ -16,13 +16,20 @@ Another `product` replaces the linear layers of blocks, for example to quantise 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
-from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
+from convnext.graphs.fold import (
+    Affine,
+    Folded,
+    Linear,
+    folded,
+    length_factor,
+    pixel_mean,
+    steps_to,
+)
 from convnext.graphs.network import Network
 from convnext.graphs.untracked_openvino import op, ov
 from convnext.images.resizing import enlarged, shifted
@@ -168,7 +175,7 @@ class _Emitter:
             if step.kind == "layer" and not node.centred:
                 x = _centred(x)
             x = op.normalize_l2(x, _ints(*CHANNELS), step.width * step.epsilon, "add")
-            self.factors[step.name] = math.sqrt(step.width)
+            self.factors[step.name] = length_factor(step)
         return self._scaled(x, node.affine, step)
 
     def linear(self, x: Node, node: Folded) -> Node:

@@ -46,7 +46,16 @@ def model_card(config: ConvNextConfig, repo_id: str, *, licence: str | None = No
         lines.append(f"- It began with the weights of `{config.name_or_path}`.")
     if classifies:
         lines.append(f"- It tells {config.num_labels} classes apart: {_labels(config)}.")
-    lines += ["", "## Use", "", "```python", *_use(architecture, repo_id, classifies), "```", ""]
+    multi = config.problem_type == "multi_label_classification"
+    lines += [
+        "",
+        "## Use",
+        "",
+        "```python",
+        *_use(architecture, repo_id, classifies, multi),
+        "```",
+        "",
+    ]
     lines += [f"transformers loads it too, with its own `{architecture}`.", ""]
     return "\n".join(lines)
 
@@ -62,7 +71,7 @@ def _labels(config: ConvNextConfig) -> str:
     return listed([name.replace("\n", " ") for name in config.id2label.values()], SHOWN_LABELS)
 
 
-def _use(architecture: str, repo_id: str, classifies: bool) -> list[str]:
+def _use(architecture: str, repo_id: str, classifies: bool, multi_label: bool) -> list[str]:
     lines = [
         f"from convnext.hf import ConvNextImageProcessor, {architecture}",
         "",
@@ -72,5 +81,10 @@ def _use(architecture: str, repo_id: str, classifies: bool) -> list[str]:
         "outputs = model(**inputs)",
     ]
     if classifies:
-        lines.append("print(model.config.id2label[int(outputs.logits[0].argmax())])")
+        name = "model.config.id2label"
+        lines.append(
+            f"print([{name}[i] for i, logit in enumerate(outputs.logits[0]) if logit > 0])"
+            if multi_label
+            else f"print({name}[int(outputs.logits[0].argmax())])"
+        )
     return lines

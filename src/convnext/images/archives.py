@@ -1,4 +1,4 @@
-"""Reads the members of tar archives from streams, in order and within limits.
+"""Reads the members of zip and tar archives, in order and within limits.
 
 Nothing is unpacked to disk, and memory does not grow with the number of members.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import gzip
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, cast
 
 from convnext.errors import ImageError
 
-__all__ = ["ARCHIVE_SUFFIXES", "damaged", "tar_members"]
+__all__ = ["ARCHIVE_SUFFIXES", "damaged", "tar_members", "zip_members"]
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -24,6 +26,27 @@ _LONGEST_HEADER = 2**20  # bytes, of a member of a tar archive
 def damaged(what: object, error: Exception) -> ImageError:
     """Create the error of an archive or member that cannot be read."""
     return ImageError(f"{what} cannot be read: {type(error).__name__}: {error}")
+
+
+def zip_members(
+    archive: str | Path | IO[bytes],
+) -> Iterator[tuple[zipfile.ZipInfo, Callable[[int], bytes]]]:
+    """Yield each member of a zip archive, and a function that reads up to a number of its bytes.
+
+    Args:
+        archive: Its path, or a stream that can seek. It is open until the last member.
+
+    Raises:
+        Exception: Of nearly any kind, if the archive is damaged.
+    """
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            yield member, functools.partial(_unzip, opened, member)
+
+
+def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+    with archive.open(member) as stream:
+        return stream.read(most)
 
 
 def tar_members(

@@ -40,10 +40,13 @@ class Labels:
     Attributes:
         names: One for each class. Not always unique: ImageNet has two classes "crane".
         wnids: WordNet ids, which are unique; empty if the classes have none.
+        thresholds: For a multi-label model, whose classes have a probability each: from which
+            probability on a picture has the label. None for classes that exclude one another.
     """
 
     names: tuple[str, ...]
     wnids: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -40,7 +40,8 @@ class Preprocess:
     Attributes:
         size: Side of the model's square input.
         crop_fraction: In mode `"crop"`, the short side is resized to `int(size / crop_fraction)`.
-        mode: `"crop"` keeps the aspect ratio and crops the centre; `"squash"` warps to the square.
+        mode: `"crop"` keeps the aspect ratio and crops the centre; `"squash"` warps to the square;
+            `"pad"` first makes the picture a square, with white at both sides.
         interpolation: Resampling filter, always antialiased.
         mean: Subtracted from each channel, after rescaling.
         std: Divides each channel, after subtracting `mean`.
@@ -53,7 +54,7 @@ class Preprocess:
 
     size: int = 224
     crop_fraction: float = 0.875
-    mode: Literal["crop", "squash"] = "crop"
+    mode: Literal["crop", "squash", "pad"] = "crop"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

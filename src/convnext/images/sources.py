@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
-import zipfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from convnext.errors import ArgumentTypeError, ImageError
-from convnext.images.archives import ARCHIVE_SUFFIXES, damaged, tar_members
+from convnext.images.archives import ARCHIVE_SUFFIXES, damaged, tar_members, zip_members
 from convnext.images.decode import Source
 from convnext.images.folders import SUFFIXES, is_picture, walk
 from convnext.images.read import DEFAULT_LIMITS, Limits, Readable, is_url
@@ -162,22 +161,19 @@ def _match(pattern: Path, limits: Limits) -> Iterator[Named]:
 
 def _zip(path: Path, limits: Limits) -> Iterator[Named]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if is_picture(member.filename):
-                    yield Named(
-                        f"{path.as_posix()}/{member.filename}", _unzip(archive, member, limits)
-                    )
+        for member, read in zip_members(path):
+            if is_picture(member.filename):
+                name = f"{path.as_posix()}/{member.filename}"
+                yield Named(name, _unzipped(member.filename, read, limits))
     except Exception as error:  # damaged archives raise many kinds of errors
         yield Named(path.as_posix(), damaged(path, error))
 
 
-def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits) -> bytes | ImageError:
+def _unzipped(name: str, read: Callable[[int], bytes], limits: Limits) -> bytes | ImageError:
     try:
-        with archive.open(member) as stream:
-            return stream.read(limits.bytes + 1)  # one too many makes decode() refuse it
+        return read(limits.bytes + 1)  # one too many makes decode() refuse it
     except Exception as error:  # a password or a wrong checksum affects this member only
-        return damaged(member.filename, error)
+        return damaged(name, error)
 
 
 def _tar(path: Path, limits: Limits) -> Iterator[Named]:

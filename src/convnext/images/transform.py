@@ -24,11 +24,13 @@ __all__ = [
     "center_crop",
     "check_proportions",
     "normalise",
+    "padded",
     "pixels",
     "resize",
     "resized_size",
 ]
 
+MOST_PADDED = 2**27  # pixels; 400 MB
 MAX_ASPECT_RATIO = 256  # the memory for resizing grows with it
 
 Rounding = Literal["half_even", "down"]
@@ -74,6 +76,23 @@ def resize(
     """
     check_proportions(image)
     return image.resize((width, height), _FILTERS[interpolation])
+
+
+def padded(image: Image.Image) -> Image.Image:
+    """Make a picture a square with white at both sides, as WD taggers' authors do.
+
+    Raises:
+        ImageError: The square would have more than `MOST_PADDED` pixels.
+    """
+    side = max(image.size)
+    if side * side > MOST_PADDED:
+        raise ImageError(
+            f"The picture has {image.width} x {image.height} pixels, and as a square more than "
+            f"{MOST_PADDED:,}. Crop it first."
+        )
+    square = Image.new(image.mode, (side, side), "white")
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
 
 
 def center_crop(
@@ -126,7 +145,9 @@ def pixels(
             f"The picture must be in mode 'RGB', not {image.mode!r}. Read it with decode()."
         )
     size = preprocess.size
-    if preprocess.mode == "squash":
+    if preprocess.mode == "pad":
+        image = padded(image)
+    if preprocess.mode != "crop":
         return np.array(resize(image, size, size, preprocess.interpolation))
     resized = resized_size(image.width, image.height, preprocess.resized_side)
     image = resize(image, *resized, preprocess.interpolation)

@@ -48,8 +48,15 @@ def schema_of(options: RunOptions, metadata: Mapping[str, str]) -> Any:
         fields += [("prediction", number), ("rank", number)]
         fields += [("log_probability", arrow.float64()), ("confidence", arrow.float64())]
     elif options.task == "predict":
-        fields += [("label", text), ("index", number), ("probability", real)]
-        if options.top > 1:
+        if options.labels.thresholds is not None:
+            fields += [
+                ("labels", arrow.list_(text)),
+                ("indices", arrow.list_(number)),
+                ("probabilities", arrow.list_(real)),
+            ]
+        else:
+            fields += [("label", text), ("index", number), ("probability", real)]
+        if options.top > 1 and options.labels.thresholds is None:
             fields += [
                 ("top_labels", arrow.list_(text)),
                 ("top_indices", arrow.list_(number)),
@@ -104,12 +111,21 @@ def _classes(options: RunOptions, logits: Array) -> dict[str, Any]:
         scores = best_classes(logits, options.labels, options.top)
     except WeightsError as error:  # of this picture alone
         return {"error": str(error)}
+    lists: dict[str, Any] = {
+        "labels": [score.label for score in scores],
+        "indices": [score.index for score in scores],
+        "probabilities": [score.probability for score in scores],
+    }
+    if options.labels.thresholds is not None:
+        return lists
     best = scores[0]
-    values = {"label": best.label, "index": best.index, "probability": best.probability}
+    values: dict[str, Any] = {
+        "label": best.label,
+        "index": best.index,
+        "probability": best.probability,
+    }
     if options.top > 1:
-        values["top_labels"] = [score.label for score in scores]
-        values["top_indices"] = [score.index for score in scores]
-        values["top_probabilities"] = [score.probability for score in scores]
+        values |= {f"top_{name}": column for name, column in lists.items()}
     return values
 
 

@@ -34,7 +34,7 @@ class RunOptions:
         task: `"predict"`, `"embed"` or `"evaluate"`.
         model: A published checkpoint's name, or the path of a weights file.
         preprocess: Preprocessing of pictures.
-        labels: Class names.
+        labels: Class names, with the thresholds of a multi-label model.
         width: Length of a vector.
         root: The folder of relative paths.
         engine: Name of the engine.
@@ -77,7 +77,7 @@ class RunOptions:
         model: str | os.PathLike[str],
         task: TaskName,
         *,
-        top: int,
+        top: int | None,
         vectors: bool,
         batch_size: int,
         columns: TableColumns | None,
@@ -93,6 +93,7 @@ class RunOptions:
                 f"{session.source} has no classifier. Compute vectors with these weights "
                 "(task embed), or use fine-tuned ones."
             )
+        several = 1 if session.info.thresholds is None else session.num_classes
         return cls(
             task=task,
             model=Path(model).absolute() if Path(model).exists() else str(model),
@@ -106,7 +107,7 @@ class RunOptions:
             device=session.options.device,
             calibration=session.calibration,
             batch_size=batch_size,
-            top=min(top, session.num_classes or 1),
+            top=min(top or several, session.num_classes or 1),
             vectors=vectors,
             columns=columns or TableColumns(),
         )

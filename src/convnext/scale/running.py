@@ -31,6 +31,7 @@ from convnext.errors import (
 from convnext.images.labels import Names
 from convnext.images.recipe import Preprocess
 from convnext.images.sources import Sources as Pictures
+from convnext.images.thresholds import Thresholds
 from convnext.int8.calibration import Calibration
 from convnext.scale.cluster import Cluster, Room
 from convnext.scale.inputs import Item
@@ -82,7 +83,7 @@ def predict_dataset(  # noqa: PLR0913
     out: str | os.PathLike[str],
     *,
     task: Literal["predict", "embed"] = "predict",
-    top: int = 1,
+    top: int | None = None,
     vectors: bool = False,
     engine: str = "auto",
     precision: Precision = "auto",
@@ -92,6 +93,7 @@ def predict_dataset(  # noqa: PLR0913
     size: int | None = None,
     preprocess: Preprocess | str | None = None,
     architecture: object = None,
+    thresholds: Thresholds | None = None,
     batch_size: int = 32,
     shard_size: int = 1024,
     columns: TableColumns | None = None,
@@ -112,7 +114,9 @@ def predict_dataset(  # noqa: PLR0913
         model: A published checkpoint's name, or a weights file that every worker can read.
         out: Path or URL of a folder, which is created if it does not exist.
         task: `"predict"` computes classes, `"embed"` vectors.
-        top: Number of classes; if more than one, all are also in columns of lists.
+        top: Number of classes, by default 1; if more than one, all are also in columns of lists.
+            Of a multi-label model, the largest number of labels, by default all that reach their
+            thresholds, which are in columns of lists alone.
         vectors: Whether `"predict"` computes vectors too.
         engine: Name of the engine, see `convnext.engines.open_engine`.
         precision: Of the engine.
@@ -122,6 +126,7 @@ def predict_dataset(  # noqa: PLR0913
         size: Side of the pictures, if not that of the weights.
         preprocess: Preprocessing, as for `Classifier`.
         architecture: The network, if the file does not describe it, as for `Classifier`.
+        thresholds: Of a multi-label model, as for `Classifier`.
         batch_size: Pictures in a batch.
         shard_size: Pictures in a shard, which should take some seconds at least, better minutes.
         columns: Columns of Parquet inputs, if they are ambiguous.
@@ -158,6 +163,7 @@ def predict_dataset(  # noqa: PLR0913
         preprocess=preprocess,
         architecture=architecture,
         labels=labels,
+        thresholds=thresholds,
     ) as session:
         options = RunOptions.of(
             session,

@@ -17,9 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convnext.classifier import ClassScore
-from convnext.classifier.results import best_classes
+from convnext.classifier.results import TOP, best_classes
 from convnext.errors import ArgumentError
 from convnext.images.labels import Labels
+from convnext.images.thresholds import with_thresholds
 from convnext.serve.batching import until
 from convnext.serve.loading import explained, segmented
 from convnext.serve.models import ServedModel, Slot
@@ -46,7 +47,7 @@ __all__ = [
     "segment",
 ]
 
-CLASSIFY_OPTIONS = ("model", "top", "labels", "template", "deadline_ms")
+CLASSIFY_OPTIONS = ("model", "top", "threshold", "labels", "template", "deadline_ms")
 EMBED_OPTIONS = ("model", "encoding", "deadline_ms")
 EXPLAIN_OPTIONS = ("model", "target", "side", "deadline_ms")
 SEGMENT_OPTIONS = ("model", "deadline_ms")
@@ -105,6 +106,7 @@ def _described(slot: Slot) -> dict[str, Any]:
         "precision": slot.served.engine.precision,
         "size": model.preprocess.size,
         "classes": model.num_classes,
+        "multi_label": model.info.thresholds is not None,
         "vector": model.vector_width if "embed" in slot.served.answers else 0,
         "answers": slot.served.answers,
         "load_seconds": round(slot.served.seconds, 3),
@@ -112,15 +114,19 @@ def _described(slot: Slot) -> dict[str, Any]:
 
 
 async def classify(service: Service, request: Request) -> Response:
-    """`POST /v1/classify`: the most probable classes of each picture."""
+    """`POST /v1/classify`: the most probable classes of each picture, or the labels it has."""
     begun = time.perf_counter()
     async with service.accepted(request, CLASSIFY_OPTIONS) as (served, pictures, options, deadline):
-        labels = options["labels"]
+        labels, most = options["labels"], options["top"]
         if labels is None:
+            own = _thresholded(served, options)
             results = await service.results(served, "classify", pictures, deadline)
-            classes = functools.partial(_classes, served.model.labels, "logits", lambda x: x)
-            top = min(options["top"], served.model.num_classes)
+            classes = functools.partial(_classes, own, "logits", lambda x: x)
+            width = TOP if own.thresholds is None else len(own)
+            top = min(most or width, served.model.num_classes)
         else:
+            if options["threshold"] is not None:
+                raise _no_thresholds(served)
             texts = _texts(served)
             async with until(deadline):
                 vectors = await service.in_turn(lambda: texts.vectors(labels, options["template"]))
@@ -128,10 +134,29 @@ async def classify(service: Service, request: Request) -> Response:
             classes = functools.partial(
                 _classes, Labels(labels), "embedding", lambda x: texts.logits(x, vectors)
             )
-            top = min(options["top"], len(labels))
+            top = min(most or TOP, len(labels))
         rows = (_row(o, lambda o: {"classes": classes(o, top)}) for o in results)
         numbers = NUMBERS_OF_CLASS * top * len(results)
         return await service.written(numbers, deadline, lambda: _answer(served, rows, begun))
+
+
+def _thresholded(served: ServedModel, options: RequestOptions) -> Labels:
+    """The labels of a model, with the threshold of a request."""
+    labels, threshold = served.model.labels, options["threshold"]
+    if threshold is None:
+        return labels
+    if labels.thresholds is None:
+        raise _no_thresholds(served)
+    return with_thresholds(labels, threshold)
+
+
+def _no_thresholds(served: ServedModel) -> Problem:
+    return Problem(
+        400,
+        "no-thresholds",
+        f"The classes of {served.name} exclude one another, so they have no threshold: leave it "
+        "out. top limits their number.",
+    )
 
 
 def _texts(served: ServedModel) -> ClassTexts:

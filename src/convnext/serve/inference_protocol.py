@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -272,7 +273,8 @@ def _answer(
 
 
 def _classified(served: ServedModel, logits: Array, top: int) -> list[str]:
-    best = best_classes(logits, served.model.labels, top)
+    ranked = replace(served.model.labels, thresholds=None)  # the protocol wants as many for each
+    best = best_classes(logits, ranked, top)
     return [f"{float(logits[score.index]):f}:{score.index}:{score.label}" for score in best]
 
 

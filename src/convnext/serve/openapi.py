@@ -91,6 +91,7 @@ def _schemas() -> dict[str, Schema]:
         precision=STRING,
         size=WHOLE,
         classes=WHOLE,
+        multi_label={"type": "boolean"},
         vector=WHOLE,
         answers=_array({"type": "string", "enum": list(ANSWERS)}),
         load_seconds=NUMBER,
@@ -340,7 +341,7 @@ def openapi(settings: Settings) -> Schema:
         "/v1/classify": {
             "post": _post(
                 settings,
-                "The most probable classes of each picture.",
+                "The most probable classes of each picture, or of a multi-label model its labels.",
                 CLASSIFY_OPTIONS,
                 _json("Classes", classes),
             )

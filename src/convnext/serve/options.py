@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,16 @@ def _labels(value: Any) -> tuple[str, ...]:
     )
 
 
+def _probability(value: Any) -> float:
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not 0 <= number <= 1:
+        raise ValueError("a number from 0 to 1")
+    return number
+
+
 def _template(value: Any) -> str:
     if isinstance(value, str) and value.count("{}") == 1 and len(value) <= limits.MAX_LABEL_LENGTH:
         return value
@@ -91,10 +102,17 @@ OPTIONS: Mapping[str, Option] = {
         {"type": "string", "maxLength": 100},
     ),
     "top": Option(
-        "Number of classes, the most probable first.",
+        "Largest number of classes, the most probable first. By default 5, or of a multi-label "
+        "model all labels that reach their thresholds.",
         _integer(1, MOST_CLASSES),
-        5,
-        {"type": "integer", "minimum": 1, "maximum": MOST_CLASSES, "default": 5},
+        None,
+        {"type": "integer", "minimum": 1, "maximum": MOST_CLASSES},
+    ),
+    "threshold": Option(
+        "For a multi-label model: the least probability of every label, instead of its own.",
+        _probability,
+        None,
+        {"type": "number", "minimum": 0, "maximum": 1},
     ),
     "deadline_ms": Option(
         "Milliseconds after which the answer is no longer needed; at most the server's limit.",

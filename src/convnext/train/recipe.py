@@ -23,9 +23,11 @@ from convnext.train.augment.transforms import Augment
 from convnext.train.settings import check, from_table, parse, setting, to_table
 
 __all__ = [
+    "MOST_WEIGHT",
     "AnyRun",
     "Data",
     "Distill",
+    "LabelSettings",
     "Masking",
     "Model",
     "Optimizer",
@@ -40,6 +42,7 @@ __all__ = [
     "recipe_kind",
 ]
 
+MOST_WEIGHT = 100.0  # of a rare label
 LARGEST_DECAY = 0.999999  # at 1, gradients would never enter the mean
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -117,6 +120,32 @@ class Data:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """How many labels a picture has, and their loss."""
+
+    multi: bool = setting(
+        False, "whether a picture has any number of labels, each with a probability of its own"
+    )
+    binary: bool = setting(
+        False,
+        "one class a picture: binary cross-entropy of each class, as multi-label models have, "
+        "instead of cross-entropy",
+    )
+    balanced: bool = setting(
+        False,
+        f"multi: pictures with a label count as much as those without, up to {MOST_WEIGHT:g} times",
+    )
+    weights: tuple[float, ...] = setting(
+        (), "multi: how often each label a picture has counts, in order; none: once", low=0
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.balanced and self.weights:
+            raise ArgumentError("labels.balanced computes labels.weights. Leave out one of them.")
 
 
 @dataclass(frozen=True)
@@ -288,10 +317,18 @@ class Recipe(_File):
     augment: Augment = field(default_factory=Augment)
     mixing: Mixing = field(default_factory=Mixing)
     distill: Distill = field(default_factory=Distill)
+    labels: LabelSettings = field(default_factory=LabelSettings)
     optimizer: Optimizer = field(default_factory=Optimizer)
     run: Run = field(default_factory=Run)
 
     folder: ClassVar[str] = "recipes"
+
+    def __post_init__(self) -> None:
+        if self.labels.multi:
+            names = ("data.balanced", "data.class_weights", "labels.binary")
+            _refuse(self, names, "with labels.multi")
+        else:
+            _refuse(self, ("labels.balanced", "labels.weights"), "without labels.multi")
 
 
 @dataclass(frozen=True)

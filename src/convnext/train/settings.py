@@ -153,6 +153,8 @@ def _converted(value: Any, hint: Any, name: str) -> Any:
         return value
     if origin is tuple:
         parts = get_args(hint)
+        if len(parts) == 2 and parts[1] is Ellipsis and isinstance(value, list | tuple):
+            parts = (parts[0],) * len(value)
         if not isinstance(value, list | tuple) or len(value) != len(parts):
             raise ArgumentTypeError(f"{name} is a list of {len(parts)} values, not {value!r}.")
         return tuple(_converted(v, part, name) for v, part in zip(value, parts, strict=True))

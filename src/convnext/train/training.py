@@ -18,6 +18,7 @@ from convnext.train.distillation.student import student, taught_targets
 from convnext.train.input.loader import TrainingBatch, evaluation_batches
 from convnext.train.input.order import Order, class_weights
 from convnext.train.input.taught import Teacher
+from convnext.train.multi_label import train_multi_label
 from convnext.train.optim.precision import with_actual_precision
 from convnext.train.recipe import Recipe, SegmentationRecipe, load_recipe, recipe_kind
 from convnext.train.run.learner import classifier
@@ -50,13 +51,14 @@ def train(  # noqa: PLR0913
     progress: bool = True,
     say: Say = print,
 ) -> RunResult:
-    """Train a classifier or, with a segmentation recipe, a segmentation model.
+    """Train a classifier, a multi-label model or, with a segmentation recipe, a segmentation model.
 
     Args:
         recipe: One of `published_recipes`, a TOML file, a `Recipe` or a `SegmentationRecipe`.
         data: Labelled pictures: a folder with a folder for each class, an archive, a data set with
-            splits, arrays, or a table; see docs/data.md. To train a segmentation model, pictures
-            and masks; see docs/segmentation_training.md.
+            splits, arrays, or a table; see docs/data.md. To train a multi-label model, a table
+            (docs/multi_label.md); a segmentation model, pictures and masks
+            (docs/segmentation_training.md).
         out: Folder of the run; a new one, or with `resume` that of an interrupted run.
         validation: Validation data; by default the data's own split, or a fraction held out.
         changes: Changes of settings: `"optimizer.learning_rate=1e-3"`.
@@ -100,6 +102,13 @@ def train(  # noqa: PLR0913
         if teacher is not None or store_answers is not None:
             raise ArgumentError("A teacher is for classifiers. Leave out --teacher.")
         return train_segmenter(recipe, data, validation, options)
+    if teacher is not None and (recipe.labels.multi or recipe.labels.binary):
+        raise ArgumentError(
+            "A teacher's answers are compared as probabilities of classes that exclude each other. "
+            "Leave out --teacher, or labels.multi and labels.binary."
+        )
+    if recipe.labels.multi:
+        return train_multi_label(recipe, data, validation, options)
     kept = distilled(recipe, teacher, store_answers)
     if teacher is not None and not kept.distill.has_labels:
         return train_encoder(kept, data, validation, teacher, options)

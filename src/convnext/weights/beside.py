@@ -1,12 +1,14 @@
 """Read the JSON files that other libraries put beside their weights.
 
-timm writes `config.json` with the architecture's name and the recipe; transformers writes
+timm writes `config.json` with the architecture's name and the recipe, and WD taggers have their
+tags in `selected_tags.csv` as well; transformers writes
 `config.json` and `preprocessor_config.json`, also of UPerNets with a ConvNeXt as encoder; open_clip
 writes `open_clip_config.json`. Missing values get the defaults of that library.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,9 +18,11 @@ from typing import Any
 from convnext.architecture import ARCHITECTURES, Architecture, checked_strides
 from convnext.errors import ConvNeXtError, WeightsFileError, WeightsMismatchError
 from convnext.images.recipe import NORMALISATIONS, Preprocess
+from convnext.images.thresholds import THRESHOLD, checked_thresholds
 from convnext.segmentation import BINS, checked_bins
 from convnext.steps import ACTIVATIONS, ActivationKind
 from convnext.weights.catalog import CHECKPOINTS
+from convnext.weights.catalog.checkpoint import LABEL_COUNTS
 from convnext.weights.info import WeightsInfo, checked_preprocess
 
 __all__ = [
@@ -27,6 +31,7 @@ __all__ = [
     "OPEN_CLIP",
     "PROCESSOR",
     "RESAMPLING",
+    "TAGS",
     "UPERNET",
     "Beside",
     "companions",
@@ -35,9 +40,13 @@ __all__ = [
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 OPEN_CLIP = "open_clip_config.json"
+TAGS = "selected_tags.csv"  # of WD taggers
+WD_TAGGER = Preprocess(448, 1.0, "pad", "bicubic", *NORMALISATIONS["half"])
+WD_THRESHOLDS = {"0": 0.35, "4": 0.85}  # by category: of general tags and of characters
 MAX_BYTES = 16 << 20
 CONVNEXTS = ("convnext", "convnextv2")
 UPERNET = "upernet"
+DEFAULT_LABELS = 2  # of transformers' configurations without id2label
 SQUASHED_FROM = 384  # from this side on, transformers' processor does not crop
 
 # timm's arguments that change the network, and our fields for them.
@@ -76,11 +85,13 @@ class Beside:
         architecture: The architecture.
         info: Labels, licence, preprocessing and so on.
         num_classes: Width of the classifier.
+        bgr: Whether the network takes blue first, and red last.
     """
 
     architecture: Architecture | None = None
     info: WeightsInfo = field(default_factory=WeightsInfo)
     num_classes: int | None = None
+    bgr: bool = False
 
     def check(self, num_classes: int) -> None:
         """Refuse weights with a classifier of another width.
@@ -109,7 +120,11 @@ def companions(config: Path) -> tuple[str, ...]:
             f"Its {CONFIG} is that of {named!r}, which is no ConvNeXt. `convnext list` has those "
             "that were published."
         )
-    return (PROCESSOR,) if "model_type" in content else ()
+    if "model_type" in content:
+        return (PROCESSOR,)
+    named = content.get("label_names") or (content.get("pretrained_cfg") or {}).get("label_names")
+    imagenet = content.get("num_classes") in (0, None, *LABEL_COUNTS.values())
+    return () if named or imagenet else (TAGS,)
 
 
 _Found = Beside | None
@@ -139,7 +154,9 @@ def _understood(path: Path, reader: Callable[[dict[str, Any], Path], _Found]) ->
 
 def _of_config(config: dict[str, Any], path: Path) -> _Found:
     if str(config.get("architecture", "")).partition(".")[0] in ARCHITECTURES:
-        return _timm(config)
+        found = _timm(config)
+        tags = path.with_name(TAGS)
+        return _wd_tagger(found, tags) if tags.exists() else found
     if config.get("model_type") in CONVNEXTS:
         return _transformers(config, _read(path.with_name(PROCESSOR)))
     if config.get("model_type") == UPERNET:
@@ -188,6 +205,25 @@ def _timm(config: Mapping[str, Any]) -> Beside:
         ),
         config.get("num_classes"),
     )
+
+
+def _wd_tagger(timm: Beside, tags: Path) -> Beside:
+    """A WD tagger, from timm's config.json and the tags beside it, by SmilingWolf.
+
+    It takes pictures padded to a square with white, blue first. Reference: the app of
+    https://huggingface.co/spaces/SmilingWolf/wd-tagger, also for the thresholds.
+    """
+    rows = list(csv.DictReader(tags.read_text("utf-8-sig").splitlines()))
+    if not rows or not rows[0].keys() >= {"name", "category"}:
+        raise ValueError(f"{TAGS} beside it has no columns name and category.")
+    recipe = replace(timm.info.preprocess or WD_TAGGER, mode="pad", crop_fraction=1.0)
+    info = replace(
+        timm.info,
+        labels=tuple(row["name"] for row in rows),
+        thresholds=tuple(WD_THRESHOLDS.get(row["category"], THRESHOLD) for row in rows),
+        preprocess=recipe,
+    )
+    return replace(timm, info=info, bgr=True)
 
 
 def _timm_recipe(cfg: Mapping[str, Any]) -> Preprocess:
@@ -259,9 +295,17 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any] | None
             labels=labels or None,
             preprocess=_processor_recipe(processor) if processor else None,
             strides=checked_strides(strides) if strides else None,
+            thresholds=_transformers_thresholds(config, len(names)),
         ),
         len(names) or None,
     )
+
+
+def _transformers_thresholds(config: Mapping[str, Any], count: int) -> tuple[float, ...] | None:
+    """Thresholds of a multi-label classifier: our entry, or the default for each label."""
+    if config.get("problem_type") != "multi_label_classification":
+        return None
+    return checked_thresholds(config.get("thresholds") or (THRESHOLD,) * (count or DEFAULT_LABELS))
 
 
 def _upernet(config: Mapping[str, Any], processor: Mapping[str, Any] | None) -> Beside:

@@ -35,6 +35,7 @@ from convnext.steps import Linear, Norm, Shape, parameters
 
 __all__ = [
     "FEATURES",
+    "activation_of",
     "arithmetic_of",
     "bins_of",
     "canonical_variables",
@@ -139,6 +140,13 @@ def bins_of(model: Any) -> tuple[int, ...] | None:
     """Grids of the pooled context of a Keras segmentation model; None if it has none."""
     layers = getattr(model, "layers", ())
     return tuple(layer.bins for layer in layers if hasattr(layer, "bins")) or None
+
+
+def activation_of(model: Any) -> str | None:
+    """Name of the activation of a Keras model's classifier, such as softmax; None without one."""
+    layers = {layer.name: layer for layer in getattr(model, "layers", ())}
+    activation = getattr(layers.get("head"), "activation", None)
+    return None if activation is None else getattr(activation, "__name__", str(activation))
 
 
 def arithmetic_of(model: Any) -> Arithmetic | None:

@@ -20,6 +20,7 @@ from convnext.architecture import (
 )
 from convnext.errors import ArgumentError, WeightsFileError
 from convnext.images.recipe import Preprocess
+from convnext.images.thresholds import checked_thresholds
 from convnext.segmentation import checked_bins
 from convnext.weights.catalog import CHECKPOINTS, TASKS, Checkpoint, licence_notice
 
@@ -47,6 +48,8 @@ class WeightsInfo:
             to compare with those of texts, not classes.
         bins: Grids of UPerNet's pooled context, if they are not the published ones, which shapes do
             not show.
+        thresholds: For a multi-label model: the probability from which on a picture has a label,
+            for each label. None for classes that exclude one another.
 
     Example:
         >>> info = WeightsInfo(licence="MIT", labels=("cat", "dog"))
@@ -62,6 +65,7 @@ class WeightsInfo:
     strides: Strides | None = None
     task: str | None = None
     bins: tuple[int, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint) -> WeightsInfo:
@@ -112,6 +116,8 @@ def _understood(name: str, text: str) -> object:
             return checked_strides(value)
         if name == "bins":
             return checked_bins(value)
+        if name == "thresholds":
+            return checked_thresholds(value)
         if name == "labels" and isinstance(value, list):
             return tuple(map(_string, value))
         if name == "task" and _string(value) not in TASKS:

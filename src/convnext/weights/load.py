@@ -33,7 +33,7 @@ from convnext.images.recipe import NORMALISATIONS, SEGMENTATION, Preprocess
 from convnext.steps import Shape
 from convnext.weights.beside import CONFIG, Beside, read_beside
 from convnext.weights.bundled import BUNDLED, bundled_path
-from convnext.weights.canonical import bins_of, canonical_variables
+from convnext.weights.canonical import activation_of, bins_of, canonical_variables
 from convnext.weights.catalog import (
     forbids_commerce,
     get_checkpoint,
@@ -179,7 +179,8 @@ def read_weights(
         with _about(source):
             there = _named(file)
             beside = read_beside(path) if row is None else Beside()
-            info = info or _own_info(file, beside.info)
+            own = WeightsInfo.from_metadata(file.metadata)
+            info = info or _completed(own, beside.info)
             expected = option or row or stated_in(file.metadata)
             found = _recognised(there, layout, expected, beside, info.bins)
             found.check_twins(there)
@@ -191,7 +192,14 @@ def read_weights(
             name: moved(origin.move.read, there[origin.name])
             for name, origin in found.sources.items()
         }
+        if beside.bgr and own == WeightsInfo():  # what this package wrote takes red first
+            tensors[STEM] = moved(_turned, tensors[STEM])
         yield CanonicalWeights(tensors, found, info, str(source), path)
+
+
+def _turned(kernel: Array) -> Array:
+    """A kernel for pictures with red first, of one for blue first."""
+    return kernel[:, :, ::-1]
 
 
 def _recognised(
@@ -239,9 +247,8 @@ def _named(file: WeightsFile) -> Mapping[str, LazyTensor]:
     return named
 
 
-def _own_info(file: WeightsFile, beside: WeightsInfo) -> WeightsInfo:
+def _completed(own: WeightsInfo, beside: WeightsInfo) -> WeightsInfo:
     """Metadata from the file, completed from the files beside it."""
-    own = WeightsInfo.from_metadata(file.metadata)
     missing = {f.name: getattr(beside, f.name) for f in fields(own) if getattr(own, f.name) is None}
     return replace(own, **missing)
 
@@ -256,16 +263,17 @@ def _with_task(info: WeightsInfo, found: Recognised) -> WeightsInfo:
 
 
 def check_labels(info: WeightsInfo, num_classes: int) -> None:
-    """Refuse more or fewer labels than classes.
+    """Refuse more or fewer labels, or thresholds, than classes.
 
     Raises:
         WeightsFileError: Their numbers differ.
     """
-    if num_classes and isinstance(info.labels, tuple) and len(info.labels) != num_classes:
-        raise WeightsFileError(
-            f"There are {len(info.labels)} labels for a head of {num_classes} classes. Give as "
-            "many labels as classes, in order."
-        )
+    for name, values in (("labels", info.labels), ("thresholds", info.thresholds)):
+        if num_classes and isinstance(values, tuple) and len(values) != num_classes:
+            raise WeightsFileError(
+                f"There are {len(values)} {name} for a head of {num_classes} classes. Give as "
+                f"many {name} as classes, in order."
+            )
 
 
 @contextmanager
@@ -371,6 +379,16 @@ def _check_bins(model: Any, weights: CanonicalWeights) -> None:
         )
 
 
+def _check_activation(model: Any, weights: CanonicalWeights) -> None:
+    """Refuse a softmax after the classifier of a multi-label model."""
+    if weights.info.thresholds is not None and activation_of(model) == "softmax":
+        raise WeightsMismatchError(
+            f"{weights.source} is a multi-label model, and the model given ends in a softmax, for "
+            "classes that exclude one another. Build it with classifier_activation='sigmoid', or "
+            "None for logits."
+        )
+
+
 def load_weights(
     model: Any,
     source: str | Path,
@@ -399,6 +417,8 @@ def load_weights(
     with read_weights(source, layout=layout) as weights:
         variables, tensors = canonical_variables(model), weights.tensors
         _check_bins(model, weights)
+        if head == "keep":
+            _check_activation(model, weights)
         if adapt_channels and STEM in variables:
             tensors = for_channels(tensors, variables[STEM].shape[2])
         with _about(weights.source):

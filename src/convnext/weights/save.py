@@ -18,7 +18,9 @@ from tqdm import tqdm
 from convnext.architecture import stated
 from convnext.atomic import replaced_folder
 from convnext.errors import ArgumentError, UnknownNameError, WeightsError
+from convnext.images.labels import resolve_labels
 from convnext.images.recipe import Preprocess, stated_recipe
+from convnext.images.thresholds import Thresholds, with_thresholds
 from convnext.segmentation import BINS
 from convnext.weights.canonical import arithmetic_of, bins_of, canonical_variables
 from convnext.weights.files import LazyTensor, write_weights
@@ -26,7 +28,7 @@ from convnext.weights.files.write import FORMATS_BY_SUFFIX
 from convnext.weights.info import WeightsInfo, annotation
 from convnext.weights.layouts import Recognised, get_layout, recognise, to_foreign
 from convnext.weights.layouts.moves import Array
-from convnext.weights.load import check_labels, read_weights
+from convnext.weights.load import CanonicalWeights, check_labels, read_weights
 from convnext.weights.reports import SaveReport
 from convnext.weights.upernet import write_configs
 
@@ -88,6 +90,7 @@ def convert(  # noqa: PLR0913
     dtype: Float | None = None,
     architecture: object = None,
     preprocess: Preprocess | str | None = None,
+    thresholds: Thresholds | None = None,
     progress: bool = True,
 ) -> SaveReport:
     """Convert weights to another layout, format or float type.
@@ -101,6 +104,8 @@ def convert(  # noqa: PLR0913
         architecture: The architecture, if the source lacks it, see `read_weights`.
         preprocess: The preprocessing, if the source lacks it: a `Preprocess`, or one of
             `convnext.images.recipe.NORMALISATIONS`.
+        thresholds: Says that the weights are of a multi-label model, with these thresholds, see
+            `convnext.images.thresholds.with_thresholds`.
         progress: Whether to show a bar when there is a terminal.
 
     Returns:
@@ -113,8 +118,18 @@ def convert(  # noqa: PLR0913
         info = weights.info
         if preprocess is not None:
             info = replace(info, preprocess=stated_recipe(preprocess, weights.recipe))
+        if thresholds is not None:
+            info = replace(info, thresholds=_thresholds(weights, thresholds))
         to = _Target(weights.found, to_layout, dtype, info)
         return _write(weights.tensors, Path(target), to, progress)
+
+
+def _thresholds(weights: CanonicalWeights, given: Thresholds) -> tuple[float, ...] | None:
+    """Thresholds of the labels of some weights."""
+    if weights.found.segmentation or not weights.num_classes or weights.info.task == "clip":
+        raise ArgumentError(f"{weights.source} has no classifier, and so no thresholds of labels.")
+    stored = (weights.info.labels, weights.num_classes, weights.source)
+    return with_thresholds(resolve_labels(None, *stored), given).thresholds
 
 
 @dataclass(frozen=True)
@@ -165,6 +180,12 @@ def _write(
                 f"context, {head.bins}. Name a file that ends in .safetensors, or a folder for "
                 "transformers (--to huggingface), which has a config.json."
             )
+    if info.thresholds is not None and not annotated:
+        raise ArgumentError(
+            f"A {path.suffix} file has no place to say that this is a multi-label model, and would "
+            "be taken for one whose classes exclude one another. Name a file that ends in "
+            ".safetensors or .h5."
+        )
     if annotated:
         check_labels(info, to.found.num_classes)
     nest = (layout.segmenters_under if head else None) or layout.nested_under

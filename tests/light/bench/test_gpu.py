@@ -17,7 +17,9 @@ def test_without_a_gpu_it_says_so(torch, monkeypatch, capsys):
         cuda = pytest.importorskip("torch").cuda
         monkeypatch.setattr(cuda, "is_available", lambda: False)
     assert gpu.main([]) is None
-    assert capsys.readouterr().out.startswith("There is no GPU with CUDA here")
+    assert capsys.readouterr().out == (
+        "There is no GPU with CUDA here that PyTorch can use: nothing was measured.\n"
+    )
 
 
 def test_the_table(capsys):
@@ -30,3 +32,25 @@ def test_the_table(capsys):
         "| call | timm | bfloat16 | 9.5 |  |",
         "| step | x | bfloat16 |  | failed: No. |",
     ]
+
+
+def test_a_contender_that_fails_leaves_the_others(monkeypatch, tmp_path):
+    class Made(gpu.Contender):
+        def __init__(self, name, seconds):
+            self.name, self.turns, self.report, self.length = name, [], {"pictures": 8}, seconds
+
+        def call(self, _order):
+            if self.name == "convnext on jax" and len(self.turns) == 3:
+                raise gpu.FailedError("No memory.")
+            return {"seconds": self.length}
+
+    def opened(_stack, _task, libraries, *_, **__):
+        yield libraries[0], gpu.FailedError("Its time was over.")
+        yield from ((name, Made(name, number)) for number, name in enumerate(libraries[1:], 1))
+
+    monkeypatch.setattr(gpu, "opened", opened)
+    torch, jax, tensorflow, timm = gpu.speed("call", tmp_path, 0, cpu=True)
+    assert torch["result"] == "failed: Its time was over."
+    assert jax["result"] == "failed: No memory."
+    assert (tensorflow["pictures_per_s"], tensorflow["timm_over_this"]) == (4, 1.5)
+    assert (timm["pictures_per_s"], "result" in timm) == (2.7, False)

@@ -75,7 +75,7 @@ def test_a_ratio_and_its_inverse():
     assert ratio_of([2.0] * 5, [1.0] * 5) == Ratio(pytest.approx(2), *[pytest.approx(2)] * 2, 5)
 
 
-def test_one_disturbed_round_does_not_move_the_ratio():
+def test_a_disturbed_round_does_not_move_the_ratio():
     disturbed = ratio_of([1.2] * 8 + [99.0], [1.0] * 9)
     assert disturbed.value == pytest.approx(1.2)
 

@@ -5,12 +5,12 @@ import math
 import sys
 
 import pytest
-from turns import Contender, Until, add_limits, alternate, limits
+from turns import Contender, Until, add_limits, alternate, limits, times_of
 
 from convnext.bench.process import FailedError
 
 SCRIPT = """
-import os, sys
+import os, signal, sys
 from turns import serve
 turns = []
 
@@ -22,6 +22,8 @@ def prepare():
         turns.append(order)
         if os.environ["KIND"] == "tired" and len(turns) == 2:
             os._exit(7)
+        if os.environ["KIND"] == "late":
+            os.kill(os.getpid(), signal.SIGALRM)
         return {"seconds": float(sys.argv[2]) * len(turns), "order": order}
     return {"ready": True}, turn
 
@@ -56,6 +58,23 @@ def test_a_contender_that_fails(contender):
         contender(1, "broken")
     with contender(1, "tired") as one, pytest.raises(FailedError, match="ended with code 7"):
         alternate([one], Until(3, 0), "test")
+    with contender(1, "late") as one, pytest.raises(FailedError, match="Its time was over"):
+        one.turn()
+
+
+def test_functions_alternate():
+    called = []
+
+    def turn_of(name, seconds):
+        def turn():
+            called.append(name)
+            return seconds * len(called)
+
+        return turn
+
+    times = times_of({"a": turn_of("a", 1), "b": turn_of("b", 10)}, Until(3, 0))
+    assert times == {"a": [1, 3, 5], "b": [20, 40, 60]}
+    assert called == ["a", "b"] * 3
 
 
 def test_options():
@@ -64,3 +83,6 @@ def test_options():
     assert limits(parser.parse_args([])) == Until(None, 0.03, 180)
     assert limits(parser.parse_args(["--rounds", "5"])) == Until(5, 0, math.inf)
     assert limits(parser.parse_args(["--width", "0.1", "--seconds", "9"])) == Until(None, 0.1, 9)
+    longer = argparse.ArgumentParser()
+    add_limits(longer, 600)
+    assert limits(longer.parse_args([])) == Until(None, 0.03, 600)

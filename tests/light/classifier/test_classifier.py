@@ -60,7 +60,7 @@ def test_classifier_is_a_public_name():
     assert convnext.Classifier is Classifier
 
 
-def test_one_picture(classifier):
+def test_a_single_picture(classifier):
     prediction = classifier(grey(3 * STEP), top=3)
     assert [score.index for score in prediction.classes] == [3, 2, 4]
     assert prediction.best == ClassScore("shade 3, nuance 3", 3, prediction.best.probability)

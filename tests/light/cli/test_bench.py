@@ -33,8 +33,8 @@ def read(path):
 def test_a_run(tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("matplotlib")
-    speed, chart = tmp_path / "speed.csv", tmp_path / "speed.png"
-    files = ("--csv", str(speed), "--chart", str(chart))
+    speed, chart, markdown = (tmp_path / f"speed.{suffix}" for suffix in ("csv", "png", "md"))
+    files = ("--csv", str(speed), "--chart", str(chart), "--markdown", str(markdown))
     engines = ("--engines", "onnxruntime", "--precisions", "float32,bfloat16")
     assert main([*SMALL, *engines, "--batches", "1,3", "--threads", "1", *files]) == 0
     out, err = capsys.readouterr()
@@ -54,6 +54,7 @@ def test_a_run(tmp_path, capsys):
     assert rows[2]["top1_agreement"] == "1.0"
     assert float(rows[2]["decibels"]) > 80, "the reference is another engine"
     assert chart.read_bytes().startswith(b"\x89PNG")
+    assert "batch 3: ms | ratio |\n" in markdown.read_text()
 
 
 def test_benchmark_of_a_file_on_given_pictures(named_weights, pictures, capsys):
@@ -150,6 +151,7 @@ def test_peers_that_are_not_installed_are_named(ran, monkeypatch, capsys):
         (["--threads", "-1"], "--threads must be 1 or more; got -1."),
         (["--csv", "absent/x.csv"], "Create it first."),
         (["--chart", "absent/x.png"], "Create it first."),
+        (["--markdown", "absent/x.md"], "Create it first."),
     ],
 )
 def test_bad_input_is_refused_before_any_work(ran, arguments, message, capsys):

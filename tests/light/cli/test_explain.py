@@ -20,7 +20,7 @@ def run(named_weights):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
-def test_one_picture(run, suffix, pictures, tmp_path, capsys):
+def test_a_single_picture(run, suffix, pictures, tmp_path, capsys):
     out = tmp_path / f"heat.{suffix}"
     assert run(pictures / "shade-3.png", "--out", out) == 0
     with Image.open(out) as drawn:

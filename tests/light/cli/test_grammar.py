@@ -33,7 +33,7 @@ def test_two_models_are_refused(command, capsys):
     assert "Two models are given: b and a" in capsys.readouterr().err
 
 
-def test_no_model_is_an_error_that_shows_the_option(capsys):
+def test_a_missing_model_is_an_error_that_shows_the_option(capsys):
     assert main(["export", "--out", "a.onnx"]) == 2
     assert "convnext export --model MODEL" in capsys.readouterr().err
 

@@ -124,7 +124,7 @@ def test_cached_lists_only_what_is_here_and_where(capsys, tmp_path):
     assert (record["name"], record["file"]) == (row.name, str(file))
 
 
-def test_nothing_to_list_is_exit_code_1(capsys):
+def test_an_empty_list_is_exit_code_1(capsys):
     assert main(["list", "tiny"]) == 1
     assert capsys.readouterr().out == "No checkpoint matches 'tiny'. Try '*tiny*'.\n"
     assert main(["list", "--cached"]) == 1

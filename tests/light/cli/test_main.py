@@ -72,7 +72,7 @@ def test_every_example_of_list_and_info_runs(capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_no_command_is_an_error_with_the_usage(capsys):
+def test_a_missing_command_is_an_error_with_the_usage(capsys):
     with pytest.raises(SystemExit, match="2"):
         main.main([])
     assert "usage: convnext" in capsys.readouterr().err
@@ -142,7 +142,7 @@ def test_a_reader_that_goes_away_is_no_error(arguments):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["info", "convnext_tiny"]])
-def test_no_framework_is_imported(arguments):
+def test_the_command_imports_no_framework(arguments):
     script = (
         "import atexit, sys; from convnext.cli.main import main\n"
         f"atexit.register(lambda: sys.stderr.write(repr(set(sys.modules) & set({HEAVY!r}))))\n"

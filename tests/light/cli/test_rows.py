@@ -104,7 +104,7 @@ def test_wherever_a_run_ended_the_next_completes_its_file(kind, predictions, dat
         assert path.read_bytes() == whole
 
 
-def test_nothing_is_held_by_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_has_no_rows(tmp_path):
     assert written_rows(tmp_path / "absent.jsonl") == {}
 
 

@@ -130,7 +130,7 @@ def test_a_header_that_claims_too_much(tmp_path):
     assert "claims 8,589,934,592 bytes" in str(streamed.source)
 
 
-def test_no_more_than_allowed_is_read_of_a_picture(make, tmp_path):
+def test_a_picture_is_read_up_to_the_limit(make, tmp_path):
     path = make.tar(tmp_path / "x.tar", [("1.jpg", b"x" * 5000), ("2.jpg", b"two")])
     large, small = stream_tar(str(path), Limits(bytes=100))
     assert len(large.source) == 101

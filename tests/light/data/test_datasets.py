@@ -70,7 +70,7 @@ def test_a_subfolder_belongs_to_its_class_folder(paint, classes, tmp_path):
     assert only_one.classes.labels.names == ("images",)
 
 
-def test_one_class_folder_alone(paint, classes, tmp_path):
+def test_a_single_class_folder(paint, classes, tmp_path):
     paint(tmp_path / "set" / "dog" / "1.png", 1)
     data = open_dataset(tmp_path, classes)
     assert data.entries == (("set/dog/1.png", 3),)

@@ -27,7 +27,7 @@ def _synsets(tmp_path):
     (tmp_path / "map_clsloc.txt").write_text("\n".join(rows))
 
 
-def test_one_label_a_line_goes_by_the_number_in_the_name(truth):
+def test_lines_of_labels_go_by_the_number_in_the_name(truth):
     found = truth("a\nb\nc\nd\n")
     assert found.labels(VAL) == ["a", "b", "c", "d"]
     assert found.labels([f"x/{VAL[3]}", VAL[1]]) == ["d", "b"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.segmented import IGNORED, MaskReading, open_segmented, survey
+from convnext.data.masked import IGNORED, MaskReading, survey
+from convnext.data.segmented import open_segmented
 from convnext.errors import ArgumentError
 from convnext.images.masks import write_mask
 from convnext.images.palettes import palette

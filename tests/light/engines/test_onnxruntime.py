@@ -14,7 +14,7 @@ from convnext.errors import ArgumentError, UnknownNameError  # noqa: E402
 
 class TestContract(EngineContract):
     name = "onnxruntime"
-    refused = ("bfloat16", "float16", "int8")
+    refused = ("bfloat16", "float16")
 
 
 def opened(model, **options):
@@ -34,6 +34,14 @@ def test_a_device_that_it_has_not(weights_file, monkeypatch):
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ArgumentError, match="Install onnxruntime-gpu"):
         opened(weights_file, device="cuda")
+
+
+def test_int8_needs_a_calibration_and_a_cpu(weights_file, monkeypatch):
+    with pytest.raises(ArgumentError, match=r"int8 needs a calibration.*convnext quantize"):
+        opened(weights_file, precision="int8")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(ArgumentError, match='int8 on device="cpu" only'):
+        opened(weights_file, precision="int8", device="cuda")
 
 
 def test_a_provider_that_does_not_start(weights_file, monkeypatch):

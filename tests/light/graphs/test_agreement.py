@@ -47,5 +47,5 @@ def test_not_a_number_agrees_with_nothing():
     assert found.top1 == 0.95
 
 
-def test_one_picture_has_decibels():
+def test_a_single_picture_has_decibels():
     assert agreement(REFERENCE[:1] * 1.1, REFERENCE[:1]).decibels == pytest.approx(20, abs=1e-3)

@@ -69,6 +69,22 @@ def test_every_output_of_every_variant(oracle, side):
         close(answers(model, pictures), oracle.answers(network, pictures))
 
 
+def test_every_output_of_every_variant_in_int8(oracle):
+    pytest.importorskip("convnext.graphs.untracked_openvino")
+    from convnext.int8.onnx import rounded
+    from convnext.int8.openvino import calibrate
+
+    for variant in oracle.variants:
+        network = oracle.network(variant, 32)
+        pictures = oracle.pictures(network)
+        rounding = rounded(calibrate(network, pictures))
+        model = whole(build(network, network.outputs, rounding=rounding))
+        onnx.checker.check_model(model, full_check=True)
+        expected = oracle.answers(network, pictures)
+        close(answers(model, pictures), expected, 0.1)
+        assert cancelling(model) == []
+
+
 def test_any_size_and_any_number(oracle):
     network = oracle.network("test_v2", any_size=True)
     model = whole(build(network, ("logits", "stage_1"), layer_norm=True))

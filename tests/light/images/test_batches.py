@@ -101,7 +101,7 @@ def test_a_batch_of_bad_pictures_only_is_empty_and_keeps_its_shape():
     assert [name for name, _ in batch.outcomes([])] == ["#0", "worse"]
 
 
-def test_no_pictures_give_no_batch():
+def test_an_empty_input_gives_no_batch():
     assert list(batches([], TINY)) == []
 
 

@@ -117,7 +117,7 @@ def test_real_photographs_are_what_pillow_decodes(photographs: list[Path]):
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_an_animation_the_first_frame_counts(form: str):
+def test_the_first_frame_of_an_animation_is_read(form: str):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], lossless=True)
     assert decode(data).getpixel((4, 4)) in [(255, 0, 0), (254, 0, 0)]

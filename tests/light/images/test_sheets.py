@@ -27,7 +27,7 @@ def test_long_captions_stay_inside():
     assert captioned([picture], "\u732b\n" * 9, "").size == (100, 80)
 
 
-def test_of_a_long_name_the_end_is_kept():
+def test_the_end_of_a_long_name_is_kept():
     picture = Image.new("RGB", (100, 40))
     dog, cat, other = (
         np.asarray(captioned([picture], "", text))

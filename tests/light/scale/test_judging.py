@@ -121,7 +121,7 @@ def test_an_archive_that_changed(subject, named_weights, members, make, here):
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"shard_size": 0}])
-def test_no_pictures_at_once(subject, named_weights, data, here, options):
+def test_sizes_below_1_are_refused(subject, named_weights, data, here, options):
     dataset = open_dataset(data, subject.classes)
     with pytest.raises(ArgumentError, match="1 or more"):
         evaluate_dataset(subject, named_weights, dataset, here / "out", runner="local", **options)

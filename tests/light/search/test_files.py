@@ -22,7 +22,7 @@ def test_what_was_written(stored, random_vectors):
 
 
 @pytest.mark.parametrize("width", [24, 7])
-def test_no_vectors_and_odd_widths(stored, random_vectors, width):
+def test_empty_files_and_odd_widths(stored, random_vectors, width):
     assert nearest(open_vectors(stored(random_vectors(0, width))), np.ones(width)) == [[]]
     vectors = random_vectors(5, width)
     [hits] = nearest(open_vectors(stored(vectors)), vectors[3], top=1)

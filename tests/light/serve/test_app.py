@@ -206,7 +206,7 @@ def test_bodies_over_the_limits(running, named_weights):
         assert run.metric("convnext_queue_pictures") == 0
 
 
-def test_no_more_bytes_than_allowed_are_held(running, named_weights):
+def test_held_bytes_stay_within_the_limit(running, named_weights):
     with running(named_weights, max_bytes_in_flight=2**20) as run:
         problem(
             run.client.post("/v1/classify", content=b"x" * (2**20 + 1), headers=OCTETS), 503, "busy"
@@ -395,7 +395,7 @@ BODIES = st.one_of(
 )
 
 
-def test_nothing_malformed_gives_a_500(served):
+def test_malformed_requests_do_not_give_a_500(served):
     @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(PATHS, TYPES, BODIES, st.none() | st.integers(-2, 300), st.text(max_size=8))
     def ask(path, kind, body, length, query):

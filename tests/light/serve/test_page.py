@@ -290,7 +290,7 @@ def test_every_control_is_reached_by_the_tab_key_and_has_a_name(
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_nothing_is_wider_than_the_screen(browser, running, named_weights, photos, width):
+def test_everything_fits_the_width_of_the_screen(browser, running, named_weights, photos, width):
     about = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     with opened(browser, running, named_weights) as (_run, page):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", about)
@@ -302,7 +302,7 @@ def test_nothing_is_wider_than_the_screen(browser, running, named_weights, photo
             browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_no_request_goes_anywhere_else(browser, running, named_weights, photos):
+def test_all_requests_go_to_the_server(browser, running, named_weights, photos):
     with opened(browser, running, named_weights) as (run, page):
         page.choose(photos[0])
         until(page.best)

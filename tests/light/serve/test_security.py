@@ -178,7 +178,7 @@ def test_a_name_with_a_private_address_is_not_connected_to():
         assert server.asked == []
 
 
-def test_no_more_pictures_are_held_than_are_fetched_at_once():
+def test_held_pictures_count_as_being_fetched():
     async def resolve(_host, _port):
         return ["127.0.0.1"]
 

@@ -44,7 +44,7 @@ def test_areas_and_masks(streets, upernet):
         assert (row["height"], row["width"]) == expected.class_map.shape
 
 
-def test_one_mask_as_png(streets, upernet):
+def test_a_mask_as_png(streets, upernet):
     data = png(40, 60)
     headers = {**OCTETS, "Accept": "image/png;q=0.9"}
     response = streets.client.post("/v1/segment", content=data, headers=headers)

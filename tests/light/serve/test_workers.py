@@ -84,7 +84,7 @@ def test_a_later_worker_that_can_load_no_model_leaves_the_others_at_work(monkeyp
     assert world.started[0][0].exitcode == 0  # alive until the end
 
 
-def test_no_worker_waits_for_another_to_be_started(monkeypatch, caplog):
+def test_a_worker_is_started_while_another_pauses(monkeypatch, caplog):
     plan = {}
     for number, when in enumerate([1, 3, 6, 11, 20, 37]):  # ever longer pauses for the first
         plan[when] = dies(0 if number == 0 else number + 1)

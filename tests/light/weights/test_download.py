@@ -106,7 +106,7 @@ def test_a_hub_out_of_reach_is_known_at_once_and_quietly(server):
     assert server.asked == ["plain"]
 
 
-def test_one_refusal_is_not_yet_a_hub_out_of_reach(server):
+def test_a_single_refusal_is_not_a_hub_out_of_reach(server):
     server.files["/timm/convnext_tiny.fb_in1k/resolve/main/model.safetensors"] = b"from timm"
     server.troubles = 1
     assert fetch_elsewhere(server)["layout"] == "timm"

@@ -133,7 +133,7 @@ def test_a_new_head_is_not_touched_and_the_report_says_so(tmp_path, weights):
     )
 
 
-def test_nothing_is_assigned_where_anything_does_not_fit(tmp_path, weights):
+def test_weights_that_do_not_fit_leave_every_variable_as_it_was(tmp_path, weights):
     path = write(tmp_path / "w.safetensors", weights)
     variables = variables_of(parameter_shapes(V1, 7))
     with pytest.raises(WeightsMismatchError, match=f"^{path}: .*\n.*head='new'"):

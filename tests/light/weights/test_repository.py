@@ -219,7 +219,7 @@ def test_a_shard_that_is_not_there(server, hub):
         read_weights("someone/foxes").__enter__()
 
 
-def test_nothing_large_is_fetched_of_another_network(server, hub):
+def test_only_small_files_are_fetched_of_another_network(server, hub):
     hub(config={"architecture": "resnet50"})
     with pytest.raises(WeightsFileError, match="'resnet50', which is no ConvNeXt"):
         read_weights("someone/foxes").__enter__()

@@ -399,7 +399,7 @@ def test_an_address_that_is_none_is_an_error(target, url):
         fetch_url(url, target)
 
 
-def test_of_two_processes_one_fetches(server, target):
+def test_two_processes_fetch_once(server, target):
     server.faults = [pause]
     with client(server, target) as first, client(server, target) as second:
         assert [process.communicate(timeout=20)[1] for process in (first, second)] == [b"", b""]

@@ -191,7 +191,7 @@ async function look(card) {
   try {
     const response = segments
       ? await send("v1/segment", card, { model: model.name })
-      : await send("v1/classify", card, { top: TOP, model: model.name });
+      : await send("v1/classify", card, model.multi_label ? { model: model.name } : { top: TOP, model: model.name });
     const answer = await response.json();
     if (model.name !== current()?.name) return queue(card); // another model was chosen
     const [found] = answer.pictures;
@@ -270,10 +270,11 @@ function showClasses(card, whole, server) {
   card.part("time").textContent = `${whole} ms`;
   card.part("time").title = `${server} ms of them on the server`;
   const best = card.answer[0];
-  const text = `${best.label.split(", ")[0]}, ${percent(best.probability)}`;
+  const text = best ? `${best.label.split(", ")[0]}, ${percent(best.probability)}` : "no label";
   const name = card.part("name").textContent;
-  card.part("picture").disabled = !explains;
-  card.part("picture").setAttribute("aria-label", `${name}: show where ${best.label} was seen`);
+  if (!best) state(card, "", "No label reaches its threshold.");
+  card.part("picture").disabled = !explains || !best;
+  if (best) card.part("picture").setAttribute("aria-label", `${name}: show where ${best.label} was seen`);
   card.part("photo").alt = `${name}: ${text}`;
   say(`${name}: ${text}`);
 }

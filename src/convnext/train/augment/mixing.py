@@ -101,7 +101,7 @@ class Mixer:
 
         Args:
             pictures: `[n, height, width, 3]`.
-            labels: `[n]`.
+            labels: `[n]`, the class of each; or `[n, num_classes]`, whether it has each label.
             mixture: From `draw`.
 
         Returns:
@@ -119,7 +119,11 @@ class Mixer:
     def _targets(self, labels: NDArray[np.integer], share: float) -> Floats:
         rest = self.settings.smoothing / self.num_classes
         targets = np.full((len(labels), self.num_classes), rest, np.float32)
-        targets[np.arange(len(labels)), labels] = 1 - self.settings.smoothing + rest
+        full = 1 - self.settings.smoothing + rest
+        if labels.ndim == 2:
+            targets[labels.astype(bool)] = full
+        else:
+            targets[np.arange(len(labels)), labels] = full
         return targets if share == 1 else targets * share + targets[::-1] * (1 - share)
 
 

@@ -23,6 +23,7 @@ from convnext.errors import TrainingError
 from convnext.images.labels import LABEL_SETS, labels_for
 from convnext.nn.block import KERNEL_STDDEV
 from convnext.nn.model import build_model
+from convnext.train.losses import BinaryCrossEntropy
 from convnext.train.optim.adamw import AdamW
 from convnext.train.optim.groups import is_matrix, parameter_groups
 from convnext.train.optim.muon import Muon
@@ -260,15 +261,29 @@ def build_classifier(recipe: Recipe, num_classes: int) -> keras.Model:
     return model
 
 
-def classifier(recipe: Recipe, num_classes: int, team: Team = ALONE) -> Learner:
-    """Build the classifier of a recipe, with random weights."""
+def classifier(
+    recipe: Recipe, num_classes: int, team: Team = ALONE, label_weights: Array | None = None
+) -> Learner:
+    """Build the classifier of a recipe, with random weights.
+
+    Args:
+        recipe: The recipe.
+        num_classes: Width of the classifier.
+        team: The hosts and devices of the run.
+        label_weights: Of a multi-label model, see `BinaryCrossEntropy`.
+    """
+    labels = recipe.labels
     return Learner(
         build_classifier(recipe, num_classes),
         VARIANTS[recipe.model.variant],
         recipe.optimizer,
         recipe.run,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=(
+            BinaryCrossEntropy(label_weights)
+            if labels.multi or labels.binary
+            else keras.losses.CategoricalCrossentropy(from_logits=True)
+        ),
+        metrics=[] if labels.multi else [keras.metrics.CategoricalAccuracy(name="accuracy")],
         team=team,
     )
 

@@ -107,7 +107,7 @@ def draw_curves(records: Sequence[Record], path: Path, title: str = "") -> bool:
     panels = figure.subplots(1, 3)
     names = {
         "Loss": ("loss", "average_loss"),
-        "Accuracy": ("accuracy", "average_accuracy", "mean_iou"),
+        "Accuracy": ("accuracy", "average_accuracy", "mean_iou", "mean_average_precision"),
         "Learning rate": ("learning_rate",),
     }
     styles = {
@@ -119,6 +119,7 @@ def draw_curves(records: Sequence[Record], path: Path, title: str = "") -> bool:
         ("validation", "average_loss"): ("validation, averaged weights", "C2"),
         ("validation", "average_accuracy"): ("validation, averaged weights", "C2"),
         ("validation", "mean_iou"): ("validation, mIoU", "C3"),
+        ("validation", "mean_average_precision"): ("validation, mAP", "C3"),
     }
     for panel, (heading, shown) in zip(panels, names.items(), strict=True):
         for (kind, name), (label, colour) in styles.items():

@@ -33,6 +33,7 @@ def write_model(
     name: str,
     *,
     unaveraged: Mapping[str, Any] | None = None,
+    thresholds: tuple[float, ...] | None = None,
 ) -> WeightsInfo:
     """Write a model directory atomically, replacing an earlier one.
 
@@ -43,6 +44,7 @@ def write_model(
         labels: Class names.
         name: Name of the model.
         unaveraged: If `weights` are a moving average, the plain weights, for a second file.
+        thresholds: Of a multi-label model.
 
     Raises:
         TrainingError: It cannot be written; an earlier one is unchanged.
@@ -55,11 +57,14 @@ def write_model(
         labels=labels,
         preprocess=settings.preprocess,
         strides=settings.actual_strides,
+        thresholds=thresholds,
     )
     classes = ConvNextV2Config if variant.has_grn else ConvNextConfig
     relaxed: dict[str, Any] = {}
     if settings.actual_strides != (4, 2, 2, 2):
         relaxed = {"strides": list(settings.actual_strides)}
+    if thresholds is not None:
+        relaxed |= {"problem_type": "multi_label_classification", "thresholds": list(thresholds)}
     config = classes(
         hidden_sizes=list(variant.dims),
         depths=list(variant.depths),

@@ -47,7 +47,7 @@ def test_a_keras_model_may_have_any_name(checkpoint, same_weights):
         ("", "model_ema."),
     ],
 )
-def test_of_a_model_and_its_moving_average_the_model_is_read(
+def test_the_model_is_read_where_its_moving_average_is_there_too(
     own, average, checkpoint, same_weights
 ):
     theirs, ours = checkpoint()

@@ -113,7 +113,7 @@ def test_tensors_survive_a_round_trip_between_two_layouts(
 
 
 @pytest.mark.parametrize(("layout", "variant"), PUBLISHED)
-def test_no_two_tensors_of_a_published_variant_share_a_name(layout, variant):
+def test_names_of_a_published_variant_are_unique(layout, variant):
     variant = ARCHITECTURES[variant]
     classes = {"dinov3": 0, "dinov3_facebook": 0, "open_clip": 768}.get(layout, 1000)
     shapes = parameter_shapes(variant, classes)
@@ -169,7 +169,7 @@ def test_norms_of_a_dense_prediction_backbone(layout, odd_variant, numbered):
     assert recognised.kind == "dense-prediction backbone"
 
 
-def test_one_name_for_two_norms_is_refused(odd_variant, numbered):
+def test_the_same_name_for_two_norms_is_refused(odd_variant, numbered):
     variant = odd_variant("v1")
     ours = numbered(parameter_shapes(variant) | feature_norm_shapes(variant, ("3",)))
     with pytest.raises(ArgumentError, match="one name for the norm of the last feature map"):
