@@ -114,7 +114,7 @@ def _layer_norm(rows: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
         of_mean, of_deviation = tf.matmul(towards, weights), tf.matmul(both, weights)
         of_rows = _of_layer_norm(apart, scale, gamma, towards, of_mean, of_deviation)
         of_gamma = tf.matmul(scale, both, transpose_a=True)[0]
-        of_beta = tf.matmul(tf.ones_like(scale), towards, transpose_a=True)[0]
+        of_beta = tf.reduce_sum(towards, 0)
         return of_rows, of_gamma, of_beta, None
 
     return _scaled(*map(tf.stop_gradient, (apart, scale, gamma, beta))), gradient
