@@ -116,13 +116,15 @@ def linear(x: Any, kernel: Any, bias: Any, activation: Any, training: bool | Non
     if x.dtype == "bfloat16" and jax_runs_on_cpu():
         from convnext.nn.jax_product import product
 
-        rows = (product(x, kernel) + bias).astype(x.dtype)
+        rows = (
+            product(x, kernel) + bias
+        )  # in float32, as XLA rounds after each operation in bfloat16
     else:
         rows = ops.matmul(x, kernel) + bias
     if activation is keras.activations.gelu and backend == "jax":
         # JAX's exact GELU uses erfc, which takes 2.5 times as long with XLA on a CPU.
-        return _gelu_of_erf(rows)
-    return activation(rows)
+        activation = _gelu_of_erf
+    return ops.cast(activation(rows), x.dtype)
 
 
 def _gelu_of_erf(x: Any) -> Any:
