@@ -22,7 +22,6 @@ from convnext.nn.operations import (
     patch_conv,
     patches_along,
 )
-from convnext.processors import processor_flags
 
 __all__ = [
     "GRN",
@@ -46,8 +45,8 @@ def _other_than(usual: object, **option: object) -> dict[str, object]:
 @functools.cache
 def _warn_of_slow_bfloat16() -> None:
     warnings.warn(
-        "bfloat16 is slower than float32 with JAX on this processor, which lacks AMX: XLA computes "
-        "it through float32. Use float32 here.",
+        "bfloat16 is slower than float32 with JAX on a CPU, where XLA computes it through float32. "
+        "Use float32 there, or TensorFlow or PyTorch, which gain from it on a CPU that has it.",
         stacklevel=2,
     )
 
@@ -99,8 +98,7 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
-        slow = self.compute_dtype == "bfloat16" and jax_runs_on_cpu()
-        if slow and "amx_bf16" not in processor_flags():
+        if self.compute_dtype == "bfloat16" and jax_runs_on_cpu():
             _warn_of_slow_bfloat16()
 
     def call(self, x: Any, training: bool | None = None) -> Any:
