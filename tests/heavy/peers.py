@@ -302,8 +302,10 @@ def gradients(
     return {name: as_numpy(gradient) for name, gradient in zip(variables, found, strict=True)}
 
 
-def backward(layer: keras.Layer, x: NDArray[np.float32], towards: NDArray[np.float32]) -> list:
-    """Gradients of `sum(layer(x) * towards)` for the input and then for each weight."""
+def backward(
+    layer: keras.Layer, x: NDArray[np.float32], towards: NDArray[np.float32], **call: object
+) -> list:
+    """Gradients of `sum(layer(x, **call) * towards)` for the input and then for each weight."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -311,18 +313,18 @@ def backward(layer: keras.Layer, x: NDArray[np.float32], towards: NDArray[np.flo
         x = tf.constant(x)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum(layer(x) * towards)
+            loss = tf.reduce_sum(layer(x, **call) * towards)
         return tape.gradient(loss, [x, *(weight.value for weight in layer.weights)])
     if backend == "torch":
         import torch
 
         x = torch.from_numpy(x).requires_grad_()
-        (layer(x) * torch.from_numpy(towards)).sum().backward()
+        (layer(x, **call) * torch.from_numpy(towards)).sum().backward()
         return [x.grad, *(weight.value.grad for weight in layer.weights)]
     import jax
 
     def loss_of(x, weights):
-        return (layer.stateless_call(weights, [], x)[0] * towards).sum()
+        return (layer.stateless_call(weights, [], x, **call)[0] * towards).sum()
 
     of_x, of_weights = jax.grad(loss_of, (0, 1))(x, [weight.value for weight in layer.weights])
     return [of_x, *of_weights]

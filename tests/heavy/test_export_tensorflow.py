@@ -29,6 +29,7 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("this is about what TensorFlow writes", allow_module_level=True)
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,40 @@ def test_a_saved_model_answers_for_any_number_of_pictures(name, saved):
     for call in (loaded, loaded.serve):
         assert relative_error(call(tf.constant(batch)).numpy(), expected) < TOLERANCE
     assert len(loaded.trainable_variables) == len(model.trainable_variables)
+
+
+def _own_gradients(graphs):
+    """Names of operators whose gradient or compiled function only this package knows."""
+    nodes = [node for graph in graphs for node in graph]
+    return [node.name for node in nodes if {"_gradient_op_type", "_XlaMustCompile"} & {*node.attr}]
+
+
+def test_only_training_has_gradients_of_our_own(saved, tmp_path):
+    _, path, model, batch = saved("test_v2")
+
+    def nodes(call):
+        definition = (
+            tf.function(call).get_concrete_function(tf.constant(batch)).graph.as_graph_def()
+        )
+        return [definition.node, *(each.node_def for each in definition.library.function)]
+
+    assert _own_gradients(nodes(lambda x: model(x, training=True)))
+    assert not _own_gradients(nodes(lambda x: model(x, training=False)))
+    model.export(tmp_path / "by_keras", verbose=False)
+    for folder in (path, tmp_path / "by_keras"):
+        content = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        [definition] = [meta.graph_def for meta in content.meta_graphs]
+        functions = [each.node_def for each in definition.library.function]
+        assert functions
+        assert not _own_gradients([definition.node, *functions])
+    call = "import sys, tensorflow as tf; m = tf.saved_model.load(sys.argv[1]); print(float("
+    call += (
+        "tf.reduce_sum(m.serve(tf.ones((2, 32, 32, 3)))))); assert 'convnext' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", call, tmp_path / "by_keras"], capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = model.predict_on_batch(np.ones((2, 32, 32, 3), "float32")).sum()
+    assert float(done.stdout) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.slow

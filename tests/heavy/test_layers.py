@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from convnext.nn import layers as layers_module
+from convnext.nn.block import Block
 from convnext.nn.initializers import Normal, undrawn
 from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, PatchConv
 from peers import as_numpy, backward, pictures, relative_error
@@ -206,6 +207,35 @@ def test_values_that_are_loaded_are_not_drawn():
         with undrawn(loaded=False):
             assert np.all(keras.ops.convert_to_numpy(Normal(0.02)((3, 4))))
     assert np.all(keras.ops.convert_to_numpy(Normal(0.02)((3, 4))))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("size", [(9, 10), (4, 5)])
+def test_gradients_of_a_block_in_training_are_the_plain_ones(size, precision):
+    backend = keras.backend.backend()
+    if precision == "float64" and backend == "jax":
+        pytest.skip("JAX has no float64 unless it is told")
+    bound = {"float64": 2e-7, "float32": 1e-5, "mixed_bfloat16": 2**-4}[precision]
+    x, towards = pictures(2, *size, 6), pictures(2, *size, 6, seed=5)
+    towards = towards.astype("float64" if precision == "float64" else "float32")
+    block = randomized(Block(layer_scale=0.5, dtype=precision), x.shape)
+    reference = "float32" if backend == "jax" else "float64"
+    exact = randomized(Block(layer_scale=0.5, dtype=reference), x.shape)
+    expected = backward(exact, x.astype(reference), towards.astype(reference), training=False)
+    wide = _InFloat32(block) if precision == "mixed_bfloat16" else block
+    for got, of in zip(backward(wide, x, towards, training=True), expected, strict=True):
+        assert relative_error(got, of) < bound
+
+
+class _InFloat32(keras.layers.Layer):
+    """A layer with its output in float32."""
+
+    def __init__(self, layer):
+        super().__init__(dtype="float32")
+        self.layer = layer
+
+    def call(self, x, training=None):
+        return ops.cast(self.layer(x, training=training), "float32")
 
 
 @pytest.mark.torch_alone

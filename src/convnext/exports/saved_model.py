@@ -28,6 +28,7 @@ import tensorflow as tf
 
 from convnext.exports.keras_model import build
 from convnext.exports.spec import INPUT, Array, ExportSpec, Predict
+from convnext.nn.operations import portable_gradients
 from convnext.weights.canonical import canonical_variables
 
 __all__ = ["RUNTIME", "module_of", "opened", "write"]
@@ -56,7 +57,8 @@ def module_of(model: Any, spec: ExportSpec) -> Any:
 
         @tf.function  # type: ignore[untyped-decorator]
         def __call__(self, images: Any, training: bool = False) -> Any:
-            return model(images, training=training)
+            with portable_gradients():
+                return model(images, training=training)
 
         # The functions below call `__call__`, so that the model is traced only once.
         @tf.function(input_signature=[inputs])  # type: ignore[untyped-decorator]

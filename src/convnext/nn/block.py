@@ -12,7 +12,7 @@ import keras
 from convnext.architecture import Arithmetic
 from convnext.nn.activations import kind_of
 from convnext.nn.initializers import Normal
-from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerScale, Linear, RMSNorm
+from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerNorm, LayerScale, Linear, RMSNorm
 from convnext.nn.operations import recomputed
 from convnext.nn.visible import Positions, listed, mapped
 
@@ -30,7 +30,7 @@ def kernel_initializer(scale: float = 1.0) -> keras.Initializer:
 def norm(name: str, kind: str = "layer", epsilon: float = 1e-6, dtype: Any = None) -> keras.Layer:
     """Create a norm over channels, see `convnext.steps.Norm`."""
     if kind == "layer":
-        return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
+        return LayerNorm(epsilon, name=name, dtype=dtype)
     return RMSNorm(epsilon, unbiased_variance=kind == "simple", name=name, dtype=dtype)
 
 
@@ -122,24 +122,24 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         """
 
         def branch(x: Any) -> Any:
-            return self._branch(x, positions)
+            return self._branch(x, positions, training)
 
         again = self.grad_checkpointing and training
         # Outside `recomputed`, so that the random choice is made once.
         return x + self.drop_path.call(recomputed(branch, x) if again else branch(x), training)
 
-    def _branch(self, x: Any, positions: Positions | None) -> Any:
+    def _branch(self, x: Any, positions: Positions | None, training: bool | None) -> Any:
         # Calls `call` of the sublayers, as `__call__` of each would take longer than the arithmetic
         # of a small block; this layer's `__call__` has cast the inputs already.
         if positions is None:
-            branch = self.dwconv.call(x)
+            branch = self.dwconv.call(x, training)
         else:
-            branch = listed(self.dwconv.call(mapped(x, positions)), positions)
-        branch = self.norm.call(branch)
-        branch = self.pwconv1.call(branch)  # (B, H, W, 4 dim)
+            branch = listed(self.dwconv.call(mapped(x, positions), training), positions)
+        branch = self.norm.call(branch, training)
+        branch = self.pwconv1.call(branch, training)  # (B, H, W, 4 dim)
         if self.grn is not None:
             branch = self.grn.call(branch)
-        branch = self.pwconv2.call(branch)  # (B, H, W, dim)
+        branch = self.pwconv2.call(branch, training)  # (B, H, W, dim)
         if self.layer_scale is not None:
             branch = self.layer_scale.call(branch)
         return branch

@@ -6,7 +6,11 @@ times slower than the form used here. Only this file distinguishes backends and 
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -17,9 +21,11 @@ __all__ = [
     "depthwise_conv",
     "grn",
     "jax_runs_on_cpu",
+    "layer_norm",
     "linear",
     "patch_conv",
     "patches_along",
+    "portable_gradients",
     "recomputed",
     "take_positions",
 ]
@@ -28,7 +34,9 @@ __all__ = [
 SMALLEST_SQUARED_NORM = 1e-24
 
 
-def depthwise_conv(x: Any, kernel: Any, bias: Any, dilation: int = 1) -> Any:
+def depthwise_conv(
+    x: Any, kernel: Any, bias: Any, dilation: int = 1, training: bool | None = False
+) -> Any:
     """Depthwise convolution with stride 1, padded to keep the size."""
     backend = keras.backend.backend()
     if backend == "torch":
@@ -41,7 +49,12 @@ def depthwise_conv(x: Any, kernel: Any, bias: Any, dilation: int = 1) -> Any:
 
         return on_jax(x, kernel[..., 0], dilation) + bias
     options = {"padding": "same", "data_format": "channels_last", "dilation_rate": dilation}
-    return ops.depthwise_conv(x, kernel, **options) + bias
+    convolve = functools.partial(ops.depthwise_conv, **options)
+    if _tensorflow_trains_on_cpu(training) and None not in x.shape[1:]:
+        from convnext.nn.tensorflow_training import depthwise_conv as in_training
+
+        return in_training(x, kernel, bias, dilation, convolve)
+    return convolve(x, kernel) + bias
 
 
 def patch_conv(
@@ -77,7 +90,7 @@ def patches_along(side: Any, kernel_size: int, stride: int, pads_both: bool = Fa
     return (side if cuts else side + stride - 1) // stride
 
 
-def linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
+def linear(x: Any, kernel: Any, bias: Any, activation: Any, training: bool | None = False) -> Any:
     """A linear layer and its activation, in as few passes as the backend can."""
     backend = keras.backend.backend()
     if backend == "torch":
@@ -87,22 +100,67 @@ def linear(x: Any, kernel: Any, bias: Any, activation: Any) -> Any:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # TensorFlow fuses exactly this sequence: MatMul, BiasAdd, activation.
-        rows = tf.reshape(x, (-1, kernel.shape[0]))
-        rows = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
-        # TensorFlow's GELU uses erfc, which tf2onnx and LiteRT lack (2026-11).
-        full = activation is keras.activations.gelu and rows.dtype == tf.float32
-        rows = _gelu_of_erf(rows) if full else activation(rows)
+        rows = tf.matmul(tf.reshape(x, (-1, kernel.shape[0])), kernel)
+        gelu = activation is keras.activations.gelu
+        if gelu and _tensorflow_trains_on_cpu(training):
+            from convnext.nn.tensorflow_training import gelu_of_sum
+
+            rows = gelu_of_sum(rows, bias)
+        else:
+            # TensorFlow fuses exactly this sequence: MatMul, BiasAdd, activation.
+            rows = tf.nn.bias_add(rows, bias)
+            # TensorFlow's GELU uses erfc, which tf2onnx and LiteRT lack (2026-11).
+            full = gelu and rows.dtype == tf.float32
+            rows = _gelu_of_erf(rows) if full else activation(rows)
         return tf.reshape(rows, tf.concat([tf.shape(x)[:-1], kernel.shape[1:]], 0))
-    rows = ops.matmul(x, kernel) + bias
+    if x.dtype == "bfloat16" and jax_runs_on_cpu():
+        from convnext.nn.jax_product import product
+
+        rows = (
+            product(x, kernel) + bias
+        )  # in float32, as XLA rounds after each operation in bfloat16
+    else:
+        rows = ops.matmul(x, kernel) + bias
     if activation is keras.activations.gelu and backend == "jax":
         # JAX's exact GELU uses erfc, which takes 2.5 times as long with XLA on a CPU.
-        return _gelu_of_erf(rows)
-    return activation(rows)
+        activation = _gelu_of_erf
+    return ops.cast(activation(rows), x.dtype)
 
 
 def _gelu_of_erf(x: Any) -> Any:
     return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
+
+
+def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float, training: bool | None) -> Any:
+    """Layer norm over the last axis, in float32 or wider."""
+    if _tensorflow_trains_on_cpu(training):
+        from convnext.nn.tensorflow_training import layer_norm as in_training
+
+        return in_training(x, gamma, beta, epsilon)
+    return ops.layer_normalization(x, gamma, beta, -1, epsilon)
+
+
+# Whether models are traced for a file that others read.
+_portable = ContextVar("_portable", default=False)
+
+
+@contextmanager
+def portable_gradients() -> Iterator[None]:
+    """Within it, TensorFlow's own gradients are used in training: readers of a file have them."""
+    before = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(before)
+
+
+def _tensorflow_trains_on_cpu(training: bool | None) -> bool:
+    """Whether TensorFlow trains on a CPU, where fewer passes over memory count."""
+    if keras.backend.backend() != "tensorflow" or training is not True or _portable.get():
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
 
 
 def jax_runs_on_cpu() -> bool:
