@@ -69,7 +69,7 @@ class _OwnGradient(torch.autograd.Function):  # type: ignore[misc]
         ctx: Any, x: torch.Tensor, epsilon: float, smallest: float, *given: torch.Tensor | None
     ) -> torch.Tensor:
         layers = Bottleneck(*given)
-        batch, *sides, width = x.shape
+        batch, width = x.shape[0], x.shape[-1]
         rows = x.reshape(batch, -1, width)
         bias, kernel = _scaled(layers, layers.bias_2, layers.kernel_2)
         hidden = x.new_empty(*rows.shape[:2], layers.kernel_1.shape[1])
