@@ -1,12 +1,11 @@
-"""Train a teacher for the bundled model: a small ResNet for CIFAR-10, from its training pictures alone.
+"""Train a teacher for the bundled model: a small ResNet, from CIFAR-10's training pictures alone.
 
-    python benchmarks/teacher.py cifar10/ runs/teacher --hold-out 0
-    python benchmarks/teacher.py cifar10/ runs/teacher --test
+    python benchmarks/teacher.py cifar10/ runs/teacher --hold-out 100 --epochs 12 --test
 
-writes `teacher.onnx`, which takes RGB pictures between 0 and 1 and gives the mean of the logits of a picture and of its
-mirror image, and `curve.csv`. An interrupted run goes on with the same command. With `--hold-out N`, N pictures of each
-class of the training pictures are kept apart and measured after every epoch; `--test` measures the finished teacher once
-on the test pictures.
+writes `curve.csv` and `teacher.onnx`, which takes RGB pictures between 0 and 1 and gives the mean
+of the logits of a picture and of its mirror image. An interrupted run goes on with the same
+command. With `--hold-out N`, N training pictures of each class are kept apart and measured after
+every epoch; `--test` measures the finished teacher on the test pictures.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ STD = (0.247, 0.2435, 0.2616)
 
 
 def pictures_of(archive: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pictures, uint8 of shape (count, 3, 32, 32), and the class of each, classes in order of their names."""
+    """Return the pictures, uint8 `[n, 3, 32, 32]`, and their classes, in order of their names."""
     pixels, names = [], []
     with zipfile.ZipFile(archive) as members:
         for name in sorted(member for member in members.namelist() if member.endswith(".jpg")):
@@ -43,7 +42,9 @@ def pictures_of(archive: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
     """Return a 3x3 convolution with batch normalisation and GELU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs, momentum=0.3), nn.GELU()
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs, momentum=0.3),
+        nn.GELU(),
     )
 
 
@@ -99,8 +100,10 @@ class Both(nn.Module):
         return (self.teacher(pictures) + self.teacher(pictures.flip(3))) / 2
 
 
-def crops(pictures: torch.Tensor, generator: torch.Generator, pad: int = 2, hole: int = 8) -> torch.Tensor:
-    """Return the pictures moved by up to `pad`, half of them mirrored, each with a square of `hole` set to grey."""
+def crops(
+    pictures: torch.Tensor, generator: torch.Generator, pad: int = 2, hole: int = 8
+) -> torch.Tensor:
+    """Return the pictures moved by up to `pad`, half of them mirrored, each with a grey square."""
     count, _, side, _ = pictures.shape
     padded = functional.pad(pictures, (pad,) * 4, mode="reflect")
     down, right = (torch.randint(0, 2 * pad + 1, (count,), generator=generator) for _ in range(2))
@@ -108,7 +111,9 @@ def crops(pictures: torch.Tensor, generator: torch.Generator, pad: int = 2, hole
     columns = right[:, None] + torch.arange(side)
     mirrored = torch.rand(count, generator=generator) < 0.5
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    out = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    out = padded[
+        torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]
+    ].permute(0, 3, 1, 2)
     top, left = (torch.randint(0, side - hole + 1, (count,), generator=generator) for _ in range(2))
     places = torch.arange(side)
     inside_rows = (places >= top[:, None]) & (places < top[:, None] + hole)
@@ -123,7 +128,12 @@ def accuracy(model: nn.Module, pictures: torch.Tensor, classes: torch.Tensor) ->
     model.eval()
     right = 0
     for begin in range(0, len(pictures), 500):
-        batch = pictures[begin : begin + 500].float().div(255).contiguous(memory_format=torch.channels_last)
+        batch = (
+            pictures[begin : begin + 500]
+            .float()
+            .div(255)
+            .contiguous(memory_format=torch.channels_last)
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16):
             right += int((model(batch).argmax(1) == classes[begin : begin + 500]).sum())
     return right / len(pictures)
@@ -142,7 +152,10 @@ def train(folder: Path, out: Path, *, epochs: int, batch: int, hold_out: int, se
     teacher = Teacher().to(memory_format=torch.channels_last)
     decayed = [parameter for parameter in teacher.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in teacher.parameters() if parameter.ndim == 1]
-    groups = [{"params": decayed, "weight_decay": 5e-4 * batch}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": 5e-4 * batch},
+        {"params": others, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True)
     steps = len(pictures) // batch
     total = steps * epochs
@@ -169,34 +182,59 @@ def train(folder: Path, out: Path, *, epochs: int, batch: int, hold_out: int, se
                 for group in optimizer.param_groups:
                     group["lr"] = peak * min(at / 0.2, (1 - at) / 0.8)
                 chosen = order[step * batch : (step + 1) * batch]
-                view = crops(pictures[chosen].float().div(255), generator).contiguous(memory_format=torch.channels_last)
+                view = crops(pictures[chosen].float().div(255), generator).contiguous(
+                    memory_format=torch.channels_last
+                )
                 with torch.autocast("cpu", dtype=torch.bfloat16):
                     logits = teacher(view)
-                loss = functional.cross_entropy(logits.float(), classes[chosen], label_smoothing=0.1, reduction="sum")
+                loss = functional.cross_entropy(
+                    logits.float(), classes[chosen], label_smoothing=0.1, reduction="sum"
+                )
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item() / batch)
             held_out = accuracy(teacher, held, held_classes) if len(held) else float("nan")
             seconds = time.perf_counter() - started
-            curve.writerow([epoch + 1, f"{np.mean(losses):.4f}", f"{held_out:.4f}", f"{seconds:.0f}"])
+            curve.writerow(
+                [epoch + 1, f"{np.mean(losses):.4f}", f"{held_out:.4f}", f"{seconds:.0f}"]
+            )
             file.flush()
-            print(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, held out {held_out:.4f}, {seconds:.0f} s")
-            saved = {"teacher": teacher.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
+            print(
+                f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, "
+                f"held out {held_out:.4f}, {seconds:.0f} s"
+            )
+            saved = {
+                "teacher": teacher.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "epoch": epoch + 1,
+            }
             torch.save(saved, state.with_suffix(".new"))
             state.with_suffix(".new").replace(state)
     return teacher
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with train.zip and test.zip of pictures by class")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "data", type=Path, help="folder with train.zip and test.zip of pictures by class"
+    )
     parser.add_argument("out", type=Path, help="folder to write to, and to go on from")
-    parser.add_argument("--epochs", type=int, default=16, help="passes over the pictures (default: 16)")
+    parser.add_argument(
+        "--epochs", type=int, default=16, help="passes over the pictures (default: 16)"
+    )
     parser.add_argument("--batch", type=int, default=512, help="pictures a step (default: 512)")
-    parser.add_argument("--hold-out", type=int, default=0, metavar="N", help="keep N pictures of each class apart")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
-    parser.add_argument("--test", action="store_true", help="measure the finished teacher on test.zip")
+    parser.add_argument(
+        "--hold-out", type=int, default=0, metavar="N", help="keep N pictures of each class apart"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)"
+    )
+    parser.add_argument(
+        "--test", action="store_true", help="measure the finished teacher on test.zip"
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     teacher = train(

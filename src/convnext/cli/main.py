@@ -33,6 +33,7 @@ from convnext.cli import (
     search,
     segment,
     serve,
+    temperature,
     train,
     verify,
 )
@@ -43,7 +44,7 @@ __all__ = ["build_parser", "main"]
 
 GROUPS = {
     "use": (predict, segment, embed, search, explain, evaluate, list_models, info),
-    "train": (train, head, pretrain, reconstruct),
+    "train": (train, head, temperature, pretrain, reconstruct),
     "ship": (export, quantize, serve, convert, hub_publish),
     "inspect": (bench, verify, completion),
 }

@@ -10,5 +10,18 @@ from convnext.data.datasets import open_dataset
 from convnext.evaluate.report import build_report
 from convnext.evaluate.run import evaluate
 from convnext.evaluate.subject import open_subject
+from convnext.evaluate.temperature import (
+    fit_temperature,
+    measure_temperature,
+    write_with_temperature,
+)
 
-__all__ = ["build_report", "evaluate", "open_dataset", "open_subject"]
+__all__ = [
+    "build_report",
+    "evaluate",
+    "fit_temperature",
+    "measure_temperature",
+    "open_dataset",
+    "open_subject",
+    "write_with_temperature",
+]

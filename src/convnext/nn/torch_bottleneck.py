@@ -71,7 +71,7 @@ class _OwnGradient(torch.autograd.Function):  # type: ignore[misc]
         layers = Bottleneck(*given)
         batch, width = x.shape[0], x.shape[-1]
         rows = x.reshape(batch, -1, width)
-        bias, kernel = _scaled(layers, layers.bias_2, layers.kernel_2)
+        bias, kernel = _scaled(layers.bias_2, layers), _scaled(layers.kernel_2, layers)
         hidden = x.new_empty(*rows.shape[:2], layers.kernel_1.shape[1])
         out = torch.empty_like(rows, memory_format=torch.contiguous_format)
         found = []
@@ -96,7 +96,7 @@ class _OwnGradient(torch.autograd.Function):  # type: ignore[misc]
         layers, statistics = Bottleneck(*saved[:count]), saved[count:]
         of_x = torch.empty_like(rows, memory_format=torch.contiguous_format)
         gradient = gradients[0].reshape(rows.shape)
-        (kernel,) = _scaled(layers, layers.kernel_2)
+        kernel = _scaled(layers.kernel_2, layers)
         kernel_1 = bias_1 = kernel_2 = gamma = beta = scale = None
         for part in _parts(hidden, kernel):
             before, given = hidden[part].flatten(0, 1), gradient[part].flatten(0, 1)
@@ -121,7 +121,7 @@ class _OwnGradient(torch.autograd.Function):  # type: ignore[misc]
         bias_2 = gradient.sum((0, 1))
         if layers.scale is not None:
             scale = (kernel_2 * layers.kernel_2).sum(0) + bias_2 * layers.bias_2
-        bias_2, kernel_2 = _scaled(layers, bias_2, kernel_2)
+        bias_2, kernel_2 = _scaled(bias_2, layers), _scaled(kernel_2, layers)
         found = Bottleneck(kernel_1, bias_1, kernel_2, bias_2, gamma, beta, scale)
         return of_x.view(gradients[0].shape), None, None, *found
 
@@ -144,7 +144,6 @@ def _plus_product(total: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor) 
     return a @ b if total is None else total.addmm_(a, b)
 
 
-def _scaled(layers: Bottleneck, *tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
+def _scaled(tensor: Any, layers: Bottleneck) -> Any:
     """Multiply by layer scale, if there is one."""
-    scale = layers.scale
-    return [t if t is None or scale is None else t * scale for t in tensors]
+    return tensor if layers.scale is None else tensor * layers.scale
