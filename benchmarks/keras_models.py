@@ -39,6 +39,7 @@ TASKS = {
     "forward-1": ("forward", 1, 224, "float32"),
     "forward-16": ("forward", 16, 224, "float32"),
     "forward-16-at-64": ("forward", 16, 64, "float32"),
+    "step-16-at-32": ("step", 16, 32, "float32"),
     "step-16-at-64": ("step", 16, 64, "float32"),
     "step-16": ("step", 16, 224, "float32"),
     "forward-16-bfloat16": ("forward", 16, 224, "mixed_bfloat16"),
@@ -53,6 +54,10 @@ def contenders(kind: str, precision: str) -> list[tuple[str, str]]:
         pairs = [(name, b) for b in BACKENDS for name in ("convnext", "convnext float32")]
     if kind in ("forward", "step"):
         pairs.append(("timm", "torch"))
+    if kind == "step":
+        pairs.append(
+            ("timm fused", "torch")
+        )  # with PyTorch's fused AdamW, which is not its default
     return pairs
 
 
@@ -66,8 +71,8 @@ def prepare(library: str, backend: str, task: str) -> tuple[Report, Callable[[st
         precision = "float32"
     os.environ["KERAS_BACKEND"] = backend
     begun = time.perf_counter()
-    if library == "timm":
-        call = timm_call(kind, batch, side, precision)
+    if library.startswith("timm"):
+        call = timm_call(kind, batch, side, precision, fused=library.endswith("fused"))
     else:
         call = keras_call(library.split()[0], kind, batch, side, precision)
     built = time.perf_counter()
@@ -101,7 +106,12 @@ def keras_call(
         from keras.applications import ConvNeXtTiny
     model = ConvNeXtTiny(weights=None, input_shape=(side, side, 3), include_preprocessing=False)
     if kind == "step":
-        model.compile(keras.optimizers.AdamW(1e-4), "sparse_categorical_crossentropy")
+        optimizer = keras.optimizers.AdamW(1e-4)
+        if library == "convnext":
+            from convnext.optimizers import AdamW
+
+            optimizer = AdamW(1e-4)
+        model.compile(optimizer, "sparse_categorical_crossentropy")
         return lambda: model.fit(images, labels, batch_size=batch, epochs=1, verbose=0)
     return lambda: model.predict(images, batch_size=batch, verbose=0)
 
@@ -125,7 +135,9 @@ def build_every_variant(backend: str) -> None:
     print(json.dumps(seconds))
 
 
-def timm_call(kind: str, batch: int, side: int, precision: str) -> Callable[[], object]:
+def timm_call(
+    kind: str, batch: int, side: int, precision: str, *, fused: bool
+) -> Callable[[], object]:
     import importable_torchvision  # noqa: F401
     import timm
     import torch
@@ -143,7 +155,7 @@ def timm_call(kind: str, batch: int, side: int, precision: str) -> Callable[[], 
                 return model(images)
 
         return forward
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=fused)
 
     def step() -> object:
         optimizer.zero_grad()

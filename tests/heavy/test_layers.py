@@ -280,3 +280,77 @@ def test_pytorchs_grn_gradients_are_those_of_autograd(precision, bound):
     grn(*given, 1e-6, 1e-24).backward(gradient)
     for ours, theirs in zip(given, exact, strict=True):
         assert (ours.grad - theirs.grad).abs().max() <= bound * theirs.grad.abs().max()
+
+
+@pytest.mark.torch_alone
+@pytest.mark.parametrize("positions", [(2, 2), (6, 5)])  # layer scale outside, and inside
+@pytest.mark.parametrize("traits", ["layer scale", "grn", "neither"])
+@pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 2**-5), ("float32", 1e-6)])
+def test_pytorchs_bottleneck_is_its_layers(monkeypatch, positions, traits, precision, bound):
+    import torch
+
+    from convnext.nn import torch_bottleneck
+    from convnext.nn.torch_grn import grn
+
+    for name in ("SMALLEST", "PRODUCTS"):  # three parts of the larger maps
+        monkeypatch.setattr(torch_bottleneck, name, 6)
+    torch.manual_seed(0)
+    dtype = getattr(torch, precision)
+    shapes = [(5, *positions, 8), (8, 32), (32,), (32, 8), (8,)]
+    shapes += [(32,), (32,)] if traits == "grn" else []
+    shapes += [(8,)] if traits == "layer scale" else []
+    given = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
+    gradient = torch.randn(shapes[0]).to(dtype)
+
+    parameters = dict(zip(("kernel_1", "bias_1", "kernel_2", "bias_2"), given[1:5], strict=True))
+    parameters |= {"grn": dict(zip(("gamma", "beta"), given[5:], strict=False))}.get(traits, {})
+    if traits == "layer scale":
+        parameters["scale"] = given[5]
+    layers = torch_bottleneck.Bottleneck(**parameters)
+    found = torch_bottleneck.bottleneck(given[0], layers, 1e-6, 1e-24)
+    found.backward(gradient)
+
+    x, kernel_1, bias_1, kernel_2, bias_2, *others = exact
+    y = torch.nn.functional.gelu(x @ kernel_1 + bias_1)
+    if traits == "grn":
+        y = grn(y, *others, 1e-6, 1e-24)
+    y = y @ kernel_2 + bias_2
+    if traits == "layer scale":
+        y = y * others[0]
+    y.backward(gradient.double())
+
+    assert (found - y).abs().max() <= bound * y.abs().max()
+    for ours, theirs in zip(given, exact, strict=True):
+        assert ours.grad.dtype == dtype
+        assert (ours.grad - theirs.grad).abs().max() <= bound * theirs.grad.abs().max()
+
+
+@pytest.mark.torch_alone
+@pytest.mark.parametrize("traits", [{"layer_scale": 0.5}, {"grn": True}])
+def test_a_block_in_training_on_pytorch_keeps_less_and_computes_the_same(monkeypatch, traits):
+    import torch
+
+    from convnext.nn import block as module
+
+    block = module.Block(**traits)
+    block.build((None, 6, 6, 16))
+    for variable in block.trainable_variables:
+        variable.assign(np.random.default_rng(0).normal(size=variable.shape))
+    pictures = torch.randn(4, 6, 6, 16)
+
+    def step(less):
+        monkeypatch.setattr(module, "keeps_less", lambda *_: less)
+        kept = []
+        block.zero_grad()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            result = block(pictures, training=True)
+        result.square().mean().backward()
+        numbers = [result.detach(), *(v.value.grad for v in block.trainable_variables)]
+        wide = {t.data_ptr() for t in kept if t.numel() == 4 * pictures.numel()}
+        return numbers, len(wide)
+
+    (usual, more), (ours, less) = step(False), step(True)
+    assert less == 1 < more
+    for found, expected in zip(ours, usual, strict=True):
+        assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()

@@ -20,6 +20,7 @@ PUBLIC = [
     "convnext.exports",
     "convnext.hf",
     "convnext.hub",
+    "convnext.optimizers",
     "convnext.scale",
     "convnext.segmenter",
     "convnext.search",

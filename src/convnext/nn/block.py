@@ -13,7 +13,7 @@ from convnext.architecture import Arithmetic
 from convnext.nn.activations import kind_of
 from convnext.nn.initializers import Normal
 from convnext.nn.layers import GRN, DepthwiseConv, DropPath, LayerNorm, LayerScale, Linear, RMSNorm
-from convnext.nn.operations import recomputed
+from convnext.nn.operations import SMALLEST_SQUARED_NORM, keeps_less, recomputed
 from convnext.nn.visible import Positions, listed, mapped
 
 __all__ = ["Block", "kernel_initializer", "norm"]
@@ -136,6 +136,8 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         else:
             branch = listed(self.dwconv.call(mapped(x, positions), training), positions)
         branch = self.norm.call(branch, training)
+        if self.activation is keras.activations.gelu and keeps_less(branch, self.pwconv1.units):
+            return self._bottleneck_on_torch(branch)
         branch = self.pwconv1.call(branch, training)  # (B, H, W, 4 dim)
         if self.grn is not None:
             branch = self.grn.call(branch)
@@ -143,6 +145,23 @@ class Block(keras.layers.Layer):  # type: ignore[misc]
         if self.layer_scale is not None:
             branch = self.layer_scale.call(branch)
         return branch
+
+    def _bottleneck_on_torch(self, x: Any) -> Any:
+        """The layers behind the norm, with less memory for the gradient."""
+        from convnext.nn.torch_bottleneck import Bottleneck, bottleneck
+
+        first, grn, second, scale = self.pwconv1, self.grn, self.pwconv2, self.layer_scale
+        parameters = Bottleneck(
+            first.kernel.value,
+            first.bias.value,
+            second.kernel.value,
+            second.bias.value,
+            None if grn is None else grn.gamma.value,
+            None if grn is None else grn.beta.value,
+            None if scale is None else scale.gamma.value,
+        )
+        epsilon = 0.0 if grn is None else grn.epsilon
+        return bottleneck(x, parameters, epsilon, SMALLEST_SQUARED_NORM)
 
     @property
     def arithmetic(self) -> Arithmetic:

@@ -15,7 +15,7 @@ from jax import lax
 __all__ = ["product"]
 
 
-@jax.custom_vjp
+@jax.custom_vjp  # type: ignore[untyped-decorator]
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Multiply `(..., inputs)` by `(inputs, outputs)`, added up and returned in float32."""
     return _product(x, kernel, 0)

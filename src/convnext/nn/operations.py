@@ -21,6 +21,7 @@ __all__ = [
     "depthwise_conv",
     "grn",
     "jax_runs_on_cpu",
+    "keeps_less",
     "layer_norm",
     "linear",
     "patch_conv",
@@ -170,6 +171,19 @@ def jax_runs_on_cpu() -> bool:
     import jax
 
     return bool(jax.default_backend() == "cpu")
+
+
+def keeps_less(x: Any, hidden: int) -> bool:
+    """Whether `convnext.nn.torch_bottleneck` is for this input and width of the hidden layer."""
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    from convnext.nn.torch_bottleneck import SMALLEST
+
+    if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return bool(x.numel() // x.shape[-1] * hidden >= SMALLEST)
 
 
 def grn(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:

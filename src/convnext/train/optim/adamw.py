@@ -19,8 +19,6 @@ from convnext.train.optim.groups import Group
 
 __all__ = ["AdamW"]
 
-FUSED_DEVICES = ("cpu", "cuda", "mps")
-
 
 @keras.saving.register_keras_serializable(package="convnext")
 class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
@@ -109,6 +107,10 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
         """Average over processes before clipping, once per accumulated gradient."""
         if self.average is not None:
             grads = self.average(grads)
+        if self.global_clipnorm and keras.backend.backend() == "torch":
+            from convnext.nn.torch_updates import clipped_together
+
+            return clipped_together(grads, self.global_clipnorm)
         return super()._clip_gradients(grads)
 
     def _backend_update_step(
@@ -120,45 +122,35 @@ class AdamW(keras.optimizers.Optimizer):  # type: ignore[misc]
             super()._backend_update_step(grads, trainable_variables, learning_rate)
 
     def _torch_update(self, gradients: Any, variables: Any, learning_rate: float) -> None:
-        import torch
-        from torch.optim.adamw import adamw
+        from convnext.nn.torch_updates import adamw_step
 
         alike: dict[Group, list[tuple[Any, int]]] = collections.defaultdict(list)
         for gradient, variable in zip(gradients, variables, strict=True):
             index = self._get_variable_index(variable)
             alike[self.groups[index]].append((gradient, index))
-        done = float(self.iterations)
-        with torch.no_grad():
-            for group, members in alike.items():
-                indices = [index for _, index in members]
-                values = [self._trainable_variables[index].value for index in indices]
-                adamw(
-                    values,
-                    [gradient.contiguous() for gradient, _ in members],
-                    [self._means[index].value for index in indices],
-                    [self._squares[index].value for index in indices],
-                    [],
-                    list(torch.full((len(indices),), done, device=values[0].device).unbind()),
-                    fused=values[0].device.type in FUSED_DEVICES,
-                    amsgrad=False,
-                    beta1=self.beta_1,
-                    beta2=self.beta_2,
-                    lr=learning_rate * group.scale,
-                    weight_decay=self.decay if group.decays else 0.0,
-                    eps=self.epsilon,
-                    maximize=False,
-                )
+        for group, members in alike.items():
+            indices = [index for _, index in members]
+            adamw_step(
+                [self._trainable_variables[index].value for index in indices],
+                [gradient for gradient, _ in members],
+                [self._means[index].value for index in indices],
+                [self._squares[index].value for index in indices],
+                done=float(self.iterations),
+                rate=learning_rate * group.scale,
+                betas=(self.beta_1, self.beta_2),
+                decay=self.decay if group.decays else 0.0,
+                epsilon=self.epsilon,
+            )
 
     def _update_model_variables_moving_average(self, trainable_variables: Any) -> None:
         steps = self.gradient_accumulation_steps or 1
         if keras.backend.backend() == "torch":
-            import torch
+            from convnext.nn.torch_updates import move_averages
 
             if (int(self._iterations) + 1) % steps == 0:
-                with torch.no_grad():
-                    averages = [average.value for average in self.averages]
-                    values = [variable.value for variable in trainable_variables]
-                    torch._foreach_lerp_(averages, values, 1 - self.ema_momentum)
+                averages = [average.value for average in self.averages]
+                values = [variable.value for variable in trainable_variables]
+                move_averages(averages, values, self.ema_momentum)
             return
         is_update = ops.equal((self._iterations + 1) % steps, 0)
         for average, variable in zip(self.averages, trainable_variables, strict=True):

@@ -64,17 +64,25 @@ class Muon(AdamW):
     def _torch_update(self, gradients: Any, variables: Any, learning_rate: float) -> None:
         import torch
 
+        from convnext.nn.torch_updates import nesterov_step
+
         pairs = list(zip(gradients, variables, strict=True))
         turned = [self.matrices[self._get_variable_index(variable)] for variable in variables]
+        matrices = list(itertools.compress(pairs, turned))
+        indices = [self._get_variable_index(variable) for _, variable in matrices]
+        means = [self._means[index].value for index in indices]
+        ahead = nesterov_step([gradient for gradient, _ in matrices], means, MOMENTUM)
         alike: dict[Any, list[tuple[Any, Any]]] = collections.defaultdict(list)
+        for matrix, (_, variable), index in zip(ahead, matrices, indices, strict=True):
+            matrix = matrix.reshape(-1, matrix.shape[-1])
+            alike[matrix.shape].append((matrix, (variable.value, self.groups[index])))
         with torch.no_grad():
-            for gradient, variable in itertools.compress(pairs, turned):
-                ahead = self._ahead(gradient, variable)
-                alike[ahead.shape].append((variable, ahead))
             for members in alike.values():  # matrices of one shape in one product
-                steps = orthogonal(torch.stack([ahead for _, ahead in members]))
-                for (variable, _), step in zip(members, steps, strict=True):
-                    self._move(variable, step, learning_rate)
+                steps = orthogonal(torch.stack([matrix for matrix, _ in members]))
+                for (_, (value, group)), step in zip(members, steps, strict=True):
+                    rate = learning_rate * group.scale
+                    value.mul_(1 - rate * self.decay if group.decays else 1.0)
+                    value.sub_(step.reshape(value.shape), alpha=rate * _size(step))
         others = list(itertools.compress(pairs, map(operator.not_, turned)))
         super()._torch_update([g for g, _ in others], [v for _, v in others], learning_rate)
 
@@ -88,14 +96,18 @@ class Muon(AdamW):
     def _move(self, variable: Any, step: Any, learning_rate: Any) -> None:
         group = self.groups[self._get_variable_index(variable)]
         rate = ops.cast(learning_rate, variable.dtype) * group.scale
-        size = ADAMS_SIZE * max(step.shape) ** 0.5
         kept = 1 - rate * self.decay if group.decays else 1.0
-        step = ops.reshape(step, variable.shape)
-        self.assign(variable, variable * kept - rate * size * step)
+        reshaped = ops.reshape(step, variable.shape)
+        self.assign(variable, variable * kept - rate * _size(step) * reshaped)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of `from_config`."""
         return {**super().get_config(), "matrices": self.matrices}
+
+
+def _size(step: Any) -> Any:
+    """Factor of a step that gives it the size of AdamW's."""
+    return ADAMS_SIZE * max(step.shape) ** 0.5
 
 
 def orthogonal(matrix: Any) -> Any:
