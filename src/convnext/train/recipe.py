@@ -250,8 +250,8 @@ class Distill:
     distance: Literal["cosine", "smooth_l1"] = setting(
         "cosine", "features: of the embedding, after a linear map, from the teacher's"
     )
-    engine: Literal["auto", "openvino", "onnxruntime", "keras"] = setting(
-        "auto", "that computes the teacher; auto: the first that is installed"
+    engine: str = setting(
+        "auto", "that computes the teacher, see open_engine; auto: the first that is installed"
     )
     precision: Precision = setting("auto", "of the teacher; auto: bfloat16 if it is faster")
     size: int | None = setting(
