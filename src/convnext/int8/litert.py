@@ -84,10 +84,10 @@ def _inputs_of(linear: Any, positions: Callable[[int], Any]) -> Iterator[list[Ar
     rows: list[Array] = []
     call = linear.call
 
-    def watched(x: Any) -> Any:
+    def watched(x: Any, training: bool | None = None) -> Any:
         for picture in x.numpy().reshape(len(x), -1, x.shape[-1]):
             rows.append(picture[positions(len(picture))])
-        return call(x)
+        return call(x, training)
 
     linear.call = watched
     try:

@@ -6,8 +6,6 @@ package name `convnext`, so that saved models load.
 
 from __future__ import annotations
 
-import functools
-import warnings
 from typing import Any, Literal
 
 import keras
@@ -16,7 +14,6 @@ from keras import ops
 from convnext.nn.operations import (
     depthwise_conv,
     grn,
-    jax_runs_on_cpu,
     layer_norm,
     linear,
     patch_conv,
@@ -40,15 +37,6 @@ Shape = tuple[int | None, ...]
 def _other_than(usual: object, **option: object) -> dict[str, object]:
     """An entry for a layer's config, empty for the default, so that saved files do not change."""
     return {name: value for name, value in option.items() if value != usual}
-
-
-@functools.cache
-def _warn_of_slow_bfloat16() -> None:
-    warnings.warn(
-        "bfloat16 is slower than float32 with JAX on a CPU, where XLA computes it through float32. "
-        "Use float32 there, or TensorFlow or PyTorch, which gain from it on a CPU that has it.",
-        stacklevel=2,
-    )
 
 
 @keras.saving.register_keras_serializable(package="convnext")
@@ -98,8 +86,6 @@ class DepthwiseConv(keras.layers.Layer):  # type: ignore[misc]
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
-        if self.compute_dtype == "bfloat16" and jax_runs_on_cpu():
-            _warn_of_slow_bfloat16()
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Convolve `(batch, height, width, channels)`."""

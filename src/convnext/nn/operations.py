@@ -117,9 +117,8 @@ def linear(x: Any, kernel: Any, bias: Any, activation: Any, training: bool | Non
     if x.dtype == "bfloat16" and jax_runs_on_cpu():
         from convnext.nn.jax_product import product
 
-        rows = (
-            product(x, kernel) + bias
-        )  # in float32, as XLA rounds after each operation in bfloat16
+        # In float32, as XLA rounds after each operation in bfloat16.
+        rows = product(x, kernel) + bias
     else:
         rows = ops.matmul(x, kernel) + bias
     if activation is keras.activations.gelu and backend == "jax":

@@ -40,7 +40,7 @@ def actual_precision(precision: Precision) -> Precision:
     is_processor, has_bfloat16 = _device()
     if precision == "auto":
         return "bfloat16" if has_bfloat16 else "float32"
-    if is_processor and not has_bfloat16 and keras.backend.backend() != "jax":  # JAX warns itself
+    if is_processor and not has_bfloat16 and keras.backend.backend() != "jax":  # not measured
         warnings.warn(
             "This processor has no instructions for bfloat16, so that training in it takes many "
             'times as long as in float32. Set run.precision to "auto" or "float32".',
