@@ -121,7 +121,6 @@ def test_loss_and_gradient_are_those_of_pytorch(weighted):
     )
 
 
-@pytest.mark.each_backend
 @pytest.mark.parametrize("loss", ["kd", "dist"])
 def test_a_model_learns_from_its_teacher_alone(pictures, teacher, tmp_path, loss):
     """No label counts, and the teacher's classes are in another order than the run's."""
@@ -138,7 +137,6 @@ def test_a_model_learns_from_its_teacher_alone(pictures, teacher, tmp_path, loss
     assert facts["teacher"][0] == str(teacher)
 
 
-@pytest.mark.each_backend
 def test_an_encoder_learns_from_pictures_without_labels(pictures, teacher, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()

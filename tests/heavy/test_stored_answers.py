@@ -58,7 +58,6 @@ def _records(folder):
     return [{k: v for k, v in json.loads(x).items() if k not in timed} for x in lines]
 
 
-@pytest.mark.each_backend
 def test_a_run_by_stored_answers_equals_the_one_that_stored_them_to_the_bit(
     pictures, teacher, tmp_path
 ):
