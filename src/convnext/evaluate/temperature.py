@@ -148,8 +148,16 @@ def write_with_temperature(model: str | Path, temperature: float, path: str | Pa
         model: A checkpoint's name, or a weights file.
         temperature: From `fit_temperature`.
         path: The file, see `convnext.weights.save_weights`.
+
+    Raises:
+        ArgumentError: It is a multi-label model, whose thresholds would no longer fit.
     """
     with read_weights(model) as weights:
+        if weights.info.thresholds is not None:
+            raise ArgumentError(
+                f"{weights.source} is a multi-label model. A temperature is for classes that "
+                "exclude each other."
+            )
         arrays = {name: tensor.read() for name, tensor in weights.tensors.items()}
         for name in CLASSIFIER:
             array = arrays[name]

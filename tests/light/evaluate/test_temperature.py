@@ -112,6 +112,15 @@ def test_written_weights_are_divided_and_nothing_else_changes(model, tmp_path):
             assert new.tensors[name].dtype == tensor.dtype
 
 
+def test_multi_label_models_are_refused(tmp_path):
+    info = WeightsInfo(labels=("a", "b"), thresholds=(0.3, 0.6))
+    path = tmp_path / "labels.safetensors"
+    save_weights(random_weights(ARCHITECTURES["test_v2"], 2), path, info=info)
+    with pytest.raises(ArgumentError, match="is a multi-label model"):
+        write_with_temperature(path, 2.0, tmp_path / "new.safetensors")
+    assert not (tmp_path / "new.safetensors").exists()
+
+
 def test_command_writes_weights_whose_temperature_is_one(model, tmp_path, capsys):
     """Half precision rounds the classifier, so not exactly one."""
     data, first, again = (
