@@ -8,13 +8,8 @@ from pathlib import Path
 from convnext.data.labelled import Examples
 from convnext.errors import ArgumentError
 from convnext.train.augment.mixing import Mixer
-from convnext.train.distillation.stored import (
-    SUFFIX,
-    FixedAnswers,
-    StoredAnswers,
-    are_fixed,
-    views_of,
-)
+from convnext.train.distillation.fixed import FixedAnswers, are_fixed
+from convnext.train.distillation.stored import SUFFIX, StoredAnswers, views_of
 from convnext.train.distillation.teacher import open_teacher
 from convnext.train.input.order import Order
 from convnext.train.input.taught import Teacher

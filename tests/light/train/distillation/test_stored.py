@@ -17,7 +17,8 @@ from convnext.images.recipe import Preprocess
 from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.transforms import Augmentation
 from convnext.train.distillation import stored
-from convnext.train.distillation.stored import FixedAnswers, StoredAnswers, are_fixed, views_of
+from convnext.train.distillation.fixed import FixedAnswers, are_fixed
+from convnext.train.distillation.stored import StoredAnswers, views_of
 from convnext.train.input.loader import Loader
 from convnext.train.input.order import Order
 from convnext.train.recipe import Distill, load_recipe
