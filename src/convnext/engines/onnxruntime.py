@@ -16,7 +16,7 @@ from convnext.engines.base import Array, Engine, EngineOptions, InputSpec
 from convnext.engines.pieces import pieces
 from convnext.errors import ArgumentError, UnknownNameError
 from convnext.graphs.network import Network
-from convnext.graphs.onnx import build
+from convnext.graphs.onnx.build import build
 from convnext.int8.onnx import rounded
 from convnext.processors import available_processors
 

@@ -1,4 +1,4 @@
-"""Write ONNX files with `convnext.graphs.onnx`, and run them in ONNX Runtime.
+"""Write ONNX files with `convnext.graphs.onnx.build`, and run them in ONNX Runtime.
 
 The file's metadata describes the weights. These are in the file, or beside it if they exceed the
 2 GB of a protocol buffer.
@@ -14,7 +14,8 @@ import onnxruntime as ort
 
 from convnext.engines.quantizing import calibration_of
 from convnext.exports.spec import Array, ExportSpec, Predict
-from convnext.graphs.onnx import OnnxGraph, build
+from convnext.graphs.onnx.build import build
+from convnext.graphs.onnx.graph import OnnxGraph
 from convnext.int8.onnx import rounded
 
 __all__ = ["RUNTIME", "opened", "write"]

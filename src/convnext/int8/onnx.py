@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from convnext.graphs.fold import Affine, Folded, Linear, length_factor
-from convnext.graphs.onnx import IntegerLinear, Rounding
+from convnext.graphs.onnx.int8 import IntegerLinear, Rounding
 from convnext.int8.calibration import Calibration
 from convnext.int8.rounding import is_rounded
 
@@ -18,7 +18,7 @@ LARGEST_BIAS = 2.0**30  # in steps; with the largest sum of products below it fi
 
 
 def rounded(calibration: Calibration) -> Rounding:
-    """The int8 constants of each linear layer, for `convnext.graphs.onnx.build`.
+    """The int8 constants of each linear layer, for `convnext.graphs.onnx.build.build`.
 
     They are those of OpenVINO's graph: the same levels, kernels and steps.
     """

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onnx import TensorProto, helper
 
-from convnext.graphs.onnx import IR_VERSION, OPSET, Graph, OnnxGraph
+from convnext.graphs.onnx.graph import IR_VERSION, OPSET, Graph, OnnxGraph
 from convnext.text.tower import EPSILON, TextWeights
 
 __all__ = ["build"]

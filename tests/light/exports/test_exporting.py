@@ -29,7 +29,7 @@ from convnext.errors import (  # noqa: E402
     WeightsUnavailableError,
 )
 from convnext.exports import exporting, formats, onnx_files, process, spec, verify  # noqa: E402
-from convnext.graphs.onnx import OPERATORS  # noqa: E402
+from convnext.graphs.onnx.graph import OPERATORS  # noqa: E402
 from convnext.images.recipe import Preprocess  # noqa: E402
 from convnext.images.transform import normalise  # noqa: E402
 from convnext.weights.info import WeightsInfo  # noqa: E402

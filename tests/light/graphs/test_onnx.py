@@ -6,7 +6,7 @@ ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from contracts import GraphContract  # noqa: E402
-from convnext.graphs.onnx import build  # noqa: E402
+from convnext.graphs.onnx.build import build  # noqa: E402
 
 
 def answers(graph, pictures):

@@ -9,7 +9,8 @@ onnx = pytest.importorskip("onnx")
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 from convnext.errors import WeightsError  # noqa: E402
-from convnext.graphs.onnx import OPERATORS, build  # noqa: E402
+from convnext.graphs.onnx.build import build  # noqa: E402
+from convnext.graphs.onnx.graph import OPERATORS  # noqa: E402
 
 
 def whole(graph):

@@ -19,7 +19,8 @@ from convnext.engines.openvino import OpenVINOEngine  # noqa: E402
 from convnext.graphs import openvino  # noqa: E402
 from convnext.graphs.agreement import agreement  # noqa: E402
 from convnext.graphs.fold import Folded, Linear  # noqa: E402
-from convnext.graphs.onnx import OPERATORS, build  # noqa: E402
+from convnext.graphs.onnx.build import build  # noqa: E402
+from convnext.graphs.onnx.graph import OPERATORS  # noqa: E402
 from convnext.int8.calibration import Calibration  # noqa: E402
 from convnext.int8.levels import InputStatistics, find_levels  # noqa: E402
 from convnext.int8.onnx import rounded  # noqa: E402

@@ -1,38 +1,24 @@
-"""Build an ONNX graph directly from canonical weights, without a framework.
+"""The nodes of each kind of step, in float32 or float16.
 
-Its operators are those that ran fastest in ONNX Runtime (docs/engines.md has the measurements):
-NCHW, linear layers as 1x1 convolutions, norms as reductions over channels, the exact GELU as one
-operator. Shifts per channel are one-dimensional or the bias of a convolution, as ONNX Runtime fuses
-other forms wrongly.
+Maps are NCHW, linear layers 1x1 convolutions, norms reductions over channels, and the exact GELU is
+one operator. Shifts per channel are one-dimensional or the bias of a convolution, as ONNX Runtime
+fuses other forms wrongly.
 
 With `layer_norm`, for other runtimes, each norm is one LayerNormalization over the last axis
 between transpositions. Float16 is for the steps between the pictures and the head: pictures,
 outputs, the head and GRN's norm, whose sum of squares would overflow, are in float32.
-
-With `rounding`, the linear layers of blocks compute in int8, as `QuantizeLinear`,
-`DequantizeLinear` and `Gemm`, which ONNX Runtime fuses into one integer product. Inputs are scaled
-per channel by the step before, and quantised with one scale for the tensor, as fusion demands it.
-Such a block has its positions as rows of a matrix, and its skip has channels last.
-
-Weights are external to the graph, so that a network may be larger than the 2 GB of a protocol
-buffer, and nothing is copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from convnext.errors import WeightsError
-from convnext.graphs.fold import Affine, Folded, Linear, folded, pixel_mean, steps_to
+from convnext.graphs.fold import Affine, Folded, Linear
 from convnext.graphs.network import Network
+from convnext.graphs.onnx.graph import Graph
 from convnext.images.resizing import binned
 from convnext.steps import (
     GRN,
@@ -55,217 +41,37 @@ from convnext.steps import (
 )
 from convnext.steps import Linear as LinearStep
 
-__all__ = [
-    "IR_VERSION",
-    "OPERATORS",
-    "OPSET",
-    "Graph",
-    "IntegerLinear",
-    "OnnxGraph",
-    "Rounding",
-    "build",
-]
+__all__ = ["FIRST", "Emitter"]
 
 CHANNELS, PLACES = [1], [2, 3]  # of NCHW
 PLACES_OF_LAST = [1, 2]
 FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # transpositions to channels first and last
-OPSET, IR_VERSION = 20, 9  # the first opset with Gelu, and its IR version
 SHORTEST = 1e-12  # minimum of the length that a vector is divided by, as in PyTorch
-LARGE = 1024  # bytes; smaller constants are part of the graph
 
-OPERATORS = frozenset(
-    (
-        *("Add", "And", "Cast", "Concat", "ConstantOfShape", "Conv", "DequantizeLinear", "Div"),
-        *("Gather", "Gelu", "Gemm", "GreaterOrEqual", "Identity", "LayerNormalization", "Less"),
-        *("MatMul", "Max", "Mul", "QuantizeLinear", "Range", "ReduceL2", "ReduceMean"),
-        *("ReduceSum", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Softmax", "Sqrt", "Sub"),
-        "Transpose",
-    )
-)
-"""All operators of the graphs; they belong to ONNX's standard operator set."""
+ANY_LAYOUT = (Aside, Norm, Pool, Residual, Take, Tap)
+"""Steps that take maps with channels first or last."""
 
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class IntegerLinear:
-    """Constants of a linear layer in int8.
-
-    Attributes:
-        inputs: Scale and shift of its inputs, which then are rounded to integers in 0..255.
-        kernel: `(in, out)`, int8.
-        steps: `(out,)`: the factor of each sum of products of integers.
-        bias: `(out,)`, int32, added to these sums.
-    """
-
-    inputs: Affine
-    kernel: NDArray[np.int8]
-    steps: NDArray[np.float32]
-    bias: NDArray[np.int32]
+METHODS: dict[type, str] = {
+    Activation: "activation",
+    AddEnlarged: "add_enlarged",
+    Aside: "aside",
+    BinPool: "bin_pool",
+    Conv: "conv",
+    Depthwise: "depthwise",
+    Enlarge: "enlarge",
+    Fuse: "fuse",
+    GRN: "grn",
+    LinearStep: "linear",
+    Norm: "norm",
+    Pool: "pool",
+    Residual: "residual",
+    Take: "take",
+    Tap: "tap",
+    Unit: "unit",
+}
 
 
-Rounding = Callable[[Folded], IntegerLinear | None]
-"""The int8 constants of a linear layer of a block; None to compute it in float32.
-
-Both layers of a block are rounded, or none.
-"""
-
-
-@dataclass(frozen=True)
-class OnnxGraph:
-    """A model and the weights it refers to.
-
-    Attributes:
-        model: The graph, whose weights are external data, by name.
-        weights: The values of the weights, by name.
-
-    Example:
-        options = onnxruntime.SessionOptions()
-        values = [OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
-        options.add_external_initializers(list(graph.weights), values)
-        session = onnxruntime.InferenceSession(graph.model.SerializeToString(), options)
-    """
-
-    model: onnx.ModelProto
-    weights: dict[str, Array]
-
-
-def build(  # noqa: PLR0913
-    network: Network,
-    outputs: tuple[str, ...] = ("logits",),
-    *,
-    input: Literal["uint8", "float32"] = "uint8",
-    batch: int | None = None,
-    softmax: bool = False,
-    layer_norm: bool = False,
-    precision: Literal["float32", "float16"] = "float32",
-    rounding: Rounding | None = None,
-) -> OnnxGraph:
-    """Build an ONNX model from pictures, channels last, to outputs.
-
-    Args:
-        network: The network.
-        outputs: Some of `convnext.graphs.network.OUTPUTS`. Feature maps are channels last.
-        input: `"uint8"` to take pixels, `"float32"` to take normalised pictures.
-        batch: Batch size; None for any.
-        softmax: Whether to turn logits into probabilities.
-        layer_norm: Whether each norm is one LayerNormalization, for other runtimes, instead of
-            reductions, which are faster in ONNX Runtime.
-        precision: Precision of the weights and of the computation up to the head. Float16 implies
-            `layer_norm`, which computes in float32, as squares in float16 overflow.
-        rounding: For int8: the constants of linear layers. Implies `layer_norm`.
-
-    Raises:
-        WeightsError: A weight is not finite, or too large for float16.
-    """
-    network.check_outputs(outputs)
-    half = precision == "float16"
-    graph, from_pixels = Graph(half), input == "uint8"
-    x = graph.add("Transpose", "pictures", perm=FIRST)  # (B, channels, H, W)
-    if from_pixels:  # subtracted after the transposition, four times as fast
-        x = graph.add("Cast", x, to=TensorProto.FLOAT)
-        with graph.wide():
-            x = graph.add("Sub", x, graph.constant(pixel_mean(network).reshape(-1, 1, 1)))
-    x = graph.narrowed(x)
-    emit = _Emitter(
-        graph, network, x, layer_norm or half or rounding is not None, outputs, softmax, rounding
-    )
-    for node in folded(network, steps_to(network.steps, outputs), from_pixels=from_pixels):
-        x = emit(x, node)
-    dims = [batch or "batch", *(network.sides or ("height", "width")), network.channels]
-    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(input))
-    pictures = helper.make_tensor_value_info("pictures", dtype, dims)
-    results = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [dims[0], *_shape(network, name)])
-        for name in outputs
-    ]
-    proto = helper.make_graph(
-        graph.nodes, network.architecture.name, [pictures], results, graph.initializers
-    )
-    opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(proto, opset_imports=[opset], ir_version=IR_VERSION)
-    return OnnxGraph(model, graph.weights)
-
-
-def _shape(network: Network, output: str) -> list[int | str]:
-    """Shape of an output for one picture; a variable side is a name."""
-    width = network.width(output)
-    if output in ("logits", "embedding", "pre_logits"):
-        return [width]
-    if output == "segmentation":
-        return [*(network.sides or ("height", "width")), width]
-    stages = {"tokens": -1, "scores": 0}
-    stage = stages[output] if output in stages else int(output.removeprefix("stage_"))
-    sides = network.feature_sizes()
-    named = (f"{output}_height", f"{output}_width")
-    return [*(sides[stage] if sides else named), width]
-
-
-@dataclass
-class Graph:
-    """The nodes and constants of a graph under construction; values are referred to by name."""
-
-    half: bool
-    nodes: list[Any] = field(default_factory=list)
-    initializers: list[Any] = field(default_factory=list)
-    weights: dict[str, Array] = field(default_factory=dict)
-
-    def add(self, operator: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """Add a node with one output, and return that output's name."""
-        name = name or f"{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
-        return name
-
-    def constant(self, values: Any) -> str:
-        """Add values, and return their name."""
-        name = f"constant_{len(self.initializers)}"
-        array = np.ascontiguousarray(values)
-        if self.half and array.dtype == np.float32:
-            array = _halved(array)
-        if array.nbytes < LARGE:
-            self.initializers.append(numpy_helper.from_array(array, name))
-            return name
-        tensor = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL)
-        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-        tensor.external_data.add(key="location", value=name)
-        self.initializers.append(tensor)
-        self.weights[name] = array
-        return name
-
-    def ints(self, *values: int) -> str:
-        """Add whole numbers, and return their name."""
-        return self.constant(np.array(values, np.int64))
-
-    def widened(self, x: str) -> str:
-        """Cast a value to float32."""
-        return self.add("Cast", x, to=TensorProto.FLOAT) if self.half else x
-
-    def narrowed(self, x: str) -> str:
-        """Cast a float32 value to the graph's precision."""
-        return self.add("Cast", x, to=TensorProto.FLOAT16) if self.half else x
-
-    @contextmanager
-    def wide(self) -> Iterator[None]:
-        """Add constants in float32 in this context."""
-        before, self.half = self.half, False
-        try:
-            yield
-        finally:
-            self.half = before
-
-
-def _halved(array: Array) -> Array:
-    with np.errstate(over="ignore"):
-        halves = array.astype(np.float16)
-    if not np.isfinite(halves).all():
-        raise WeightsError(
-            f"A weight of {float(np.abs(array).max()):.3g} is too large for float16, whose largest "
-            "value is 65504. Export in float32."
-        )
-    return halves
-
-
-class _Emitter:
+class Emitter:
     """Adds the nodes of each step to a graph; a method for each kind of step.
 
     Args:
@@ -275,7 +81,6 @@ class _Emitter:
         layer_norm: Whether each norm is one LayerNormalization.
         outputs: The requested outputs.
         softmax: Whether to turn logits into probabilities.
-        rounding: The constants of layers in int8, if any.
     """
 
     def __init__(
@@ -286,7 +91,6 @@ class _Emitter:
         layer_norm: bool,
         outputs: tuple[str, ...],
         softmax: bool,
-        rounding: Rounding | None = None,
     ) -> None:
         self.graph = graph
         self.maps = network.feature_sizes()
@@ -297,9 +101,6 @@ class _Emitter:
         self.softmax = softmax
         self.pooled = False  # whether the current value is vectors, not maps
         self.channels = CHANNELS  # their axis
-        self.rounding = rounding
-        self.integer: dict[str, IntegerLinear] = {}  # of the current block's layers, by name
-        self.batch = ""  # number of pictures
         self.channels_last: set[str] = set()  # maps with channels last; all others have them first
         self.turned: dict[str, str] = {}  # maps that exist in both layouts
 
@@ -307,7 +108,8 @@ class _Emitter:
         """Add a step; returns the name of its output."""
         if not isinstance(node.step, ANY_LAYOUT):
             x = self._first(x)
-        return EMITTERS[type(node.step)](self, x, node)
+        name: str = getattr(self, METHODS[type(node.step)])(x, node)
+        return name
 
     def conv(self, x: str, node: Folded) -> str:
         """A dense convolution."""
@@ -346,8 +148,6 @@ class _Emitter:
         """A linear layer over channels, of a map or of vectors."""
         linear, name = node.linear, node.step.name
         assert linear is not None
-        if name in self.integer:
-            return self._integer_product(x, self.integer[name], name)
         if not self.pooled:
             return self._convolution(x, Linear(linear.kernel[None, None], linear.bias), name)
         kernel, bias = self.graph.constant(linear.kernel), self.graph.constant(linear.bias)
@@ -363,8 +163,6 @@ class _Emitter:
         """Global response normalisation with its skip."""
         graph, gamma = self.graph, node.gamma
         assert gamma is not None
-        if self.pooled:
-            return self._grn_of_rows(x, gamma, node.affine)
         wide = graph.widened(x)
         with graph.wide():
             norm = graph.add("ReduceL2", wide, graph.ints(*PLACES))  # (B, 4 dim, 1, 1)
@@ -457,72 +255,10 @@ class _Emitter:
 
     def residual(self, x: str, node: Folded) -> str:
         """A residual branch and its skip connection."""
-        rounded = self._rounded(node.branch)
-        if self.integer:
-            return self._integer_residual(x, rounded, node.step.name)
         y = x
         for each in node.branch:
             y = self(y, each)
         return self.graph.add("Add", self._first(x), y, name=node.step.name)
-
-    def _rounded(self, branch: Sequence[Folded]) -> list[Folded]:
-        """Find the int8 layers of a block; the step before each then scales its inputs."""
-        self.integer = {}
-        nodes = list(branch)
-        for number, node in enumerate(nodes):
-            if self.rounding and isinstance(node.step, LinearStep):
-                found = self.rounding(node)
-                if found is not None:
-                    self.integer[node.step.name] = found
-                    nodes[number - 1] = replace(nodes[number - 1], affine=found.inputs)
-        return nodes
-
-    def _integer_residual(self, x: str, branch: list[Folded], name: str) -> str:
-        """A block with linear layers in int8."""
-        graph, [depthwise, *others] = self.graph, branch
-        y, skip = self._last(self(x, depthwise)), self._last(x)
-        shape = graph.add("Shape", skip)
-        y = graph.add("Reshape", y, graph.ints(-1, depthwise.step.width))  # (positions, dim)
-        self.pooled = True
-        for each in others:
-            y = self(y, each)
-        self.pooled = False
-        y = graph.add("Add", skip, graph.add("Reshape", y, shape), name=name)
-        self.channels_last.add(y)
-        return y
-
-    def _integer_product(self, x: str, layer: IntegerLinear, name: str) -> str:
-        """A linear layer of scaled rows in int8."""
-        graph = self.graph
-        one, zero = graph.constant(np.float32(1)), graph.constant(np.uint8(0))
-        x = graph.add("QuantizeLinear", x, one, zero)
-        x = graph.add("DequantizeLinear", x, one, zero)
-        steps = graph.constant(layer.steps)
-        # ONNX Runtime fuses only what states its zero points
-        none = graph.constant(np.zeros(len(layer.steps), np.int8))
-        kernel = graph.add("DequantizeLinear", graph.constant(layer.kernel), steps, none, axis=1)
-        bias = graph.add("DequantizeLinear", graph.constant(layer.bias), steps, axis=0)
-        return graph.add("Gemm", x, kernel, bias, name=name)
-
-    def _grn_of_rows(self, x: str, gamma: Array, after: Affine | None) -> str:
-        """GRN of rows `(positions, width)`, with scale and shift."""
-        graph, width = self.graph, len(gamma)
-        self.batch = self.batch or graph.add("Shape", self.pictures, start=0, end=1)
-        x = graph.add("Reshape", x, graph.add("Concat", self.batch, graph.ints(-1, width), axis=0))
-        # A product with ones: more than twice as fast as ReduceL2 over an axis that is not the last
-        ones = graph.add("Concat", graph.ints(1), graph.add("Shape", x, start=1, end=2), axis=0)
-        one = numpy_helper.from_array(np.ones(1, np.float32))
-        ones = graph.add("ConstantOfShape", ones, value=one)
-        norm = graph.add("Sqrt", graph.add("MatMul", ones, graph.add("Mul", x, x)))  # (B, 1, width)
-        mean = graph.add("ReduceMean", norm, graph.ints(2))
-        mean = graph.add("Add", mean, graph.constant(np.float32(GRN_EPSILON)))
-        relative = graph.add("Div", norm, mean)
-        factor = np.ones_like(gamma) if after is None else after.scale
-        scale = graph.add("Mul", relative, graph.constant(gamma * factor))
-        x = graph.add("Mul", x, graph.add("Add", scale, graph.constant(factor)))
-        if after is not None and after.shift is not None:
-            x = graph.add("Add", x, graph.constant(after.shift))
-        return graph.add("Reshape", x, graph.ints(-1, width))
 
     def _activated(self, x: str, kind: str) -> str:
         graph = self.graph
@@ -643,26 +379,3 @@ class _Emitter:
         if dilation > 1:
             options["dilations"] = [dilation] * 2
         return self.graph.add("Conv", x, kernel, bias, name=name, **options)
-
-
-ANY_LAYOUT = (Aside, Norm, Pool, Residual, Take, Tap)
-"""Steps that take maps with channels first or last."""
-
-EMITTERS: dict[type, Callable[[_Emitter, str, Folded], str]] = {
-    Activation: _Emitter.activation,
-    AddEnlarged: _Emitter.add_enlarged,
-    Aside: _Emitter.aside,
-    BinPool: _Emitter.bin_pool,
-    Conv: _Emitter.conv,
-    Depthwise: _Emitter.depthwise,
-    Enlarge: _Emitter.enlarge,
-    Fuse: _Emitter.fuse,
-    GRN: _Emitter.grn,
-    LinearStep: _Emitter.linear,
-    Norm: _Emitter.norm,
-    Pool: _Emitter.pool,
-    Residual: _Emitter.residual,
-    Take: _Emitter.take,
-    Tap: _Emitter.tap,
-    Unit: _Emitter.unit,
-}
