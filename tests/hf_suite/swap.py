@@ -59,7 +59,7 @@ def swap() -> None:
     import transformers
 
     import convnext.hf
-    from convnext.hf.modules import ConvNextLayer
+    from convnext.hf.layers import ConvNextLayer
 
     # Tests find by this class the layers that gradient checkpointing computes again.
     common = importlib.import_module("tests.test_modeling_common")
