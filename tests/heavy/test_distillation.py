@@ -10,8 +10,8 @@ import signal
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
+from colours import write_colours
 from convnext.engines import open_engine
 from convnext.errors import ArgumentError, TrainingError
 from convnext.train import train
@@ -35,18 +35,7 @@ STATED = ("distill.mean=[0,0,0]", "distill.std=[1,1,1]")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Two classes that are easy to learn: red and blue noise."""
-    folder = tmp_path_factory.mktemp("colours")
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 48), ("val", 16)):
-        for label, channel in (("blue", 2), ("red", 0)):
-            place = folder / part / label
-            place.mkdir(parents=True)
-            for number in range(count // 2):
-                pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-                pixels[..., channel] += 110
-                Image.fromarray(pixels).save(place / f"{number}.png")
-    return folder
+    return write_colours(tmp_path_factory.mktemp("colours"), train=48, val=16)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import signal
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from colours import write_colours
 from convnext.cli.main import main
 from convnext.errors import ArgumentError
 from convnext.train import train
@@ -26,17 +26,7 @@ CHANGES = [
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Two classes that are easy to learn: red and blue noise."""
-    folder = tmp_path_factory.mktemp("colours")
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 48), ("val", 16)):
-        for label, channel in (("blue", 2), ("red", 0)):
-            (folder / part / label).mkdir(parents=True)
-            for number in range(count // 2):
-                pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-                pixels[..., channel] += 110
-                Image.fromarray(pixels).save(folder / part / label / f"{number}.png")
-    return folder
+    return write_colours(tmp_path_factory.mktemp("colours"), train=48, val=16)
 
 
 @pytest.fixture(scope="module")

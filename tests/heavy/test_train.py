@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colours import write_colours
 from convnext.atomic import temporary_name
 from convnext.classifier import Classifier
 from convnext.cli.main import main
@@ -43,18 +44,7 @@ CHANGES = [
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Two classes that are easy to learn: red and blue noise."""
-    folder = tmp_path_factory.mktemp("colours")
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 96), ("val", 20)):
-        for label, channel in (("blue", 2), ("red", 0)):
-            place = folder / part / label
-            place.mkdir(parents=True)
-            for number in range(count // 2):
-                pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-                pixels[..., channel] += 110
-                Image.fromarray(pixels).save(place / f"{number}.png")
-    return folder
+    return write_colours(tmp_path_factory.mktemp("colours"), train=96, val=20)
 
 
 def _train(pictures, out, *changes, **options):
