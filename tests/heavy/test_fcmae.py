@@ -18,7 +18,7 @@ from convnext.nn.model import Block, build_model
 from convnext.nn.visible import find_positions, listed
 from convnext.train import pretrain, reconstruct, train
 from convnext.train.fcmae.model import autoencoder, draw_visible, encode_visible
-from convnext.train.recipe import Masking
+from convnext.train.sections import Masking
 from convnext.weights.canonical import canonical_variables, parameter_shapes
 from convnext.weights.load import load_weights, read_weights
 from convnext.weights.save import convert, save_weights

@@ -20,8 +20,9 @@ from convnext.train import load_recipe, train
 from convnext.train.augment.mixing import Mixer, Mixing, Mixture
 from convnext.train.losses import BinaryCrossEntropy
 from convnext.train.multi_label import label_weights
-from convnext.train.recipe import MOST_WEIGHT, LabelSettings, Recipe
+from convnext.train.recipe import Recipe
 from convnext.train.run.run_states import RunStates
+from convnext.train.sections import MOST_WEIGHT, LabelSettings
 from convnext.weights.info import WeightsInfo
 from convnext.weights.load import read_weights
 

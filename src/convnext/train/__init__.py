@@ -9,12 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from convnext.train.recipe import (
-    Recipe,
-    SegmentationRecipe,
-    load_recipe,
-    published_recipes,
-)
+from convnext.train.recipe import Recipe, SegmentationRecipe, load_recipe, published_recipes
 
 if TYPE_CHECKING:
     from convnext.train.fcmae.pretraining import pretrain, reconstruct

@@ -14,24 +14,23 @@ from numpy.typing import NDArray
 
 from convnext.classifier.results import sigmoid
 from convnext.data.multi_label import MultiLabelExamples, open_multi_label_data
-from convnext.errors import ArgumentError, TrainingError, listed
+from convnext.errors import ArgumentError, listed
 from convnext.evaluate.labelling import labelling
 from convnext.images.thresholds import THRESHOLD
 from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Augmentation, Transform
-from convnext.train.input.loader import TrainingBatch, evaluation_batches
-from convnext.train.input.order import Order
-from convnext.train.input.taught import Teacher
-from convnext.train.recipe import MOST_WEIGHT, LabelSettings, Recipe
+from convnext.train.augment.transforms import Augmentation
+from convnext.train.input.loader import TrainingBatch
+from convnext.train.recipe import Recipe
 from convnext.train.run.learner import classifier
-from convnext.train.run.loop import Numbers, RunResult, Validation
+from convnext.train.run.loop import RunResult
 from convnext.train.run.model_folder import write_model
+from convnext.train.run.objective import Numbers, Objective, Validation
 from convnext.train.run.running import RunOptions, run_objective
+from convnext.train.sections import MOST_WEIGHT, LabelSettings
 from convnext.train.team.base import Team
 
 __all__ = ["label_weights", "train_multi_label"]
 
-VALIDATION_BATCH = 256
 THRESHOLDS = "thresholds"  # in the run state
 NAMED = 5  # labels in the first message
 
@@ -52,7 +51,7 @@ def train_multi_label(
     def objective(
         examples: MultiLabelExamples, validated: MultiLabelExamples | None, team: Team
     ) -> _MultiLabel:
-        return _MultiLabel(recipe, examples, validated, options.out.name, team)
+        return _MultiLabel(recipe, examples, validated, options.out, team)
 
     return run_objective(recipe, opened, objective, options)
 
@@ -84,7 +83,7 @@ def label_weights(
     return np.array(settings.weights, np.float32)
 
 
-class _MultiLabel:
+class _MultiLabel(Objective[Recipe, MultiLabelExamples]):
     """Objective of finding the labels of pictures."""
 
     def __init__(
@@ -92,19 +91,13 @@ class _MultiLabel:
         recipe: Recipe,
         examples: MultiLabelExamples,
         validated: MultiLabelExamples | None,
-        name: str,
+        out: Path,
         team: Team,
     ) -> None:
-        self.recipe = recipe
-        self.classes = examples.classes
-        self.validated = validated.cached() if validated else None
-        self.name = name
-        self.team = team
+        super().__init__(recipe, examples, validated, out, team)
         self.thresholds = np.full(len(self.classes), THRESHOLD)
-        self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
-        self.mixer: Mixer | None = Mixer(recipe.mixing, len(self.classes))
-        self.teacher: Teacher | None = None
-        self.order = Order(examples.labels, seed=recipe.run.seed)
+        self.transform = Augmentation(recipe.augment, recipe.model.preprocess)
+        self.mixer = Mixer(recipe.mixing, len(self.classes))
         self.about = _about(examples)
         weights = label_weights(recipe.labels, examples.counts, len(examples), self.classes)
         self.learner = classifier(recipe, len(self.classes), team, weights)
@@ -140,21 +133,18 @@ class _MultiLabel:
 
     def _answers(self, validated: MultiLabelExamples) -> tuple[Array, Array]:
         """Logits and labels of all readable pictures, which the hosts share."""
-        batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
-        rows = np.asarray(self.team.share(len(validated), batch))
+        rows = self.own_rows()
         own = validated.subset(rows)
         own.labels = rows  # so that batches tell which pictures are theirs
         logits = np.zeros(validated.has.shape)
         seen = np.zeros(len(validated))
-        preprocess = self.recipe.model.preprocess
-        for pictures, numbers, count in evaluation_batches(own, preprocess, batch):
+        for pictures, numbers, count in self.batches(own, self.recipe.model.preprocess):
             logits[numbers[:count]] = self.learner.answers(pictures)[:count]
             seen[numbers[:count]] = 1
         if self.team.count > 1:
             logits = np.array(self.team.sum(logits.ravel().tolist())).reshape(logits.shape)
             seen = np.array(self.team.sum(seen.tolist()))
-        if not seen.any():
-            raise TrainingError("No picture of the validation data can be read. Repair the data.")
+        self.check_seen(seen.sum())
         return logits[seen > 0], validated.has[seen > 0]
 
     def write(self, folder: Path) -> None:
@@ -166,7 +156,7 @@ class _MultiLabel:
             weights,
             self.recipe,
             self.classes,
-            self.name,
+            self.out.name,
             unaveraged=unaveraged,
             thresholds=tuple(self.thresholds.tolist()),
         )

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from convnext.data.examples import Examples, open_data
-from convnext.errors import ArgumentError, TrainingError
+from convnext.errors import ArgumentError
 from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Augmentation, Transform
+from convnext.train.augment.transforms import Augmentation
 from convnext.train.distillation.choice import distilled, teacher_of
 from convnext.train.distillation.encoder import train_encoder
 from convnext.train.distillation.student import student, taught_targets
-from convnext.train.input.loader import TrainingBatch, evaluation_batches
-from convnext.train.input.order import Order, class_weights
-from convnext.train.input.taught import Teacher
+from convnext.train.input.loader import TrainingBatch
+from convnext.train.input.order import class_weights
 from convnext.train.multi_label import train_multi_label
 from convnext.train.optim.precision import with_actual_precision
 from convnext.train.recipe import Recipe, SegmentationRecipe, load_recipe, recipe_kind
 from convnext.train.run.learner import classifier
-from convnext.train.run.loop import Numbers, RunResult, Say, Validation
+from convnext.train.run.loop import RunResult, Say
 from convnext.train.run.model_folder import write_model
+from convnext.train.run.objective import Numbers, Objective, Validation
 from convnext.train.run.running import RunOptions, run_objective
 from convnext.train.segmentation.training import train_segmenter
 from convnext.train.team.base import Team
 
 __all__ = ["RunResult", "train"]
-
-VALIDATION_BATCH = 256
 
 
 def train(  # noqa: PLR0913
@@ -120,13 +117,12 @@ def train(  # noqa: PLR0913
         )
 
     def objective(examples: Examples, validated: Examples | None, team: Team) -> _Classification:
-        name = Path(out).name
-        return _Classification(kept, examples, validated, name, team, teacher, store_answers)
+        return _Classification(kept, examples, validated, options.out, team, teacher, store_answers)
 
     return run_objective(kept, opened, objective, options)
 
 
-class _Classification:
+class _Classification(Objective[Recipe, Examples]):
     """Objective of classifying pictures."""
 
     def __init__(
@@ -134,26 +130,19 @@ class _Classification:
         recipe: Recipe,
         examples: Examples,
         validated: Examples | None,
-        name: str,
+        out: Path,
         team: Team,
         teacher: str | Path | None,
         store_answers: str | Path | None,
     ) -> None:
-        self.recipe = recipe
-        self.classes = examples.classes
-        self.validated = validated.cached() if validated else None
-        self.name = name
-        self.team = team
+        super().__init__(recipe, examples, validated, out, team)
         kind = recipe.data.class_weights
         self.weights = None
         if kind != "none":
             self.weights = class_weights(examples.labels, kind, len(examples.classes))
-        self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
-        mixer = Mixer(recipe.mixing, len(examples.classes))
-        self.mixer: Mixer | None = mixer
-        self.order = Order(examples.labels, seed=recipe.run.seed, balanced=recipe.data.balanced)
+        self.transform = Augmentation(recipe.augment, recipe.model.preprocess)
+        self.mixer = mixer = Mixer(recipe.mixing, len(examples.classes))
         self.about = f"{len(examples.classes)} classes"
-        self.teacher: Teacher | None = None
         if teacher is None:
             self.learner = classifier(recipe, len(examples.classes), team)
         else:
@@ -166,12 +155,6 @@ class _Classification:
         weights = None if self.weights is None else batch.targets @ self.weights
         targets = batch.targets if self.teacher is None else taught_targets(batch)
         return self.learner.step([batch.pictures], targets, learning_rate, weights)
-
-    def state(self) -> Mapping[str, Any]:
-        return self.learner.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.learner.restore(state)
 
     def validate(self) -> Validation | None:
         if self.validated is None:
@@ -188,12 +171,10 @@ class _Classification:
 
     def _measure(self, validated: Examples, prefix: str) -> dict[str, float]:
         """Accuracy and loss over all readable pictures, which the hosts share."""
-        batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
         seen = right = 0
         loss = 0.0
-        preprocess = self.recipe.model.preprocess
-        own = validated.subset(self.team.share(len(validated), batch))
-        for pictures, labels, count in evaluation_batches(own, preprocess, batch):
+        own = validated.subset(self.own_rows())
+        for pictures, labels, count in self.batches(own, self.recipe.model.preprocess):
             logits = self.learner.answers(pictures)[:count].astype(np.float64)
             labels = labels[:count]
             top = logits.max(axis=1, keepdims=True)
@@ -201,9 +182,7 @@ class _Classification:
             loss -= float(logs[np.arange(count), labels].sum())
             right += int((logits.argmax(axis=1) == labels).sum())
             seen += count
-        loss, all_right, all_seen = self.team.sum([loss, right, seen])
-        if not all_seen:
-            raise TrainingError("No picture of the validation data can be read. Repair the data.")
+        loss, all_right, all_seen = self.summed(loss, right, seen=seen)
         return {
             f"{prefix}loss": round(loss / all_seen, 6),
             f"{prefix}accuracy": all_right / all_seen,
@@ -213,4 +192,6 @@ class _Classification:
         """Write the averaged weights if there are any, and the plain ones in a second file."""
         weights = self.learner.weights(averaged=True)
         unaveraged = self.learner.weights() if self.learner.optimizer.averages else None
-        write_model(folder, weights, self.recipe, self.classes, self.name, unaveraged=unaveraged)
+        write_model(
+            folder, weights, self.recipe, self.classes, self.out.name, unaveraged=unaveraged
+        )

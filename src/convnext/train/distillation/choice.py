@@ -14,7 +14,8 @@ from convnext.train.distillation.teacher import open_teacher
 from convnext.train.input.order import Order
 from convnext.train.input.taught import Teacher
 from convnext.train.optim.schedule import Schedule
-from convnext.train.recipe import Distill, Recipe
+from convnext.train.recipe import Recipe
+from convnext.train.sections import Distill
 from convnext.train.team.base import Team
 
 __all__ = ["distilled", "teacher_of"]

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from convnext.atomic import replaced_folder
 from convnext.data.examples import Examples, hold_out, open_pictures
-from convnext.errors import ArgumentError, TrainingError
+from convnext.errors import ArgumentError
 from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Augmentation, Transform
+from convnext.train.augment.transforms import Augmentation
 from convnext.train.distillation.losses import features
 from convnext.train.distillation.student import student, taught_targets
 from convnext.train.distillation.teacher import open_teacher
-from convnext.train.input.loader import TrainingBatch, evaluation_batches
-from convnext.train.input.order import Order
-from convnext.train.input.taught import Teacher
-from convnext.train.recipe import Data, Recipe
-from convnext.train.run.loop import Numbers, RunResult, Validation
+from convnext.train.input.loader import TrainingBatch
+from convnext.train.recipe import Recipe
+from convnext.train.run.loop import RunResult
 from convnext.train.run.model_folder import WEIGHTS
+from convnext.train.run.objective import Numbers, Objective, Validation
 from convnext.train.run.run_states import disk_errors
 from convnext.train.run.running import RunOptions, run_objective
+from convnext.train.sections import Data
 from convnext.train.team.base import Team
 from convnext.weights.info import WeightsInfo
 from convnext.weights.save import save_weights
 
 __all__ = ["train_encoder"]
 
-VALIDATION_BATCH = 256
 HELD_OUT = 5000  # validation pictures at most, as in pretraining
 
 
@@ -62,7 +59,7 @@ def train_encoder(
         return hold_out(examples, part, recipe.run.seed)
 
     def objective(examples: Examples, validated: Examples | None, team: Team) -> _Encoding:
-        return _Encoding(recipe, examples, validated, Path(options.out).name, team, teacher)
+        return _Encoding(recipe, examples, validated, options.out, team, teacher)
 
     if recipe.data.balanced or recipe.data.class_weights != Data().class_weights:
         raise ArgumentError(
@@ -71,7 +68,7 @@ def train_encoder(
     return run_objective(recipe, opened, objective, options)
 
 
-class _Encoding:
+class _Encoding(Objective[Recipe, Examples]):
     """Objective of having a teacher's embeddings, after a linear map."""
 
     def __init__(
@@ -79,33 +76,22 @@ class _Encoding:
         recipe: Recipe,
         examples: Examples,
         validated: Examples | None,
-        name: str,
+        out: Path,
         team: Team,
         teacher: str | Path,
     ) -> None:
-        self.recipe = recipe
-        self.classes: tuple[str, ...] = ()
-        self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
+        super().__init__(recipe, examples, validated, out, team)
+        self.classes = ()
+        self.transform = Augmentation(recipe.augment, recipe.model.preprocess)
         mixes = bool(recipe.mixing.mixup or recipe.mixing.cutmix)
-        self.mixer: Mixer | None = Mixer(recipe.mixing, 1) if mixes else None
-        self.order = Order(examples.labels, seed=recipe.run.seed)
+        self.mixer = Mixer(recipe.mixing, 1) if mixes else None
         self.about = "no labels"
-        self.validated = validated.cached() if validated else None
-        self.name = name
-        self.team = team
-        self._teacher = open_teacher(teacher, recipe, (), team)
-        self.teacher: Teacher | None = self._teacher
+        self.teacher = self._teacher = open_teacher(teacher, recipe, (), team)
         self.learner = student(recipe, 0, self._teacher.width, team)
 
     def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:
         targets = taught_targets(batch, labels=False)
         return self.learner.step([batch.pictures], targets, learning_rate)
-
-    def state(self) -> Mapping[str, Any]:
-        return self.learner.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.learner.restore(state)
 
     def validate(self) -> Validation | None:
         if self.validated is None:
@@ -116,25 +102,22 @@ class _Encoding:
         return Validation({"loss": round(loss, 6)}, -loss, message)
 
     def _measure(self, validated: Examples) -> float:
-        batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
         total, seen = 0.0, 0
-        own = validated.subset(self.team.share(len(validated), batch))
-        for pictures, _, count in evaluation_batches(own, self.recipe.model.preprocess, batch):
+        own = validated.subset(self.own_rows())
+        for pictures, _, count in self.batches(own, self.recipe.model.preprocess):
             mapped = self.team.predict(self.learner.model, [pictures])[:count]
             answers = self._teacher.of_pictures(pictures[:count])
             losses = features(mapped, answers, self.recipe.distill.distance)
             total += float(np.sum(keras.ops.convert_to_numpy(losses)))
             seen += count
-        total, all_seen = self.team.sum([total, seen])
-        if not all_seen:
-            raise TrainingError("None of the held-out pictures can be read. Repair the data.")
+        total, all_seen = self.summed(total, seen=seen)
         return total / all_seen
 
     def write(self, folder: Path) -> None:
         """Write the encoder, with the moving average of its weights if there is one."""
         model = self.recipe.model
         info = WeightsInfo(
-            name=self.name,
+            name=self.out.name,
             origin="trained with convnext",
             preprocess=model.preprocess,
             strides=model.actual_strides,

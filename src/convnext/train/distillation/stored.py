@@ -29,7 +29,8 @@ from convnext.errors import ArgumentError, TrainingError, listed
 from convnext.train.input.loader import TrainingBatch
 from convnext.train.input.taught import Teacher
 from convnext.train.input.team_order import paired_rows
-from convnext.train.recipe import Distill, Recipe
+from convnext.train.recipe import Recipe
+from convnext.train.sections import Distill
 from convnext.train.settings import to_table
 
 __all__ = ["SUFFIX", "StoredAnswers", "views_of"]

@@ -15,8 +15,9 @@ from convnext.nn.layers import Linear
 from convnext.nn.model import with_outputs
 from convnext.train.distillation.losses import dist, features, soft_targets
 from convnext.train.input.loader import TrainingBatch
-from convnext.train.recipe import Distill, Recipe
+from convnext.train.recipe import Recipe
 from convnext.train.run.learner import Learner, build_classifier
+from convnext.train.sections import Distill
 from convnext.train.team.base import ALONE, Team
 
 __all__ = ["Student", "student", "taught_targets"]

@@ -22,7 +22,8 @@ from convnext.images.recipe import Preprocess
 from convnext.images.resizing import enlarged
 from convnext.train.distillation.onnx_file import CHANNELS, open_onnx
 from convnext.train.input.loader import TrainingBatch
-from convnext.train.recipe import Distill, Recipe
+from convnext.train.recipe import Recipe
+from convnext.train.sections import Distill
 from convnext.train.team.base import ALONE, Team
 from convnext.weights.digest import digest
 from convnext.weights.info import WeightsInfo

@@ -29,7 +29,7 @@ from convnext.nn.initializers import Normal
 from convnext.nn.layers import Linear, PatchConv
 from convnext.nn.model import Block, build_model
 from convnext.nn.visible import Listed, Mapped, Positions, find_positions, mapped
-from convnext.train.recipe import Masking
+from convnext.train.sections import Masking
 
 __all__ = [
     "MaskToken",

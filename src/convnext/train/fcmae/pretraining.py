@@ -7,9 +7,8 @@ RUN/reconstructions/           pictures, their visible patches and predictions, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +17,21 @@ from convnext.architecture import VARIANTS
 from convnext.atomic import replaced_folder
 from convnext.data.examples import Examples, hold_out, open_pictures
 from convnext.data.random_streams import Purpose, stream
-from convnext.errors import ArgumentError, ImageError, TrainingError
+from convnext.errors import ArgumentError, ImageError
 from convnext.images.batches import batches
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
-from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Augmentation, Transform
+from convnext.train.augment.transforms import Augmentation
 from convnext.train.fcmae.drawing import draw_reconstructions
 from convnext.train.fcmae.model import autoencoder, draw_visible
-from convnext.train.input.loader import TrainingBatch, evaluation_batches
-from convnext.train.input.order import Order
-from convnext.train.input.taught import Teacher
+from convnext.train.input.loader import TrainingBatch
 from convnext.train.input.team_order import paired_rows
 from convnext.train.optim.precision import with_actual_precision
 from convnext.train.recipe import PretrainingRecipe, load_recipe
 from convnext.train.run.learner import Learner, as_recipe_says, spread_by_fan_in
-from convnext.train.run.loop import Numbers, RunResult, Say, Validation
+from convnext.train.run.loop import RunResult, Say
 from convnext.train.run.model_folder import WEIGHTS
+from convnext.train.run.objective import Numbers, Objective, Validation
 from convnext.train.run.provenance import RECIPE
 from convnext.train.run.run_states import disk_errors
 from convnext.train.run.running import RunOptions, run_objective
@@ -50,7 +47,6 @@ Array = NDArray[np.float32]
 PRETRAINING = "pretraining.safetensors"
 RECONSTRUCTIONS = "reconstructions"
 SHOWN = 6  # pictures in a drawing
-VALIDATION_BATCH = 256
 HELD_OUT = 5000  # validation pictures at most: more do not make the loss more precise
 
 
@@ -146,7 +142,7 @@ def _build(recipe: PretrainingRecipe, team: Team = ALONE) -> Learner:
     return Learner(network, variant, recipe.optimizer, recipe.run, team=team)
 
 
-class _MaskedAutoencoding:
+class _MaskedAutoencoding(Objective[PretrainingRecipe, Examples]):
     """Objective of predicting hidden patches from visible ones."""
 
     def __init__(
@@ -154,18 +150,12 @@ class _MaskedAutoencoding:
         recipe: PretrainingRecipe,
         examples: Examples,
         validated: Examples | None,
-        folder: Path,
+        out: Path,
         team: Team,
     ) -> None:
-        self.recipe = recipe
-        self.classes: tuple[str, ...] = ()
-        self.transform: Transform = Augmentation(recipe.augment, recipe.model.preprocess)
-        self.mixer: Mixer | None = None
-        self.teacher: Teacher | None = None
-        self.order = Order(examples.labels, seed=recipe.run.seed)
-        self.validated = validated.cached() if validated else None
-        self.folder = folder
-        self.team = team
+        super().__init__(recipe, examples, validated, out, team)
+        self.classes = ()
+        self.transform = Augmentation(recipe.augment, recipe.model.preprocess)
         self.learner = _build(recipe, team)
         hidden = f"{recipe.masking.ratio:.0%} hidden"
         self.about = f"{hidden} in patches of {self.learner.model.patch}"
@@ -180,12 +170,6 @@ class _MaskedAutoencoding:
         visible = self._visible(Purpose.MASKING, batch.step, self.recipe.run.batch_size)
         return self.learner.step([batch.pictures, visible[self.rows]], None, learning_rate)
 
-    def state(self) -> Mapping[str, Any]:
-        return self.learner.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.learner.restore(state)
-
     def validate(self) -> Validation | None:
         """Compute the loss on held-out pictures, with the same patches hidden each time."""
         if self.validated is None:
@@ -196,11 +180,10 @@ class _MaskedAutoencoding:
         return Validation({"loss": round(loss, 6)}, -loss, message)
 
     def _measure(self, validated: Examples) -> float:
-        batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
         total, seen = 0.0, 0
-        preprocess = self.recipe.model.preprocess
-        own = validated.subset(self.team.share(len(validated), batch))
-        for number, (pictures, _, count) in enumerate(evaluation_batches(own, preprocess, batch)):
+        own = validated.subset(self.own_rows())
+        batches = self.batches(own, self.recipe.model.preprocess)
+        for number, (pictures, _, count) in enumerate(batches):
             index = self.team.rank + number * self.team.count  # among the batches of all hosts
             visible = self._visible(Purpose.MASKING_TO_VALIDATE, index, count)
             total += count * self.learner.loss(pictures[:count], visible)
@@ -208,9 +191,7 @@ class _MaskedAutoencoding:
             if index == 0:
                 shown = slice(0, min(SHOWN, count))
                 self._draw(pictures[shown], visible[shown])
-        total, all_seen = self.team.sum([total, seen])
-        if not all_seen:
-            raise TrainingError("None of the held-out pictures can be read. Repair the data.")
+        total, all_seen = self.summed(total, seen=seen)
         return total / all_seen
 
     def _draw(self, pictures: Array, visible: Array) -> None:
@@ -220,7 +201,7 @@ class _MaskedAutoencoding:
             visible,
             self.learner.answers(pictures, visible),
             self.recipe.model.preprocess,
-            self.folder / RECONSTRUCTIONS / f"step-{step:09d}.png",
+            self.out / RECONSTRUCTIONS / f"step-{step:09d}.png",
             normalised=self.recipe.masking.normalise,
         )
 
@@ -228,7 +209,7 @@ class _MaskedAutoencoding:
         """Write the encoder in the authors' format, and the whole model for `reconstruct`."""
         model = self.recipe.model
         info = WeightsInfo(
-            name=self.folder.name,
+            name=self.out.name,
             origin="pretrained with convnext",
             preprocess=model.preprocess,
             strides=model.actual_strides,

@@ -12,7 +12,8 @@ from typing import TypeVar
 import keras
 
 from convnext.processors import processor_flags
-from convnext.train.recipe import AnyRun, Precision
+from convnext.train.recipe import AnyRun
+from convnext.train.sections import Precision
 
 __all__ = ["actual_precision", "on_processor", "with_actual_precision"]
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from convnext.train.recipe import Optimizer, Run
+from convnext.train.sections import Optimizer, Run
 
 __all__ = ["LearningRate", "Schedule"]
 

@@ -28,7 +28,8 @@ from convnext.train.optim.adamw import AdamW
 from convnext.train.optim.groups import is_matrix, parameter_groups
 from convnext.train.optim.muon import Muon
 from convnext.train.optim.precision import actual_precision
-from convnext.train.recipe import Optimizer, Recipe, Run
+from convnext.train.recipe import Recipe
+from convnext.train.sections import Optimizer, Run
 from convnext.train.team.base import ALONE, Team
 from convnext.weights.canonical import canonical_variables
 from convnext.weights.info import WeightsInfo

@@ -1,7 +1,5 @@
 """The training loop: steps, metrics, validation, run states, interruptions.
 
-Its `Objective` is a classifier (`training`) or a masked autoencoder (`pretraining`).
-
     RUN/recipe.toml, run.json      how the run started
     RUN/metrics.jsonl, .csv        its metrics;  curves.png  draws them
     RUN/checkpoints/step-*         run states, to resume from
@@ -24,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -33,49 +31,16 @@ from convnext.errors import TrainingError
 from convnext.train.input.loader import Loader, TrainingBatch
 from convnext.train.input.taught import TaughtLoader
 from convnext.train.optim.schedule import Schedule
-from convnext.train.recipe import Run
 from convnext.train.run.metrics import Journal
+from convnext.train.run.objective import Numbers, Objective
 from convnext.train.run.provenance import RUN_STATES
 from convnext.train.run.run_states import RunState, RunStates
+from convnext.train.sections import Run
 from convnext.train.team.base import ALONE, Team, lost
 
-__all__ = ["Loop", "Objective", "RunResult", "Validation", "stopping"]
+__all__ = ["Loop", "RunResult", "stopping"]
 
 Say = Callable[[str], object]
-Numbers = Mapping[str, float]
-
-
-class Validation(NamedTuple):
-    """The result of a validation.
-
-    Attributes:
-        numbers: Metrics by name.
-        score: The number by which models are compared; higher is better.
-        message: The metrics as text.
-    """
-
-    numbers: Numbers
-    score: float
-    message: str
-
-
-class Objective(Protocol):
-    """Interface of a model in training."""
-
-    def step(self, batch: TrainingBatch, learning_rate: float) -> Numbers:
-        """Update the weights once; returns the `loss` and other numbers."""
-
-    def validate(self) -> Validation | None:
-        """Validate the model; None without validation data."""
-
-    def state(self) -> Mapping[str, Any]:
-        """Copy every array that the next step depends on."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore the arrays that `state` returned."""
-
-    def write(self, folder: Path) -> None:
-        """Write the model as a model directory; only the first host calls it."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +127,7 @@ class Loop:
     def __init__(
         self,
         folder: Path,
-        objective: Objective,
+        objective: Objective[Any, Any],
         run: Run,
         schedule: Schedule,
         journal: Journal,

@@ -6,26 +6,24 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 import keras
 
 from convnext.data.examples import Examples
-from convnext.train.augment.mixing import Mixer
-from convnext.train.augment.transforms import Transform
 from convnext.train.input.loader import Loader
-from convnext.train.input.order import Order
-from convnext.train.input.taught import TaughtLoader, Teacher
+from convnext.train.input.taught import TaughtLoader
 from convnext.train.optim.schedule import Schedule
 from convnext.train.recipe import AnyRun
-from convnext.train.run.learner import Learner, initialise
-from convnext.train.run.loop import Loop, Objective, RunResult, Say, stopping
+from convnext.train.run.learner import initialise
+from convnext.train.run.loop import Loop, RunResult, Say, stopping
 from convnext.train.run.metrics import Journal
+from convnext.train.run.objective import Objective
 from convnext.train.run.provenance import RunRecord, share_record
 from convnext.train.team.base import ALONE, Team
 from convnext.train.team.forming import form_team
 
-__all__ = ["RunObjective", "RunOptions", "run_objective"]
+__all__ = ["RunOptions", "run_objective"]
 
 AnyExamples = TypeVar("AnyExamples", bound=Examples)
 
@@ -45,32 +43,10 @@ class RunOptions:
     say: Say
 
 
-class RunObjective(Objective, Protocol):
-    """An objective with what its run needs besides.
-
-    Attributes:
-        learner: The model and its optimizer.
-        classes: Names of the classes; empty without labels.
-        transform: Augments the pictures, with their masks if they have any.
-        mixer: Mixes the pictures of a batch, if any.
-        order: The order of the examples.
-        about: A few words on the data or the task, for the first message.
-        teacher: A model whose answers this one learns, if there is one.
-    """
-
-    learner: Learner
-    classes: tuple[str, ...]
-    transform: Transform
-    mixer: Mixer | None
-    order: Order
-    about: str
-    teacher: Teacher | None
-
-
 def run_objective(
     recipe: AnyRun,
     open_data: Callable[[], tuple[AnyExamples, AnyExamples | None]],
-    objective_of: Callable[[AnyExamples, AnyExamples | None, Team], RunObjective],
+    objective_of: Callable[[AnyExamples, AnyExamples | None, Team], Objective[Any, Any]],
     options: RunOptions,
 ) -> RunResult:
     """Train an objective, or resume its training.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,16 @@ import numpy as np
 from convnext.architecture import VARIANTS
 from convnext.atomic import replaced_folder
 from convnext.data.segmented import SegmentedExamples, SegmentedSplits, open_segmented, survey
-from convnext.errors import ArgumentError, TrainingError
+from convnext.errors import ArgumentError
 from convnext.evaluate.segmentation import PixelTally
 from convnext.images.class_maps import class_map
-from convnext.train.augment.mixing import Mixer
 from convnext.train.augment.pairs import SegmentationAugmentation
-from convnext.train.augment.transforms import Transform
-from convnext.train.input.loader import TrainingBatch, evaluation_batches
-from convnext.train.input.order import Order
-from convnext.train.input.taught import Teacher
+from convnext.train.input.loader import TrainingBatch
 from convnext.train.recipe import SegmentationRecipe
 from convnext.train.run.learner import Learner, as_recipe_says, spread_by_fan_in
-from convnext.train.run.loop import Numbers, RunResult, Validation
+from convnext.train.run.loop import RunResult
 from convnext.train.run.model_folder import WEIGHTS
+from convnext.train.run.objective import Numbers, Objective, Validation
 from convnext.train.run.run_states import disk_errors
 from convnext.train.run.running import RunOptions, run_objective
 from convnext.train.segmentation.model import segmenter
@@ -35,7 +31,6 @@ from convnext.weights.save import save_weights
 
 __all__ = ["segmentation_learner", "train_segmenter"]
 
-VALIDATION_BATCH = 16
 RAREST = 3  # classes that the message on the data names
 
 
@@ -72,7 +67,7 @@ def train_segmenter(
     def objective(
         examples: SegmentedExamples, validated: SegmentedExamples | None, team: Team
     ) -> _Segmentation:
-        return _Segmentation(recipe, examples, validated, Path(options.out).name, team)
+        return _Segmentation(recipe, examples, validated, options.out, team)
 
     return run_objective(recipe, opened, objective, options)
 
@@ -93,26 +88,21 @@ def segmentation_learner(
     return Learner(model, variant, recipe.optimizer, recipe.run, team=team)
 
 
-class _Segmentation:
+class _Segmentation(Objective[SegmentationRecipe, SegmentedExamples]):
     """Objective of finding the class of each pixel."""
+
+    validation_batch = 16
 
     def __init__(
         self,
         recipe: SegmentationRecipe,
         examples: SegmentedExamples,
         validated: SegmentedExamples | None,
-        name: str,
+        out: Path,
         team: Team,
     ) -> None:
-        self.recipe = recipe
-        self.classes = examples.classes
-        self.transform: Transform = SegmentationAugmentation(recipe.augment, recipe.preprocess)
-        self.mixer: Mixer | None = None
-        self.teacher: Teacher | None = None
-        self.order = Order(examples.labels, seed=recipe.run.seed)
-        self.validated = validated.cached() if validated else None
-        self.name = name
-        self.team = team
+        super().__init__(recipe, examples, validated, out, team)
+        self.transform = SegmentationAugmentation(recipe.augment, recipe.preprocess)
         self.about = _about(survey(examples), self.classes)
         if validated:
             survey(validated)
@@ -126,12 +116,6 @@ class _Segmentation:
         masks = np.ascontiguousarray(batch.targets[:, every, every])
         return self.learner.step([batch.pictures], masks, learning_rate)
 
-    def state(self) -> Mapping[str, Any]:
-        return self.learner.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.learner.restore(state)
-
     def validate(self) -> Validation | None:
         if self.validated is None:
             return None
@@ -143,12 +127,11 @@ class _Segmentation:
 
     def _measure(self, validated: SegmentedExamples) -> PixelTally:
         """Count the pixels of all readable pictures, which the hosts share."""
-        batch = min(VALIDATION_BATCH, self.recipe.run.batch_size, len(validated))
-        own = validated.subset(self.team.share(len(validated), batch))
+        own = validated.subset(self.own_rows())
         own.labels = np.arange(len(own))  # so that batches tell which masks are theirs
         tally = PixelTally(len(self.classes))
         preprocess = self.recipe.preprocess
-        for pictures, numbers, count in evaluation_batches(own, preprocess, batch):
+        for pictures, numbers, count in self.batches(own, preprocess):
             scores = self.team.predict(self.scores, [pictures])[:count]
             for number, found in zip(numbers[:count].tolist(), scores, strict=True):
                 mask = own.mask(number)
@@ -156,8 +139,7 @@ class _Segmentation:
                 tally.add(mask, class_map(found, mask.shape, sides).numbers)
         counts = self.team.sum(tally.counts.reshape(-1).tolist())
         tally.counts[:] = np.array(counts, np.int64).reshape(tally.counts.shape)
-        if not tally.counts.any():
-            raise TrainingError("No picture of the validation data can be read. Repair the data.")
+        self.check_seen(tally.counts.sum())
         return tally
 
     def write(self, folder: Path) -> None:
@@ -166,7 +148,7 @@ class _Segmentation:
         transformers reads a UPerNet; for the light head it has no class.
         """
         info = WeightsInfo(
-            name=self.name,
+            name=self.out.name,
             origin="trained with convnext",
             labels=self.classes,
             preprocess=self.recipe.preprocess,

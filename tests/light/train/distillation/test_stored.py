@@ -21,7 +21,8 @@ from convnext.train.distillation.fixed import FixedAnswers, are_fixed
 from convnext.train.distillation.stored import StoredAnswers, views_of
 from convnext.train.input.loader import Loader
 from convnext.train.input.order import Order
-from convnext.train.recipe import Distill, load_recipe
+from convnext.train.recipe import load_recipe
+from convnext.train.sections import Distill
 from convnext.weights.info import WeightsInfo
 
 SMALL = ["model.resolution=8", "run.batch_size=8", "augment.padding=0", "run.seed=3"]

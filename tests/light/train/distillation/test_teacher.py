@@ -14,7 +14,8 @@ from convnext.images.labels import Labels, labels_for
 from convnext.images.recipe import Preprocess
 from convnext.images.transform import normalise
 from convnext.train.distillation.teacher import View, columns_of, open_teacher
-from convnext.train.recipe import Distill, load_recipe
+from convnext.train.recipe import load_recipe
+from convnext.train.sections import Distill
 from convnext.train.team.base import Alone
 from onnx_files import TO_CLASSES, write_means
 
