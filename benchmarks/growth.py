@@ -66,6 +66,12 @@ KEY = ("engine", *Point._fields)
 AXES = {"batch": "batch", "side": "side", "model": "gmacs"}  # drawn, and by which column
 MIB = 2**20
 MEASURES = {"time": "median_ms", "memory": "peak_mib"}
+XLABELS = {
+    "batch": "pictures in a batch",
+    "side": "side, pixels",
+    "model": "billions of multiply-adds",
+}
+YLABELS = {"time": "ms", "memory": "MiB"}
 CALLS = 5  # that a point takes at least: the first, two more before the clock starts, two turns
 OFF = 0.1  # the residual, as a fraction, from which on a straight line does not do
 BETTER = 0.2  # of the straight line's squared residuals a bent one leaves at most
@@ -294,10 +300,10 @@ def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
                 if len(xs) > 1:
                     fitted = grown([work(row) for row in own], ys).fitted
                     panel.plot(xs, fitted, "-", color=f"C{number}", linewidth=0.8)
-            panel.set(xscale="log", yscale="log", xlabel=column, ylabel=measure)
+            panel.set(xscale="log", yscale="log", xlabel=XLABELS[axis], ylabel=YLABELS[name])
             panel.set_title(f"{name} by {axis}", fontsize=10)
             panel.grid(visible=True, alpha=0.2)
-    grid[0][0].legend(fontsize=8)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     figure.savefig(
         path, format="png", dpi=80, metadata={"Software": None}, pil_kwargs={"optimize": True}
     )

@@ -70,6 +70,8 @@ def prepare(library: str, backend: str, task: str) -> tuple[Report, Callable[[st
     if library.endswith("float32"):
         precision = "float32"
     os.environ["KERAS_BACKEND"] = backend
+    import_all_of(library)
+    imported = peak_mib()
     begun = time.perf_counter()
     if library.startswith("timm"):
         call = timm_call(kind, batch, side, precision, fused=library.endswith("fused"))
@@ -84,10 +86,25 @@ def prepare(library: str, backend: str, task: str) -> tuple[Report, Callable[[st
         start = time.perf_counter()
         call()
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return {"seconds": seconds, "peak": peak}
+        return {"seconds": seconds, "peak": peak_mib()}
 
-    return {"build": built - begun, "first": first - built}, turn
+    return {"build": built - begun, "first": first - built, "imported": imported}, turn
+
+
+def import_all_of(library: str) -> None:
+    """Import what a library needs, before its memory and times are measured."""
+    if library.startswith("timm"):
+        import importable_torchvision  # noqa: F401
+        import timm  # noqa: F401
+    elif library.startswith("convnext"):
+        import convnext.applications
+        import convnext.optimizers  # noqa: F401
+    else:
+        import keras.applications  # noqa: F401
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def keras_call(
@@ -138,7 +155,6 @@ def build_every_variant(backend: str) -> None:
 def timm_call(
     kind: str, batch: int, side: int, precision: str, *, fused: bool
 ) -> Callable[[], object]:
-    import importable_torchvision  # noqa: F401
     import timm
     import torch
 
@@ -202,6 +218,7 @@ def run(task: str, until: Until, backend: str) -> list[dict[str, object]]:
                 "build_s": round(contender.report["build"], 2),
                 "first_call_s": round(contender.report["first"], 2),
                 "peak_mib": round(contender.turns[-1]["peak"]) if seconds else "",
+                "imported_mib": round(contender.report["imported"]),
                 **where(),
             }
         )
@@ -214,7 +231,8 @@ def show(rows: list[dict[str, object]]) -> None:
         print(
             f"{row['task']:20} {row['backend']:11} {row['library']:20} "
             f"{row['median_ms']!s:>9} ms  build {row['build_s']!s:>6} s  "
-            f"first {row['first_call_s']!s:>6} s  peak {row['peak_mib']!s:>5} MiB"
+            f"first {row['first_call_s']!s:>6} s  peak {row['peak_mib']!s:>5} MiB, "
+            f"of which {row['imported_mib']} by imports"
         )
 
 
@@ -227,11 +245,14 @@ def print_markdown() -> None:
     """The stored results, with the ratio of each peer to ours on the same backend."""
     with RESULTS.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    print("| task | backend | library | median ms | ratio to ours | rounds | first s | peak MiB |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| task | backend | library | median ms | ratio to ours | rounds | first s | peak MiB "
+        "| of which imports |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         before = [row[name] for name in ("task", "backend", "library", "median_ms")]
-        after = [row[name] for name in ("rounds", "first_call_s", "peak_mib")]
+        after = [row[name] for name in ("rounds", "first_call_s", "peak_mib", "imported_mib")]
         print("|", " | ".join([*before, _interval(row), *after]), "|")
 
 

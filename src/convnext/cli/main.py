@@ -141,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"convnext: {error}", file=sys.stderr)
         return EXIT_ERROR
     args = parser.parse_args(argv)
+    args.restarts = argv is None
     if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack characters of names
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext.cli.grammar import old_spelling
+from convnext.cli.huge_pages import restart_in_huge_pages
 from convnext.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ def start(
     """
     from convnext.engines.keras import choose_backend
 
+    if args.restarts:
+        restart_in_huge_pages()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     choose_backend()
     outcome = task()(
