@@ -31,16 +31,22 @@ RATE, MOMENTUM, DECAY = 11.5, 0.85, 0.0153  # for 1,024 pictures, after all of t
 WHITENED = 3  # epochs in which the bias of the first convolution is trained
 
 
+def names_of(archive: Path) -> list[str]:
+    """Return the names of the pictures, in order."""
+    with zipfile.ZipFile(archive) as members:
+        return sorted(name for name in members.namelist() if name.endswith(".jpg"))
+
+
 def pictures_of(archive: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the pictures, uint8 `[n, 3, 32, 32]`, and their classes, in order of their names."""
-    pixels, names = [], []
+    names = names_of(archive)
     with zipfile.ZipFile(archive) as members:
-        for name in sorted(member for member in members.namelist() if member.endswith(".jpg")):
-            pixels.append(np.asarray(Image.open(io.BytesIO(members.read(name))).convert("RGB")))
-            names.append(Path(name).parent.name)
-    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+        opened = (Image.open(io.BytesIO(members.read(name))) for name in names)
+        pixels = [np.asarray(image.convert("RGB")) for image in opened]
+    classes = [Path(name).parent.name for name in names]
+    numbers = {name: number for number, name in enumerate(sorted(set(classes)))}
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
-    return images, torch.tensor([numbers[name] for name in names])
+    return images, torch.tensor([numbers[name] for name in classes])
 
 
 class Convolution(nn.Conv2d):
@@ -136,20 +142,20 @@ def look_ahead(teacher: Teacher, slow: dict[str, torch.Tensor], share: float) ->
 
 
 @torch.inference_mode()
+def logits_of(model: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    """Return the model's logits of pictures, in float32."""
+    model.eval()
+    found = []
+    for some in pictures.split(500):
+        batch = some.float().div(255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found.append(model(batch).float())
+    return torch.cat(found)
+
+
 def accuracy(model: nn.Module, pictures: torch.Tensor, classes: torch.Tensor) -> float:
     """Return the share of the pictures whose class has the largest logit."""
-    model.eval()
-    right = 0
-    for begin in range(0, len(pictures), 500):
-        batch = (
-            pictures[begin : begin + 500]
-            .float()
-            .div(255)
-            .contiguous(memory_format=torch.channels_last)
-        )
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            right += int((model(batch).argmax(1) == classes[begin : begin + 500]).sum())
-    return right / len(pictures)
+    return float((logits_of(model, pictures).argmax(1) == classes).float().mean())
 
 
 def train(folder: Path, out: Path, *, epochs: int, batch: int, hold_out: int, seed: int) -> Teacher:
@@ -261,6 +267,12 @@ def main() -> None:
     parser.add_argument(
         "--test", action="store_true", help="measure the finished teacher on test.zip"
     )
+    parser.add_argument(
+        "--answers",
+        type=Path,
+        metavar="NPZ",
+        help="write its logits of the training pictures, for `distill.fixed`",
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     teacher = train(
@@ -281,6 +293,11 @@ def main() -> None:
         dynamic_axes={"pictures": {0: "batch"}, "logits": {0: "batch"}},
         dynamo=False,
     )
+    if arguments.answers:
+        archive = arguments.data / "train.zip"
+        names = ["/".join(Path(name).parts[-2:]) for name in names_of(archive)]
+        logits = logits_of(both, pictures_of(archive)[0]).numpy()
+        np.savez(arguments.answers, ids=np.array(names), logits=logits)
     if arguments.test:
         pictures, classes = pictures_of(arguments.data / "test.zip")
         print(f"test pictures: {accuracy(teacher, pictures, classes):.4f} by one look")
