@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["TUNABLES", "restart_in_huge_pages", "worthwhile"]
@@ -32,10 +33,11 @@ def restart_in_huge_pages() -> None:
     """
     if os.environ.get(VARIABLE) == TUNABLES:
         del os.environ[VARIABLE]  # not for the processes that read pictures
-    elif worthwhile(os.environ):
+    elif sys.executable and worthwhile(os.environ):  # there is none where Python is embedded
         sys.stdout.flush()
-        os.environ[VARIABLE] = TUNABLES
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        with suppress(OSError):  # training goes on as it is
+            environ = {**os.environ, VARIABLE: TUNABLES}
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
 
 def worthwhile(environ: Mapping[str, str], root: Path = Path("/")) -> bool:

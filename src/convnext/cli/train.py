@@ -51,7 +51,8 @@ A run can be stopped at any moment, even by kill -9: with --resume it continues 
 state, with the same results, bit for bit, as without interruption. Ctrl-C stops after the current
 step and saves the state; a second Ctrl-C stops at once.
 
-KERAS_BACKEND selects the backend: torch, jax or tensorflow. On a CPU torch is the fastest.
+KERAS_BACKEND selects the backend: torch, jax or tensorflow. On a CPU torch is the fastest. On Linux
+the process starts once more, with its memory in huge pages, unless GLIBC_TUNABLES is set.
 
 Several devices and hosts share every batch: run.batch_size is the total. All hosts need the same
 pictures, and RUN on a shared file system. A run can be resumed with another number of hosts. On
@@ -167,10 +168,10 @@ def start(
         task: Imports `train` or `pretrain`, once the backend is chosen.
         options: Arguments that only one of them has.
     """
-    from convnext.engines.keras import choose_backend
-
     if args.restarts:
         restart_in_huge_pages()
+    from convnext.engines.keras import choose_backend
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
     choose_backend()
     outcome = task()(

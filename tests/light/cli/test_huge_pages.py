@@ -28,7 +28,7 @@ def linux(tmp_path, monkeypatch):
 def restarts(monkeypatch):
     """What is started instead of this process."""
     found = []
-    monkeypatch.setattr(os, "execv", lambda *args: found.append((*args, os.environ.copy())))
+    monkeypatch.setattr(os, "execve", lambda *args: found.append(args))
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     return found
 
@@ -55,8 +55,19 @@ def test_a_process_starts_again_once(restarts, monkeypatch):
     [(program, words, environ)] = restarts
     assert (program, words) == (sys.executable, [sys.executable, *sys.orig_argv[1:]])
     assert environ["GLIBC_TUNABLES"] == TUNABLES
+    assert "GLIBC_TUNABLES" not in os.environ
+    monkeypatch.setenv("GLIBC_TUNABLES", TUNABLES)
     restart_in_huge_pages()
     assert len(restarts) == 1
+    assert "GLIBC_TUNABLES" not in os.environ
+
+
+@pytest.mark.parametrize("executable", ["", "none"])
+def test_a_process_that_cannot_start_again_goes_on(executable, monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(huge_pages, "worthwhile", lambda _: True)
+    monkeypatch.setattr(sys, "executable", executable)
+    restart_in_huge_pages()
     assert "GLIBC_TUNABLES" not in os.environ
 
 
